@@ -1,0 +1,1 @@
+//! A job: what should happen, as typed data. No I/O.

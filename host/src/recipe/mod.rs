@@ -1,0 +1,1 @@
+//! Semaphore and party, written once against the store trait.

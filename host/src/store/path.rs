@@ -1,0 +1,153 @@
+//! Paths of nodes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::PathError;
+
+/// An absolute path of a node, in the one spelling that kazoo gives it too: one slash before each part, none at the end.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodePath(String);
+
+impl NodePath {
+    /// The longest path taken, in bytes.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// The root, `/`.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(String::from("/"))
+    }
+
+    /// Reads a path below the root. Empty parts are dropped and a missing leading slash is added, as kazoo does: `a//b/`
+    /// is `/a/b`.
+    ///
+    /// # Errors
+    /// [`PathError`]: no part at all, a relative part, a character that ZooKeeper refuses, `/zookeeper`, too long.
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        if let Some(character) = text.chars().find(|c| is_refused(*c)) {
+            return Err(PathError::Character { path: text.to_owned(), character });
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(PathError::TooLong { bytes: text.len(), max: Self::MAX_BYTES });
+        }
+        let mut path = String::with_capacity(text.len() + 1);
+        for part in text.split('/').filter(|part| !part.is_empty()) {
+            if part == "." || part == ".." {
+                return Err(PathError::Relative { path: text.to_owned(), part: part.to_owned() });
+            }
+            path.push('/');
+            path.push_str(part);
+        }
+        if path.is_empty() {
+            return Err(PathError::Empty(text.to_owned()));
+        }
+        if path == "/zookeeper" || path.starts_with("/zookeeper/") {
+            return Err(PathError::Reserved(path));
+        }
+        Ok(Self(path))
+    }
+
+    /// The child of that name.
+    ///
+    /// # Panics
+    /// Never on a name that a store listed, or that we made: `name` must not be empty nor hold a slash.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        debug_assert!(!name.is_empty() && !name.contains('/'), "`{name}` is no node's name");
+        match self.0.as_str() {
+            "/" => Self(format!("/{name}")),
+            path => Self(format!("{path}/{name}")),
+        }
+    }
+
+    /// The neighbour whose name is this one's with `suffix` behind it: kazoo's queue stands beside its semaphore so.
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        Self(format!("{}{suffix}", self.0))
+    }
+
+    /// The node above; none above the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.rsplit_once('/') {
+            Some((_, "")) | None => None,
+            Some(("", _)) => Some(Self::root()),
+            Some((above, _)) => Some(Self(above.to_owned())),
+        }
+    }
+
+    /// The last part; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What ZooKeeper's `PathUtils.validatePath` refuses.
+fn is_refused(c: char) -> bool {
+    matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
+}
+
+impl fmt::Display for NodePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for NodePath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl serde::Serialize for NodePath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_spelt_as_kazoo_spells_it() {
+        for (given, meant) in [("/a/b", "/a/b"), ("a/b", "/a/b"), ("//a//b/", "/a/b"), ("/é", "/é")] {
+            assert_eq!(NodePath::parse(given).unwrap().as_str(), meant);
+        }
+    }
+
+    #[test]
+    fn what_zookeeper_refuses_is_refused_here() {
+        for given in ["", "/", "///", "/a/../b", "/./a", "/a\nb", "/a\0", "/zookeeper", "/zookeeper/quota", "/\u{80}"] {
+            assert!(NodePath::parse(given).is_err(), "{given:?}");
+        }
+        assert!(NodePath::parse(&"/a".repeat(3000)).is_err());
+        assert!(NodePath::parse("/zookeepers").is_ok());
+    }
+
+    #[test]
+    fn parents_end_at_the_root() {
+        let path = NodePath::parse("/a/b").unwrap();
+        assert_eq!(path.parent().unwrap().as_str(), "/a");
+        assert_eq!(path.parent().unwrap().parent().unwrap(), NodePath::root());
+        assert_eq!(NodePath::root().parent(), None);
+        assert_eq!(NodePath::root().child("a").as_str(), "/a");
+        assert_eq!(path.name(), "b");
+    }
+}
