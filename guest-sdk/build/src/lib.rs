@@ -1,1 +1,196 @@
-//! build
+//! Builds guest crates for `wasm32-unknown-unknown` with whatever toolchain can.
+//!
+//! Used by the host's build script for the standard policies, by `cargo xtask`, and by whatever builds somebody's own
+//! policy. [`Toolchain::find`] looks in this order: the active toolchain has the target; a toolchain that has the
+//! standard library's source can build it (Debian's `rust-web-src`, or rustup's `rust-src`). Adding the target through
+//! rustup comes between the two and needs a network, so it is a step of its own: [`add_target`].
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use thiserror::Error;
+
+/// The target that guests are built for: no WASI, nothing imported but the contract.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// The profile, defined in the workspace's `Cargo.toml`.
+const PROFILE: &str = "guest";
+
+/// What Debian's packages install, beside a rustup toolchain that stays the host's own.
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld";
+
+/// A way to build guests on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The active toolchain has the target.
+    Installed,
+    /// The standard library is built from source along the way.
+    FromSource {
+        /// The cargo to run.
+        cargo: PathBuf,
+        /// The compiler that the source belongs to.
+        rustc: PathBuf,
+        /// The linker; none: the compiler brings its own.
+        linker: Option<PathBuf>,
+    },
+}
+
+/// Why a guest could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// No toolchain here can.
+    #[error(
+        "no Rust toolchain here can build wasm policies: run `cargo xtask setup` (it runs `rustup target add {TARGET}`, or installs Debian's rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld)"
+    )]
+    NoToolchain,
+    /// Cargo could not be started.
+    #[error("cannot run `{program}`")]
+    Start {
+        /// Which program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Cargo ran and failed; what it said is on stderr.
+    #[error("cargo could not build the policy `{package}`:\n{stderr}")]
+    Failed {
+        /// Which crate.
+        package: String,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+impl Toolchain {
+    /// Looks for a toolchain. Changes nothing on the machine.
+    ///
+    /// # Errors
+    /// [`BuildError::NoToolchain`].
+    pub fn find() -> Result<Self, BuildError> {
+        let active = active_sysroot();
+        if active.as_deref().is_some_and(|sysroot| library(sysroot).is_dir()) {
+            return Ok(Self::Installed);
+        }
+        if active.as_deref().is_some_and(has_source) {
+            return Ok(Self::FromSource { cargo: "cargo".into(), rustc: "rustc".into(), linker: None });
+        }
+        let debian = Self::FromSource {
+            cargo: DEBIAN_CARGO.into(),
+            rustc: DEBIAN_RUSTC.into(),
+            linker: Some(DEBIAN_LINKER.into()),
+        };
+        let complete = Path::new(DEBIAN_CARGO).exists()
+            && Path::new(DEBIAN_LINKER).exists()
+            && sysroot_of(DEBIAN_RUSTC.as_ref()).as_deref().is_some_and(has_source);
+        if complete { Ok(debian) } else { Err(BuildError::NoToolchain) }
+    }
+
+    /// Builds guest crates of one workspace and gives their core modules, in the order of `packages`.
+    ///
+    /// `manifest` is the workspace's `Cargo.toml`; `target_dir` should be one of the guests' own, since a cargo that
+    /// builds the host holds the lock of its own.
+    ///
+    /// # Errors
+    /// [`BuildError`]; what the compiler said is in it.
+    pub fn build(&self, manifest: &Path, packages: &[&str], target_dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
+        let mut command = self.command();
+        command.args(["build", "--profile", PROFILE, "--target", TARGET, "--manifest-path"]).arg(manifest);
+        command.arg("--target-dir").arg(target_dir);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        let output = command.stdin(Stdio::null()).output().map_err(|source| BuildError::Start {
+            program: command.get_program().to_string_lossy().into_owned(),
+            source,
+        })?;
+        if !output.status.success() {
+            return Err(BuildError::Failed {
+                package: packages.join("`, `"),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        let folder = target_dir.join(TARGET).join(PROFILE);
+        Ok(packages.iter().map(|package| folder.join(package.replace('-', "_")).with_extension("wasm")).collect())
+    }
+
+    /// One line for a person.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Installed => format!("the active toolchain has {TARGET}"),
+            Self::FromSource { cargo, .. } => {
+                format!("{} builds the standard library from source", cargo.display())
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = match self {
+            Self::Installed => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
+            Self::FromSource { cargo, .. } => Command::new(cargo),
+        };
+        // A build script or `cargo run` passes on what was meant for the host's own build.
+        for (name, _) in env::vars_os() {
+            if is_of_the_outer_build(&name) {
+                command.env_remove(name);
+            }
+        }
+        if let Self::FromSource { rustc, linker, .. } = self {
+            // `-Z build-std` is unstable; nothing else unstable is used.
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+            command.arg("-Zbuild-std=std,panic_abort");
+            if let Some(linker) = linker {
+                command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+            }
+        }
+        command
+    }
+}
+
+/// Adds the target to the active toolchain through rustup. Needs rustup and a network.
+///
+/// # Errors
+/// What rustup said.
+pub fn add_target() -> Result<(), String> {
+    let output = Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run `rustup`: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+fn is_of_the_outer_build(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let kept = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+    let is_settings = name.starts_with("CARGO_REGISTR") || name.starts_with("CARGO_HTTP_") || name.starts_with("CARGO_SOURCE_");
+    let is_ours = name.starts_with("CARGO_") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
+    let is_build_script = ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG", "CARGO"].contains(&name);
+    (is_ours || is_build_script) && !is_settings && !kept.contains(&name)
+}
+
+fn active_sysroot() -> Option<PathBuf> {
+    sysroot_of(env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc")).as_ref())
+}
+
+fn sysroot_of(rustc: &OsStr) -> Option<PathBuf> {
+    let output = Command::new(rustc).args(["--print", "sysroot"]).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(text.trim()))
+}
+
+fn library(sysroot: &Path) -> PathBuf {
+    sysroot.join("lib/rustlib").join(TARGET).join("lib")
+}
+
+fn has_source(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file()
+}

@@ -1,0 +1,43 @@
+//! `#[policy]`: the description and the export of an `impl Policy`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::parse::Parser;
+use syn::punctuated::Punctuated;
+use syn::{Error, ItemImpl, LitStr, Result, Token};
+
+/// Every verdict of the contract, as a manifest spells it.
+const VERDICTS: [&str; 10] =
+    ["lock", "wait", "hold", "force", "skip", "abort", "release", "keep", "retry", "roll-back"];
+
+pub(crate) fn expand(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStream> {
+    let verdicts = Punctuated::<LitStr, Token![,]>::parse_terminated.parse2(arguments)?;
+    if let Some(unknown) = verdicts.iter().find(|verdict| !VERDICTS.contains(&verdict.value().as_str())) {
+        let message = format!("no verdict `{}`: expected one of {}", unknown.value(), VERDICTS.join(", "));
+        return Err(Error::new(unknown.span(), message));
+    }
+    let verdicts: Vec<_> = verdicts.iter().collect();
+    let verdicts = match verdicts.is_empty() {
+        true => quote! { ::lockkeeper_sdk::DEFAULT_VERDICTS },
+        false => quote! { &[#(#verdicts),*] },
+    };
+    let name = &item.self_ty;
+    Ok(quote! {
+        #item
+
+        impl ::lockkeeper_sdk::Described for #name {
+            const DESCRIPTION: ::lockkeeper_sdk::Description = ::lockkeeper_sdk::Description {
+                name: ::core::env!("CARGO_PKG_NAME"),
+                version: ::core::env!("CARGO_PKG_VERSION"),
+                summary: ::core::env!("CARGO_PKG_DESCRIPTION"),
+                verdicts: #verdicts,
+            };
+        }
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = ::lockkeeper_sdk::Export<#name>;
+            ::lockkeeper_sdk::bindings::export_policy!(Exported with_types_in ::lockkeeper_sdk::bindings);
+        };
+    })
+}

@@ -1,0 +1,53 @@
+//! Questions that policies ask of a view.
+
+use crate::bindings::lockkeeper::policy::types::{Lease, Party, Semaphore, Target};
+use crate::{Event, Happening, View};
+
+impl View {
+    /// How many members the job's party has; 0 where the job names no party.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.party.as_ref().map_or(0, |party| party.members.len())
+    }
+
+    /// How many more failures the budget allows; `u32::MAX` where the job sets no budget.
+    #[must_use]
+    pub fn budget_left(&self) -> u32 {
+        self.progress.budget_left.unwrap_or(u32::MAX)
+    }
+
+    /// The view's own events of one kind, oldest first.
+    pub fn events_of(&self, what: Happening) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.what == what)
+    }
+}
+
+impl Semaphore {
+    /// Slots that no lease holds; forced leases may make it 0 while more are held.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.slots.saturating_sub(u32::try_from(self.leases.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The lease of that identifier.
+    #[must_use]
+    pub fn lease_of(&self, identifier: &str) -> Option<&Lease> {
+        self.leases.iter().find(|lease| lease.identifier == identifier)
+    }
+}
+
+impl Party {
+    /// Whether it has a member of that name. Members are in the order of their identifiers.
+    #[must_use]
+    pub fn has(&self, identifier: &str) -> bool {
+        self.members.binary_search_by(|member| member.identifier.as_str().cmp(identifier)).is_ok()
+    }
+}
+
+impl Target {
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|label| label.key == key).map(|label| label.value.as_str())
+    }
+}
