@@ -52,8 +52,21 @@ macro_rules! integers {
 
 // 64 bits wide ones among them: TOML's integers end at 2^63 - 1, which the host's reader says by itself.
 integers!(
-    u8, u16, u32, u64, usize, i8, i16, i32, i64, isize,
-    std::num::NonZeroU8, std::num::NonZeroU16, std::num::NonZeroU32, std::num::NonZeroU64, std::num::NonZeroUsize
+    u8,
+    u16,
+    u32,
+    u64,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    isize,
+    std::num::NonZeroU8,
+    std::num::NonZeroU16,
+    std::num::NonZeroU32,
+    std::num::NonZeroU64,
+    std::num::NonZeroUsize
 );
 
 impl<S: Schema> Schema for Option<S> {

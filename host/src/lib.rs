@@ -3,5 +3,6 @@
 //! The modules, from the bottom up; a module uses those above it in this list and none below:
 
 pub mod job;
+pub mod policy;
 pub mod recipe;
 pub mod store;
