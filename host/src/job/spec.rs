@@ -2,14 +2,21 @@
 //!
 //! Below this line nothing validates again. What a key that was left out means stands here, as a constant with a name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use super::check;
+use super::file::JobFile;
 use super::limit::Limit;
 use super::name::{JobName, Target};
-use super::problem::Source;
+use super::problem::{Place, Problem, Problems, Source};
+use super::reader::{Report, join, nearest};
 use super::template::{MissingLabel, Substitutions, Template};
 use crate::store::{Lifetime, NodePath};
 
@@ -55,6 +62,87 @@ pub struct JobSpec {
     pub digest: String,
     /// The job file.
     pub source: Source,
+    places: BTreeMap<String, Range<usize>>,
+}
+
+impl JobSpec {
+    /// Reads a job file's text; `file` is the name that messages give it.
+    ///
+    /// # Errors
+    /// [`Problems`]: everything that is wrong with it, each with its place.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let source = Source::new(file, text);
+        let mut report = Report::new("job", &source);
+        let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, &mut report));
+        let (parts, places) = report.finish(parts)?;
+        let check::Parts { name, semaphore, party, targets, policy, action, budget } = parts;
+        let digest = hex::encode(Sha256::digest(text));
+        Ok(Self { name, semaphore, party, targets, policy, action, budget, digest, source, places })
+    }
+
+    /// Where a key stands, such as `party.min-nodes`; where it was left out, the nearest one above it.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Place {
+        self.source.place(nearest(&self.places, key).start)
+    }
+
+    /// A complaint about a key, shown where [`Self::place_of`] says.
+    #[must_use]
+    pub fn problem_with(&self, key: &str, message: impl Into<String>, help: Option<String>) -> Problem {
+        let mut problem = Problem::new(&self.source, key, nearest(&self.places, key), message.into());
+        problem.help = help;
+        problem
+    }
+
+    /// A policy's complaint about its settings: `path` is its path into them, such as `window.start` or `rules[0].name`
+    /// (`rules.0.name` is taken, too); empty for all of them.
+    #[must_use]
+    pub fn problem_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> Problem {
+        let mut key = String::from("policy.settings");
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            if part.bytes().all(|b| b.is_ascii_digit()) && !self.places.contains_key(&join(&key, part)) {
+                key.push_str(&format!("[{part}]"));
+            } else {
+                key.push_str(&format!(".{part}"));
+            }
+        }
+        self.problem_with(&key, message, help)
+    }
+
+    /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have.
+    #[must_use]
+    pub fn problems_with_targets(&self, targets: &[Target]) -> Vec<Problem> {
+        let commands = [("action.run", Some(&self.action.run)), ("action.probe", self.action.probe.as_ref())];
+        let missing =
+            commands.into_iter().filter_map(|(key, command)| Some((key, command?))).flat_map(|(key, command)| {
+                let arguments = command.arguments().iter().enumerate();
+                arguments.flat_map(move |(index, argument)| {
+                    missing_labels(argument, targets).map(move |message| (format!("{key}[{index}]"), message))
+                })
+            });
+        missing.map(|(key, message)| self.problem_with(&key, message, Some(String::from(MISSING_LABEL_HELP)))).collect()
+    }
+
+    /// Problems that were found later, as those of one file.
+    #[must_use]
+    pub fn problems(&self, problems: Vec<Problem>) -> Problems {
+        Problems::new("job", self.source.clone(), problems)
+    }
+}
+
+pub(super) const MISSING_LABEL_HELP: &str =
+    "give each target its labels, as in `{ name = \"web01\", labels = { rack = \"a\" } }`";
+
+/// For each label that an argument names, which targets have none.
+pub(super) fn missing_labels<'a>(argument: &'a Template, targets: &'a [Target]) -> impl Iterator<Item = String> + 'a {
+    argument.labels().filter_map(|key| {
+        let mut without = targets.iter().filter(|target| !target.labels.contains_key(key));
+        let first = without.next()?;
+        Some(match without.count() {
+            0 => format!("target `{}` has no label `{key}`", first.name),
+            more => format!("target `{}` and {more} more have no label `{key}`", first.name),
+        })
+    })
 }
 
 /// The semaphore that limits how many act at once, whoever runs them.
@@ -161,7 +249,7 @@ impl Grant {
 
     /// As a job file spells it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
             Self::Force => "force",
