@@ -98,6 +98,7 @@ fn check_one_of(table: &At, names: &[&str], what: &str, report: &mut Report) {
     let given: Vec<_> = names.iter().filter(|name| report.has(&format!("{}.{name}", table.key))).collect();
     let list = listed(names).replace(" and ", " or ");
     match given.as_slice() {
+        [] if names.iter().any(|name| report.has_misspelt(&format!("{}.{name}", table.key))) => {}
         [] => {
             report.complain_of_missing(table, format!("{what} is missing")).help(format!("give one of {list}"));
         }

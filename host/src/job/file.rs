@@ -59,6 +59,7 @@ table! {
         optional ephemeral_lease: bool,
     }
     refused {
+        "slots" => Refused::Meant("max-concurrency"),
         "identifier" => Refused::Never("a job's leases are held in the names of its targets", "leave it out"),
         "force" => Refused::Never("forcing is for the policy to decide", "allow it with `grants = [\"lock\", \"force\"]` in `[policy]`"),
     }
@@ -77,8 +78,8 @@ table! {
         optional timeout: Duration,
     }
     refused {
+        "min-members" => Refused::Meant("min-nodes"),
         "identifier" => Refused::Never("the members of a party join it themselves", "leave it out"),
-        "min-members" => Refused::Never("unknown key", "did you mean `min-nodes`?"),
     }
 }
 
@@ -129,6 +130,8 @@ table! {
     refused {
         "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
         "approve" => Refused::NotYet("leave it out"),
+        "name" => Refused::Meant("use"),
+        "file" => Refused::Meant("path"),
     }
 }
 
@@ -147,6 +150,7 @@ table! {
         optional attempts: Attempts,
     }
     refused {
+        "command" => Refused::Meant("run"),
         "roll-back" => Refused::NotYet("leave it out; a failed target stays as it is"),
         "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
         "env" => Refused::NotYet("set it in the command: `run = [\"env\", \"NAME=value\", …]`"),
@@ -172,7 +176,6 @@ table! {
         required hosts: Vec<Found<Host>>,
     }
     refused {
-        "host" => Refused::Never("unknown key", "did you mean `[[hosts]]`?"),
         "targets" => Refused::Never("an inventory lists `hosts` at its top", "leave out the line `[targets]`"),
     }
 }

@@ -122,7 +122,7 @@ mod tests {
         for (text, told_as) in [
             ("", "web.toml:1:1 hosts: missing key"),
             ("hosts = []", "web.toml:1:9 hosts: no target is listed"),
-            ("[hosts.web01]\nrack = \"a\"", "web.toml:1:8 hosts: expected a list, found a table"),
+            ("[hosts.web01]\nrack = \"a\"", "web.toml:1:2 hosts: expected a list, found a table"),
             ("hosts = [", "web.toml:1:10 hosts: not TOML: unclosed array, expected `]`"),
         ] {
             assert_eq!(told(&parse_inventory("web.toml", text).unwrap_err()), [told_as], "{text}");

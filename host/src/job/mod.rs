@@ -15,6 +15,7 @@ mod spec;
 mod template;
 #[cfg(test)]
 mod tests;
+mod torn;
 
 pub use inventory::{parse_inventory, parse_lines};
 pub use limit::{Limit, Rounding, Share, ShareError};

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, Problems, Source, quote};
+use super::torn;
 
 /// Where something stands.
 #[derive(Debug, Clone)]
@@ -63,6 +64,8 @@ pub(super) enum Refused {
     NotYet(&'static str),
     /// It stands elsewhere or means nothing here: what is wrong, and what to do.
     Never(&'static str, &'static str),
+    /// It is what others call another key.
+    Meant(&'static str),
 }
 
 /// The complaints about a file, and the place of every key in it.
@@ -74,10 +77,10 @@ pub(super) struct Report {
     places: BTreeMap<String, Range<usize>>,
     /// Each table, by its place from the top, with its keys.
     known: Vec<(String, Vec<String>)>,
-    /// Whether TOML itself could not be read everywhere, so that keys may only seem to be missing.
+    /// Keys that an unknown one was probably meant to be: they are not missing, too.
+    meant: BTreeSet<String>,
+    /// Whether some of it is not TOML, so that keys may only seem to be missing.
     is_torn: bool,
-    /// Lines whose reading was only guessed.
-    guessed: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -88,8 +91,6 @@ struct Draft {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Of TOML itself.
-    Syntax,
     /// Something is not there.
     Missing,
     /// Anything else.
@@ -104,19 +105,21 @@ impl Report {
             drafts: Vec::new(),
             places: BTreeMap::new(),
             known: Vec::new(),
+            meant: BTreeSet::new(),
             is_torn: false,
-            guessed: BTreeSet::new(),
         }
     }
 
     /// Reads the whole text; none where nothing of the shape is there.
     pub(super) fn read<T: FromToml>(&mut self) -> Option<T> {
         collect_known("", &T::keys(), &mut self.known);
-        let source = self.source.clone();
-        let (root, errors) = DeTable::parse_recoverable(source.text());
-        for error in errors {
-            self.complain_of_syntax(&error);
+        let torn = torn::mend(&self.source);
+        self.is_torn = !torn.slips.is_empty();
+        for slip in torn.slips.into_iter().chain(torn.twice) {
+            let problem = self.draft(Kind::Wrong, &slip.key, slip.span, slip.message);
+            problem.help = slip.help.map(str::to_owned);
         }
+        let (root, _) = DeTable::parse_recoverable(&torn.rest);
         let at = At { key: String::new(), span: 0..0 };
         T::from_toml(&DeValue::Table(root.into_inner()), &at, self)
     }
@@ -137,55 +140,14 @@ impl Report {
         &mut self.drafts.last_mut().expect("it was just pushed").problem
     }
 
-    fn complain_of_syntax(&mut self, error: &toml::de::Error) {
-        let end = self.source.text().len();
-        let span = error.span().unwrap_or(end..end);
-        let line = self.source.line_of(span.start);
-        let key = self.key_near(line);
-        let is_duplicate = error.message() == "duplicate key";
-        if !is_duplicate {
-            self.is_torn = true;
-            if !self.guessed.insert(line) {
-                return; // The first complaint about a line is the one that helps.
-            }
-            if self.text_of(line).trim_start().starts_with('[') {
-                self.guess_until_next_header(line);
-            }
-        }
-        let problem = self.draft(Kind::Syntax, &key, span, format!("not TOML: {}", error.message()));
-        if is_duplicate {
-            problem.message = String::from("written twice");
-            problem.help("keep one of the two");
-        } else if error.message().contains("must be quoted") {
-            problem.help("write text in quotes: `\"…\"`");
-        }
-    }
-
-    /// Whoever reads a header wrongly takes the keys below it for another table's.
-    fn guess_until_next_header(&mut self, header: usize) {
-        let below = header + 1..self.source.line_count();
-        let until = below.clone().find(|line| self.text_of(*line).trim_start().starts_with('[')).unwrap_or(below.end);
-        self.guessed.extend(below.start..until);
-    }
-
-    fn text_of(&self, line: usize) -> &str {
-        &self.source.text()[self.source.line(line)]
-    }
-
-    /// The key that a line seems to set: what stands before its `=`, below the last header.
-    fn key_near(&self, line: usize) -> String {
-        let is_key = |text: &str| {
-            !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"'))
-        };
-        let own = self.text_of(line).split('=').next().unwrap_or_default();
-        let header = (0..=line).rev().map(|line| self.text_of(line).trim()).find(|text| text.starts_with('['));
-        let table = header.map(|text| text.trim_start_matches('[').split(']').next().unwrap_or_default().trim());
-        [table.unwrap_or_default(), own.trim()].into_iter().filter(|part| is_key(part)).collect::<Vec<_>>().join(".")
-    }
-
     /// Whether the file has that key at all, well written or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.places.contains_key(key)
+    }
+
+    /// Whether the file has a misspelt key instead of that one.
+    pub(super) fn has_misspelt(&self, key: &str) -> bool {
+        self.meant.contains(key)
     }
 
     /// Where a key stands that the file has, else the nearest one above it, else the file's beginning.
@@ -205,7 +167,7 @@ impl Report {
 
     /// What was made of the file, with the place of each key; or everything that is wrong with it.
     ///
-    /// A mistake of TOML itself hides what can only be guessed then: keys that seem to be missing, and what is on the same line.
+    /// Where some of it is not TOML, nothing is said to be missing: it may stand there.
     pub(super) fn finish<T>(mut self, made: Option<T>) -> Result<(T, BTreeMap<String, Range<usize>>), Problems> {
         match made {
             Some(made) if self.drafts.is_empty() => return Ok((made, self.places)),
@@ -214,14 +176,9 @@ impl Report {
             }
             _ => {}
         }
-        let (is_torn, guessed, source) = (self.is_torn, self.guessed, self.source);
-        let problems = self.drafts.into_iter().filter(|draft| match draft.kind {
-            Kind::Syntax => true,
-            Kind::Missing => !is_torn,
-            Kind::Wrong => !guessed.contains(&source.line_of(draft.problem.start())),
-        });
-        let problems = problems.map(|draft| draft.problem).collect();
-        Err(Problems::new(self.what, source, problems))
+        let is_told = |draft: &Draft| draft.kind != Kind::Missing || !self.is_torn;
+        let problems = self.drafts.into_iter().filter(is_told).map(|draft| draft.problem).collect();
+        Err(Problems::new(self.what, self.source, problems))
     }
 }
 
@@ -302,7 +259,7 @@ impl<'a> Table<'a> {
             let entry = At { key: join(&at.key, &name), span: value.span() };
             let key_at = At { key: join(&at.key, written.get_ref()), span: written.span() };
             if let Some((_, refused)) = refused.iter().find(|(key, _)| *key == name) {
-                refuse(&key_at, value.get_ref(), refused, report);
+                refuse(&key_at, at, value.get_ref(), refused, report);
             } else if !keys.iter().any(|key| key.name == name) {
                 complain_of_unknown(&key_at, at, written.get_ref(), keys, report);
             } else if let Some((first, _)) = entries.get(&name) {
@@ -323,9 +280,12 @@ impl<'a> Table<'a> {
     pub(super) fn required<T: FromToml>(&mut self, key: &Key, report: &mut Report) -> Option<Found<T>> {
         if !self.entries.contains_key(&key.name) {
             let at = At { key: join(&self.at.key, &key.name), span: self.at.span.clone() };
+            if report.has_misspelt(&at.key) {
+                return None;
+            }
             let message =
                 if T::IS_TABLE { format!("missing table `[{}]`", at.key) } else { String::from("missing key") };
-            report.complain_of_missing(&at, message).help(key.doc.clone());
+            report.complain_of_missing(&at, message).help(as_hint(&key.doc));
             return None;
         }
         self.optional(key, report)
@@ -339,6 +299,13 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Docs as the fragment that hints are.
+fn as_hint(doc: &str) -> String {
+    let doc = doc.trim_end_matches('.');
+    let mut chars = doc.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
 /// TOML's tables are sorted by key; people read them as they wrote them.
 pub(super) fn in_file_order<'a>(
     table: &'a DeTable<'a>,
@@ -348,7 +315,7 @@ pub(super) fn in_file_order<'a>(
     entries
 }
 
-fn refuse(at: &At, value: &DeValue<'_>, refused: &Refused, report: &mut Report) {
+fn refuse(at: &At, table: &At, value: &DeValue<'_>, refused: &Refused, report: &mut Report) {
     match refused {
         Refused::NotYet(help) => {
             let written = match value {
@@ -363,20 +330,26 @@ fn refuse(at: &At, value: &DeValue<'_>, refused: &Refused, report: &mut Report) 
         Refused::Never(message, help) => {
             report.complain(at, *message).help(*help);
         }
+        Refused::Meant(name) => {
+            report.meant.insert(join(&table.key, name));
+            report.complain(at, "unknown key").help(format!("did you mean `{name}`?"));
+        }
     }
 }
 
 fn complain_of_unknown(at: &At, table: &At, name: &str, keys: &[Key], report: &mut Report) {
     let name = name.replace('_', "-");
     let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
-    let elsewhere = report.known.iter().find(|(other, keys)| *other != table.key && keys.contains(&name));
+    let elsewhere = report.known.iter().find(|(other, keys)| *other != table.key && keys.contains(&name)).cloned();
     let help = match (closest(&name, &names), elsewhere) {
-        (Some(close), _) => format!("did you mean `{close}`?"),
+        (Some(close), _) => {
+            report.meant.insert(join(&table.key, close));
+            format!("did you mean `{close}`?")
+        }
         (None, Some((other, _))) if other.is_empty() => format!("`{name}` belongs to the top, above every `[table]`"),
         (None, Some((other, _))) => format!("`{name}` belongs to `[{other}]`"),
         (None, None) => {
-            let place = if table.key.is_empty() { String::from("the top") } else { format!("`{}`", table.key) };
-            format!("the keys of {place} are {}", listed(&names))
+            format!("the keys here are {}", listed(&names))
         }
     };
     report.complain(at, "unknown key").help(help);
@@ -401,6 +374,14 @@ pub(super) fn listed(names: &[&str]) -> String {
         Some((last, [])) => last.clone(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
         None => String::new(),
+    }
+}
+
+/// As [`listed`], of words of which one is to be chosen.
+pub(super) fn one_of(names: &[&str]) -> String {
+    match names {
+        [only] => format!("it can only be `{only}`"),
+        _ => format!("it is one of {}", listed(names).replace(" and ", " or ")),
     }
 }
 
@@ -447,7 +428,17 @@ impl FromToml for bool {
 impl<T: FromToml> FromToml for Vec<Found<T>> {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
         let Some(array) = value.as_array() else {
-            wrong_type(at, "a list", value, report);
+            let problem = report.complain(at, format!("expected a list, found {}", kind_of(value)));
+            match value {
+                DeValue::String(text) if !text.contains(char::is_control) => {
+                    let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+                    problem.help(format!("write `[{}]`", words.join(", ")));
+                }
+                DeValue::Table(_) if !T::keys().is_empty() => {
+                    problem.help(format!("write `[[{}]]` for each", at.key));
+                }
+                _ => {}
+            }
             return None;
         };
         let before = report.drafts.len();
@@ -488,21 +479,18 @@ impl<T: Choice> FromToml for T {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
         let names: Vec<_> = T::CHOICES.iter().map(|(name, _)| *name).collect();
         let Some(word) = value.as_str() else {
-            report
-                .complain(at, format!("expected text, found {}", kind_of(value)))
-                .help(format!("it is one of {}", listed(&names).replace(" and ", " or ")));
+            report.complain(at, format!("expected text, found {}", kind_of(value))).help(one_of(&names));
             return None;
         };
         if let Some((_, choice)) = T::CHOICES.iter().find(|(name, _)| *name == word) {
             return Some(*choice);
         }
-        let one_of = format!("it is one of {}", listed(&names).replace(" and ", " or "));
         if T::NOT_YET.contains(&word.replace('_', "-").as_str()) {
-            report.complain(at, format!("{} is not supported yet", quote(word))).help(one_of);
+            report.complain(at, format!("{} is not supported yet", quote(word))).help(one_of(&names));
             return None;
         }
         let help = T::help(word).or_else(|| closest(word, &names).map(|close| format!("did you mean `{close}`?")));
-        report.complain(at, format!("unknown word {}", quote(word))).help(help.unwrap_or(one_of));
+        report.complain(at, format!("unknown word {}", quote(word))).help(help.unwrap_or_else(|| one_of(&names)));
         None
     }
 

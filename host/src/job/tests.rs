@@ -201,6 +201,8 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
         ("blocking = true", "blocking = false"),
         ("blocking = true", "blocking = \"yes\""),
         ("min-nodes = \"85%\"", ""),
+        ("min-nodes = \"85%\"", "min-members = 3"),
+        ("hosts = [", "host = ["),
         ("order = \"shuffle\"", "order = \"random\""),
         ("order = \"shuffle\"", "order = \"name\""),
         ("order = \"shuffle\"", ""),
@@ -296,6 +298,12 @@ fn targets_listed_elsewhere_are_held_against_the_commands() {
     assert_eq!(problems[0].to_string(), "action.run[1]: target `a` and 1 more have no label `rack`");
     assert_eq!(problems[0].place.to_string(), "job.toml:14:30");
     assert!(job.problems_with_targets(&targets[2..]).is_empty());
+}
+
+#[test]
+fn a_mistake_is_told_once() {
+    let problems = JobSpec::parse("job.toml", include_str!("testdata/mistakes.toml")).unwrap_err();
+    assert_eq!(problems.problems().len(), 13, "{}", rendered(&problems));
 }
 
 #[test]
