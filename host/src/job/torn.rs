@@ -10,7 +10,7 @@ use toml::de::{DeTable, Error};
 use super::problem::Source;
 
 /// How many slips are told: each costs one more reading of the text.
-const MAX_SLIPS: usize = 50;
+const MAX_SLIPS: usize = 20;
 
 /// Something that is not TOML.
 #[derive(Debug)]
@@ -150,13 +150,15 @@ impl Lines<'_> {
         };
         // Keys below a header that cannot be read would be taken for another table's.
         let is_header = self.line(line).trim_start().starts_with('[');
-        let is_end = |line: usize| match self.begins(line) {
-            Begins::Table => true,
-            Begins::Key => !is_header,
-            Begins::Nothing => start == line || !self.is_open(start..line),
-        };
-        let last = (line + 1..self.source.line_count())
-            .find(|line| if is_header { self.begins(*line) == Begins::Table } else { is_end(*line) });
+        let mut depth = self.depth(start..line);
+        let last = (line + 1..self.source.line_count()).find(|next| {
+            depth += self.depth(*next - 1..*next);
+            match self.begins(*next) {
+                Begins::Table => true,
+                Begins::Key => !is_header,
+                Begins::Nothing => !is_header && (start == line || depth <= 0),
+            }
+        });
         (slip, self.source.line(start).start..last.map_or(end, |last| self.source.line(last).start))
     }
 
@@ -178,8 +180,13 @@ impl Lines<'_> {
         (0..=line).rev().find_map(start)
     }
 
-    /// Whether lists or tables that begin on these lines are still open behind them. Brackets in quotes are text.
+    /// Whether lists or tables that begin on these lines are still open behind them.
     fn is_open(&self, lines: Range<usize>) -> bool {
+        self.depth(lines) > 0
+    }
+
+    /// How many more lists and tables these lines open than they close. Brackets in quotes are text.
+    fn depth(&self, lines: Range<usize>) -> i32 {
         let mut depth = 0_i32;
         for line in lines {
             let mut quote = None;
@@ -194,7 +201,7 @@ impl Lines<'_> {
                 }
             }
         }
-        depth > 0
+        depth
     }
 
     /// The key that a line seems to set: what stands before its `=`, below the last header.
