@@ -1,0 +1,194 @@
+//! A held slot.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::identifier::Identifier;
+use super::own::{Loss, Monitor};
+use super::patience::Backoff;
+use super::tools::{Entry, Leftovers, Tools};
+use crate::store::{Lifetime, NodePath, Op, StoreError, Version, Watch};
+
+/// A held slot of a semaphore.
+///
+/// Dropping an ephemeral lease gives it back: its deletion is sent off and seen to in the background. A persistent one
+/// stays until it is released by [`Lease::release`] or [`super::Semaphore::unlock`]; it outlives its maker.
+///
+/// # On session loss
+/// [`Lease::lost`] resolves. While the session is suspended, a holder acts as if it had lost the lease.
+#[derive(Debug)]
+pub struct Lease {
+    tools: Arc<Tools>,
+    path: NodePath,
+    identifier: Identifier,
+    lifetime: Lifetime,
+    fence: i64,
+    monitor: Monitor,
+    end: End,
+}
+
+/// What dropping a lease does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// What its lifetime says.
+    Open,
+    /// It is to go, whatever its lifetime.
+    Releasing,
+    /// Nothing: it is gone, or somebody else's business.
+    Ended,
+}
+
+/// How a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Released {
+    /// The slot is free.
+    Released,
+    /// It was no longer ours: broken by somebody, or lost with the session.
+    WasGone,
+}
+
+/// Why a lease could not be released.
+#[derive(Debug, Error)]
+pub enum ReleaseError {
+    /// A persistent lease outlives its session: it is still there, and only a new session can delete it.
+    #[error("the session ended before lease `{path}` was released; it is still held")]
+    SessionOver {
+        /// Which.
+        path: NodePath,
+    },
+    /// The store refused or could not be reached. It is tried on in the background while the session lives.
+    #[error("cannot release lease `{path}`")]
+    Store {
+        /// Which.
+        path: NodePath,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl Lease {
+    pub(super) fn new(
+        tools: &Arc<Tools>,
+        path: NodePath,
+        identifier: Identifier,
+        lifetime: Lifetime,
+        fence: i64,
+        watch: Watch,
+    ) -> Self {
+        let monitor = Monitor::start(tools, path.clone(), watch);
+        Self { tools: Arc::clone(tools), path, identifier, lifetime, fence, monitor, end: End::Open }
+    }
+
+    /// Its node.
+    #[must_use]
+    pub fn path(&self) -> &NodePath {
+        &self.path
+    }
+
+    /// Its number (the node's czxid): unique, and larger than that of every lease granted before. Whatever the lease
+    /// protects can remember the largest it has seen and refuse smaller ones.
+    #[must_use]
+    pub fn fence(&self) -> i64 {
+        self.fence
+    }
+
+    /// Who holds it.
+    #[must_use]
+    pub fn identifier(&self) -> &Identifier {
+        &self.identifier
+    }
+
+    /// Whether it ends with the session.
+    #[must_use]
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// Waits until the lease is lost, and says how.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again; any number may wait.
+    pub async fn lost(&self) -> Loss {
+        self.monitor.lost().await
+    }
+
+    /// Whether it is known to be lost. The end of the session is known at once.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.monitor.loss().is_some()
+    }
+
+    /// Gives the slot back: one round trip, and it is asked again until the store has said that the node is gone.
+    ///
+    /// # Errors
+    /// [`ReleaseError::SessionOver`] for a persistent lease that outlived the session; [`ReleaseError::Store`].
+    ///
+    /// # Cancel safety
+    /// Once polled, the release happens: dropping the future only gives up the answer.
+    pub async fn release(mut self) -> Result<Released, ReleaseError> {
+        self.end = End::Releasing;
+        let mut backoff = Backoff::patient();
+        let mut unanswered = false;
+        // Bounded by the back-off.
+        loop {
+            let error = match self.tools.store.delete(&self.path, Version::Any).await {
+                Ok(()) => return Ok(self.ended(Released::Released)),
+                // Most likely our own deletion, whose answer was lost.
+                Err(StoreError::NoNode { .. }) if unanswered => return Ok(self.ended(Released::Released)),
+                Err(StoreError::NoNode { .. }) => return Ok(self.ended(Released::WasGone)),
+                Err(StoreError::SessionOver) => return self.after_session(),
+                Err(StoreError::Ambiguous { path }) => {
+                    // The name is never used twice, so that a deletion may be sent twice.
+                    unanswered = true;
+                    StoreError::Unavailable { reason: format!("the deletion of `{path}` was not answered") }
+                }
+                Err(error) => error,
+            };
+            match backoff.after(error, &self.tools).await {
+                Ok(()) => {}
+                Err(StoreError::SessionOver) => return self.after_session(),
+                Err(source) => return Err(ReleaseError::Store { path: self.path.clone(), source }),
+            }
+        }
+    }
+
+    /// The operation that releases it, for a transaction with something else. Whoever sees it done calls
+    /// [`Lease::forget`].
+    #[must_use]
+    pub fn release_op(&self) -> Op {
+        Op::Delete { path: self.path.clone(), version: Version::Any }
+    }
+
+    /// Lets go of the lease without touching its node: it was deleted in a transaction of the caller's, or shall stay.
+    pub fn forget(mut self) {
+        self.end = End::Ended;
+    }
+
+    fn ended(&mut self, how: Released) -> Released {
+        self.end = End::Ended;
+        how
+    }
+
+    fn after_session(&mut self) -> Result<Released, ReleaseError> {
+        self.end = End::Ended;
+        match self.lifetime {
+            Lifetime::Ephemeral => Ok(Released::WasGone),
+            Lifetime::Persistent => Err(ReleaseError::SessionOver { path: self.path.clone() }),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let to_go = match self.end {
+            End::Ended => false,
+            End::Releasing => true,
+            End::Open => self.lifetime == Lifetime::Ephemeral,
+        };
+        if to_go && self.monitor.loss().is_none() {
+            self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node: Some(self.path.clone()) });
+        }
+    }
+}
