@@ -73,7 +73,6 @@ pub fn outcome(ending: Ending) -> Outcome {
 }
 
 /// A view of the first target of ten, asked about for the first time: one free slot, no party, nothing happened yet.
-#[must_use]
 pub fn view(target: &str) -> ViewBuilder {
     let progress = Progress {
         job: "job".to_owned(),
