@@ -5,4 +5,5 @@
 pub mod job;
 pub mod policy;
 pub mod recipe;
+pub mod rollout;
 pub mod store;
