@@ -45,7 +45,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> 
     output.talk("Found", &format!("{}{slots} slots of `{}` held, {} waiting", rows.len(), args.path, state.queued));
     if !rows.is_empty() {
         let mut table = Table::new();
-        table.load_preset(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE"]);
+        table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE"]);
         for (holder, forced) in &rows {
             let kind = if holder.ephemeral { "ephemeral" } else { "persistent" };
             let kind = forced.as_ref().map_or(kind.to_owned(), |forced| {

@@ -45,7 +45,7 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
     output.talk("Found", &format!("{} members of `{}`", members.len(), args.path));
     if !members.is_empty() {
         let mut table = Table::new();
-        table.load_preset(NOTHING).set_header(["MEMBER", "SINCE"]);
+        table.load_style(NOTHING).set_header(["MEMBER", "SINCE"]);
         for member in &members {
             table.add_row([plain(&member.identifier), moment(member.since_ms, now)]);
         }

@@ -46,7 +46,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);
+    table.load_style(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);
     for (index, target) in plan.targets.iter().enumerate() {
         let labels: Vec<String> = target.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         table.add_row([(index / slots + 1).to_string(), target.name.to_string(), labels.join(" ")]);

@@ -23,7 +23,7 @@ pub(super) fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["POLICY", "VERSION", "SUMMARY"]);
+    table.load_style(NOTHING).set_header(["POLICY", "VERSION", "SUMMARY"]);
     for policy in &policies {
         let manifest = policy.manifest();
         table.add_row([&manifest.name, &manifest.version, &manifest.summary]);
@@ -46,7 +46,7 @@ pub(super) fn inspect(global: &Global, output: &Output, args: &InspectArgs) -> R
     }
     let manifest = policy.manifest();
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     let rows = [
         ("name", manifest.name.clone()),
         ("version", manifest.version.clone()),
@@ -63,7 +63,7 @@ pub(super) fn inspect(global: &Global, output: &Output, args: &InspectArgs) -> R
     let settings = settings(&policy);
     if !settings.is_empty() {
         let mut table = Table::new();
-        table.load_preset(NOTHING).set_header(["SETTING", "TYPE", "MEANING"]);
+        table.load_style(NOTHING).set_header(["SETTING", "TYPE", "MEANING"]);
         for row in settings {
             table.add_row(row);
         }

@@ -31,7 +31,7 @@ const AFTER_KILL: Duration = Duration::from_secs(2);
 
 /// A command and how it is run.
 #[derive(Debug, Clone)]
-pub struct Invocation {
+pub(super) struct Invocation {
     /// The program and its arguments; no shell comes between.
     pub run: Vec<String>,
     /// Asked after `run` succeeded; anything but 0 is a failure.
@@ -60,7 +60,7 @@ enum Ended {
 ///
 /// # Cancel safety
 /// None: dropped, it leaves the command running.
-pub async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Ending>) -> ActionResult {
+pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Ending>) -> ActionResult {
     let began = Instant::now();
     let deadline = invocation.timeout.map(|timeout| began + timeout);
     let mut what = "command";
