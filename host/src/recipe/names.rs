@@ -40,9 +40,9 @@ pub(super) fn number(name: &str) -> Option<i64> {
 
 /// Those of `names` that contend, in the queue's order.
 pub(super) fn contenders(names: &[String]) -> Vec<&str> {
-    let mut queue: Vec<&str> = names.iter().map(String::as_str).filter(|name| place(name).is_some()).collect();
-    queue.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
-    queue
+    let mut queue: Vec<(&str, &str)> = names.iter().filter_map(|name| Some((place(name)?, name.as_str()))).collect();
+    queue.sort_unstable();
+    queue.into_iter().map(|(_, name)| name).collect()
 }
 
 /// The number of slots in a semaphore's data, read as generously as Python's `int` would; `None` where kazoo could

@@ -453,6 +453,12 @@ impl Rollout {
         &self.slots[target].target
     }
 
+    /// When it started, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn started_ms(&self) -> u64 {
+        self.setup.started_ms
+    }
+
     /// How many targets stand where.
     #[must_use]
     pub fn counts(&self) -> Counts {
