@@ -52,7 +52,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A typical decision burns 20,000 to 100,000 units of fuel, so this leaves three orders of magnitude; used up, it
+    /// A typical decision burns 5,000 to 50,000 units of fuel, so this leaves three orders of magnitude; used up, it
     /// takes a tenth of a second.
     pub const DEFAULT: Self = Self {
         fuel: 100_000_000,
