@@ -338,6 +338,11 @@ impl Rollout {
     }
 
     fn heard(&mut self, hearing: Hearing, out: &mut Vec<Action>) {
+        if hearing == Hearing::Over {
+            // Until the next session has read them.
+            self.members_known = false;
+            self.others = None;
+        }
         let before = std::mem::replace(&mut self.hearing, hearing);
         if before == hearing {
             return;
@@ -349,11 +354,6 @@ impl Rollout {
             (_, Hearing::Over) => "lost",
         };
         out.push(Action::Emit(Event::Store { state }));
-        if hearing == Hearing::Over {
-            // Until the next session has read them.
-            self.members_known = false;
-            self.others = None;
-        }
         self.changed(Cause::Progressed);
     }
 
