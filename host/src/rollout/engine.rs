@@ -23,7 +23,7 @@ use super::observe;
 use super::sessions::Sessions;
 use super::step::Rollout;
 use crate::job::{Grant, JobSpec, MissingLabel, Substitutions, Target};
-use crate::policy::types::{Ending, Outcome, View};
+use crate::policy::types::{Ending, Member, Outcome, View};
 use crate::policy::{Decision, Grants, Module, PolicyError};
 use crate::recipe::Identifier;
 use crate::store::{Clock, Connect, Store};
@@ -134,6 +134,7 @@ pub async fn run<P: Decide>(
         kills: HashMap::new(),
         tasks: JoinSet::new(),
         journal: Some(journal),
+        members: None,
         failed: None,
         rollout: Rollout::new(setup),
         tell,
@@ -217,6 +218,8 @@ struct Engine<P, T> {
     tasks: JoinSet<()>,
     /// None once it cannot be written.
     journal: Option<Journal>,
+    /// The party's members as the journal has them, and since which decision.
+    members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
     rollout: Rollout,
     tell: T,
@@ -398,7 +401,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     /// One decision: asked, written down, and only then carried out.
     fn decide(&mut self, question: Question) {
-        let Question { target, view, outcome } = question;
+        let Question { target, mut view, outcome } = question;
         let (settings, memory, grants) = (&self.settings, self.rollout.memory(), &self.grants);
         let answer = match outcome {
             None => {
@@ -412,7 +415,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                     });
                     (answer.verdict.word(), said, answer.memory.as_slice())
                 });
-                self.record("admit", target, &view, None, written, &decision);
+                self.record("admit", target, &mut view, None, written, &decision);
                 self.say_said(target, &decision);
                 Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
             }
@@ -422,7 +425,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                     let said = json!({ "verdict": answer.verdict, "code": answer.code, "reason": answer.reason });
                     (answer.verdict.word(), said, answer.memory.as_slice())
                 });
-                self.record("settle", target, &view, Some(&outcome), written, &decision);
+                self.record("settle", target, &mut view, Some(&outcome), written, &decision);
                 self.say_said(target, &decision);
                 Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) }
             }
@@ -438,7 +441,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         &mut self,
         question: &'static str,
         target: usize,
-        view: &View,
+        view: &mut View,
         outcome: Option<&Outcome>,
         written: Result<(&'static str, serde_json::Value, &[u8]), &PolicyError>,
         decision: &Decision<A>,
@@ -448,6 +451,8 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Ok((verdict, answer, memory)) => (Some(verdict), answer, Some(memory)),
             Err(error) => (None, json!({ "fault": error.kind(), "message": error.to_string() }), None),
         };
+        let members_as_of = leave_out_known_members(view, &mut self.members);
+        let view = &*view;
         let appended = serde_json::to_vec(view).map_err(io::Error::from).and_then(|text| {
             journal.append(&Record {
                 question,
@@ -461,6 +466,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 policy_digest: self.run.policy.digest(),
                 view_digest: journal::digest(&text),
                 view,
+                members_as_of,
                 outcome,
                 memory: memory.filter(|memory| *memory != self.rollout.memory()).map(hex::encode),
             })
@@ -518,6 +524,21 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
 fn fault(error: &PolicyError) -> Fault {
     Fault { kind: error.kind(), message: error.to_string(), hint: error.hint() }
+}
+
+/// Takes the party's members out of a view that was shown already, if they are those of an earlier decision: which.
+fn leave_out_known_members(view: &mut View, known: &mut Option<(u64, Vec<Member>)>) -> Option<u64> {
+    let party = view.party.as_mut()?;
+    match known {
+        Some((since, members)) if *members == party.members => {
+            party.members.clear();
+            Some(*since)
+        }
+        _ => {
+            *known = Some((view.sequence, party.members.clone()));
+            None
+        }
+    }
 }
 
 /// A bug in a task must not leave the loop waiting for what that task will never say.

@@ -72,10 +72,14 @@ pub struct Record<'a> {
     pub said: &'a [TraceLine],
     /// The sha256 of the policy.
     pub policy_digest: &'a str,
-    /// The sha256 of the view's JSON.
+    /// The sha256 of `view` as it stands here.
     pub view_digest: String,
     /// What the policy was shown.
     pub view: &'a View,
+    /// The party's members are left out of `view`: they are those of the decision with this sequence number. A fleet's
+    /// thousands are written down when they change, and not with every decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members_as_of: Option<u64>,
     /// How the action ended, in a `settle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'a Outcome>,

@@ -144,6 +144,8 @@ pub struct Rollout {
     sweep_began_ms: u64,
     /// How many waits this sweep came to.
     sweep_waits: u64,
+    /// In this sweep the floor refused a target that is so many members: who is as many need not be asked about.
+    sweep_floor: Option<u32>,
     hold: Option<Hold>,
     held_said: String,
     asking: Option<(usize, Question)>,
@@ -190,6 +192,7 @@ impl Rollout {
             sweep_due: false,
             sweep_began_ms: 0,
             sweep_waits: 0,
+            sweep_floor: None,
             hold: None,
             held_said: String::new(),
             asking: None,
@@ -712,11 +715,14 @@ impl Rollout {
             && self.ending.is_none()
     }
 
+    /// How many members of the party it is: as a rule one, and none while it is down.
+    fn listed(&self, target: usize) -> u32 {
+        self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0)
+    }
+
     /// To queue, whatever is in flight counts as if it acted already, so that no slot is taken that could not be used.
     fn facts(&self, target: usize, gate: Gate) -> Facts {
-        let listed =
-            |target: usize| self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0);
-        let (mut in_flight, mut reserved, mut leaving) = (0, 0, listed(target));
+        let (mut in_flight, mut reserved, mut leaving) = (0, 0, self.listed(target));
         for other in self.in_flight.iter().copied().filter(|other| *other != target) {
             in_flight += 1;
             let (may_be_down, may_fail) = match self.slots[other].state {
@@ -725,7 +731,7 @@ impl Rollout {
                 TargetState::Acted(ending) => (true, ending != Ending::Succeeded),
                 _ => (gate == Gate::Queue, gate == Gate::Queue),
             };
-            leaving += if may_be_down { listed(other) } else { 0 };
+            leaving += if may_be_down { self.listed(other) } else { 0 };
             reserved += u32::from(may_fail);
         }
         Facts {
@@ -743,7 +749,7 @@ impl Rollout {
         self.slots[target].refused = Some(refusal.to_string());
         match refusal {
             Refusal::Floor { .. } => {
-                self.sweep_waits += 1;
+                self.sweep_floor = Some(self.listed(target));
                 if self.in_flight.is_empty() {
                     self.floor_missed.get_or_insert((now_ms, target));
                 }
@@ -906,10 +912,13 @@ impl Rollout {
             self.sweep_due = false;
             self.sweep_began_ms = now_ms;
             self.sweep_waits = 0;
+            self.sweep_floor = None;
             self.cursor = 0;
         }
-        if let Some(&target) = self.open.range(self.cursor..).next() {
-            self.cursor = target + 1;
+        let may_go = |target: &usize| self.sweep_floor.is_none_or(|refused| self.listed(*target) < refused);
+        let next = self.open.range(self.cursor..).copied().find(may_go);
+        self.cursor = next.map_or(self.slots.len(), |target| target + 1);
+        if let Some(target) = next {
             let cause = match (self.slots[target].refused.take(), self.slots[target].asked) {
                 (Some(reason), _) => Cause::Refused(reason),
                 (None, false) => Cause::First,

@@ -240,7 +240,8 @@ async fn a_probe_has_the_last_word() {
 
 #[tokio::test]
 async fn a_target_is_tried_as_often_as_the_job_says_under_one_lease() {
-    let action = "[action]\nrun = [\"sh\", \"-c\", \"echo $LOCKKEEPER_FENCE; test $LOCKKEEPER_ATTEMPT = 3\"]\nattempts = 3";
+    let action =
+        "[action]\nrun = [\"sh\", \"-c\", \"echo $LOCKKEEPER_FENCE; test $LOCKKEEPER_ATTEMPT = 3\"]\nattempts = 3";
     let ground = Ground::new(1, &["a"], action);
     let (report, _) = ground.run(try_again()).await;
     assert!(report.unwrap().counts.all_done());
@@ -277,7 +278,8 @@ async fn a_lease_that_somebody_deletes_stops_the_action() {
 
 #[tokio::test]
 async fn an_ephemeral_lease_ends_with_its_session_and_the_run_goes_on_in_the_next() {
-    let more = "ephemeral-lease = true\n[action]\nrun = [\"sh\", \"-c\", \"test $LOCKKEEPER_TARGET = b || sleep 1000\"]";
+    let more =
+        "ephemeral-lease = true\n[action]\nrun = [\"sh\", \"-c\", \"test $LOCKKEEPER_TARGET = b || sleep 1000\"]";
     let ground = Ground::new(1, &["a", "b"], more);
     let (prepared, store) = ground.start(always_lock()).await;
     let (_stop, stops) = mpsc::channel(2);
@@ -538,7 +540,8 @@ async fn a_journal_is_whole_and_any_byte_that_changes_is_found() {
     }
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     for gone in 0..lines.len() - 1 {
-        let rest: Vec<u8> = lines.iter().enumerate().filter(|(at, _)| *at != gone).flat_map(|(_, line)| *line).copied().collect();
+        let rest: Vec<u8> =
+            lines.iter().enumerate().filter(|(at, _)| *at != gone).flat_map(|(_, line)| *line).copied().collect();
         assert!(found(&rest).is_err(), "without line {}", gone + 1);
     }
     let cut = found(&lines[..lines.len() - 1].concat()).unwrap();

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use lockkeeper::job::{OnFault, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased, Rollout,
-    SeenLease, SeenMember, Setup, Stop, TargetState,
+    Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased,
+    Rollout, SeenLease, SeenMember, Setup, Stop, TargetState,
 };
 use lockkeeper::store::Lifetime;
 use rand::rngs::StdRng;
@@ -156,7 +156,8 @@ impl World {
             }
             Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
             Action::Kill { target, ending } => {
-                let told = self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
+                let told =
+                    self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
             Action::Emit(Event::Stopping { .. }) => self.stopping = true,
@@ -193,7 +194,10 @@ impl World {
                 })
             };
             let remaining = members.iter().filter(|name| !may_be_down(name)).count();
-            assert!(remaining >= floor as usize, "t{target} starts below the floor: {remaining} would remain of {floor}");
+            assert!(
+                remaining >= floor as usize,
+                "t{target} starts below the floor: {remaining} would remain of {floor}"
+            );
         }
         assert!(self.acting.insert(target, None).is_none(), "t{target} acts twice at once");
     }
@@ -385,7 +389,8 @@ impl World {
     fn read_semaphore(&mut self) {
         if self.chance(0.5) {
             self.fences += 1;
-            let lease = SeenLease { identifier: "salt".to_owned(), fence: self.fences, since_ms: self.now, ephemeral: true };
+            let lease =
+                SeenLease { identifier: "salt".to_owned(), fence: self.fences, since_ms: self.now, ephemeral: true };
             self.foreign.push(lease);
         } else {
             self.foreign.pop();
@@ -440,7 +445,8 @@ impl World {
                 self.answer();
                 continue;
             }
-            let busy = |keeper: &Keeper| matches!(keeper, Keeper::Queues { .. } | Keeper::Holds { releasing: true, .. });
+            let busy =
+                |keeper: &Keeper| matches!(keeper, Keeper::Queues { .. } | Keeper::Holds { releasing: true, .. });
             if !self.acting.is_empty() || self.keepers.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;

@@ -25,8 +25,8 @@ use std::time::Duration;
 use lockkeeper::job::{OnFault, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
-    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Rollout, SeenLease, SeenMember,
-    Setup, Stop,
+    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Rollout, SeenLease,
+    SeenMember, Setup, Stop,
 };
 use lockkeeper::store::Lifetime;
 
@@ -367,7 +367,9 @@ fn line(event: &Event) -> Option<String> {
         Event::Waiting { .. } | Event::Queued { .. } => return None,
         Event::Holding { reason, .. } => format!("all hold: {reason}"),
         Event::Refused { target, limit, reason } => format!("{target} refused by {limit}: {reason}"),
-        Event::Leased { target, held, slots, fence, .. } => format!("{target} leased, {held} of {slots}, fence {fence}"),
+        Event::Leased { target, held, slots, fence, .. } => {
+            format!("{target} leased, {held} of {slots}, fence {fence}")
+        }
         Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
         Event::GivenBack { target, reason } => format!("{target} given back: {reason}"),
         Event::Started { target, attempt, .. } => format!("{target} started, try {attempt}"),
