@@ -434,25 +434,30 @@ impl Semaphore {
     /// # Errors
     /// What the store says, after a few tries; some of the leases may be deleted then.
     pub async fn unlock(&self, identifier: &Identifier) -> Result<Unlocked, StoreError> {
-        let Inner { tools, path, .. } = &*self.0;
+        let tools = &self.0.tools;
         let mut backoff = Backoff::brief();
         let mut released = 0;
-        let mut unanswered = BTreeSet::new();
+        let mut unanswered: BTreeSet<NodePath> = BTreeSet::new();
         // Bounded by the back-off.
         loop {
             let leases = self.leases(&mut backoff).await?;
             let (mine, left): (Vec<_>, Vec<_>) = leases.into_iter().partition(|(_, node)| is_of(node, identifier));
-            // What is no longer there after an unanswered deletion was deleted by it, as far as anybody can tell.
-            let still: BTreeSet<&NodePath> = mine.iter().map(|(path, _)| path).collect();
-            released += unanswered.iter().filter(|path| !still.contains(path)).count();
-            unanswered.clear();
+            // What is gone after an unanswered deletion was deleted by it, as far as anybody can tell.
+            unanswered.retain(|path| {
+                let still = mine.iter().any(|(mine, _)| mine == path);
+                released += u32::from(!still);
+                still
+            });
             let replies: Vec<_> =
                 mine.iter().map(|(node, _)| (node.clone(), tools.store.delete(node, Version::Any))).collect();
             let mut failed = None;
             for (node, reply) in replies {
                 match reply.await {
-                    Ok(()) => released += 1,
-                    Err(StoreError::NoNode { .. }) => {}
+                    Ok(()) => {
+                        unanswered.remove(&node);
+                        released += 1;
+                    }
+                    Err(StoreError::NoNode { .. }) => released += u32::from(unanswered.remove(&node)),
                     Err(error @ StoreError::Ambiguous { .. }) => {
                         let reason = error.to_string();
                         unanswered.insert(node);
@@ -461,12 +466,10 @@ impl Semaphore {
                     Err(error) => failed = Some(error),
                 }
             }
-            let Some(error) = failed else {
-                return Ok(Unlocked { released: u32::try_from(released).unwrap_or(u32::MAX), left: holders(left) });
-            };
-            backoff.after(error, tools).await?;
-            // What was not answered must be seen as it is.
-            let _ = tools.store.sync(path).await;
+            match failed {
+                Some(error) => backoff.after(error, tools).await?,
+                None => return Ok(Unlocked { released, left: holders(left) }),
+            }
         }
     }
 
