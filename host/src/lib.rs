@@ -1,7 +1,15 @@
 //! Lockkeeper: a WebAssembly-pluggable policy engine for fleets.
 //!
-//! The modules, from the bottom up; a module uses those above it in this list and none below:
+//! A job says what should happen, a policy decides when, the host does it. One direction, top to bottom; nothing points
+//! up:
+//!
+//! ```text
+//! cli → rollout → policy → { job, recipe } → store ← { embedded, memory }
+//! ```
 
+pub mod cli;
 pub mod job;
+pub mod policy;
 pub mod recipe;
+pub mod rollout;
 pub mod store;

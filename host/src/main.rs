@@ -1,2 +1,7 @@
-//! Lockkeeper.
-fn main() {}
+//! The `lockkeeper` binary: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockkeeper::cli::main()
+}

@@ -171,9 +171,12 @@ pub fn add_target() -> Result<(), String> {
 fn is_of_the_outer_build(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let kept = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
-    let is_settings = name.starts_with("CARGO_REGISTR") || name.starts_with("CARGO_HTTP_") || name.starts_with("CARGO_SOURCE_");
-    let is_ours = name.starts_with("CARGO_") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
-    let is_build_script = ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG", "CARGO"].contains(&name);
+    let is_settings =
+        name.starts_with("CARGO_REGISTR") || name.starts_with("CARGO_HTTP_") || name.starts_with("CARGO_SOURCE_");
+    let is_ours =
+        name.starts_with("CARGO_") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
+    let is_build_script =
+        ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG", "CARGO"].contains(&name);
     (is_ours || is_build_script) && !is_settings && !kept.contains(&name)
 }
 

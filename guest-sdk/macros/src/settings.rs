@@ -64,7 +64,8 @@ fn object(item: &DeriveInput, fields: &Fields) -> Result<TokenStream> {
             });
         }
     }
-    let open = format!("{}\"type\":\"object\",\"additionalProperties\":false,\"properties\":{{", description(&item.attrs));
+    let open =
+        format!("{}\"type\":\"object\",\"additionalProperties\":false,\"properties\":{{", description(&item.attrs));
     Ok(quote! {
         out.push_str(#open);
         #(#writes)*

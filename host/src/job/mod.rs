@@ -1,1 +1,31 @@
 //! A job: what should happen, as typed data. No I/O.
+//!
+//! Text becomes a `JobFile`, the shape as written, and that a [`JobSpec`], the same job after every rule was checked, or
+//! [`Problems`]: all of them at once, each with its place. Files are read and commands run elsewhere; here is only text.
+
+mod check;
+mod file;
+mod inventory;
+mod limit;
+mod name;
+mod problem;
+mod reader;
+mod schema;
+mod spec;
+mod template;
+#[cfg(test)]
+mod tests;
+mod torn;
+
+pub use inventory::{parse_inventory, parse_lines};
+pub use limit::{Limit, Rounding, Share, ShareError};
+pub use name::{JobName, Labels, NameError, Target, TargetName};
+pub use problem::{Place, Problem, Problems, Severity, Source};
+pub use schema::schema;
+pub use spec::{
+    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
+    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,
+    JobSpec, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicySource, PolicySpec, SemaphoreSpec,
+    TargetSource, TargetsSpec,
+};
+pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -16,6 +16,7 @@
 
 mod acquire;
 pub mod behaviour;
+mod forced;
 mod identifier;
 mod lease;
 mod names;
@@ -31,6 +32,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use forced::{Forced, ForcedRecords};
 pub use identifier::{Identifier, IdentifierError};
 pub use lease::{Lease, ReleaseError, Released};
 pub use observe::Changed;

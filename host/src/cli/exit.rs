@@ -1,0 +1,295 @@
+//! Every exit code and every kind of error, with what they mean.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::output;
+use crate::policy::PolicyError;
+use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, ReleaseError, WaitError};
+use crate::rollout::{RunError, TargetsError};
+use crate::store::StoreError;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: the rollout or the command failed, or there was nothing to unlock.
+    Failed,
+    /// 2: bad usage, or a bad job.
+    Usage,
+    /// 69: the store cannot be reached.
+    Unavailable,
+    /// 70: the policy failed.
+    PolicyFault,
+    /// 75: timed out waiting.
+    TimedOut,
+    /// 77: refused.
+    Refused,
+    /// A command's own code, or 128 and the signal that ended it.
+    Command(u8),
+}
+
+impl Exit {
+    /// As the system has it.
+    #[must_use]
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unavailable => 69,
+            Self::PolicyFault => 70,
+            Self::TimedOut => 75,
+            Self::Refused => 77,
+            Self::Command(code) => code,
+        })
+    }
+}
+
+/// What an error is about: the `error` of its JSON object. Stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No slot, or too few members, in time.
+    TimedOut,
+    /// The semaphore has another number of slots.
+    SlotsDiffer,
+    /// A path that no store takes.
+    BadPath,
+    /// A flag or argument.
+    BadArgument,
+    /// The job's file, or what it names.
+    BadJob,
+    /// The store cannot be reached.
+    Unavailable,
+    /// Login or access control.
+    Refused,
+    /// An ephemeral lease was lost while its command ran.
+    LeaseLost,
+    /// The policy.
+    PolicyFault,
+    /// No such lease.
+    NotHeld,
+    /// A command that could not be started.
+    Command,
+    /// A file of ours that cannot be written.
+    Io,
+    /// The store's rules were broken, or ours.
+    Internal,
+}
+
+impl ErrorKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed-out",
+            Self::SlotsDiffer => "slots-differ",
+            Self::BadPath => "bad-path",
+            Self::BadArgument => "bad-argument",
+            Self::BadJob => "bad-job",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::LeaseLost => "lease-lost",
+            Self::PolicyFault => "policy-fault",
+            Self::NotHeld => "not-held",
+            Self::Command => "command",
+            Self::Io => "io",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn exit(self) -> Exit {
+        match self {
+            Self::TimedOut => Exit::TimedOut,
+            Self::SlotsDiffer | Self::BadPath | Self::BadArgument | Self::BadJob => Exit::Usage,
+            Self::Unavailable => Exit::Unavailable,
+            Self::Refused => Exit::Refused,
+            Self::PolicyFault => Exit::PolicyFault,
+            Self::LeaseLost | Self::NotHeld | Self::Io | Self::Internal => Exit::Failed,
+            // As shells have it for a command that is not there.
+            Self::Command => Exit::Command(127),
+        }
+    }
+}
+
+/// Why a command ended otherwise than well, with the next step where there is one.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) error: anyhow::Error,
+    pub(super) hint: Option<String>,
+    /// More for programs: members of the JSON object.
+    pub(super) more: Option<Value>,
+    /// The error as a person reads it, where that is more than one line.
+    pub(super) rendered: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, error: impl Into<anyhow::Error>) -> Self {
+        Self { kind, error: error.into(), hint: None, more: None, rendered: None }
+    }
+
+    pub(super) fn message(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::new(kind, anyhow::Error::msg(message.into()))
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        self.kind.exit()
+    }
+
+    /// The error and its causes, each said once.
+    pub(super) fn text(&self) -> String {
+        self.error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let mut object = json!({ "error": self.kind.word(), "message": self.text(), "hint": self.hint });
+        if let (Some(object), Some(Value::Object(more))) = (object.as_object_mut(), &self.more) {
+            object.extend(more.clone());
+        }
+        object
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::SessionOver | StoreError::Ambiguous { .. } => ErrorKind::Unavailable,
+        StoreError::Refused { .. } => ErrorKind::Refused,
+        StoreError::Multi { source, .. } => store_kind(source),
+        StoreError::TooLarge { .. } => ErrorKind::BadArgument,
+        StoreError::NoNode { .. }
+        | StoreError::NodeExists { .. }
+        | StoreError::BadVersion { .. }
+        | StoreError::NotEmpty { .. }
+        | StoreError::ParentEphemeral { .. }
+        | StoreError::Broken { .. } => ErrorKind::Internal,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(store_kind(&error), error)
+    }
+}
+
+impl From<AcquireError> for Failure {
+    fn from(error: AcquireError) -> Self {
+        let (kind, hint) = match &error {
+            AcquireError::SlotsDiffer { stored, .. } => (
+                ErrorKind::SlotsDiffer,
+                Some(format!("everybody who names this path must say the same: use {stored}, or another path")),
+            ),
+            AcquireError::Full { path, .. } | AcquireError::TimedOut { path, .. } => {
+                (ErrorKind::TimedOut, Some(format!("`lockkeeper holders {path}` shows who holds it")))
+            }
+            AcquireError::SessionOver { .. } => (ErrorKind::Unavailable, None),
+            AcquireError::QueueWornOut { .. } | AcquireError::Evicted { .. } => (ErrorKind::Internal, None),
+            AcquireError::Store { source, .. } => (store_kind(source), None),
+        };
+        Self { hint, ..Self::new(kind, error) }
+    }
+}
+
+impl From<ForceError> for Failure {
+    fn from(error: ForceError) -> Self {
+        let kind = match &error {
+            ForceError::Conflict { .. } | ForceError::Deleted { .. } => ErrorKind::NotHeld,
+            ForceError::SessionOver { .. } => ErrorKind::Unavailable,
+            ForceError::Store { source, .. } => store_kind(source),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
+        let kind = match &error {
+            ReleaseError::SessionOver { .. } => ErrorKind::Unavailable,
+            ReleaseError::Store { source, .. } => store_kind(source),
+        };
+        Self::new(kind, error).hint("`lockkeeper unlock` gives it back")
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let kind = match &error {
+            JoinError::Slash { .. } | JoinError::Identifier { .. } => ErrorKind::BadArgument,
+            JoinError::SessionOver { .. } => ErrorKind::Unavailable,
+            JoinError::Store { source, .. } => store_kind(source),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<LeaveError> for Failure {
+    fn from(error: LeaveError) -> Self {
+        Self::new(store_kind(&error.source), error)
+    }
+}
+
+impl From<WaitError> for Failure {
+    fn from(error: WaitError) -> Self {
+        let kind = match &error {
+            WaitError::TooFew { .. } => ErrorKind::TimedOut,
+            WaitError::SessionOver { .. } => ErrorKind::Unavailable,
+            WaitError::Store { source, .. } => store_kind(source),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        let kind = match &error {
+            PolicyError::Unreadable { .. } | PolicyError::NoSuchPolicy { .. } => ErrorKind::BadJob,
+            _ => ErrorKind::PolicyFault,
+        };
+        let more = json!({ "fault": error.kind() });
+        Self { hint: error.hint(), more: Some(more), ..Self::new(kind, error) }
+    }
+}
+
+impl From<TargetsError> for Failure {
+    fn from(error: TargetsError) -> Self {
+        match error {
+            TargetsError::Problems(problems) => output::problems_failure(&problems),
+            TargetsError::Store(source) => source.into(),
+            error => Self::new(ErrorKind::BadJob, error),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let kind = match &error {
+            RunError::Journal { .. } => ErrorKind::Io,
+            RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A command line that clap refuses, or its answer to `--help` and `--version`.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().collect::<Vec<_>>().windows(2).any(|pair| pair == ["--format", "json"])
+        || std::env::args_os().any(|argument| argument == "--format=json");
+    if error.use_stderr() && wants_json {
+        let rendered = error.render().to_string();
+        let message = rendered.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
+        let kind = match rendered.contains("<PATH>") && rendered.contains("invalid value") {
+            true => ErrorKind::BadPath,
+            false => ErrorKind::BadArgument,
+        };
+        output::error_line(&Failure::message(kind, message).hint("`--help` shows what is expected").json());
+    } else {
+        // A closed stdout or stderr leaves nobody to tell.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

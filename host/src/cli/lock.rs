@@ -1,0 +1,164 @@
+//! `lockkeeper lock`: take a slot, and hold it while a command runs.
+
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::output::Output;
+use super::signals::{Signals, Wish};
+use super::under::{Bond, Running};
+use super::{Global, LockArgs, context};
+use crate::recipe::{Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, Semaphore};
+use crate::store::{Lifetime, Store};
+
+pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
+    let identifier = context::identifier(args.identifier.clone())?;
+    let mut signals = Signals::new()?;
+    let store = global.open().await?;
+    let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
+    let outcome = locked(output, &args, &identifier, &store, &semaphore, &mut signals).await;
+    // Whatever was given up half-way is gone before the session is.
+    semaphore.settled().await;
+    let closed = store.close().await;
+    let exit = outcome?;
+    closed?;
+    Ok(exit)
+}
+
+async fn locked(
+    output: &Output,
+    args: &LockArgs,
+    identifier: &Identifier,
+    store: &Arc<dyn Store>,
+    semaphore: &Semaphore,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let lifetime = if args.ephemeral_lease { Lifetime::Ephemeral } else { Lifetime::Persistent };
+    let (lease, how) = match &args.reason {
+        Some(reason) if args.force => (force(semaphore, store, identifier, lifetime, reason, output).await?, Acquisition::Fresh),
+        _ => {
+            let patience = match args.timeout {
+                None => Patience::Forever,
+                Some(timeout) if timeout.is_zero() => Patience::Once,
+                Some(timeout) => Patience::Until(Instant::now() + timeout),
+            };
+            tokio::select! {
+                acquired = semaphore.acquire(identifier, lifetime, patience) => {
+                    let Acquired { lease, how } = acquired?;
+                    (lease, how)
+                }
+                wish = signals.next() => return Ok(Exit::Command(wish.code())),
+            }
+        }
+    };
+    let again = how == Acquisition::Reentered;
+    let verb = if again { "Held" } else { "Leased" };
+    let note = match (again, args.command.is_empty()) {
+        (true, true) => " already",
+        (true, false) => " already; it is given back when the command ends",
+        _ => "",
+    };
+    output.talk(verb, &format!("`{}` as {identifier}{note}, fence {}", args.path, lease.fence()));
+    match args.command.is_empty() {
+        true => {
+            keep(output, args, &lease, again);
+            Ok(Exit::Done)
+        }
+        false => hold(output, args, store, lease, signals).await,
+    }
+}
+
+async fn force(
+    semaphore: &Semaphore,
+    store: &Arc<dyn Store>,
+    identifier: &Identifier,
+    lifetime: Lifetime,
+    reason: &str,
+    output: &Output,
+) -> Result<Lease, Failure> {
+    let lease = semaphore.force(identifier, lifetime, &[]).await?;
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+    let host = gethostname::gethostname();
+    let record = Forced {
+        lease: lease.path().to_string(),
+        by: format!("{user}@{}", host.to_string_lossy()),
+        reason: reason.to_owned(),
+        at: store.clock().now_ms(),
+    };
+    ForcedRecords::new(Arc::clone(store)).keep(lease.path(), &record).await?;
+    output.warn(&format!("`{}` is forced by {}: {reason}", semaphore.path(), record.by));
+    Ok(lease)
+}
+
+/// Without a command the lease stays.
+fn keep(output: &Output, args: &LockArgs, lease: &Lease, again: bool) {
+    match output.is_json() {
+        true => output.json(&json!({
+            "path": args.path,
+            "identifier": lease.identifier().as_str(),
+            "fence": lease.fence(),
+            "already-held": again,
+            "forced": args.force,
+        })),
+        false => output.data(&lease.fence().to_string()),
+    }
+}
+
+async fn hold(
+    output: &Output,
+    args: &LockArgs,
+    store: &Arc<dyn Store>,
+    lease: Lease,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let environment = [
+        ("LOCKKEEPER_FENCE", lease.fence().to_string()),
+        ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
+        ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
+    ];
+    let bond = if args.ephemeral_lease { Bond::Tied } else { Bond::Loose };
+    let outcome = match Running::start(&args.command, &environment, bond) {
+        Ok(mut running) => watch(args, &lease, &mut running, signals).await,
+        Err(failure) => Err(failure),
+    };
+    let node = lease.path().clone();
+    let released = lease.release().await;
+    let exit = outcome?;
+    released?;
+    if args.force {
+        ForcedRecords::new(Arc::clone(store)).forget(&node).await?;
+    }
+    output.talk("Released", &format!("`{}`", args.path));
+    Ok(exit)
+}
+
+/// Waits for the command's end. It is stopped when its lease is lost, and gets the signals that we get.
+async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &mut Signals) -> Result<Exit, Failure> {
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            exit = running.wait() => return exit,
+            loss = lease.lost(), if watching => {
+                watching = false;
+                let reason = match (loss, lease.lifetime()) {
+                    (Loss::Deleted, _) => "somebody broke or unlocked it",
+                    (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended",
+                    // It outlives its session.
+                    (Loss::SessionOver, Lifetime::Persistent) => continue,
+                };
+                running.stop(args.kill_after).await;
+                let message = format!("the lease of `{}` was lost: {reason}; the command was stopped", args.path);
+                return Err(Failure::message(ErrorKind::LeaseLost, message)
+                    .hint("what it did until then is done: look before you run it again"));
+            }
+            wish = signals.next() => match wish {
+                // A terminal sends it to a command in our own group by itself.
+                Wish::Interrupt => running.interrupt(),
+                Wish::Terminate => running.signal(Signal::SIGTERM),
+            },
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The command line: every command and flag with its help.
+//!
+//! Data goes to stdout, talk to stderr. With `--format json` data is one JSON value a line, and an error is one object on
+//! stderr.
+
+mod check;
+mod context;
+mod exit;
+mod generate;
+mod holders;
+mod job;
+mod lock;
+mod output;
+mod party;
+mod plan;
+mod policy;
+mod run;
+mod signals;
+mod under;
+mod unlock;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use exit::{ErrorKind, Exit};
+
+use crate::recipe::{Identifier, MemberKind};
+use crate::store::NodePath;
+
+/// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
+/// failure budget.
+///
+/// A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party is a path
+/// whose members are alive. Both live in a store; without any flag that is one file on this machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lockkeeper",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:\n  \
+        lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \
+        lockkeeper holders /locks/reboot\n  \
+        lockkeeper check job.toml && lockkeeper run job.toml\n\n\
+        Exit codes:\n  \
+        0   done\n  \
+        1   the rollout or the command failed, or there was nothing to unlock\n  \
+        2   bad usage, or a bad job\n  \
+        69  the store cannot be reached\n  \
+        70  the policy failed\n  \
+        75  timed out waiting\n  \
+        77  refused: login, access control, or a grant that is missing\n  \
+        `lock … -- CMD` and `party join … -- CMD` end with CMD's own code."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// The embedded store's file.
+    ///
+    /// Several processes of this machine may use it at once. It belongs on a local disk: SQLite's locks do not hold on
+    /// network file systems.
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE")]
+    store: Option<PathBuf>,
+    /// Where the embedded store, journals and compiled policies are kept.
+    ///
+    /// Default: `lockkeeper` in the user's state folder, such as ~/.local/state.
+    #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// How long the store keeps a silent session's ephemeral leases and members.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = session_timeout)]
+    session_timeout: Duration,
+    /// How data and errors are written.
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    format: Format,
+    /// Say nothing but data and errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Compile policies anew each time.
+    #[arg(long, global = true)]
+    no_cache: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs: one JSON value a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a slot of a semaphore; with a command, hold it while the command runs.
+    Lock(LockArgs),
+    /// Give a slot back.
+    Unlock(UnlockArgs),
+    /// Show who holds the slots of a semaphore.
+    #[command(visible_alias = "lock-holders")]
+    Holders(HoldersArgs),
+    /// Look at a party, or join it.
+    #[command(subcommand)]
+    Party(PartyCommand),
+    /// The same as `party members`, under Salt's name.
+    #[command(hide = true)]
+    PartyMembers(MembersArgs),
+    /// Say everything that is wrong with a job, and do nothing.
+    Check(JobArgs),
+    /// Show targets, order and limits of a job, and do nothing.
+    Plan(JobArgs),
+    /// Run a job.
+    Run(RunArgs),
+    /// Look at policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Print a JSON Schema.
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+    /// Print a shell's completions.
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    Man(ManArgs),
+    /// Run a command that dies with its parent.
+    #[command(hide = true)]
+    Under(UnderArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Without a command the lease stays until `unlock`, and its fence is printed on stdout.\n\
+    A persistent lease belongs to its identifier: the same identifier finds it again and holds it at once. Processes of \
+    one host that must exclude each other need --ephemeral-lease, or an --identifier each.\n\n\
+    The command gets LOCKKEEPER_FENCE, LOCKKEEPER_SEMAPHORE and LOCKKEEPER_IDENTIFIER in its environment.\n\n\
+    Examples:\n  \
+    lockkeeper lock /locks/reboot                      # take a slot, keep it\n  \
+    lockkeeper lock /locks/db --timeout 0 -- ./backup  # only if it is free now\n  \
+    lockkeeper lock /locks/cron --max-concurrency 3 --ephemeral-lease -- ./nightly.sh\n  \
+    lockkeeper lock /locks/reboot --force --reason 'db1 is gone for good'")]
+struct LockArgs {
+    /// The semaphore.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+    /// Who holds it [default: the host's name].
+    #[arg(long, value_name = "NAME", value_parser = identifier)]
+    identifier: Option<Identifier>,
+    /// How many may hold it at once; everybody who names the path must say the same.
+    #[arg(long, value_name = "N", default_value = "1", visible_alias = "max_concurrency")]
+    max_concurrency: std::num::NonZeroU32,
+    /// How long to wait for a slot; 0: only if one is free now [default: forever].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// The lease dies with this process, and the command with the lease.
+    #[arg(long, requires = "command", visible_alias = "ephemeral_lease")]
+    ephemeral_lease: bool,
+    /// Take a lease whatever the count.
+    #[arg(long, requires = "reason", conflicts_with = "timeout")]
+    force: bool,
+    /// Why; kept with the lease and shown by `holders`.
+    #[arg(long, value_name = "TEXT", requires = "force")]
+    reason: Option<String>,
+    /// How long the command has between SIGTERM and SIGKILL when the lease is lost.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    kill_after: Duration,
+    /// What to run while the slot is held.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more.")]
+struct UnlockArgs {
+    /// The semaphore.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+    /// Whose lease [default: the host's name].
+    #[arg(long, value_name = "NAME", value_parser = identifier)]
+    identifier: Option<Identifier>,
+}
+
+#[derive(Debug, Args)]
+struct HoldersArgs {
+    /// The semaphore.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+}
+
+#[derive(Debug, Subcommand)]
+enum PartyCommand {
+    /// Show who is alive.
+    Members(MembersArgs),
+    /// Be a member until this process ends.
+    Join(JoinArgs),
+}
+
+#[derive(Debug, Args)]
+struct MembersArgs {
+    /// The party.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+    /// Wait until it has so many members.
+    #[arg(long, value_name = "N", visible_alias = "min_nodes")]
+    min_nodes: Option<usize>,
+    /// For how long [default: forever].
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "min_nodes")]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "A member whose session was lost joins again in a new one.\n\n\
+    Example:\n  lockkeeper party join /party/web --identifier web01 -- ./server")]
+struct JoinArgs {
+    /// The party.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+    /// Who joins [default: the host's name].
+    #[arg(long, value_name = "NAME", value_parser = identifier)]
+    identifier: Option<Identifier>,
+    /// Which of kazoo's two kinds of member to be.
+    #[arg(long, value_enum, default_value = "shallow")]
+    kind: Kind,
+    /// What to run as a member; it stays one until this ends [default: until a signal].
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// The identifier in the node's name: what Salt lists.
+    Shallow,
+    /// The identifier in the node's data.
+    Party,
+}
+
+impl From<Kind> for MemberKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Shallow => Self::Shallow,
+            Kind::Party => Self::Full,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// The job's file.
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
+    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote.")]
+struct RunArgs {
+    /// The job's file.
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// List the standard policies.
+    List,
+    /// Show what a policy says of itself.
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// A standard policy's name, or a wasm file.
+    #[arg(value_name = "POLICY")]
+    policy: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemaCommand {
+    /// Of a job.
+    Job,
+}
+
+#[derive(Debug, Args)]
+struct CompletionsArgs {
+    /// For which shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+struct ManArgs {
+    /// Write a page for every command into this folder instead.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UnderArgs {
+    /// The parent's process id.
+    #[arg(long)]
+    parent: i32,
+    /// The command.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs the command line that this process was given, to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let output = output::Output::new(&cli.global);
+    match dispatch(cli, &output) {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit().code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Under(args) => under::run(&args),
+        Command::Schema(SchemaCommand::Job) => generate::schema(output),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
+        Command::Policy(PolicyCommand::List) => policy::list(global, output),
+        Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Lock(args) => context::block_on(lock::run(global, output, args)),
+        Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),
+        Command::Holders(args) => context::block_on(holders::run(global, output, args)),
+        Command::Party(PartyCommand::Members(args)) | Command::PartyMembers(args) => {
+            context::block_on(party::members(global, output, args))
+        }
+        Command::Party(PartyCommand::Join(args)) => context::block_on(party::join(global, output, args)),
+        Command::Check(args) => context::block_on(check::run(global, output, args)),
+        Command::Plan(args) => context::block_on(plan::run(global, output, args)),
+        Command::Run(args) => context::block_on(run::run(global, output, args)),
+    }
+}
+
+/// A duration as people write it; a bare `0` is none.
+fn duration(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
+            Err(format!("a number needs a unit: did you mean `{text}s`?"))
+        }
+        _ => humantime::parse_duration(text).map_err(|error| format!("{error}; expected something like `30s` or `5m`")),
+    }
+}
+
+fn session_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration(text)?;
+    match timeout >= Duration::from_secs(1) && timeout <= Duration::from_secs(3600) {
+        true => Ok(timeout),
+        false => Err("a session time-out is from 1s to 1h".to_owned()),
+    }
+}
+
+fn identifier(text: &str) -> Result<Identifier, String> {
+    Identifier::new(text).map_err(|error| error.to_string())
+}

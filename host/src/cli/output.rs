@@ -1,0 +1,274 @@
+//! From events and errors to lines for people or for programs.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use owo_colors::OwoColorize;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::exit::{ErrorKind, Failure};
+use super::{Format, Global};
+use crate::job::Problems;
+use crate::policy::types::Ending;
+use crate::rollout::{Event, Stamped};
+
+/// The width of the verb that leads each line.
+const VERB_WIDTH: usize = 11;
+
+/// Where data and talk go, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    format: Format,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Tone {
+    Good,
+    Plain,
+    Bad,
+}
+
+impl Output {
+    pub(super) fn new(global: &Global) -> Self {
+        Self { format: global.format, quiet: global.quiet, bar: None }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A line of data.
+    pub(super) fn data(&self, line: &str) {
+        // Whoever closed the pipe has what they want.
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+
+    /// A JSON value of data, on one line.
+    pub(super) fn json(&self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(line) => self.data(&line),
+            Err(error) => self.say(Tone::Bad, "Error", &error.to_string()),
+        }
+    }
+
+    /// A line of talk, led by a verb.
+    pub(super) fn talk(&self, verb: &str, text: &str) {
+        self.say(Tone::Good, verb, text);
+    }
+
+    /// A line of talk that somebody should look at.
+    pub(super) fn warn(&self, text: &str) {
+        self.say(Tone::Bad, "Warning", text);
+    }
+
+    fn say(&self, tone: Tone, verb: &str, text: &str) {
+        if self.quiet || self.is_json() {
+            return;
+        }
+        let verb = format!("{verb:>VERB_WIDTH$}");
+        let line = match tone {
+            Tone::Good => format!("{} {text}", verb.green().bold()),
+            Tone::Plain => format!("{} {text}", verb.cyan().bold()),
+            Tone::Bad => format!("{} {text}", verb.red().bold()),
+        };
+        self.above_the_bar(&line);
+    }
+
+    fn above_the_bar(&self, line: &str) {
+        let print = || {
+            let _ = writeln!(anstream::stderr().lock(), "{line}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// An error, its causes and its hint; one object on stderr for programs.
+    pub(super) fn failure(&self, failure: &Failure) {
+        if self.is_json() {
+            return error_line(&failure.json());
+        }
+        let mut stderr = anstream::stderr().lock();
+        let _ = match &failure.rendered {
+            Some(rendered) => write!(stderr, "{rendered}"),
+            None => writeln!(stderr, "{} {}", "error:".red().bold(), failure.text()),
+        };
+        if let Some(hint) = &failure.hint {
+            let _ = writeln!(stderr, "{} {hint}", "hint:".cyan().bold());
+        }
+    }
+
+    // ------------------------------------------------------------------ a rollout
+
+    /// Shows a bar of `targets` from now on, where a person looks.
+    pub(super) fn with_bar(mut self, targets: usize) -> Self {
+        if self.quiet || self.is_json() || !io::stderr().is_terminal() {
+            return self;
+        }
+        let bar = ProgressBar::with_draw_target(Some(targets as u64), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix:>11} [{bar:30}] {pos}/{len} {wide_msg} {elapsed}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix("Rolling out");
+        bar.enable_steady_tick(Duration::from_millis(500));
+        self.bar = Some(bar);
+        self
+    }
+
+    /// Moves the bar.
+    pub(super) fn progress(&self, settled: u32, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(settled));
+            bar.set_message(message.to_owned());
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn end_bar(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// One event: a line for people, or a JSON object on stdout.
+    pub(super) fn event(&self, stamped: &Stamped) {
+        if self.is_json() {
+            return self.json(stamped);
+        }
+        let again = |ms: &Option<u64>| ms.map_or(String::new(), |ms| format!("; asked again in {}", span(ms)));
+        match &stamped.event {
+            Event::Planned { run, targets, batches, slots, semaphore, journal, .. } => {
+                let text = format!("{} in {}, {} of `{semaphore}`", of(*targets, "target"), of(*batches, "batch"), of(*slots as usize, "slot"));
+                self.say(Tone::Good, "Planned", &text);
+                self.say(Tone::Plain, "Run", &format!("{run}, journal in {journal}"));
+            }
+            Event::Waiting { target, code, reason, ask_again_ms } => {
+                self.say(Tone::Plain, "Waiting", &format!("{target}: {reason} ({code}){}", again(ask_again_ms)));
+            }
+            Event::Holding { code, reason, ask_again_ms } => {
+                self.say(Tone::Plain, "Holding", &format!("all: {reason} ({code}){}", again(ask_again_ms)));
+            }
+            Event::Refused { target, reason, limit } => {
+                self.say(Tone::Plain, "Refused", &format!("{target} by the job's limits: {reason} ({limit})"));
+            }
+            Event::Queued { .. } | Event::Started { .. } | Event::Released { .. } => {}
+            Event::Leased { target, held, slots, again, .. } => {
+                let note = if *again { ", held already" } else { "" };
+                self.say(Tone::Good, "Leased", &format!("{target} ({held} of {slots}{note})"));
+            }
+            Event::Forced { target, broken, code, reason, .. } => {
+                let what = match broken.as_slice() {
+                    [] => "above the limit".to_owned(),
+                    fences => format!("breaking {}", list(fences)),
+                };
+                self.say(Tone::Bad, "Forced", &format!("{target}, {what}: {reason} ({code})"));
+            }
+            Event::GivenBack { target, reason } => self.say(Tone::Plain, "Gave back", &format!("{target}: {reason}")),
+            Event::Succeeded { target, took_ms } => self.say(Tone::Good, "Done", &format!("{target} in {}", span(*took_ms))),
+            Event::Failed { target, attempt, ending, detail, took_ms, output, log } => {
+                let verb = if *ending == Ending::Unknown { "Unknown" } else { "Failed" };
+                let text = format!("{target} on try {attempt}: {detail} after {}; output in {log}", span(*took_ms));
+                self.say(Tone::Bad, verb, &text);
+                for line in output {
+                    self.say(Tone::Plain, "|", line);
+                }
+            }
+            Event::Keeping { target, keep_ms, reason } => {
+                self.say(Tone::Plain, "Keeping", &format!("{target} for {}: {reason}", span(*keep_ms)));
+            }
+            Event::Retrying { target, attempt, reason } => {
+                self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}: {reason}"));
+            }
+            Event::Skipped { target, code, reason } => {
+                self.say(Tone::Plain, "Skipped", &format!("{target}: {reason} ({code})"));
+            }
+            Event::LeaseLost { target, reason } => self.say(Tone::Bad, "Lost", &format!("the lease of {target}: {reason}")),
+            Event::Said { target, line } => {
+                self.say(Tone::Plain, "Policy", &format!("about {target}, {}: {}", line.level, line.message));
+            }
+            Event::PolicyFault { target, kind, message, hint } => {
+                self.say(Tone::Bad, "Fault", &format!("about {target}: {message} ({kind})"));
+                if let Some(hint) = hint {
+                    self.say(Tone::Plain, "Hint", hint);
+                }
+            }
+            Event::Stopping { reason, acting } => {
+                let rest = if *acting > 0 { format!("; {acting} under way") } else { String::new() };
+                self.say(Tone::Bad, "Stopping", &format!("{reason}{rest}"));
+            }
+            Event::Store { state } => self.say(Tone::Bad, "Store", state),
+            Event::Finished { counts, forced, took_ms, end } => {
+                let mut parts = vec![format!("{} done", counts.done), format!("{} failed", counts.failed)];
+                let rest = counts.pending + counts.waiting;
+                for (number, word) in
+                    [(counts.unknown, "unknown"), (counts.skipped, "skipped"), (*forced, "forced"), (rest, "not started")]
+                {
+                    if number > 0 {
+                        parts.push(format!("{number} {word}"));
+                    }
+                }
+                let tone = if *end == "done" { Tone::Good } else { Tone::Bad };
+                self.say(tone, "Finished", &format!("{} in {}", parts.join(", "), span(*took_ms)));
+            }
+        }
+    }
+}
+
+/// A failure that shows all of a job's problems.
+pub(super) fn problems_failure(problems: &Problems) -> Failure {
+    let theme = match io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        true => GraphicalTheme::unicode(),
+        false => GraphicalTheme::unicode_nocolor(),
+    };
+    let mut rendered = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
+    let whole = handler.render_report(&mut rendered, problems).is_ok();
+    Failure {
+        rendered: whole.then_some(rendered),
+        more: Some(json!({ "problems": problems.problems() })),
+        ..Failure::message(ErrorKind::BadJob, problems.to_string())
+    }
+}
+
+/// An error object on stderr.
+pub(super) fn error_line(object: &Value) {
+    let _ = writeln!(io::stderr().lock(), "{object}");
+}
+
+/// A span of milliseconds as people read it.
+pub(super) fn span(ms: u64) -> String {
+    let rounded = match ms {
+        0..10_000 => ms,
+        // Past ten seconds nobody counts milliseconds.
+        _ => ms - ms % 1000,
+    };
+    humantime::format_duration(Duration::from_millis(rounded)).to_string()
+}
+
+/// A moment as people read it, and how long ago it was.
+pub(super) fn moment(ms: u64, now_ms: u64) -> String {
+    let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let at = at.map_or_else(|| ms.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
+    let ago = now_ms.saturating_sub(ms);
+    format!("{at} ({} ago)", span(ago - ago % 1000))
+}
+
+fn of(number: usize, what: &str) -> String {
+    let plural = if what.ends_with("ch") { "es" } else { "s" };
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}{plural}"),
+    }
+}
+
+fn list(fences: &[u64]) -> String {
+    fences.iter().map(|fence| format!("fence {fence}")).collect::<Vec<_>>().join(", ")
+}

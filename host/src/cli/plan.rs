@@ -1,0 +1,68 @@
+//! `lockkeeper plan`: targets, order and limits of a job.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use super::holders::trimmed;
+use super::job::{Loaded, load};
+use super::output::Output;
+use super::{Global, JobArgs};
+use crate::rollout::{Plan, needs_store, resolve};
+
+pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
+    let Loaded { job, folder, policy, .. } = load(global, &args.job)?;
+    let store = match needs_store(&job) {
+        true => Some(global.open().await?),
+        false => None,
+    };
+    let targets = resolve(&job, &folder, store.as_ref()).await?;
+    let plan = Plan::new(&job, targets);
+    if let Some(store) = store {
+        store.close().await?;
+    }
+    let slots = plan.limits.slots as usize;
+    if output.is_json() {
+        let targets: Vec<_> = plan
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| json!({ "target": target.name.as_str(), "batch": index / slots + 1, "labels": target.labels }))
+            .collect();
+        output.json(&json!({
+            "job": job.name.to_string(),
+            "policy": policy.manifest().name,
+            "semaphore": job.semaphore.path,
+            "slots": plan.limits.slots,
+            "floor": plan.limits.floor,
+            "max-failed": plan.limits.max_failed,
+            "batches": plan.batches(),
+            "targets": targets,
+        }));
+        return Ok(Exit::Done);
+    }
+    let manifest = policy.manifest();
+    output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
+    output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);
+    for (index, target) in plan.targets.iter().enumerate() {
+        let labels: Vec<String> = target.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        table.add_row([(index / slots + 1).to_string(), target.name.to_string(), labels.join(" ")]);
+    }
+    output.data(&trimmed(&table));
+    output.talk("Planned", &format!("{} targets in {} batches when every slot is free", plan.targets.len(), plan.batches()));
+    Ok(Exit::Done)
+}
+
+fn limits(plan: &Plan, semaphore: &str) -> String {
+    let mut parts = vec![format!("{} at once on `{semaphore}`", plan.limits.slots)];
+    if let Some(floor) = plan.limits.floor {
+        parts.push(format!("at least {floor} members remain"));
+    }
+    if let Some(max_failed) = plan.limits.max_failed {
+        parts.push(format!("at most {max_failed} may fail"));
+    }
+    parts.join(", ")
+}

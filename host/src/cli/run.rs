@@ -1,0 +1,96 @@
+//! `lockkeeper run`: a job, to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::job::{Loaded, load};
+use super::output::Output;
+use super::signals::Signals;
+use super::{Global, RunArgs};
+use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop, resolve};
+
+/// Wishes to stop that may wait: gently, then now.
+const MAX_STOPS: usize = 4;
+
+pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Result<Exit, Failure> {
+    let Loaded { job, folder, policy, warnings } = load(global, &args.job)?;
+    for warning in &warnings {
+        output.warn(&format!("{}: `{}`: {}", warning.place, warning.key, warning.message));
+    }
+    let mut signals = Signals::new()?;
+    let connect = global.connect()?;
+    let store = connect.connect().await?;
+    let targets = resolve(&job, &folder, Some(&store)).await?;
+    let plan = Plan::new(&job, targets);
+    let name = run_name(job.name.as_str());
+    let journal = journal_folder(&global.state_dir()?, &name)?;
+
+    let (sender, stops) = mpsc::channel(MAX_STOPS);
+    tokio::spawn(async move {
+        loop {
+            signals.next().await;
+            if sender.send(Stop::Gently).await.is_err() {
+                return;
+            }
+            signals.next().await;
+            if sender.send(Stop::Now).await.is_err() {
+                return;
+            }
+        }
+    });
+    let output = output.clone().with_bar(plan.targets.len());
+    let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder })
+        .map_err(|error| Failure::new(ErrorKind::Io, error))?;
+    let run = Run { job, folder, plan, policy, name, journal, connect, store: Arc::clone(&store) };
+    let mut settled = 0;
+    let tell = |stamped: &Stamped| {
+        if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
+            settled += 1;
+        }
+        if matches!(stamped.event, Event::Finished { .. }) {
+            output.end_bar();
+        }
+        output.event(stamped);
+        output.progress(settled, "");
+    };
+    let report = rollout::run(run, stops, tell).await;
+    output.end_bar();
+    // A session that is over already has nothing left to close.
+    let _ = store.close().await;
+    outcome(&report?)
+}
+
+fn outcome(report: &Report) -> Result<Exit, Failure> {
+    match &report.end {
+        End::Completed if report.counts.failed + report.counts.unknown > 0 => Ok(Exit::Failed),
+        End::Completed if report.timed_out > 0 => Ok(Exit::TimedOut),
+        End::Completed => Ok(Exit::Done),
+        End::Held(_) | End::Faulted(_) => Ok(Exit::PolicyFault),
+        End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted => Ok(Exit::Failed),
+        End::FloorMissed(_) => Ok(Exit::TimedOut),
+        End::Broken(Broken::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),
+        End::Broken(Broken::Refused(reason)) => Err(Failure::message(ErrorKind::Refused, reason.clone())),
+        End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
+            .hint("everybody who names this path must say the same number")),
+    }
+}
+
+/// A name that sorts by time and that no other run has.
+fn run_name(job: &str) -> String {
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    format!("{job}-{now}-{}", &unique[..6])
+}
+
+fn journal_folder(state: &Path, run: &str) -> Result<PathBuf, Failure> {
+    let folder = state.join("runs").join(run);
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Failure::message(ErrorKind::Io, format!("cannot make the journal's folder `{}`: {error}", folder.display()))
+            .hint("say where with --state-dir")
+    })?;
+    Ok(folder)
+}

@@ -1,0 +1,247 @@
+//! From shape to meaning: what the keys of a job file must be together, and what those that were left out mean.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::{
+    ActionTable, Argument, BudgetTable, Host, JobFile, OrderWord, PartyTable, PolicyTable, SemaphoreTable, TargetsTable,
+};
+use super::limit::Limit;
+use super::name::{JobName, Target};
+use super::reader::{At, Found, Report, listed};
+use super::spec::{
+    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
+    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER,
+    MISSING_LABEL_HELP, Order, PartySpec, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec,
+    missing_labels,
+};
+use super::template::Template;
+use crate::store::Lifetime;
+
+/// The parts of a job, each checked.
+pub(super) struct Parts {
+    pub name: JobName,
+    pub semaphore: SemaphoreSpec,
+    pub party: Option<PartySpec>,
+    pub targets: TargetsSpec,
+    pub policy: PolicySpec,
+    pub action: ActionSpec,
+    pub budget: Option<BudgetSpec>,
+}
+
+/// Checks every part before it gives up on one, so that all complaints are made.
+pub(super) fn job(file: JobFile, report: &mut Report) -> Option<Parts> {
+    let semaphore = file.semaphore.and_then(|table| semaphore(table.value, report));
+    let party = file.party.map(|table| party(table.value, report));
+    let targets = file.targets.and_then(|table| targets(table, report));
+    let policy = file.policy.and_then(|table| policy(table, report));
+    if let (Some(action), Some(TargetsSpec { source: TargetSource::Hosts(hosts), .. })) = (&file.action, &targets) {
+        check_labels(&action.value, hosts, report);
+    }
+    let action = file.action.and_then(|table| action(table.value, report));
+    let budget = file.budget.map(|table| budget(table.value));
+    Some(Parts {
+        name: file.name?.value,
+        semaphore: semaphore?,
+        party: party.map_or(Some(None), |party| party.map(Some))?,
+        targets: targets?,
+        policy: policy?,
+        action: action?,
+        budget: budget.map_or(Some(None), |budget| budget.map(Some))?,
+    })
+}
+
+fn semaphore(table: SemaphoreTable, report: &mut Report) -> Option<SemaphoreSpec> {
+    if let Some(limit) = table.max_concurrency.as_ref().filter(|limit| limit.value.is_zero()) {
+        report.complain(&limit.at, "nothing could ever start").help("at least 1 must be allowed to act");
+    }
+    let lifetime = match table.ephemeral_lease {
+        Some(Found { value: true, .. }) => Lifetime::Ephemeral,
+        Some(Found { value: false, .. }) => Lifetime::Persistent,
+        None => DEFAULT_LIFETIME,
+    };
+    Some(SemaphoreSpec {
+        path: table.path?.value,
+        max_concurrency: value_or(table.max_concurrency, DEFAULT_MAX_CONCURRENCY),
+        timeout: table.timeout.map(|timeout| timeout.value),
+        lifetime,
+    })
+}
+
+fn party(table: PartyTable, report: &mut Report) -> Option<PartySpec> {
+    let blocking = value_or(table.blocking, DEFAULT_BLOCKING);
+    if let (false, Some(timeout)) = (blocking, &table.timeout) {
+        report.complain(&timeout.at, "means nothing together with `blocking = false`").help("leave out one of the two");
+    }
+    Some(PartySpec {
+        path: table.path?.value,
+        min_nodes: table.min_nodes?.value,
+        blocking,
+        timeout: table.timeout.map(|timeout| timeout.value),
+    })
+}
+
+fn targets(table: Found<TargetsTable>, report: &mut Report) -> Option<TargetsSpec> {
+    let Found { value: table, at } = table;
+    check_one_of(&at, &["hosts", "inventory", "party", "command"], "the source of the targets", report);
+    let order = order(&table, report);
+    let hosts = table.hosts.map(|hosts| TargetSource::Hosts(self::hosts(hosts, report)));
+    let inventory = table.inventory.map(|path| TargetSource::Inventory(PathBuf::from(path.value.0)));
+    let party = table.party.map(|path| TargetSource::Party(path.value));
+    let command = table.command.and_then(|command| listing_command(command, report));
+    Some(TargetsSpec { source: hosts.or(inventory).or(party).or(command)?, order })
+}
+
+/// Of keys that exclude each other, exactly one must be there. `what` says what they give.
+fn check_one_of(table: &At, names: &[&str], what: &str, report: &mut Report) {
+    let given: Vec<_> = names.iter().filter(|name| report.has(&format!("{}.{name}", table.key))).collect();
+    let list = listed(names).replace(" and ", " or ");
+    match given.as_slice() {
+        [] if names.iter().any(|name| report.has_misspelt(&format!("{}.{name}", table.key))) => {}
+        [] => {
+            report.complain_of_missing(table, format!("{what} is missing")).help(format!("give one of {list}"));
+        }
+        [_] => {}
+        [first, others @ ..] => {
+            for name in others {
+                let at = report.at(&format!("{}.{name}", table.key));
+                let first_at = report.at(&format!("{}.{first}", table.key));
+                report
+                    .complain(&at, format!("{what} is given twice: by `{first}` and by `{name}`"))
+                    .help(format!("give only one of {list}"))
+                    .other(first_at.span, "and here");
+            }
+        }
+    }
+}
+
+/// The hosts; no two of one name.
+pub(super) fn hosts(hosts: Found<Vec<Found<Host>>>, report: &mut Report) -> Vec<Target> {
+    if hosts.value.is_empty() {
+        report.complain(&hosts.at, "no target is listed").help("name at least one: `[\"web01\"]`");
+    }
+    let mut seen = BTreeMap::<_, At>::new();
+    let mut targets = Vec::with_capacity(hosts.value.len());
+    for Found { value: host, .. } in hosts.value {
+        let (name, at) = (host.name.value.clone(), host.name.at.clone());
+        match seen.get(&name) {
+            Some(first) => {
+                let place = report.place_of(first);
+                report
+                    .complain(&at, format!("target `{name}` is listed twice"))
+                    .help(format!("it is listed at line {}, column {} already", place.line, place.column))
+                    .other(first.span.clone(), "listed first");
+            }
+            None => {
+                seen.insert(name, at);
+                targets.push(host.into_target());
+            }
+        }
+    }
+    targets
+}
+
+fn order(table: &TargetsTable, report: &mut Report) -> Order {
+    let word = table.order.as_ref().map(|order| (order.value, &order.at));
+    match (word, &table.seed) {
+        (Some((OrderWord::Shuffle, _)), Some(seed)) => return Order::Shuffle { seed: seed.value.0 },
+        (Some((OrderWord::Shuffle, at)), None) if !report.has("targets.seed") => {
+            report.complain(at, "a shuffle needs a seed").help("so that `plan` shows what `run` does: `seed = 7`");
+        }
+        (word, Some(seed)) if word.is_some() || !report.has("targets.order") => {
+            report.complain(&seed.at, "means nothing without a shuffle").help("`order = \"shuffle\"`, or leave it out");
+        }
+        _ => {}
+    }
+    match word {
+        Some((OrderWord::Name, _)) => Order::Name,
+        Some((OrderWord::Listed, _)) => Order::Listed,
+        Some((OrderWord::Shuffle, _)) | None => DEFAULT_ORDER,
+    }
+}
+
+/// A command that lists targets: there is no target yet for a placeholder to name.
+fn listing_command(command: Found<Vec<Found<Argument>>>, report: &mut Report) -> Option<TargetSource> {
+    check_program(&command, |argument| argument.0.is_empty(), report);
+    let arguments: Vec<_> = command.value.into_iter().map(|argument| argument.value.0).collect();
+    (!arguments.is_empty()).then_some(TargetSource::Command(arguments))
+}
+
+fn policy(table: Found<PolicyTable>, report: &mut Report) -> Option<PolicySpec> {
+    let Found { value: table, at } = table;
+    check_one_of(&at, &["use", "path"], "the policy", report);
+    if let (Some(digest), false) = (&table.sha256, report.has("policy.path")) {
+        report.complain(&digest.at, "means nothing without `path`").help("a standard policy is part of this program");
+    }
+    if let Some(grants) = table.grants.as_ref().filter(|grants| grants.value.is_empty()) {
+        report.complain(&grants.at, "a policy without a grant could start nothing").help("`[\"lock\"]`");
+    }
+    let sha256 = table.sha256.map(|digest| digest.value.0);
+    let standard = table.r#use.map(|name| PolicySource::Standard(name.value.0));
+    let file = table.path.map(|path| PolicySource::File { path: PathBuf::from(path.value.0), sha256 });
+    Some(PolicySpec {
+        source: standard.or(file)?,
+        grants: table.grants.map_or(DEFAULT_GRANTS, |grants| grants.value.iter().map(|grant| grant.value).collect()),
+        on_fault: value_or(table.on_fault, DEFAULT_ON_FAULT),
+        settings: table.settings.map_or_else(|| serde_json::json!({}), |settings| settings.value.0),
+    })
+}
+
+fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
+    let timeout = table.timeout.and_then(|timeout| positive(timeout, "a command needs some time", report));
+    let kill_after = table.kill_after.map(|time| positive(time, "a command needs some time to end by itself", report));
+    let run = table.run.and_then(|run| command(run, report));
+    let probe = table.probe.map(|probe| command(probe, report));
+    Some(ActionSpec {
+        run: run?,
+        timeout,
+        kill_after: kill_after.unwrap_or(Some(DEFAULT_KILL_AFTER))?,
+        probe: probe.map_or(Some(None), |probe| probe.map(Some))?,
+        attempts: table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0),
+    })
+}
+
+fn positive(time: Found<Duration>, why: &str, report: &mut Report) -> Option<Duration> {
+    if time.value.is_zero() {
+        report.complain(&time.at, why).help("give a time above zero, or leave it out");
+        return None;
+    }
+    Some(time.value)
+}
+
+fn command(arguments: Found<Vec<Found<Template>>>, report: &mut Report) -> Option<Command> {
+    check_program(&arguments, |argument| argument.pieces().is_empty(), report);
+    Command::new(arguments.value.into_iter().map(|argument| argument.value).collect())
+}
+
+/// A command names a program.
+fn check_program<T>(arguments: &Found<Vec<Found<T>>>, is_empty: impl Fn(&T) -> bool, report: &mut Report) {
+    match arguments.value.first() {
+        None => {
+            report.complain(&arguments.at, "a command names a program").help("`[\"echo\", \"{target}\"]`");
+        }
+        Some(program) if is_empty(&program.value) => {
+            report.complain(&program.at, "a command names a program").help("`[\"echo\", \"{target}\"]`");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Every label that a command names is one that every host has.
+fn check_labels(action: &ActionTable, hosts: &[Target], report: &mut Report) {
+    for argument in [&action.run, &action.probe].into_iter().flatten().flat_map(|command| &command.value) {
+        for message in missing_labels(&argument.value, hosts) {
+            report.complain(&argument.at, message).help(MISSING_LABEL_HELP);
+        }
+    }
+}
+
+fn budget(table: BudgetTable) -> Option<BudgetSpec> {
+    let max_failed: Limit = table.max_failed?.value;
+    Some(BudgetSpec { max_failed, on_exhausted: value_or(table.on_exhausted, DEFAULT_ON_EXHAUSTED) })
+}
+
+fn value_or<T>(found: Option<Found<T>>, default: T) -> T {
+    found.map_or(default, |found| found.value)
+}

@@ -1,0 +1,631 @@
+//! A job file as written: its tables and keys, and what a value of each may look like. What they mean together is for
+//! `spec.rs` to check.
+//!
+//! The docs of a key are what its JSON Schema and a complaint that it is missing say.
+
+use std::time::Duration;
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use toml::de::DeValue;
+
+use super::limit::{Limit, Share};
+use super::name::{JobName, Labels, NameError, Target, TargetName};
+use super::problem::quote;
+use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
+use super::reader::{unsigned, wrong_type};
+use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault};
+use super::template::{Template, is_label_key};
+use crate::store::NodePath;
+
+table! {
+    /// A job: what happens to which targets, how many at once, and who decides when.
+    JobFile {
+        /// The job's name, such as `kernel-reboot`: letters, digits, `.`, `_` and `-`.
+        required name: JobName,
+        /// The semaphore that limits how many act at once: `[semaphore]` with `path` and `max-concurrency`.
+        required semaphore: SemaphoreTable,
+        /// The party whose members are the floor: `[party]` with `path` and `min-nodes`.
+        optional party: PartyTable,
+        /// What is acted on: `[targets]` with one of `hosts`, `inventory`, `party` and `command`.
+        required targets: TargetsTable,
+        /// Who decides when: `[policy]` with `use = "rolling"`, or `path` for one of your own.
+        required policy: PolicyTable,
+        /// What is done to each target: `[action]` with `run`.
+        required action: ActionTable,
+        /// How much may fail: `[budget]` with `max-failed`.
+        optional budget: BudgetTable,
+    }
+    refused {
+        "store" => Refused::NotYet("leave it out for the embedded store; `--store FILE` keeps that elsewhere"),
+        "wave" => Refused::NotYet("the policy `canary` lets the first few targets go alone"),
+        "window" => Refused::NotYet("start the job when it may run"),
+        "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
+        "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
+        "approve" => Refused::NotYet("leave it out"),
+        "notify" => Refused::NotYet("leave it out"),
+    }
+}
+
+table! {
+    /// The semaphore that limits how many act at once. Whoever names the same path shares its slots, whatever tool they use.
+    SemaphoreTable {
+        /// Where it is: `path = "/locks/reboot"`.
+        required path: NodePath,
+        /// How many may act at once: a count, or a share of the targets such as `"5%"`, rounded down but at least 1. Left out: 1.
+        optional max_concurrency: Limit,
+        /// How long a target may wait for its slot, such as `"30m"`; `"0s"` tries once. Left out: for ever.
+        optional timeout: Duration,
+        /// Whether a lease ends with the session that took it, rather than outlive it. Left out: `false`.
+        optional ephemeral_lease: bool,
+    }
+    refused {
+        "slots" => Refused::Meant("max-concurrency"),
+        "identifier" => Refused::Never("a job's leases are held in the names of its targets", "leave it out"),
+        "force" => Refused::Never("forcing is for the policy to decide", "allow it with `grants = [\"lock\", \"force\"]` in `[policy]`"),
+    }
+}
+
+table! {
+    /// The party whose members are the floor: targets act only while enough of them are there.
+    PartyTable {
+        /// Where it is: `path = "/party/web"`.
+        required path: NodePath,
+        /// How many members must be there: a count, or a share of the targets such as `"85%"`, rounded up. `0` sets no floor.
+        required min_nodes: Limit,
+        /// Whether to wait until they are there, rather than end. Left out: `true`.
+        optional blocking: bool,
+        /// How long to wait for them, such as `"30m"`; `"0s"` looks once. Left out: for ever.
+        optional timeout: Duration,
+    }
+    refused {
+        "min-members" => Refused::Meant("min-nodes"),
+        "identifier" => Refused::Never("the members of a party join it themselves", "leave it out"),
+    }
+}
+
+table! {
+    /// What is acted on, from exactly one source, and in which order.
+    TargetsTable {
+        /// The targets: names, or tables such as `{ name = "web01", labels = { rack = "a" } }`.
+        optional hosts: Vec<Found<Host>>,
+        /// A TOML file that lists `hosts` as here; relative to the job file.
+        optional inventory: FilePath,
+        /// The path of a party whose members are the targets.
+        optional party: NodePath,
+        /// A command that prints one target's name a line: `command = ["list-hosts", "web"]`.
+        optional command: Vec<Found<Argument>>,
+        /// `"name"`, `"listed"`, or `"shuffle"` together with `seed`. Left out: `"name"`.
+        optional order: OrderWord,
+        /// What a shuffle's order is made from: the same seed, the same order.
+        optional seed: Seed,
+    }
+}
+
+table! {
+    /// One target with its labels.
+    HostTable {
+        /// The target's name: `name = "web01"`.
+        required name: TargetName,
+        /// What is known of it: `labels = { rack = "a" }`.
+        optional labels: Labels,
+    }
+}
+
+table! {
+    /// Who decides when a target may go, and what that policy may do.
+    PolicyTable {
+        /// A standard policy, by name: `use = "rolling"`.
+        optional r#use: PolicyName,
+        /// A policy's file, relative to the job file: `path = "my_policy.wasm"`.
+        optional path: FilePath,
+        /// What the SHA-256 of the file at `path` must be, in hex.
+        optional sha256: Sha256Hex,
+        /// What it may do: `"lock"`, and `"force"` only if it may. Left out: `["lock"]`.
+        optional grants: Vec<Found<Grant>>,
+        /// What happens when it fails: `"hold"` or `"abort"`. Left out: `"hold"`.
+        optional on_fault: OnFault,
+        /// What it is told; its own to define.
+        optional settings: Settings,
+    }
+    refused {
+        "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
+        "approve" => Refused::NotYet("leave it out"),
+        "name" => Refused::Meant("use"),
+        "file" => Refused::Meant("path"),
+    }
+}
+
+table! {
+    /// What is done to each target. No shell reads a command: each argument stays one argument.
+    ActionTable {
+        /// The command: `run = ["ssh", "{target}", "sudo", "reboot"]`.
+        required run: Vec<Found<Template>>,
+        /// How long it may take, such as `"5m"`. Left out: for ever.
+        optional timeout: Duration,
+        /// How long it gets to end by itself before it is killed. Left out: `"10s"`.
+        optional kill_after: Duration,
+        /// A command that ends with 0 when the target is well, or was done already.
+        optional probe: Vec<Found<Template>>,
+        /// How often a target is tried. Left out: 1.
+        optional attempts: Attempts,
+    }
+    refused {
+        "command" => Refused::Meant("run"),
+        "roll-back" => Refused::NotYet("leave it out; a failed target stays as it is"),
+        "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
+        "env" => Refused::NotYet("set it in the command: `run = [\"env\", \"NAME=value\", …]`"),
+        "cwd" => Refused::NotYet("name files below `{job-dir}`"),
+        "shell" => Refused::NotYet("start one: `run = [\"sh\", \"-c\", \"…\"]`"),
+    }
+}
+
+table! {
+    /// How much may fail.
+    BudgetTable {
+        /// So many may fail, and no more: a count, or a share of the targets such as `"2%"`, rounded down. It may be 0.
+        required max_failed: Limit,
+        /// What happens when the budget is spent: `"abort"`, so that nothing more starts. Left out: `"abort"`.
+        optional on_exhausted: OnExhausted,
+    }
+}
+
+table! {
+    /// An inventory: targets in a file of their own, written as in a job.
+    InventoryFile {
+        /// The targets: names, or tables with `name` and `labels`; `[[hosts]]` for each does as well.
+        required hosts: Vec<Found<Host>>,
+    }
+    refused {
+        "targets" => Refused::Never("an inventory lists `hosts` at its top", "leave out the line `[targets]`"),
+    }
+}
+
+/// A target as written.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub name: Found<TargetName>,
+    pub labels: Labels,
+}
+
+impl Host {
+    pub(super) fn into_target(self) -> Target {
+        Target { name: self.name.value, labels: self.labels }
+    }
+}
+
+impl FromToml for Host {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        match value {
+            DeValue::Table(_) => {
+                let table = HostTable::from_toml(value, at, report)?;
+                let labels = table.labels.map(|labels| labels.value).unwrap_or_default();
+                Some(Self { name: table.name?, labels })
+            }
+            DeValue::String(_) => {
+                let value = TargetName::from_toml(value, at, report)?;
+                Some(Self { name: Found { value, at: at.clone() }, labels: Labels::new() })
+            }
+            _ => {
+                report
+                    .complain(at, format!("expected a target, found {}", kind_of(value)))
+                    .help("a name such as `\"web01\"`, or `{ name = \"web01\", labels = { rack = \"a\" } }`");
+                None
+            }
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [TargetName::schema(generator), HostTable::schema(generator)] })
+    }
+
+    fn keys() -> Vec<Key> {
+        HostTable::keys()
+    }
+}
+
+impl FromToml for Labels {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let Some(table) = value.as_table() else {
+            wrong_type(at, "a table such as `{ rack = \"a\" }`", value, report);
+            return None;
+        };
+        let mut labels = Self::new();
+        for (key, value) in in_file_order(table) {
+            let name = key.get_ref();
+            let at_key = At { key: join(&at.key, name), span: key.span() };
+            let at_value = At { key: at_key.key.clone(), span: value.span() };
+            if !is_label_key(name) {
+                let message = format!("{} is no key of a label", quote(name));
+                report.complain(&at_key, message).help("use letters, digits, `_`, `.` and `-`");
+                continue;
+            }
+            if value.get_ref().is_table() {
+                let message = "expected text, found a table";
+                report.complain(&at_value, message).help("a key with a point stands in quotes: `\"a.b\" = \"c\"`");
+                continue;
+            }
+            let Some(text) = String::from_toml(value.get_ref(), &at_value, report) else { continue };
+            if text.len() > Target::MAX_LABEL_BYTES {
+                let message =
+                    format!("a label has at most {} bytes, this one has {}", Target::MAX_LABEL_BYTES, text.len());
+                report.complain(&at_value, message);
+            } else if let Some(character) = text.chars().find(|c| c.is_control()) {
+                report.complain(&at_value, format!("a label cannot hold {character:?}"));
+            } else {
+                labels.insert(name.to_string(), text);
+            }
+        }
+        Some(labels)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9_.-]+$" },
+            "additionalProperties": { "type": "string", "maxLength": Target::MAX_LABEL_BYTES },
+        })
+    }
+}
+
+/// Reads text, and what the text stands for.
+fn parsed<T, E: std::fmt::Display>(
+    value: &DeValue<'_>,
+    at: &At,
+    report: &mut Report,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    help: impl FnOnce(&E) -> Option<String>,
+) -> Option<T> {
+    let text = String::from_toml(value, at, report)?;
+    match parse(&text) {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            let help = help(&error);
+            let problem = report.complain(at, error.to_string());
+            if let Some(help) = help {
+                problem.help(help);
+            }
+            None
+        }
+    }
+}
+
+impl FromToml for JobName {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let help = |error: &NameError| match error {
+            NameError::TooLong { .. } => None,
+            _ => Some(String::from("a job's name has letters, digits, `.`, `_` and `-`: `name = \"kernel-reboot\"`")),
+        };
+        parsed(value, at, report, Self::parse, help)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9._][A-Za-z0-9._-]*$", "maxLength": Self::MAX_BYTES })
+    }
+}
+
+impl FromToml for TargetName {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        parsed(value, at, report, Self::parse, |_| None)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[^-/][^/]*$", "maxLength": Self::MAX_BYTES })
+    }
+}
+
+impl FromToml for NodePath {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        parsed(value, at, report, Self::parse, |_| Some(String::from("a path looks like `\"/locks/reboot\"`")))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": Self::MAX_BYTES })
+    }
+}
+
+impl FromToml for Limit {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        const HELP: &str = "a count such as `4`, or a share of the targets such as `\"5%\"`";
+        match value {
+            DeValue::Integer(_) => {
+                let count = unsigned(value).and_then(|count| u32::try_from(count).ok());
+                if count.is_none() {
+                    report.complain(at, format!("expected a count from 0 to {}", u32::MAX)).help(HELP);
+                }
+                count.map(Self::Count)
+            }
+            DeValue::String(text) => match (Share::parse(text), text.trim().parse::<u32>()) {
+                (Ok(share), _) => Some(Self::Share(share)),
+                (Err(_), Ok(count)) => {
+                    let help = format!("a count stands without quotes: `{count}`; a share is `\"{count}%\"`");
+                    report.complain(at, "expected a count or a share, found text").help(help);
+                    None
+                }
+                (Err(error), Err(_)) => {
+                    report.complain(at, format!("{} is no share: {error}", quote(text))).help(HELP);
+                    None
+                }
+            },
+            _ => {
+                report.complain(at, format!("expected a count or a share, found {}", kind_of(value))).help(HELP);
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "integer", "minimum": 0, "maximum": u32::MAX },
+            { "type": "string", "pattern": r"^\s*(100(\.00?)?|[0-9]{1,2}(\.[0-9]{1,2})?)\s*%\s*$" },
+        ] })
+    }
+}
+
+impl FromToml for Duration {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        const HELP: &str = "a number and its unit, such as `\"30s\"`, `\"5m\"` or `\"1h 30m\"`";
+        let text = match value {
+            DeValue::String(text) => text,
+            DeValue::Integer(number) => {
+                let help = format!("write a unit, in quotes: `\"{number}s\"`");
+                report.complain(at, "expected a time, found a number without a unit").help(help);
+                return None;
+            }
+            _ => {
+                report.complain(at, format!("expected a time, found {}", kind_of(value))).help(HELP);
+                return None;
+            }
+        };
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration <= MAX_DURATION => Some(duration),
+            Ok(_) => {
+                report
+                    .complain(at, format!("{} is longer than ten years", quote(text)))
+                    .help("leave it out for no limit");
+                None
+            }
+            Err(error) => {
+                report.complain(at, format!("{} is no time: {error}", quote(text))).help(HELP);
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^\s*(0|([0-9]+(\.[0-9]+)?\s*[A-Za-zµ]+\s*)+)\s*$",
+            "examples": ["30s", "5m", "1h 30m"],
+        })
+    }
+}
+
+impl FromToml for Template {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let argument = Argument::from_toml(value, at, report)?;
+        match Self::parse(&argument.0) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                report.complain(at, error.to_string()).help(error.help());
+                None
+            }
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        Argument::schema(generator)
+    }
+}
+
+/// One argument of a command.
+#[derive(Debug)]
+pub(super) struct Argument(pub String);
+
+impl FromToml for Argument {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = String::from_toml(value, at, report)?;
+        if text.contains('\0') {
+            report.complain(at, "an argument cannot hold the character 0");
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        String::schema(generator)
+    }
+}
+
+/// A file's path as written.
+#[derive(Debug)]
+pub(super) struct FilePath(pub String);
+
+impl FromToml for FilePath {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = String::from_toml(value, at, report)?;
+        if text.is_empty() || text.contains('\0') {
+            report.complain(at, format!("{} is no file's path", quote(&text)));
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The name of a standard policy. Which there are is not known here.
+#[derive(Debug)]
+pub(super) struct PolicyName(pub String);
+
+impl FromToml for PolicyName {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = String::from_toml(value, at, report)?;
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            let help = if text.contains(['.', '/']) {
+                format!("a file is named with `path`: `path = {text:?}`")
+            } else {
+                String::from("a name such as `\"rolling\"`; a file is named with `path`")
+            };
+            report.complain(at, format!("{} is no name of a standard policy", quote(&text))).help(help);
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[a-z0-9-]+$" })
+    }
+}
+
+/// A digest, in lower-case hex.
+#[derive(Debug)]
+pub(super) struct Sha256Hex(pub String);
+
+impl FromToml for Sha256Hex {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = String::from_toml(value, at, report)?;
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            report.complain(at, "a SHA-256 has 64 hex digits").help("`sha256sum FILE` prints it");
+            return None;
+        }
+        Some(Self(text.to_ascii_lowercase()))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$" })
+    }
+}
+
+/// A shuffle's seed.
+#[derive(Debug)]
+pub(super) struct Seed(pub u64);
+
+impl FromToml for Seed {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let read = unsigned(value);
+        if read.is_none() {
+            report.complain(at, "expected a whole number from 0 on").help("any: `seed = 7`");
+        }
+        read.map(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })
+    }
+}
+
+/// How often a target is tried.
+#[derive(Debug)]
+pub(super) struct Attempts(pub std::num::NonZeroU32);
+
+impl FromToml for Attempts {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let read = unsigned(value).and_then(|number| u32::try_from(number).ok()).and_then(std::num::NonZeroU32::new);
+        if read.is_none() {
+            report.complain(at, format!("expected a whole number from 1 to {}", u32::MAX)).help("1 tries once");
+        }
+        read.map(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
+    }
+}
+
+/// An order's name; a shuffle needs its seed, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderWord {
+    Name,
+    Listed,
+    Shuffle,
+}
+
+impl Choice for OrderWord {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("name", Self::Name), ("listed", Self::Listed), ("shuffle", Self::Shuffle)];
+
+    fn help(word: &str) -> Option<String> {
+        matches!(word, "random" | "shuffled").then(|| String::from("did you mean `shuffle`, together with `seed`?"))
+    }
+}
+
+impl Choice for Grant {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[(Self::Lock.as_str(), Self::Lock), (Self::Force.as_str(), Self::Force)];
+
+    fn help(word: &str) -> Option<String> {
+        let is_free = matches!(word, "wait" | "hold" | "skip" | "abort" | "release" | "keep" | "retry");
+        is_free.then(|| format!("every policy may `{word}`; leave it out"))
+    }
+}
+
+impl Choice for OnFault {
+    const CHOICES: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("abort", Self::Abort)];
+}
+
+impl Choice for OnExhausted {
+    const CHOICES: &'static [(&'static str, Self)] = &[("abort", Self::Abort)];
+    const NOT_YET: &'static [&'static str] = &["pause", "roll-back"];
+}
+
+/// A policy's settings: anything that JSON can say.
+#[derive(Debug)]
+pub(super) struct Settings(pub serde_json::Value);
+
+impl FromToml for Settings {
+    const IS_TABLE: bool = true;
+
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        if !value.is_table() {
+            wrong_type(at, "a table", value, report);
+            return None;
+        }
+        to_json(value, at, report).map(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}
+
+/// A value as JSON, a date or time as its text. TOML nests less than a hundred levels deep, so recursion is safe.
+fn to_json(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<serde_json::Value> {
+    report.note(at);
+    match value {
+        DeValue::String(text) => Some(text.as_ref().into()),
+        DeValue::Boolean(truth) => Some((*truth).into()),
+        DeValue::Datetime(datetime) => Some(datetime.to_string().into()),
+        DeValue::Integer(integer) => {
+            let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+            if number.is_none() {
+                report.complain(at, format!("{integer} does not fit into 64 bits"));
+            }
+            number.map(Into::into)
+        }
+        DeValue::Float(float) => {
+            let number = float.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+            if number.is_none() {
+                report.complain(at, format!("{float} is no number that JSON has"));
+            }
+            number.map(Into::into)
+        }
+        DeValue::Array(array) => {
+            let items = array.iter().enumerate().map(|(index, item)| {
+                let at = At { key: format!("{}[{index}]", at.key), span: item.span() };
+                to_json(item.get_ref(), &at, report)
+            });
+            // Everything is read, for all its problems, before one of them ends it.
+            items.collect::<Vec<_>>().into_iter().collect()
+        }
+        DeValue::Table(table) => {
+            let entries = in_file_order(table).into_iter().map(|(key, item)| {
+                let at = At { key: join(&at.key, key.get_ref()), span: item.span() };
+                to_json(item.get_ref(), &at, report).map(|value| (key.get_ref().to_string(), value))
+            });
+            let entries: Option<serde_json::Map<_, _>> = entries.collect::<Vec<_>>().into_iter().collect();
+            entries.map(serde_json::Value::Object)
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What is wrong with a file, and where: for people as diagnostics over the source, for programs as plain fields.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
+use serde::Serialize;
+
+/// A file's name and text, shared by every problem in it.
+#[derive(Clone)]
+pub struct Source(Arc<Text>);
+
+struct Text {
+    name: String,
+    text: String,
+    /// Where each line begins; the first begins at 0.
+    lines: Vec<usize>,
+}
+
+/// A place in a file, as an editor counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file's name, as given.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+impl Source {
+    /// A text, and the name that messages give it.
+    #[must_use]
+    pub fn new(name: &str, text: &str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(breaks).collect();
+        Self(Arc::new(Text { name: name.to_owned(), text: text.to_owned(), lines }))
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The place of a byte; of the end of the text for anything behind it.
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let text = self.text();
+        let offset = text.floor_char_boundary(offset);
+        let line = self.line_of(offset);
+        let column = text[self.0.lines[line]..offset].chars().count();
+        Place { file: self.0.name.clone(), line: line + 1, column: column + 1 }
+    }
+
+    /// The number of the line that a byte is in, from 0.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.0.lines.partition_point(|start| *start <= offset).saturating_sub(1)
+    }
+
+    /// The bytes of a line, from 0, without its end.
+    pub(super) fn line(&self, number: usize) -> Range<usize> {
+        let start = self.0.lines[number];
+        let end = self.0.lines.get(number + 1).map_or(self.text().len(), |next| next - 1);
+        start..end
+    }
+
+    /// How many lines there are.
+    pub(super) fn line_count(&self) -> usize {
+        self.0.lines.len()
+    }
+
+    /// The same span where it lies in the text and on its characters, else the nearest that does.
+    fn clamp(&self, span: Range<usize>) -> Range<usize> {
+        let start = self.text().floor_char_boundary(span.start);
+        start..self.text().ceil_char_boundary(span.end).max(start)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({:?}, {} bytes)", self.0.name, self.0.text.len())
+    }
+}
+
+/// As for a text, yet with the name, and the columns in characters rather than bytes.
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        lines_before: usize,
+        lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let contents = self.text().read_span(span, lines_before, lines_after)?;
+        let column = if lines_before == 0 { self.place(span.offset()).column - 1 } else { contents.column() };
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name().to_owned(),
+            contents.data(),
+            *contents.span(),
+            contents.line(),
+            column,
+            contents.line_count(),
+        )))
+    }
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// It can, but probably does not say what was meant.
+    Warning,
+}
+
+/// One thing that is wrong in a file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The key that it is about, such as `semaphore.max-concurrency`; empty where no key could be made out.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+    #[serde(skip)]
+    source: Source,
+    #[serde(skip)]
+    span: Range<usize>,
+    /// Another place that it has to do with, and how.
+    #[serde(skip)]
+    other: Option<(Range<usize>, String)>,
+}
+
+impl Problem {
+    pub(super) fn new(source: &Source, key: &str, span: Range<usize>, message: String) -> Self {
+        let span = source.clamp(span);
+        Self {
+            severity: Severity::Error,
+            place: source.place(span.start),
+            key: key.to_owned(),
+            message,
+            help: None,
+            source: source.clone(),
+            span,
+            other: None,
+        }
+    }
+
+    /// Says what to write instead.
+    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Shows another place, too.
+    pub(super) fn other(&mut self, span: Range<usize>, label: &str) -> &mut Self {
+        self.other = Some((self.source.clamp(span), label.to_owned()));
+        self
+    }
+
+    /// The same as a warning.
+    #[must_use]
+    pub fn into_warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.span.start
+    }
+
+    /// The file that it is in.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => f.write_str(&self.message),
+            key => write!(f, "{key}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let here =
+            LabeledSpan::new_primary_with_span(self.other.as_ref().map(|_| String::from("here")), self.span.clone());
+        let other =
+            self.other.iter().map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), span.clone()));
+        Some(Box::new(std::iter::once(here).chain(other)))
+    }
+}
+
+/// Everything that is wrong with a file, in its order.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    what: &'static str,
+    source: Source,
+    problems: Vec<Problem>,
+    total: usize,
+}
+
+impl Problems {
+    /// The most that are kept of one file: whoever has more fixes these first, and a listing stays readable.
+    pub const MAX: usize = 100;
+
+    /// Sorted by their places; `what` is the kind of file, such as `job`.
+    pub(super) fn new(what: &'static str, source: Source, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(Problem::start);
+        let total = problems.len();
+        problems.truncate(Self::MAX);
+        Self { what, source, problems, total }
+    }
+
+    /// Each of them.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How many more there were than [`Self::problems`] has.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.total - self.problems.len()
+    }
+
+    /// The file that they are in.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.total == 1 { "" } else { "s" };
+        write!(f, "{} `{}` has {} problem{plural}", self.what, self.source.name(), self.total)?;
+        if self.left_out() > 0 {
+            write!(f, ", of which these are the first {}", self.problems.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Diagnostic for Problems {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
+    }
+}
+
+/// A user's text for a message: in backticks, without control characters, and not longer than a line bears.
+pub(super) fn quote(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let mut quoted: String = text.chars().take(MAX_CHARS).map(escape).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        quoted.push('…');
+    }
+    format!("`{quoted}`")
+}

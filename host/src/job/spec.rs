@@ -1,0 +1,362 @@
+//! A job after every rule was checked: what the rest of the program works from. Read it to learn what a job is.
+//!
+//! Below this line nothing validates again. What a key that was left out means stands here, as a constant with a name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::check;
+use super::file::JobFile;
+use super::limit::Limit;
+use super::name::{JobName, Target};
+use super::problem::{Place, Problem, Problems, Source};
+use super::reader::{Report, join, nearest};
+use super::template::{MissingLabel, Substitutions, Template};
+use crate::store::{Lifetime, NodePath};
+
+/// How many targets may act at once where `semaphore.max-concurrency` says nothing: as in Salt, one.
+pub const DEFAULT_MAX_CONCURRENCY: Limit = Limit::Count(1);
+/// How long a lease lives where `semaphore.ephemeral-lease` says nothing: as in Salt, it outlives its taker.
+pub const DEFAULT_LIFETIME: Lifetime = Lifetime::Persistent;
+/// Whether a rollout waits for its floor where `party.blocking` says nothing.
+pub const DEFAULT_BLOCKING: bool = true;
+/// The order of the targets where `targets.order` says nothing: the same however they were found.
+pub const DEFAULT_ORDER: Order = Order::Name;
+/// What a policy may do where `policy.grants` says nothing: take a slot that is free.
+pub const DEFAULT_GRANTS: Grants = Grants::NONE.with(Grant::Lock);
+/// What a policy's fault does where `policy.on-fault` says nothing.
+pub const DEFAULT_ON_FAULT: OnFault = OnFault::Hold;
+/// What a command gets to end by itself where `action.kill-after` says nothing.
+pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
+/// How often a target is tried where `action.attempts` says nothing.
+pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN;
+/// What an exhausted budget does where `budget.on-exhausted` says nothing.
+pub const DEFAULT_ON_EXHAUSTED: OnExhausted = OnExhausted::Abort;
+/// The longest time that any key takes, ten years: sums of times and the clock stay far from overflowing.
+pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// A job, checked.
+#[derive(Debug, Clone)]
+pub struct JobSpec {
+    /// What the job is called.
+    pub name: JobName,
+    /// Whose slots the targets take.
+    pub semaphore: SemaphoreSpec,
+    /// Who must be there; none: nobody is looked for.
+    pub party: Option<PartySpec>,
+    /// What is acted on.
+    pub targets: TargetsSpec,
+    /// Who decides when.
+    pub policy: PolicySpec,
+    /// What is done to each target.
+    pub action: ActionSpec,
+    /// How much may fail; none: any number.
+    pub budget: Option<BudgetSpec>,
+    /// The SHA-256 of the job file's text, in lower-case hex.
+    pub digest: String,
+    /// The job file.
+    pub source: Source,
+    places: BTreeMap<String, Range<usize>>,
+}
+
+impl JobSpec {
+    /// Reads a job file's text; `file` is the name that messages give it.
+    ///
+    /// # Errors
+    /// [`Problems`]: everything that is wrong with it, each with its place.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let source = Source::new(file, text);
+        let mut report = Report::new("job", &source);
+        let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, &mut report));
+        let (parts, places) = report.finish(parts)?;
+        let check::Parts { name, semaphore, party, targets, policy, action, budget } = parts;
+        let digest = hex::encode(Sha256::digest(text));
+        Ok(Self { name, semaphore, party, targets, policy, action, budget, digest, source, places })
+    }
+
+    /// Where a key stands, such as `party.min-nodes`; where it was left out, the nearest one above it.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Place {
+        self.source.place(nearest(&self.places, key).start)
+    }
+
+    /// A complaint about a key, shown where [`Self::place_of`] says.
+    #[must_use]
+    pub fn problem_with(&self, key: &str, message: impl Into<String>, help: Option<String>) -> Problem {
+        let mut problem = Problem::new(&self.source, key, nearest(&self.places, key), message.into());
+        problem.help = help;
+        problem
+    }
+
+    /// A policy's complaint about its settings: `path` is its path into them, such as `window.start` or `rules[0].name`
+    /// (`rules.0.name` is taken, too); empty for all of them.
+    #[must_use]
+    pub fn problem_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> Problem {
+        let mut key = String::from("policy.settings");
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            if part.bytes().all(|b| b.is_ascii_digit()) && !self.places.contains_key(&join(&key, part)) {
+                key.push_str(&format!("[{part}]"));
+            } else {
+                key.push_str(&format!(".{part}"));
+            }
+        }
+        self.problem_with(&key, message, help)
+    }
+
+    /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have.
+    #[must_use]
+    pub fn problems_with_targets(&self, targets: &[Target]) -> Vec<Problem> {
+        let commands = [("action.run", Some(&self.action.run)), ("action.probe", self.action.probe.as_ref())];
+        let missing =
+            commands.into_iter().filter_map(|(key, command)| Some((key, command?))).flat_map(|(key, command)| {
+                let arguments = command.arguments().iter().enumerate();
+                arguments.flat_map(move |(index, argument)| {
+                    missing_labels(argument, targets).map(move |message| (format!("{key}[{index}]"), message))
+                })
+            });
+        missing.map(|(key, message)| self.problem_with(&key, message, Some(String::from(MISSING_LABEL_HELP)))).collect()
+    }
+
+    /// Problems that were found later, as those of one file.
+    #[must_use]
+    pub fn problems(&self, problems: Vec<Problem>) -> Problems {
+        Problems::new("job", self.source.clone(), problems)
+    }
+}
+
+pub(super) const MISSING_LABEL_HELP: &str =
+    "give each target its labels, as in `{ name = \"web01\", labels = { rack = \"a\" } }`";
+
+/// For each label that an argument names, which targets have none.
+pub(super) fn missing_labels<'a>(argument: &'a Template, targets: &'a [Target]) -> impl Iterator<Item = String> + 'a {
+    argument.labels().filter_map(|key| {
+        let mut without = targets.iter().filter(|target| !target.labels.contains_key(key));
+        let first = without.next()?;
+        Some(match without.count() {
+            0 => format!("target `{}` has no label `{key}`", first.name),
+            more => format!("target `{}` and {more} more have no label `{key}`", first.name),
+        })
+    })
+}
+
+/// The semaphore that limits how many act at once, whoever runs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SemaphoreSpec {
+    /// Where it is.
+    pub path: NodePath,
+    /// How many may act at once.
+    pub max_concurrency: Limit,
+    /// How long a target may wait for its slot: zero tries once, none waits for ever.
+    pub timeout: Option<Duration>,
+    /// How long its leases live.
+    pub lifetime: Lifetime,
+}
+
+/// The party whose members are the floor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartySpec {
+    /// Where it is.
+    pub path: NodePath,
+    /// How many members must be there while targets act: a floor, so a share of the targets is rounded up.
+    pub min_nodes: Limit,
+    /// Whether a rollout waits for the floor, rather than end when it is not reached.
+    pub blocking: bool,
+    /// How long it waits: zero looks once, none waits for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// What is acted on, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetsSpec {
+    /// Where they are listed.
+    pub source: TargetSource,
+    /// In which order they are planned.
+    pub order: Order,
+}
+
+/// Where targets are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetSource {
+    /// In the job itself; their names differ.
+    Hosts(Vec<Target>),
+    /// In an inventory, a path relative to the job file: see [`super::parse_inventory`].
+    Inventory(PathBuf),
+    /// They are the members of a party.
+    Party(NodePath),
+    /// A command and its arguments that prints them: see [`super::parse_lines`].
+    Command(Vec<String>),
+}
+
+/// The order of the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By their names.
+    Name,
+    /// As they are listed.
+    Listed,
+    /// Mixed; one seed, one order.
+    Shuffle {
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// Who decides when, and what it may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicySpec {
+    /// Where its code is.
+    pub source: PolicySource,
+    /// What it may do.
+    pub grants: Grants,
+    /// What happens when it fails.
+    pub on_fault: OnFault,
+    /// What it is told: an object, checked by the policy itself. See [`JobSpec::problem_at`].
+    pub settings: serde_json::Value,
+}
+
+/// Where a policy's code is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// In this program, under this name.
+    Standard(String),
+    /// In a file.
+    File {
+        /// Relative to the job file.
+        path: PathBuf,
+        /// What its SHA-256 must be, in lower-case hex; none: anything.
+        sha256: Option<String>,
+    },
+}
+
+/// Something that a job must allow before a policy may do it. What only makes a rollout stricter needs no grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// Take a slot that is free.
+    Lock,
+    /// Take a lease whatever the count, and break others' leases.
+    Force,
+}
+
+impl Grant {
+    /// Every grant there is.
+    pub const ALL: [Self; 2] = [Self::Lock, Self::Force];
+
+    /// As a job file spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Force => "force",
+        }
+    }
+}
+
+/// What a policy may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Grants(u8);
+
+impl Grants {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, grant: Grant) -> Self {
+        Self(self.0 | 1 << grant as u8)
+    }
+
+    /// Whether it is among them.
+    #[must_use]
+    pub const fn allows(self, grant: Grant) -> bool {
+        self.0 & (1 << grant as u8) != 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Grant> {
+        Grant::ALL.into_iter().filter(move |grant| self.allows(*grant))
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        grants.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.iter().map(Grant::as_str).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What happens when a policy fails. Never: go on without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnFault {
+    /// Nothing more starts until somebody looks.
+    Hold,
+    /// The rollout ends.
+    Abort,
+}
+
+/// What is done to each target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// The command.
+    pub run: Command,
+    /// How long it may take; none: for ever.
+    pub timeout: Option<Duration>,
+    /// How long it gets to end by itself before it is killed.
+    pub kill_after: Duration,
+    /// Whether the target is well, or was done already: a command that says so by ending with 0.
+    pub probe: Option<Command>,
+    /// How often a target is tried.
+    pub attempts: NonZeroU32,
+}
+
+/// A command: the program and its arguments, each with its placeholders. No shell reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command(Vec<Template>);
+
+impl Command {
+    /// A program and its arguments; none where not even a program is named.
+    #[must_use]
+    pub fn new(arguments: Vec<Template>) -> Option<Self> {
+        (!arguments.is_empty()).then_some(Self(arguments))
+    }
+
+    /// The program and its arguments, as written.
+    #[must_use]
+    pub fn arguments(&self) -> &[Template] {
+        &self.0
+    }
+
+    /// The program and its arguments, filled in: at least one.
+    ///
+    /// # Errors
+    /// [`MissingLabel`], for a target whose labels were not known when the job was checked.
+    pub fn render(&self, with: &Substitutions<'_>) -> Result<Vec<String>, MissingLabel> {
+        self.0.iter().map(|argument| argument.render(with)).collect()
+    }
+}
+
+/// How much may fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetSpec {
+    /// So many may fail: allowed, not exceeded. A budget, so a share of the targets is rounded down, to 0 too.
+    pub max_failed: Limit,
+    /// What happens when one more failure would exceed it.
+    pub on_exhausted: OnExhausted,
+}
+
+/// What an exhausted budget does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnExhausted {
+    /// Nothing more starts; what runs may end.
+    Abort,
+}

@@ -1,0 +1,440 @@
+//! Whole jobs: what they come to, and everything that is said of those with mistakes.
+
+use std::time::Duration;
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::*;
+use crate::store::{Lifetime, NodePath};
+
+const FULL: &str = include_str!("testdata/full.toml");
+const OTHER: &str = include_str!("testdata/other.toml");
+
+/// Each problem as one line, with its hint.
+fn told(text: &str) -> Vec<String> {
+    let problems = JobSpec::parse("job.toml", text).expect_err("it has problems");
+    let told = problems.problems().iter().map(|problem| {
+        let help = problem.help.as_deref().map(|help| format!(" [{help}]")).unwrap_or_default();
+        format!("{}:{} {problem}{help}", problem.place.line, problem.place.column)
+    });
+    told.collect()
+}
+
+/// As a terminal without colour shows it.
+fn rendered(problems: &Problems) -> String {
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100);
+    handler.render_report(&mut text, problems).unwrap();
+    text
+}
+
+/// The full job with one text in the place of another that must be there.
+fn with(old: &str, new: &str) -> String {
+    assert!(FULL.contains(old), "{old}");
+    FULL.replacen(old, new, 1)
+}
+
+#[test]
+fn every_key_means_what_it_says() {
+    let job = JobSpec::parse("job.toml", FULL).unwrap();
+    assert_eq!(job.name.as_str(), "kernel-reboot");
+    assert_eq!(
+        job.semaphore,
+        SemaphoreSpec {
+            path: NodePath::parse("/locks/reboot").unwrap(),
+            max_concurrency: Limit::Share(Share::parse("5%").unwrap()),
+            timeout: Some(Duration::ZERO),
+            lifetime: Lifetime::Ephemeral,
+        }
+    );
+    assert_eq!(
+        job.party,
+        Some(PartySpec {
+            path: NodePath::parse("/party/web").unwrap(),
+            min_nodes: Limit::Share(Share::parse("85%").unwrap()),
+            blocking: true,
+            timeout: Some(Duration::from_secs(30 * 60)),
+        })
+    );
+    let TargetSource::Hosts(hosts) = &job.targets.source else { panic!("{:?}", job.targets) };
+    assert_eq!(hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["web02", "web01"]);
+    assert_eq!(hosts[1].label("rack").unwrap(), "a");
+    assert_eq!(job.targets.order, Order::Shuffle { seed: 7 });
+    assert_eq!(
+        job.policy,
+        PolicySpec {
+            source: PolicySource::Standard(String::from("rolling")),
+            grants: Grants::NONE.with(Grant::Lock).with(Grant::Force),
+            on_fault: OnFault::Abort,
+            settings: serde_json::json!({
+                "floor": 8,
+                "ratio": 0.5,
+                "window": { "start": "01:00:00", "days": ["Tue", "Thu"] },
+                "rules": [{ "name": "first" }, { "name": "second" }],
+            }),
+        }
+    );
+    assert_eq!(job.action.run.arguments().len(), 6);
+    assert_eq!(job.action.timeout, Some(Duration::from_secs(300)));
+    assert_eq!(job.action.kill_after, Duration::from_secs(20));
+    assert_eq!(job.action.probe.map(|probe| probe.arguments().len()), Some(5));
+    assert_eq!(job.action.attempts.get(), 2);
+    let budget = BudgetSpec { max_failed: Limit::Share(Share::parse("2%").unwrap()), on_exhausted: OnExhausted::Abort };
+    assert_eq!(job.budget, Some(budget));
+    assert_eq!(job.source.text(), FULL);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let job = JobSpec::parse("job.toml", OTHER).unwrap();
+    assert_eq!(job.semaphore.max_concurrency, DEFAULT_MAX_CONCURRENCY);
+    assert_eq!((job.semaphore.timeout, job.semaphore.lifetime), (None, DEFAULT_LIFETIME));
+    assert_eq!((job.party, job.budget), (None, None));
+    assert_eq!(job.targets.order, DEFAULT_ORDER);
+    assert_eq!((job.policy.grants, job.policy.on_fault), (DEFAULT_GRANTS, DEFAULT_ON_FAULT));
+    assert_eq!(job.policy.settings, serde_json::json!({}));
+    assert_eq!((job.action.timeout, job.action.kill_after), (None, DEFAULT_KILL_AFTER));
+    assert_eq!((job.action.probe, job.action.attempts), (None, DEFAULT_ATTEMPTS));
+    let digest = Some(String::from("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
+    assert_eq!(job.policy.source, PolicySource::File { path: "my_policy.wasm".into(), sha256: digest });
+}
+
+#[test]
+fn the_digest_is_of_the_text() {
+    // As `sha256sum` prints it for the same bytes.
+    let digest = |text: &str| JobSpec::parse("job.toml", text).unwrap().digest;
+    assert_eq!(digest(OTHER), "59b08e8982e249311a99cdff315c136f026dba57e1e14c0e75605f91e1e3e1f3");
+    assert_ne!(digest(OTHER), digest(&format!("{OTHER}\n")));
+}
+
+#[test]
+fn salts_spellings_mean_the_same() {
+    let mut snake = FULL.to_owned();
+    for key in
+        ["max-concurrency", "ephemeral-lease", "min-nodes", "on-fault", "kill-after", "max-failed", "on-exhausted"]
+    {
+        assert!(snake.contains(key));
+        snake = snake.replace(key, &key.replace('-', "_"));
+    }
+    let (kebab, snake) = (JobSpec::parse("job.toml", FULL).unwrap(), JobSpec::parse("job.toml", &snake).unwrap());
+    assert_eq!(kebab.semaphore, snake.semaphore);
+    assert_eq!(kebab.party, snake.party);
+    assert_eq!(kebab.policy, snake.policy);
+    assert_eq!(kebab.action, snake.action);
+    assert_eq!(kebab.budget, snake.budget);
+}
+
+#[test]
+fn both_spellings_at_once_are_one_too_many() {
+    assert_eq!(
+        told(&with("max-concurrency = \"5%\"", "max-concurrency = 4\nmax_concurrency = 5")),
+        ["6:1 semaphore.max_concurrency: written twice: `max-concurrency` is the same as `max_concurrency` \
+          [keep one of the two]"]
+    );
+}
+
+#[test]
+fn a_job_with_many_mistakes_tells_them_all_at_once() {
+    let problems = JobSpec::parse("jobs/reboot.toml", include_str!("testdata/mistakes.toml")).unwrap_err();
+    insta::assert_snapshot!(rendered(&problems));
+}
+
+#[test]
+fn a_job_that_is_not_toml_tells_every_place() {
+    let problems = JobSpec::parse("jobs/torn.toml", include_str!("testdata/torn.toml")).unwrap_err();
+    insta::assert_snapshot!(rendered(&problems));
+}
+
+#[test]
+fn the_machine_form_has_every_field() {
+    let problems = JobSpec::parse("job.toml", &with("path = \"/locks/reboot\"", "path = \"/a/../b\"")).unwrap_err();
+    assert_eq!(
+        serde_json::to_value(problems.problems()).unwrap(),
+        serde_json::json!([{
+            "severity": "error",
+            "file": "job.toml",
+            "line": 4,
+            "column": 8,
+            "key": "semaphore.path",
+            "message": "path `/a/../b` has a part `..`: a store knows no relative paths",
+            "help": "a path looks like `\"/locks/reboot\"`",
+        }])
+    );
+}
+
+#[test]
+fn an_empty_job_misses_what_a_job_needs() {
+    insta::assert_snapshot!(told("").join("\n"));
+}
+
+#[test]
+fn what_comes_later_is_refused_by_name() {
+    let text = format!(
+        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[store]\nzk-hosts = \"a\"\n[[wave]]\nsize = 1\n[[window]]\n",
+        FULL.replace("on-exhausted = \"abort\"", "on-exhausted = \"pause\"").replace("[budget]", "env = {}\n[budget]")
+    );
+    insta::assert_snapshot!(told(&text).join("\n"));
+}
+
+/// One mistake each: what stands there, what is written instead, and what is said.
+#[test]
+fn a_mistake_is_told_with_its_place_and_a_hint() {
+    let cases = [
+        ("name = \"kernel-reboot\"", "name = \"kernel reboot\""),
+        ("name = \"kernel-reboot\"", "name = 3"),
+        ("name = \"kernel-reboot\"", "semafore = 3\nname = \"a\""),
+        ("name = \"kernel-reboot\"", "name = \"a\"\nmax-concurrency = 3"),
+        ("name = \"kernel-reboot\"", "name = \"a\"\nforce = true"),
+        ("timeout = \"0s\"", "timeout = 30"),
+        ("timeout = \"0s\"", "timeout = \"30\""),
+        ("timeout = \"0s\"", "timeout = \"20y\""),
+        ("timeout = \"0s\"", "timeout = 1.5"),
+        ("timeout = \"0s\"", "identifier = \"me\""),
+        ("timeout = \"0s\"", "force = true"),
+        ("max-concurrency = \"5%\"", "max-concurrency = 0"),
+        ("max-concurrency = \"5%\"", "max-concurrency = \"0%\""),
+        ("max-concurrency = \"5%\"", "max-concurrency = \"101%\""),
+        ("max-concurrency = \"5%\"", "max-concurrency = -1"),
+        ("max-concurrency = \"5%\"", "max-concurrency = 99999999999"),
+        ("max-concurrency = \"5%\"", "max-concurrency = \"4\""),
+        ("max-concurrency = \"5%\"", "max-concurency = 4"),
+        ("blocking = true", "blocking = false"),
+        ("blocking = true", "blocking = \"yes\""),
+        ("min-nodes = \"85%\"", ""),
+        ("min-nodes = \"85%\"", "min-members = 3"),
+        ("hosts = [", "host = ["),
+        ("order = \"shuffle\"", "order = \"random\""),
+        ("order = \"shuffle\"", "order = \"name\""),
+        ("order = \"shuffle\"", ""),
+        ("seed = 7", ""),
+        ("seed = 7", "seed = -7"),
+        ("order = \"shuffle\"", "order = \"shuffle\"\nparty = \"/p\"\ninventory = \"x.toml\""),
+        ("    \"web02\",", "    \"web01\","),
+        ("    \"web02\",", "    \"web/02\",\n    \"\", 7,"),
+        ("rack = \"a\"", "rack = 1, \"a b\" = \"c\", x.y = \"z\""),
+        ("use = \"rolling\"", ""),
+        ("use = \"rolling\"", "use = \"rolling\"\npath = \"x.wasm\""),
+        ("use = \"rolling\"", "use = \"x.wasm\""),
+        ("use = \"rolling\"", "use = \"rolling\"\nsha256 = \"abc\""),
+        ("[\"lock\", \"force\"]", "[\"lock\", \"wait\", \"forse\"]"),
+        ("[\"lock\", \"force\"]", "[]"),
+        ("on-fault = \"abort\"", "on-fault = \"go\""),
+        ("ratio = 0.5", "ratio = nan\nhuge = 99999999999999999999"),
+        ("kill-after = \"20s\"", "kill-after = \"0s\""),
+        ("attempts = 2", "attempts = 0"),
+        ("run = [\"ssh\", \"{target}\",", "run = [\"ssh\", \"{label.zone}\", \"{tarket}\", \"{\", \"\\u0000\","),
+        ("run = [\"ssh\", \"{target}\", \"sudo\", \"systemctl\", \"restart\", \"app\"]", "run = \"reboot\""),
+        ("run = [\"ssh\", \"{target}\", \"sudo\", \"systemctl\", \"restart\", \"app\"]", "run = []"),
+        ("run = [\"ssh\",", "run = [\"\","),
+        ("max-failed = \"2%\"", "max-failed = \"2.123%\""),
+        ("max-failed = \"2%\"", "max-failed = true"),
+        ("[budget]", "[buget]"),
+        ("[budget]", "[semaphore]"),
+        ("[policy.settings]", "[policy.setings]"),
+    ];
+    let mut all = String::new();
+    for (old, new) in cases {
+        all += &format!("{}\n", new.replace('\n', " ⏎ "));
+        for line in told(&with(old, new)) {
+            all += &format!("    {line}\n");
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_budget_and_a_floor_may_be_none() {
+    let text = with("max-failed = \"2%\"", "max-failed = 0").replace("min-nodes = \"85%\"", "min-nodes = 0");
+    let job = JobSpec::parse("job.toml", &text).unwrap();
+    assert_eq!(job.budget.unwrap().max_failed, Limit::Count(0));
+    assert_eq!(job.party.unwrap().min_nodes, Limit::Count(0));
+}
+
+#[test]
+fn columns_count_characters() {
+    let problems = JobSpec::parse("job.toml", &with("rack = \"a\"", "rack = \"éé\", zone = 1")).unwrap_err();
+    let place = &problems.problems()[0].place;
+    assert_eq!((place.line, place.column), (18, 54));
+    assert!(rendered(&problems).contains("[job.toml:18:54]"), "{}", rendered(&problems));
+}
+
+#[test]
+fn a_policys_complaint_points_into_the_settings() {
+    let job = JobSpec::parse("job.toml", FULL).unwrap();
+    let place = |path: &str| {
+        let place = job.problem_at(path, "wrong", None).place;
+        FULL.lines().nth(place.line - 1).unwrap().chars().skip(place.column - 1).collect::<String>()
+    };
+    assert_eq!(place("floor"), "8");
+    assert_eq!(place("window.start"), "01:00:00, days = [\"Tue\", \"Thu\"] }");
+    assert_eq!(place("window.days[1]"), "\"Thu\"] }");
+    assert_eq!(place("rules[1].name"), "\"second\" }]");
+    assert_eq!(place("rules.1.name"), "\"second\" }]");
+    assert_eq!(place("rules[1].missing"), "{ name = \"second\" }]");
+    assert_eq!(place("window.missing.deeper"), "{ start = 01:00:00, days = [\"Tue\", \"Thu\"] }");
+    assert_eq!(place("missing"), "[policy.settings]");
+    assert_eq!(place(""), "[policy.settings]");
+    let without = JobSpec::parse("job.toml", OTHER).unwrap();
+    let problem = without.problem_at("floor", "must be there", Some(String::from("`floor = 8`"))).into_warning();
+    insta::assert_snapshot!(rendered(&without.problems(vec![problem])));
+}
+
+#[test]
+fn a_key_has_its_place_and_one_that_was_left_out_its_tables() {
+    let job = JobSpec::parse("job.toml", FULL).unwrap();
+    assert_eq!(job.place_of("party.min-nodes").to_string(), "job.toml:11:13");
+    assert_eq!(job.place_of("targets.hosts[1].name").to_string(), "job.toml:18:14");
+    assert_eq!(job.place_of("targets.inventory").to_string(), "job.toml:15:1");
+    assert_eq!(job.place_of("nowhere.at.all").to_string(), "job.toml:1:1");
+}
+
+#[test]
+fn targets_listed_elsewhere_are_held_against_the_commands() {
+    let job = JobSpec::parse("job.toml", OTHER).unwrap();
+    let targets =
+        parse_inventory("web.toml", "hosts = [\"a\", \"b\", { name = \"c\", labels = { rack = \"1\" } }]").unwrap();
+    let problems = job.problems_with_targets(&targets);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].to_string(), "action.run[1]: target `a` and 1 more have no label `rack`");
+    assert_eq!(problems[0].place.to_string(), "job.toml:14:30");
+    assert!(job.problems_with_targets(&targets[2..]).is_empty());
+}
+
+#[test]
+fn a_mistake_is_told_once() {
+    let problems = JobSpec::parse("job.toml", include_str!("testdata/mistakes.toml")).unwrap_err();
+    assert_eq!(problems.problems().len(), 13, "{}", rendered(&problems));
+}
+
+#[test]
+fn only_so_many_problems_are_kept() {
+    let hosts: String = (0..1000).map(|_| "\"-\", ").collect();
+    let problems = JobSpec::parse("job.toml", &with("    \"web02\",", &hosts)).unwrap_err();
+    assert_eq!((problems.problems().len(), problems.left_out()), (Problems::MAX, 1000 - Problems::MAX));
+    assert_eq!(problems.to_string(), "job `job.toml` has 1000 problems, of which these are the first 100");
+}
+
+/// Whatever the text, there is a job, or problems that each name a place inside it and can be shown.
+fn check_any(text: &str) {
+    let Err(problems) = JobSpec::parse("job.toml", text) else { return };
+    assert!(!problems.problems().is_empty(), "{text:?}");
+    let lines: Vec<_> = text.split('\n').collect();
+    for problem in problems.problems() {
+        let place = &problem.place;
+        let line = lines.get(place.line - 1).unwrap_or_else(|| panic!("{problem:?} of {text:?}"));
+        assert!((1..=line.chars().count() + 1).contains(&place.column), "{problem:?} of {text:?}");
+        assert!(!problem.message.is_empty(), "{problem:?} of {text:?}");
+    }
+    assert!(rendered(&problems).contains("job.toml"), "{text:?}");
+}
+
+const CORPUS: [&str; 4] = [FULL, OTHER, include_str!("testdata/mistakes.toml"), include_str!("testdata/torn.toml")];
+
+#[test]
+fn a_text_with_a_character_missing_is_read_or_refused_with_a_place() {
+    for text in CORPUS {
+        for (at, character) in text.char_indices() {
+            check_any(&format!("{}{}", &text[..at], &text[at + character.len_utf8()..]));
+            check_any(&text[..at]);
+        }
+    }
+}
+
+#[test]
+fn a_text_with_a_line_missing_or_twice_is_read_or_refused_with_a_place() {
+    for text in CORPUS {
+        let lines: Vec<_> = text.lines().collect();
+        for at in 0..lines.len() {
+            let mut fewer = lines.clone();
+            let line = fewer.remove(at);
+            check_any(&fewer.join("\n"));
+            check_any(&fewer.join("\r\n"));
+            fewer.push(line);
+            check_any(&fewer.join("\n"));
+            let mut more = lines.clone();
+            more.insert(at, line);
+            check_any(&more.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_read_or_refused_with_a_place() {
+    let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    let values = [
+        "1",
+        "-1",
+        "0x1F",
+        "99999999999999999999",
+        "1.5",
+        "inf",
+        "true",
+        "1979-05-27",
+        "\"\"",
+        "\"x\"",
+        "\"é\\u0000\"",
+        "[]",
+        "[1]",
+        "[[]]",
+        "[{}]",
+        "{}",
+        "{ a = 1 }",
+        "{ name = 1, labels = 2 }",
+        "bare",
+        "",
+        "\"\"\"",
+        "[",
+        "{",
+        &deep,
+    ];
+    for text in CORPUS {
+        let lines: Vec<_> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((key, _)) = line.split_once('=') else { continue };
+            for value in values {
+                let changed = format!("{key}= {value}");
+                let mut changed_lines = lines.clone();
+                changed_lines[at] = &changed;
+                check_any(&changed_lines.join("\n"));
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused_with_a_place() {
+    let dotted = format!("{}a = 1", "a.".repeat(50_000));
+    let headers = format!("[{}a]\n{}a = 1", "a.".repeat(70), "a.".repeat(70));
+    let settings = format!("{FULL}\n[policy.settings.{}a]\n{}a = 1", "a.".repeat(60), "a.".repeat(70));
+    for text in [
+        "",
+        "\n",
+        "\r",
+        "\0",
+        "\u{feff}",
+        "=",
+        "[",
+        "[[",
+        "]",
+        "[]",
+        "a",
+        "a=",
+        "é=é",
+        "\"\"\"",
+        "'''é",
+        "a.b.c = 1\na.b = 2",
+        "[a]\n[a.b]\n[a]\n[[a.b]]",
+        "[[semaphore]]",
+        "semaphore = 1",
+        "[name]",
+        "policy.settings = 1",
+        "targets.hosts.x = 1",
+        "[[targets.hosts]]\n[targets.hosts.labels]\n[[targets.hosts]]",
+        "\u{202e}= 1",
+        &dotted,
+        &headers,
+        &settings,
+    ] {
+        check_any(text);
+    }
+}

@@ -1,0 +1,216 @@
+//! One decision: a fresh store and instance, the limits, the call, the answer.
+
+use serde::Serialize;
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
+
+use super::bindings::{Policy, PolicyPre};
+use super::imports::harmless;
+use super::types::{Admitted, Diagnostic, Manifest, Outcome, Settled, View};
+use super::{Engine, Grants, Limits, Module, PolicyError, grants};
+
+/// The longest code kept, in characters.
+const MAX_CODE: usize = 64;
+
+/// The longest reason kept, in characters.
+const MAX_REASON: usize = 500;
+
+/// Guest functions named in a trap's backtrace.
+const MAX_FRAMES: usize = 6;
+
+/// Elements that a guest's tables may have together.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// A line that a policy wrote while it decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TraceLine {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// What it said, without control characters.
+    pub message: String,
+}
+
+/// What came of one decision.
+#[derive(Debug)]
+pub struct Decision<A> {
+    /// The answer, or the policy fault.
+    pub answer: Result<A, PolicyError>,
+    /// Fuel burnt: the same for the same policy and arguments on every machine.
+    pub fuel: u64,
+    /// What the policy said meanwhile.
+    pub trace: Vec<TraceLine>,
+}
+
+impl<A> Decision<A> {
+    fn and_then<B>(self, check: impl FnOnce(A) -> Result<B, PolicyError>) -> Decision<B> {
+        Decision { answer: self.answer.and_then(check), fuel: self.fuel, trace: self.trace }
+    }
+}
+
+/// What a guest's store holds: what it said, and what it uses.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) said: Vec<TraceLine>,
+    memory: usize,
+    max_memory: usize,
+    tables: usize,
+    memory_refused: bool,
+}
+
+/// All memories of an instance count together; a refused growth is remembered, since the guest's own answer to it is an
+/// ordinary trap.
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_sub(current).saturating_add(desired);
+        let allowed = total <= self.max_memory;
+        match allowed {
+            true => self.memory = total,
+            false => self.memory_refused = true,
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.tables.saturating_sub(current).saturating_add(desired);
+        let allowed = total <= MAX_TABLE_ELEMENTS;
+        match allowed {
+            true => self.tables = total,
+            false => self.memory_refused = true,
+        }
+        Ok(allowed)
+    }
+}
+
+impl Module {
+    /// May this target go? Bounded by the engine's [`Limits`]; it blocks for as long as that takes, tens of microseconds
+    /// as a rule.
+    #[must_use]
+    pub fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: &Grants) -> Decision<Admitted> {
+        let decision = run(&self.engine, &self.component, |policy, store| {
+            policy.lockkeeper_policy_decider().call_admit(store, settings, view, memory)
+        });
+        decision.and_then(|answer| {
+            let mut answer = answer.map_err(gave_up)?;
+            grants::check(answer.verdict.word(), &self.about.manifest, grants)?;
+            check_kept(&answer.memory, &self.engine.limits())?;
+            tidy(&mut answer.code, &mut answer.reason);
+            Ok(answer)
+        })
+    }
+
+    /// It acted; what now? As [`Module::admit`].
+    #[must_use]
+    pub fn settle(
+        &self,
+        settings: &str,
+        view: &View,
+        outcome: &Outcome,
+        memory: &[u8],
+        grants: &Grants,
+    ) -> Decision<Settled> {
+        let decision = run(&self.engine, &self.component, |policy, store| {
+            policy.lockkeeper_policy_decider().call_settle(store, settings, view, *outcome, memory)
+        });
+        decision.and_then(|answer| {
+            let mut answer = answer.map_err(gave_up)?;
+            grants::check(answer.verdict.word(), &self.about.manifest, grants)?;
+            check_kept(&answer.memory, &self.engine.limits())?;
+            tidy(&mut answer.code, &mut answer.reason);
+            Ok(answer)
+        })
+    }
+}
+
+pub(super) fn describe(engine: &Engine, component: &PolicyPre<Guest>) -> Result<Manifest, PolicyError> {
+    let mut manifest =
+        run(engine, component, |policy, store| policy.lockkeeper_policy_decider().call_describe(store)).answer?;
+    manifest.name = harmless(&manifest.name, MAX_CODE);
+    manifest.version = harmless(&manifest.version, MAX_CODE);
+    manifest.summary = harmless(&manifest.summary, MAX_REASON);
+    Ok(manifest)
+}
+
+pub(super) fn validate(module: &Module, settings: &str) -> Result<Vec<Diagnostic>, PolicyError> {
+    let mut found = run(&module.engine, &module.component, |policy, store| {
+        policy.lockkeeper_policy_decider().call_validate(store, settings)
+    })
+    .answer?;
+    for diagnostic in &mut found {
+        diagnostic.message = harmless(&diagnostic.message, MAX_REASON);
+        diagnostic.help = diagnostic.help.take().map(|help| harmless(&help, MAX_REASON));
+    }
+    Ok(found)
+}
+
+/// Makes an instance, calls it, and says what became of it.
+fn run<A>(
+    engine: &Engine,
+    component: &PolicyPre<Guest>,
+    call: impl FnOnce(&Policy, &mut Store<Guest>) -> wasmtime::Result<A>,
+) -> Decision<A> {
+    let limits = engine.limits();
+    let max_memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
+    let guest = Guest { said: Vec::new(), memory: 0, max_memory, tables: 0, memory_refused: false };
+    let mut store = Store::new(engine.wasmtime(), guest);
+    store.limiter(|guest| guest);
+    store.set_hostcall_fuel(usize::try_from(limits.answer).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(engine.deadline_ticks());
+    let answer = store
+        .set_fuel(limits.fuel)
+        .and_then(|()| component.instantiate(&mut store))
+        .and_then(|policy| call(&policy, &mut store))
+        .map_err(|error| fault(&error, store.data(), &limits));
+    let fuel = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
+    Decision { answer, fuel, trace: store.into_data().said }
+}
+
+/// Which of our words a failed call is.
+fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> PolicyError {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => return PolicyError::OutOfFuel { limit: limits.fuel },
+        Some(Trap::Interrupt) => return PolicyError::OutOfTime { limit: limits.time },
+        // A guest that is refused memory aborts, and that is a trap like any other.
+        _ if guest.memory_refused => return PolicyError::OutOfMemory { limit: limits.memory },
+        _ => {}
+    }
+    // Wasmtime keeps this error's type to itself; `an_answer_of_100_mb_is_too_big` notices if its words change.
+    if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        return PolicyError::AnswerTooBig { limit: limits.answer };
+    }
+    let panic = guest.said.iter().rev().find(|line| line.level == "error").map(|line| line.message.clone());
+    let trap = error.downcast_ref::<Trap>().map(ToString::to_string);
+    let reason = panic.or(trap).unwrap_or_else(|| error.root_cause().to_string());
+    PolicyError::Trap { reason: harmless(&reason, MAX_REASON), backtrace: backtrace(error) }
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let names = trace.frames().iter().filter_map(|frame| frame.func_name().map(|name| wasmtime_names(name)));
+    // What every panic goes through says nothing about where it came from.
+    let own = |name: &String| {
+        !["core::", "std::", "__rust", "rust_panic", "alloc::"]
+            .iter()
+            .any(|of| name.contains(of) && !name.contains(" as "))
+    };
+    names.filter(own).take(MAX_FRAMES).collect()
+}
+
+fn wasmtime_names(name: &str) -> String {
+    harmless(&format!("{:#}", rustc_demangle::demangle(name)), 120)
+}
+
+fn gave_up(message: String) -> PolicyError {
+    PolicyError::GaveUp { message: harmless(&message, MAX_REASON) }
+}
+
+fn check_kept(memory: &[u8], limits: &Limits) -> Result<(), PolicyError> {
+    let bytes = memory.len() as u64;
+    match bytes <= limits.kept {
+        true => Ok(()),
+        false => Err(PolicyError::MemoryTooBig { bytes, max: limits.kept }),
+    }
+}
+
+fn tidy(code: &mut String, reason: &mut String) {
+    *code = harmless(code, MAX_CODE);
+    *reason = harmless(reason, MAX_REASON);
+}

@@ -1,0 +1,146 @@
+//! A policy compiled, linked and checked once.
+
+use std::sync::Arc;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
+
+use super::bindings::PolicyPre;
+use super::evaluate::{self, Guest};
+use super::settings::SettingsSchema;
+use super::types::{Diagnostic, Manifest};
+use super::{Engine, PolicyError};
+
+/// The contract's package, as every import and export of a policy begins.
+pub(super) const PACKAGE: &str = "lockkeeper:policy/";
+
+/// The version of the contract that this host speaks.
+pub(super) const VERSION: &str = "0.1.0";
+
+/// What a policy may import: the log, and types without functions.
+const ALLOWED_IMPORTS: [&str; 2] = ["trace", "types"];
+
+/// Every verdict of the contract.
+const VERDICTS: [&str; 10] =
+    ["lock", "wait", "hold", "force", "skip", "abort", "release", "keep", "retry", "roll-back"];
+
+/// A policy that can decide. Cheap to clone; every decision gets an instance of its own.
+#[derive(Clone)]
+pub struct Module {
+    pub(super) engine: Engine,
+    pub(super) component: PolicyPre<Guest>,
+    pub(super) about: Arc<About>,
+}
+
+/// What is known of a policy before it decides.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) manifest: Manifest,
+    pub(super) digest: String,
+    pub(super) bytes: u64,
+    pub(super) schema: SettingsSchema,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl Module {
+    /// What the policy says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.about.manifest
+    }
+
+    /// The sha256 of its file, in lower-case hex.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.about.digest
+    }
+
+    /// How long its file is.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.about.bytes
+    }
+
+    /// The contract's version that host and policy speak.
+    #[must_use]
+    pub fn contract(&self) -> String {
+        format!("lockkeeper:policy@{VERSION}")
+    }
+
+    /// Everything that is wrong with settings: what the schema says, and where that has nothing to say the policy's own
+    /// `validate`.
+    ///
+    /// # Errors
+    /// The policy itself failed.
+    pub fn validate(&self, settings: &serde_json::Value) -> Result<Vec<Diagnostic>, PolicyError> {
+        let by_schema = self.about.schema.complaints(settings);
+        match by_schema.is_empty() {
+            true => evaluate::validate(self, &settings.to_string()),
+            false => Ok(by_schema),
+        }
+    }
+}
+
+/// Checks a component against the contract, links it, and asks it for its manifest.
+pub(super) fn link(engine: &Engine, component: &Component, digest: String, bytes: u64) -> Result<Module, PolicyError> {
+    check_imports(engine, component)?;
+    check_exports(engine, component)?;
+    let wrong_world = |error: wasmtime::Error| PolicyError::WrongWorld { reason: format!("{error:#}") };
+    let linked: InstancePre<Guest> = engine.linker().instantiate_pre(component).map_err(wrong_world)?;
+    let component = PolicyPre::new(linked).map_err(wrong_world)?;
+    let manifest = evaluate::describe(engine, &component)?;
+    let schema = check_manifest(&manifest)?;
+    let about = Arc::new(About { manifest, digest, bytes, schema });
+    Ok(Module { engine: engine.clone(), component, about })
+}
+
+fn check_imports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+    for (name, item) in component.component_type().imports(engine.wasmtime()) {
+        let ours = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
+        if !ours.is_some_and(|interface| ALLOWED_IMPORTS.contains(&interface)) {
+            return Err(PolicyError::ForbiddenImport { import: name.to_owned() });
+        }
+        let _ = item;
+        check_version(name)?;
+    }
+    Ok(())
+}
+
+fn check_exports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+    let decider = component
+        .component_type()
+        .exports(engine.wasmtime())
+        .find(|(name, _)| name.strip_prefix(PACKAGE).is_some_and(|rest| rest.split('@').next() == Some("decider")))
+        .map(|(name, item)| (name.to_owned(), matches!(item.ty, ComponentItem::ComponentInstance(_))));
+    match decider {
+        Some((name, true)) => check_version(&name),
+        Some((name, false)) => Err(PolicyError::WrongWorld { reason: format!("`{name}` is no interface") }),
+        None => Err(PolicyError::WrongWorld { reason: format!("it does not export `{PACKAGE}decider`") }),
+    }
+}
+
+/// Versions match as semver has it: before 1.0 the minor version must be the same.
+fn check_version(name: &str) -> Result<(), PolicyError> {
+    let compatible = |version: &str| version.split('.').take(2).eq(VERSION.split('.').take(2));
+    match name.split_once('@') {
+        Some((_, found)) if !compatible(found) => {
+            Err(PolicyError::WrongVersion { found: found.to_owned(), spoken: VERSION.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<SettingsSchema, PolicyError> {
+    if manifest.name.is_empty() {
+        return Err(PolicyError::BadManifest { reason: "it names no policy".to_owned() });
+    }
+    if let Some(unknown) = manifest.verdicts.iter().find(|verdict| !VERDICTS.contains(&verdict.as_str())) {
+        return Err(PolicyError::BadManifest { reason: format!("there is no verdict `{unknown}`") });
+    }
+    SettingsSchema::parse(&manifest.settings_schema).map_err(|reason| PolicyError::BadManifest { reason })
+}

@@ -1,0 +1,222 @@
+//! What happens in a rollout, for people and for logs. The names in JSON are stable.
+
+use serde::Serialize;
+
+use super::state::Counts;
+use crate::policy::TraceLine;
+use crate::policy::types::Ending;
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stamped {
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Event {
+    /// The run begins.
+    Planned {
+        /// The job's name.
+        job: String,
+        /// The run's name.
+        run: String,
+        /// How many targets.
+        targets: usize,
+        /// How many batches of as many as there are slots.
+        batches: usize,
+        /// How many at once.
+        slots: u32,
+        /// Whose slots.
+        semaphore: String,
+        /// Where journal and output are kept.
+        journal: String,
+    },
+    /// A target may not go now.
+    Waiting {
+        /// Which.
+        target: String,
+        /// The policy's code.
+        code: String,
+        /// The policy's reason.
+        reason: String,
+        /// In how many milliseconds the policy is asked again at the latest.
+        ask_again_ms: Option<u64>,
+    },
+    /// Nobody may go now.
+    Holding {
+        /// The policy's code.
+        code: String,
+        /// The policy's reason.
+        reason: String,
+        /// In how many milliseconds the policy is asked again at the latest.
+        ask_again_ms: Option<u64>,
+    },
+    /// The policy would let a target go; a hard limit does not.
+    Refused {
+        /// Which.
+        target: String,
+        /// The limit's code.
+        limit: &'static str,
+        /// In one sentence.
+        reason: String,
+    },
+    /// A target queues for its slot.
+    Queued {
+        /// Which.
+        target: String,
+    },
+    /// A slot is held.
+    Leased {
+        /// For which target.
+        target: String,
+        /// How many this run holds now.
+        held: u32,
+        /// Of how many.
+        slots: u32,
+        /// The lease's fence.
+        fence: i64,
+        /// Whether it was held already, by the same identifier.
+        again: bool,
+    },
+    /// A slot was taken by force.
+    Forced {
+        /// For which target.
+        target: String,
+        /// Fences of the leases that were broken; none: it is above the limit.
+        broken: Vec<u64>,
+        /// The policy's code.
+        code: String,
+        /// The policy's reason.
+        reason: String,
+        /// The lease's fence.
+        fence: i64,
+    },
+    /// A slot was given back before the action started.
+    GivenBack {
+        /// For which target.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+    /// An action starts.
+    Started {
+        /// On which target.
+        target: String,
+        /// 1 for the first try.
+        attempt: u32,
+        /// The lease's fence.
+        fence: i64,
+    },
+    /// An action succeeded.
+    Succeeded {
+        /// On which target.
+        target: String,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// An action did not succeed.
+    Failed {
+        /// On which target.
+        target: String,
+        /// 1 for the first try.
+        attempt: u32,
+        /// How it ended.
+        ending: Ending,
+        /// What happened.
+        detail: String,
+        /// How long it took.
+        took_ms: u64,
+        /// The last lines of its output.
+        output: Vec<String>,
+        /// Where all of its output is.
+        log: String,
+    },
+    /// A slot is kept after the action.
+    Keeping {
+        /// For which target.
+        target: String,
+        /// For how long.
+        keep_ms: u64,
+        /// The policy's reason.
+        reason: String,
+    },
+    /// A target is tried again.
+    Retrying {
+        /// Which.
+        target: String,
+        /// Which try comes next.
+        attempt: u32,
+        /// The policy's reason.
+        reason: String,
+    },
+    /// A slot is free again.
+    Released {
+        /// For which target.
+        target: String,
+    },
+    /// A target is left out.
+    Skipped {
+        /// Which.
+        target: String,
+        /// A stable code.
+        code: String,
+        /// Why.
+        reason: String,
+    },
+    /// The lease of a target was lost while it acted.
+    LeaseLost {
+        /// Which.
+        target: String,
+        /// How.
+        reason: String,
+    },
+    /// The policy said something.
+    Said {
+        /// About which target it was asked.
+        target: String,
+        /// What it said.
+        #[serde(flatten)]
+        line: TraceLine,
+    },
+    /// The policy failed.
+    PolicyFault {
+        /// About which target it was asked.
+        target: String,
+        /// The kind of failure.
+        kind: &'static str,
+        /// What happened.
+        message: String,
+        /// The next step.
+        hint: Option<String>,
+    },
+    /// Nothing new starts any more.
+    Stopping {
+        /// Why.
+        reason: String,
+        /// How many actions are still under way.
+        acting: u32,
+    },
+    /// The session with the store changed.
+    Store {
+        /// `connected`, `suspended` or `reopened`.
+        state: &'static str,
+    },
+    /// The run is over.
+    Finished {
+        /// `done`, `failed`, `aborted`, `held`, `interrupted` or `unavailable`.
+        end: &'static str,
+        /// How many targets stand where.
+        #[serde(flatten)]
+        counts: Counts,
+        /// How many slots were taken by force.
+        forced: u32,
+        /// How long it took.
+        took_ms: u64,
+    },
+}

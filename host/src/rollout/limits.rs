@@ -1,0 +1,183 @@
+//! The job's hard limits: the one place that every grant and every dispatch must pass, whatever a policy says.
+
+use std::fmt;
+
+/// What a job allows, in numbers for the targets that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HardLimits {
+    /// How many targets may be under way at once in this run, forced ones among them.
+    pub slots: u32,
+    /// How many members of the party must remain while targets act; none: the job names no party.
+    pub floor: Option<u32>,
+    /// How many targets may fail; none: any number.
+    pub max_failed: Option<u32>,
+}
+
+/// What the limits are checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Targets of this run that queue, hold a slot or act, the one asked about left out.
+    pub in_flight: u32,
+    /// Targets whose actions are under way or not settled, the one asked about left out: each may yet fail.
+    pub reserved: u32,
+    /// Targets that failed, or of which nobody knows.
+    pub failed: u32,
+    /// Members of the party that are not about to go down: neither under way nor the target itself. None: the party
+    /// has not been read.
+    pub remaining: Option<u32>,
+    /// Whether the store hears us.
+    pub connected: bool,
+}
+
+/// The limit that refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many targets are under way as the semaphore has slots.
+    Slots {
+        /// How many there are.
+        slots: u32,
+    },
+    /// Too few members of the party would remain.
+    Floor {
+        /// How many would.
+        remaining: u32,
+        /// How many must.
+        floor: u32,
+    },
+    /// The failures that the budget allows have happened.
+    BudgetSpent {
+        /// How many failed.
+        failed: u32,
+        /// How many may.
+        max_failed: u32,
+    },
+    /// Every failure that the budget still allows is reserved by a target that acts now.
+    BudgetReserved {
+        /// How many act.
+        reserved: u32,
+        /// How many failures are left.
+        left: u32,
+    },
+    /// The store does not hear us: nobody knows who holds what.
+    Suspended,
+}
+
+impl HardLimits {
+    /// Whether one more target may take a slot and act.
+    ///
+    /// With a budget of 0 targets go one at a time, and the first failure is the last.
+    ///
+    /// # Errors
+    /// The first limit that refuses.
+    pub fn allow_one_more(&self, facts: &Facts) -> Result<(), Refusal> {
+        if !facts.connected {
+            return Err(Refusal::Suspended);
+        }
+        if facts.in_flight >= self.slots {
+            return Err(Refusal::Slots { slots: self.slots });
+        }
+        if let Some(max_failed) = self.max_failed {
+            if self.is_budget_spent(facts.failed) {
+                return Err(Refusal::BudgetSpent { failed: facts.failed, max_failed });
+            }
+            let left = (max_failed - facts.failed).max(1);
+            if facts.reserved >= left {
+                return Err(Refusal::BudgetReserved { reserved: facts.reserved, left });
+            }
+        }
+        match (self.floor, facts.remaining) {
+            (Some(floor), remaining) if remaining.unwrap_or(0) < floor => {
+                Err(Refusal::Floor { remaining: remaining.unwrap_or(0), floor })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether so many failures end the run.
+    #[must_use]
+    pub fn is_budget_spent(&self, failed: u32) -> bool {
+        self.max_failed.is_some_and(|max_failed| failed > 0 && failed >= max_failed)
+    }
+
+    /// Failures that are still allowed, those taken off that acting targets reserve.
+    #[must_use]
+    pub fn budget_left(&self, failed: u32, reserved: u32) -> Option<u32> {
+        self.max_failed.map(|max_failed| max_failed.saturating_sub(failed).saturating_sub(reserved))
+    }
+}
+
+impl Refusal {
+    /// A stable word for the limit.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Slots { .. } => "slots",
+            Self::Floor { .. } => "floor",
+            Self::BudgetSpent { .. } => "budget-spent",
+            Self::BudgetReserved { .. } => "budget-reserved",
+            Self::Suspended => "store-suspended",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slots { slots } => write!(f, "all {slots} slots are this run's own already"),
+            Self::Floor { remaining, floor } => {
+                write!(f, "{remaining} members of the party would remain, the floor is {floor}")
+            }
+            Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
+            Self::BudgetReserved { reserved, left } => {
+                write!(f, "{reserved} are under way and the budget allows {left} more to fail")
+            }
+            Self::Suspended => f.write_str("the store does not hear us"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: Facts = Facts { in_flight: 0, reserved: 0, failed: 0, remaining: None, connected: true };
+    const SLOTS: HardLimits = HardLimits { slots: 4, floor: None, max_failed: None };
+
+    #[test]
+    fn the_run_never_takes_more_than_its_slots() {
+        assert_eq!(SLOTS.allow_one_more(&Facts { in_flight: 3, ..FREE }), Ok(()));
+        assert_eq!(SLOTS.allow_one_more(&Facts { in_flight: 4, ..FREE }), Err(Refusal::Slots { slots: 4 }));
+    }
+
+    #[test]
+    fn failures_are_reserved_before_they_happen() {
+        let limits = HardLimits { slots: 20, max_failed: Some(3), ..SLOTS };
+        for (failed, reserved) in [(0, 2), (1, 1), (2, 0)] {
+            assert_eq!(limits.allow_one_more(&Facts { failed, reserved, ..FREE }), Ok(()));
+            let full = Facts { failed, reserved: reserved + 1, ..FREE };
+            assert!(matches!(limits.allow_one_more(&full), Err(Refusal::BudgetReserved { .. })));
+        }
+        let spent = limits.allow_one_more(&Facts { failed: 3, ..FREE });
+        assert_eq!(spent, Err(Refusal::BudgetSpent { failed: 3, max_failed: 3 }));
+    }
+
+    #[test]
+    fn with_a_budget_of_none_targets_go_one_at_a_time_until_the_first_fails() {
+        let limits = HardLimits { max_failed: Some(0), ..SLOTS };
+        assert_eq!(limits.allow_one_more(&FREE), Ok(()));
+        assert!(limits.allow_one_more(&Facts { reserved: 1, ..FREE }).is_err());
+        assert!(limits.allow_one_more(&Facts { failed: 1, ..FREE }).is_err());
+    }
+
+    #[test]
+    fn a_floor_that_was_never_read_is_not_kept() {
+        let limits = HardLimits { floor: Some(1), ..SLOTS };
+        assert!(limits.allow_one_more(&FREE).is_err());
+        assert_eq!(limits.allow_one_more(&Facts { remaining: Some(1), ..FREE }), Ok(()));
+    }
+
+    #[test]
+    fn nothing_starts_while_the_store_does_not_hear_us() {
+        assert_eq!(SLOTS.allow_one_more(&Facts { connected: false, ..FREE }), Err(Refusal::Suspended));
+    }
+}

@@ -1,0 +1,29 @@
+//! A rollout: a job in progress.
+//!
+//! [`Plan`] says who goes in which order under which limits. [`Rollout`] is the machine: inputs and the time go in,
+//! actions come out, and it touches nothing. [`run`] is the loop around it, the only one: it waits for inputs and
+//! carries actions out.
+
+mod engine;
+mod event;
+mod execute;
+pub mod journal;
+mod keeper;
+mod limits;
+mod observe;
+mod plan;
+mod sessions;
+mod state;
+mod step;
+mod targets;
+
+pub use engine::{Run, RunError, run};
+pub use event::{Event, Stamped};
+pub use limits::{Facts, HardLimits, Refusal};
+pub use plan::Plan;
+pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
+pub use step::{
+    Action, ActionResult, Broken, End, Fault, Floor, Got, Input, NotLeased, Report, Rollout, SeenLease, SeenMember,
+    Setup, Stop,
+};
+pub use targets::{TargetsError, needs_store, resolve};

@@ -1,0 +1,209 @@
+//! Where each target stands.
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::policy::types::Ending;
+
+/// Where a target stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// Not asked about yet.
+    Pending,
+    /// Asked about; its policy or a hard limit said not now.
+    Waiting,
+    /// Its policy said `lock`: it queues for its slot.
+    Queued,
+    /// Its slot is held; its action has not started.
+    Leased,
+    /// Its action is under way.
+    Acting,
+    /// Its action ended so; its slot is still held.
+    Acted(Ending),
+    /// Nothing more happens to it in this run.
+    Final(Final),
+}
+
+/// What became of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Final {
+    /// Its action succeeded.
+    Done,
+    /// Its action failed, was stopped by its time-out, or lost its lease.
+    Failed,
+    /// Its action was stopped half-way: nobody knows.
+    Unknown,
+    /// It was left out.
+    Skipped,
+}
+
+/// What happens to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetEvent {
+    /// Not now: the policy's `wait` or `hold`, or a hard limit.
+    Deferred,
+    /// The policy said `lock`.
+    Queued,
+    /// Its place in the queue was given up, or its slot given back unused.
+    Withdrawn,
+    /// Its slot is held.
+    Leased,
+    /// Its action started.
+    Started,
+    /// Its action ended.
+    Ended(Ending),
+    /// Its slot is free again.
+    Released,
+    /// It is left out.
+    Skipped,
+}
+
+/// A pair of state and event that the engine must never produce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a target that is {state:?} cannot be {event:?}")]
+pub struct IllegalEvent {
+    state: TargetState,
+    event: TargetEvent,
+}
+
+impl TargetState {
+    /// The state after `event`; a pair that is not listed is a bug in the engine, not in the job.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`].
+    pub fn after(self, event: TargetEvent) -> Result<Self, IllegalEvent> {
+        use {TargetEvent as E, TargetState as S};
+        match (self, event) {
+            (S::Pending | S::Waiting, E::Deferred) => Ok(S::Waiting),
+            (S::Pending | S::Waiting, E::Queued) => Ok(S::Queued),
+            (S::Queued | S::Leased, E::Withdrawn) => Ok(S::Waiting),
+            (S::Queued, E::Leased) => Ok(S::Leased),
+            // A retry acts again under the same slot.
+            (S::Leased | S::Acted(_), E::Started) => Ok(S::Acting),
+            (S::Acting, E::Ended(ending)) => Ok(S::Acted(ending)),
+            (S::Acted(ending), E::Released) => Ok(S::Final(Final::of(ending))),
+            (S::Pending | S::Waiting | S::Queued | S::Leased, E::Skipped) => Ok(S::Final(Final::Skipped)),
+            (state, event) => Err(IllegalEvent { state, event }),
+        }
+    }
+
+    /// Whether it takes one of the run's slots: queues for one, holds one, or acts under one.
+    #[must_use]
+    pub fn is_in_flight(self) -> bool {
+        matches!(self, Self::Queued | Self::Leased | Self::Acting | Self::Acted(_))
+    }
+
+    /// Whether its policy may still be asked to let it go.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Waiting)
+    }
+}
+
+impl Final {
+    fn of(ending: Ending) -> Self {
+        match ending {
+            Ending::Succeeded => Self::Done,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Self::Failed,
+            Ending::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// How many targets stand where: kept up to date with every change, so that a view costs the same for ten targets and
+/// for ten thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// All of them.
+    pub total: u32,
+    /// [`TargetState::Pending`].
+    pub pending: u32,
+    /// [`TargetState::Waiting`], [`TargetState::Queued`] and [`TargetState::Leased`].
+    pub waiting: u32,
+    /// [`TargetState::Acting`], and acted with the slot still held.
+    pub acting: u32,
+    /// [`Final::Done`].
+    pub done: u32,
+    /// [`Final::Failed`].
+    pub failed: u32,
+    /// [`Final::Unknown`].
+    pub unknown: u32,
+    /// [`Final::Skipped`].
+    pub skipped: u32,
+}
+
+impl Counts {
+    /// Counts of `total` targets that nobody asked about yet.
+    #[must_use]
+    pub fn all_pending(total: u32) -> Self {
+        Self { total, pending: total, ..Self::default() }
+    }
+
+    /// Takes one target from one state to another.
+    pub fn moved(&mut self, from: TargetState, to: TargetState) {
+        *self.place(from) -= 1;
+        *self.place(to) += 1;
+    }
+
+    /// How many have not reached a final state.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.pending + self.waiting + self.acting
+    }
+
+    fn place(&mut self, state: TargetState) -> &mut u32 {
+        match state {
+            TargetState::Pending => &mut self.pending,
+            TargetState::Waiting | TargetState::Queued | TargetState::Leased => &mut self.waiting,
+            TargetState::Acting | TargetState::Acted(_) => &mut self.acting,
+            TargetState::Final(Final::Done) => &mut self.done,
+            TargetState::Final(Final::Failed) => &mut self.failed,
+            TargetState::Final(Final::Unknown) => &mut self.unknown,
+            TargetState::Final(Final::Skipped) => &mut self.skipped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use {TargetEvent as E, TargetState as S};
+
+    #[test]
+    fn a_target_goes_from_pending_to_done() {
+        let events = [E::Deferred, E::Queued, E::Leased, E::Started, E::Ended(Ending::Succeeded), E::Released];
+        let end = events.into_iter().try_fold(S::Pending, S::after).unwrap();
+        assert_eq!(end, S::Final(Final::Done));
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_leaves_the_target_waiting() {
+        assert_eq!(S::Leased.after(E::Withdrawn), Ok(S::Waiting));
+        assert_eq!(S::Queued.after(E::Withdrawn), Ok(S::Waiting));
+    }
+
+    #[test]
+    fn nothing_happens_to_a_target_that_is_final() {
+        let all = [E::Deferred, E::Queued, E::Withdrawn, E::Leased, E::Started, E::Released, E::Skipped];
+        for last in [Final::Done, Final::Failed, Final::Unknown, Final::Skipped] {
+            assert!(all.into_iter().all(|event| S::Final(last).after(event).is_err()), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_starts_without_a_slot() {
+        for state in [S::Pending, S::Waiting, S::Queued, S::Final(Final::Done)] {
+            assert!(state.after(E::Started).is_err(), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_lease_is_a_failure_and_an_unknown_end_is_not_a_success() {
+        assert_eq!(S::Acted(Ending::LeaseLost).after(E::Released), Ok(S::Final(Final::Failed)));
+        assert_eq!(S::Acted(Ending::Unknown).after(E::Released), Ok(S::Final(Final::Unknown)));
+    }
+}
