@@ -158,7 +158,9 @@ impl Failure {
 
 fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
-        StoreError::Unavailable { .. } | StoreError::SessionOver | StoreError::Ambiguous { .. } => ErrorKind::Unavailable,
+        StoreError::Unavailable { .. } | StoreError::SessionOver | StoreError::Ambiguous { .. } => {
+            ErrorKind::Unavailable
+        }
         StoreError::Refused { .. } => ErrorKind::Refused,
         StoreError::Multi { source, .. } => store_kind(source),
         StoreError::TooLarge { .. } => ErrorKind::BadArgument,

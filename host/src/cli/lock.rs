@@ -38,7 +38,9 @@ async fn locked(
 ) -> Result<Exit, Failure> {
     let lifetime = if args.ephemeral_lease { Lifetime::Ephemeral } else { Lifetime::Persistent };
     let (lease, how) = match &args.reason {
-        Some(reason) if args.force => (force(semaphore, store, identifier, lifetime, reason, output).await?, Acquisition::Fresh),
+        Some(reason) if args.force => {
+            (force(semaphore, store, identifier, lifetime, reason, output).await?, Acquisition::Fresh)
+        }
         _ => {
             let patience = match args.timeout {
                 None => Patience::Forever,

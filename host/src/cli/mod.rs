@@ -175,7 +175,9 @@ struct LockArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more.")]
+#[command(
+    after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more."
+)]
 struct UnlockArgs {
     /// The semaphore.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -256,8 +258,10 @@ struct JobArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
-    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote.")]
+#[command(
+    after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
+    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote."
+)]
 struct RunArgs {
     /// The job's file.
     #[arg(value_name = "JOB")]

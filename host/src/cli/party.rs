@@ -115,8 +115,7 @@ async fn rejoined(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifie
 }
 
 fn start(args: &JoinArgs, identifier: &Identifier) -> Result<Running, Failure> {
-    let environment =
-        [("LOCKKEEPER_PARTY", args.path.to_string()), ("LOCKKEEPER_IDENTIFIER", identifier.to_string())];
+    let environment = [("LOCKKEEPER_PARTY", args.path.to_string()), ("LOCKKEEPER_IDENTIFIER", identifier.to_string())];
     Running::start(&args.command, &environment, Bond::Tied)
 }
 

@@ -52,7 +52,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         table.add_row([(index / slots + 1).to_string(), target.name.to_string(), labels.join(" ")]);
     }
     output.data(&trimmed(&table));
-    output.talk("Planned", &format!("{} targets in {} batches when every slot is free", plan.targets.len(), plan.batches()));
+    output.talk(
+        "Planned",
+        &format!("{} targets in {} batches when every slot is free", plan.targets.len(), plan.batches()),
+    );
     Ok(Exit::Done)
 }
 

@@ -35,7 +35,8 @@ pub(super) struct Running {
 impl Running {
     /// Starts a command with our stdin, stdout and stderr.
     pub(super) fn start(command: &[OsString], environment: &[(&str, String)], bond: Bond) -> Result<Self, Failure> {
-        let (program, arguments) = command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
+        let (program, arguments) =
+            command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
         let mut line = match bond {
             Bond::Loose => Command::new(program),
             Bond::Tied => tied(program)?,
@@ -100,7 +101,8 @@ pub(super) fn run(args: &UnderArgs) -> Result<Exit, Failure> {
     if nix::unistd::getppid().as_raw() != args.parent {
         return Err(Failure::message(ErrorKind::LeaseLost, "the process that holds the lease is gone"));
     }
-    let (program, arguments) = args.command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
+    let (program, arguments) =
+        args.command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
     let error = std::process::Command::new(program).args(arguments).exec();
     Err(not_started(program, &error))
 }

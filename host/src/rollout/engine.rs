@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::Plan;
 use super::event::{Event, Stamped};
 use super::execute::{self, Invocation};
 use super::journal::{self, Header, Journal, Record};
@@ -19,7 +20,6 @@ use super::keeper::{self, Keeper, Order, Way};
 use super::observe;
 use super::sessions::Sessions;
 use super::step::{Action, Fault, Floor, Input, Report, Rollout, Setup, Stop};
-use super::Plan;
 use crate::job::{Grant, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Decision, Grants, Module, PolicyError};
@@ -187,7 +187,11 @@ struct Engine<T> {
 }
 
 impl<T: FnMut(&Stamped) + Send> Engine<T> {
-    async fn drive(&mut self, mut inbox: mpsc::Receiver<Input>, mut stops: mpsc::Receiver<Stop>) -> Result<Report, RunError> {
+    async fn drive(
+        &mut self,
+        mut inbox: mpsc::Receiver<Input>,
+        mut stops: mpsc::Receiver<Stop>,
+    ) -> Result<Report, RunError> {
         let mut watchers = JoinSet::new();
         watchers.spawn(observe::semaphore(Arc::clone(&self.sessions), self.inputs.clone()));
         watchers.spawn(observe::session(Arc::clone(&self.sessions), self.inputs.clone()));
@@ -331,7 +335,8 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
             ("LOCKKEEPER_WAVE".to_owned(), String::new()),
         ];
         environment.extend(target.labels.iter().map(|(key, value)| {
-            let key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+            let key: String =
+                key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
         Ok(Invocation {

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use super::sessions::Sessions;
 use super::step::{Broken, Got, Input, NotLeased};
-use crate::recipe::{AcquireError, Acquired, Acquisition, ForceError, Identifier, Lease, Loss, Patience, ReleaseError, Semaphore};
+use crate::recipe::{
+    AcquireError, Acquired, Acquisition, ForceError, Identifier, Lease, Loss, Patience, ReleaseError, Semaphore,
+};
 use crate::store::{Lifetime, StoreError};
 
 /// Sessions that may end one after the other while one slot is waited for or given back.

@@ -18,7 +18,9 @@ use super::event::Event;
 use super::limits::{Facts, HardLimits, Refusal};
 use super::state::{Counts, Final, TargetEvent, TargetState};
 use crate::job::{OnFault, Target};
-use crate::policy::types::{self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement};
+use crate::policy::types::{
+    self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
+};
 
 /// The newest events that a view shows.
 const EVENTS_SHOWN: usize = 16;
@@ -624,8 +626,7 @@ impl Rollout {
     fn ended(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
         self.moved(target, TargetEvent::Ended(result.ending));
         let attempt = self.slots[target].attempt;
-        let outcome =
-            Outcome { ending: result.ending, exit_code: result.exit_code, took: result.took_ms, attempt };
+        let outcome = Outcome { ending: result.ending, exit_code: result.exit_code, took: result.took_ms, attempt };
         let what = match result.ending {
             Ending::Succeeded => Happening::Succeeded,
             Ending::Unknown => Happening::Unknown,
@@ -693,7 +694,14 @@ impl Rollout {
     }
 
     /// Its slot is held: only `lock` and `force` start it.
-    fn admitted_with_slot(&mut self, now_ms: u64, target: usize, answer: Admission, said: Verdict, out: &mut Vec<Action>) {
+    fn admitted_with_slot(
+        &mut self,
+        now_ms: u64,
+        target: usize,
+        answer: Admission,
+        said: Verdict,
+        out: &mut Vec<Action>,
+    ) {
         if self.ending.is_some() {
             return self.give_back(target, Then::Wait, "the run is stopping", out);
         }
@@ -742,7 +750,14 @@ impl Rollout {
         }
     }
 
-    fn admitted_in_the_open(&mut self, now_ms: u64, target: usize, answer: Admission, said: Verdict, out: &mut Vec<Action>) {
+    fn admitted_in_the_open(
+        &mut self,
+        now_ms: u64,
+        target: usize,
+        answer: Admission,
+        said: Verdict,
+        out: &mut Vec<Action>,
+    ) {
         if self.ending.is_some() {
             return self.moved(target, TargetEvent::Deferred);
         }
@@ -857,7 +872,8 @@ impl Rollout {
 
     /// `down` are the targets that are about to leave the party, or may.
     fn facts(&self, target: usize, in_flight: &[usize], down: &[usize]) -> Facts {
-        let listed = |target: usize| self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0);
+        let listed =
+            |target: usize| self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0);
         let remaining = self.members.as_ref().map(|members| {
             let all = count(members.len());
             let leaving: u32 = down.iter().map(|other| listed(*other)).sum::<u32>() + listed(target);
@@ -884,7 +900,11 @@ impl Rollout {
         self.hold = Some(Hold { wake_ms: None });
         if self.slots[target].said != reason {
             self.slots[target].said = reason.clone();
-            out.push(Action::Emit(Event::Refused { target: self.name(target), limit: refusal.code(), reason: reason.clone() }));
+            out.push(Action::Emit(Event::Refused {
+                target: self.name(target),
+                limit: refusal.code(),
+                reason: reason.clone(),
+            }));
         }
         if matches!(refusal, Refusal::Floor { .. }) {
             let patient = self.setup.party.as_ref().is_some_and(|party| party.blocking);
@@ -911,7 +931,10 @@ impl Rollout {
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
         let failed = self.counts.failed + self.counts.unknown;
-        if self.ending.is_none() && self.open.len() + self.in_flight.len() > 0 && self.setup.limits.is_budget_spent(failed) {
+        if self.ending.is_none()
+            && self.open.len() + self.in_flight.len() > 0
+            && self.setup.limits.is_budget_spent(failed)
+        {
             let allowed = self.setup.limits.max_failed.unwrap_or(0);
             self.end(End::BudgetSpent(format!("{failed} failed, the budget allows {allowed}")), out);
         }

@@ -62,7 +62,11 @@ pub fn needs_store(job: &JobSpec) -> bool {
 ///
 /// # Errors
 /// [`TargetsError`].
-pub async fn resolve(job: &JobSpec, folder: &Path, store: Option<&Arc<dyn Store>>) -> Result<Vec<Target>, TargetsError> {
+pub async fn resolve(
+    job: &JobSpec,
+    folder: &Path,
+    store: Option<&Arc<dyn Store>>,
+) -> Result<Vec<Target>, TargetsError> {
     let targets = match (&job.targets.source, store) {
         (TargetSource::Hosts(targets), _) => targets.clone(),
         (TargetSource::Inventory(path), _) => {

@@ -272,9 +272,7 @@ fn explain(path: &Path, tried: &str, error: &rusqlite::Error) -> StoreError {
             unavailable(format!("cannot {tried} `{path}`: it, or files beside it, cannot be made or opened"))
         }
         Some(ErrorCode::NotADatabase) => StoreError::Broken { reason: format!("`{path}` is not a SQLite database") },
-        Some(ErrorCode::DatabaseCorrupt) => {
-            StoreError::Broken { reason: format!("cannot {tried} `{path}`: {error}") }
-        }
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Broken { reason: format!("cannot {tried} `{path}`: {error}") },
         Some(_) | None => unavailable(format!("cannot {tried} `{path}`: {error}")),
     }
 }

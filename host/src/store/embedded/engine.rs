@@ -203,11 +203,11 @@ impl Engine {
             beat_now: false,
         };
         let guarded = Arc::downgrade(&world);
-        let start = |name: &str, run: Box<dyn FnOnce() + Send>| match thread::Builder::new().name(name.into()).spawn(run)
-        {
-            Ok(_) => Ok(()),
-            Err(error) => Err(StoreError::Unavailable { reason: format!("cannot start a thread: {error}") }),
-        };
+        let start =
+            |name: &str, run: Box<dyn FnOnce() + Send>| match thread::Builder::new().name(name.into()).spawn(run) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(StoreError::Unavailable { reason: format!("cannot start a thread: {error}") }),
+            };
         start("store", Box::new(move || worker.run()))?;
         start("store-guard", Box::new(move || guard(&guarded)))?;
         Ok(Arc::new(Self { requests, waiting, world }))
@@ -511,11 +511,9 @@ impl Worker {
         let filled = self.hear(zxid).and_then(|()| self.fill(batch, writes, chores, zxid));
         // Told apart from those that were over when their requests were looked at.
         self.world.look_at_clocks();
-        let filled = filled.and_then(|(done, over)| {
-            match batch.iter().map(Request::is_too_late).eq(over) {
-                true => Ok(done),
-                false => Err(Undone::SessionsEnded),
-            }
+        let filled = filled.and_then(|(done, over)| match batch.iter().map(Request::is_too_late).eq(over) {
+            true => Ok(done),
+            false => Err(Undone::SessionsEnded),
         });
         let database = self.database.as_mut().expect("opened before the first request");
         let done = match filled {
@@ -602,9 +600,8 @@ impl Worker {
         let connection = &self.database.as_ref().expect("opened before the first request").connection;
         let mut statement =
             connection.prepare_cached("SELECT zxid, kind, path FROM changes WHERE zxid > ?1 ORDER BY zxid")?;
-        let rows = statement.query_map([zxid], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
-        })?;
+        let rows = statement
+            .query_map([zxid], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)))?;
         let mut changes = Vec::new();
         for row in rows {
             let (zxid, kind, path) = row?;

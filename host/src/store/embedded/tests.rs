@@ -40,5 +40,8 @@ impl Subject for OnAFile {
 mod promises {
     use super::OnAFile;
 
-    crate::conformance_tests!(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] OnAFile::new());
+    crate::conformance_tests!(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        OnAFile::new()
+    );
 }
