@@ -1,0 +1,28 @@
+//! A store in one SQLite file, for one machine: any number of processes at once, nothing to install, nothing to start.
+//!
+//! All sessions that a process has on a file share one *engine*: a thread that owns the connection. It takes whatever
+//! requests have come in, does them in one transaction, and answers when that is on disk, so that many requests cost one
+//! write. Processes hear of each other through the file: every engine that has watches looks some hundred times a second
+//! at a counter in shared memory, and reads the list of changes when it moved.
+//!
+//! A session is a row that its process renews. Times are the machine's time since boot, which no change of the wall clock
+//! moves and which goes on during a suspend; a row from before a reboot counts for nothing.
+//!
+//! # Limits
+//! The file must be on a local file system. On a network file system the locks of SQLite and its shared memory do not
+//! work between machines, and two machines would each believe to be alone. For more than one machine there is ZooKeeper.
+//! Processes in containers may share a file if they share the kernel and do not shift its boot clock by a time namespace.
+//! A process that is stopped in the middle of a write, which takes about a millisecond, keeps the others waiting until
+//! it goes on or is killed; their sessions say so.
+
+mod boot;
+mod connect;
+mod database;
+mod engine;
+mod session;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod watches;
+
+pub use connect::{Embedded, EmbeddedOptions};
