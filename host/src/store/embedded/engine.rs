@@ -143,6 +143,9 @@ impl Request {
 struct World {
     live: Mutex<Vec<Arc<Shared>>>,
     watches: Mutex<Watches>,
+    /// Tests make the disk full by it.
+    #[cfg(test)]
+    page_limit: Mutex<Option<i64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -228,6 +231,11 @@ impl Engine {
     pub(super) fn silence(&self, session: SessionId) {
         let live = lock(&self.world.live);
         live.iter().find(|live| live.id == session).expect("the session is open").silence();
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) {
+        *lock(&self.world.page_limit) = Some(pages);
     }
 }
 
@@ -547,6 +555,10 @@ impl Worker {
     /// Begins a transaction and gives the last change's number in it.
     fn begin(&mut self, batch: &[Request], writes: bool, durability: Durability) -> Result<i64, Undone> {
         let database = self.database.as_mut().expect("opened before the first request");
+        #[cfg(test)]
+        if let Some(pages) = lock(&self.world.page_limit).take() {
+            database.connection.pragma_update(None, "max_page_count", pages).expect("a limit can be set");
+        }
         database.check_place()?;
         if writes {
             database.set_durability(durability).map_err(|error| database.explain("write", &error))?;
