@@ -39,6 +39,10 @@ impl Output {
         Self { format: global.format, quiet: global.quiet, bar: None }
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
