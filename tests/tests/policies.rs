@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use decide::{NOON, engine, label, lease, outcome, party, typical_view, view};
+use lockkeeper::job::{JobSpec, PolicySource};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Event, Happening, Settlement, View};
 use lockkeeper::policy::{Engine, Grants, Module, PolicyError, standard_policies};
 use rand::rngs::StdRng;
@@ -65,6 +66,20 @@ fn every_standard_policy_has_its_page() {
         for key in schema["properties"].as_object().unwrap().keys() {
             assert!(page.contains(&format!("`{key}`")), "{path} does not mention `{key}`");
         }
+    }
+}
+
+#[test]
+fn the_jobs_in_the_pages_are_jobs() {
+    for found in standard_policies() {
+        let path = format!("{}/../docs/policies/{}.md", env!("CARGO_MANIFEST_DIR"), found.name);
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (job, _) = rest.split_once("```").unwrap();
+        let spec = JobSpec::parse(&path, job).unwrap_or_else(|problems| panic!("{path}: {problems:?}"));
+        assert_eq!(spec.policy.source, PolicySource::Standard(found.name.to_owned()));
+        let complaints = policy(found.name).validate(&spec.policy.settings).unwrap();
+        assert!(complaints.is_empty(), "{path}: {complaints:?}");
     }
 }
 

@@ -8,6 +8,13 @@ use serde_json::Value;
 
 use super::types::{Diagnostic, Severity};
 
+/// Parts that a schema may have once its references are written out: the validator follows each, and a few hundred
+/// bytes of references can stand for 2^40 parts.
+const MAX_SCHEMA_PARTS: usize = 50_000;
+
+/// How deep parts may be nested, references followed: the validator's own recursion has no limit.
+const MAX_SCHEMA_DEPTH: usize = 100;
+
 /// The schema that a policy's manifest carries, ready to check settings.
 pub(super) struct SettingsSchema {
     validator: Validator,
@@ -25,6 +32,8 @@ impl SettingsSchema {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let schema: Value =
             serde_json::from_str(text).map_err(|error| format!("its settings-schema is no JSON: {error}"))?;
+        let mut parts_left = MAX_SCHEMA_PARTS;
+        check_references(&schema, &schema, 0, &mut parts_left)?;
         let validator = jsonschema::validator_for(&schema)
             .map_err(|error| format!("its settings-schema is no JSON Schema: {error}"))?;
         Ok(Self { validator, schema })
@@ -33,6 +42,29 @@ impl SettingsSchema {
     /// Everything that the schema has against settings, each with its place.
     pub(super) fn complaints(&self, settings: &Value) -> Vec<Diagnostic> {
         self.validator.iter_errors(settings).flat_map(|error| diagnostics(&error, &self.schema)).collect()
+    }
+}
+
+/// Refuses references that lead elsewhere, in circles, or to more than anybody can check.
+fn check_references(part: &Value, whole: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
+    *left = left.checked_sub(1).ok_or("its settings-schema is too large, or refers to itself without end")?;
+    if depth > MAX_SCHEMA_DEPTH {
+        return Err("its settings-schema is nested too deeply, or refers to itself without end".to_owned());
+    }
+    match part {
+        Value::Array(items) => items.iter().try_for_each(|item| check_references(item, whole, depth + 1, left)),
+        Value::Object(members) => members.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
+            ("$ref", Value::String(reference)) => {
+                let target = reference.strip_prefix('#').and_then(|pointer| whole.pointer(pointer));
+                let target = target.ok_or_else(|| format!("its settings-schema refers to `{reference}`"))?;
+                check_references(target, whole, depth + 1, left)
+            }
+            ("$dynamicRef" | "$recursiveRef" | "$id" | "$anchor" | "$dynamicAnchor", Value::String(_)) => {
+                Err(format!("its settings-schema uses `{key}`: only references such as `#/$defs/name` are followed"))
+            }
+            _ => check_references(value, whole, depth + 1, left),
+        }),
+        _ => Ok(()),
     }
 }
 
