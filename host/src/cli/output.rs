@@ -198,6 +198,9 @@ impl Output {
             Event::Retrying { target, attempt, reason } => {
                 self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}: {reason}"));
             }
+            Event::NotReleased { target, reason } => {
+                self.say(Tone::Bad, "Still held", &format!("the slot of {target}: {reason}"));
+            }
             Event::Skipped { target, code, reason } => {
                 self.say(Tone::Plain, "Skipped", &format!("{target}: {reason} ({code})"));
             }
