@@ -150,7 +150,10 @@ impl Database {
             return Err(StoreError::Unavailable { reason }.into());
         }
         // In one transaction: between one reading and the next somebody else may make the tables.
-        check_kind(path, &connection.transaction()?)?;
+        {
+            let reading = connection.transaction()?;
+            check_kind(path, &reading)?;
+        }
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {
             let reason = format!("the file system of `{}` cannot share memory between processes", path.display());
