@@ -1,8 +1,6 @@
 //! Rules that many policies share, the standard ones among them. Each answers where it objects, so that a policy reads
 //! `if let Some(no) = rules::floor(view, None) { return no; }`.
 
-use std::collections::BTreeSet;
-
 use crate::{Admitted, Cause, Ending, Outcome, Period, Settled, View, abort, hold, keep, lock, release, retry, wait};
 
 /// What a policy does when enough has failed.
@@ -32,7 +30,9 @@ impl OnFailure {
 pub fn remaining_members(view: &View) -> Option<usize> {
     let party = view.party.as_ref()?;
     let holders = view.semaphore.leases.iter().map(|lease| lease.identifier.as_str());
-    let leaving: BTreeSet<&str> = holders.chain([view.target.name.as_str()]).collect();
+    let mut leaving: Vec<&str> = holders.chain([view.target.name.as_str()]).collect();
+    leaving.sort_unstable();
+    leaving.dedup();
     let leaving: usize = leaving.into_iter().map(|identifier| party.count_of(identifier)).sum();
     Some(party.members.len() - leaving)
 }

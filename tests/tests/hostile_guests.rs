@@ -336,6 +336,16 @@ fn a_foreign_import_is_named() {
 }
 
 #[test]
+fn a_schema_may_refer_to_its_own_parts() {
+    let schema =
+        r##"{"$defs":{"n":{"type":"integer"}},"properties":{"a":{"$ref":"#/$defs/n"},"b":{"$ref":"#/$defs/n"}}}"##;
+    let module = engine().load(&Guest { schema: schema.into(), ..Guest::default() }.module()).unwrap();
+    let found = module.validate(&json!({ "a": 1, "b": "one" })).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].at, "b");
+}
+
+#[test]
 fn other_versions_are_named() {
     let error = engine().load(&other_version()).unwrap_err();
     assert_eq!(error.to_string(), "the policy was made for version 0.2.0 of the contract, this host speaks 0.1.0");
