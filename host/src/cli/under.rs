@@ -94,7 +94,7 @@ fn tied(program: &OsString, format: Format) -> Result<Command, Failure> {
         Format::Json => "json",
     };
     line.args(["--format", format])
-        .arg("under")
+        .arg("__under")
         .arg("--parent")
         .arg(std::process::id().to_string())
         .arg("--")

@@ -80,7 +80,7 @@ pub enum Acquisition {
 #[derive(Debug, Error)]
 pub enum AcquireError {
     /// Two jobs disagree on how many may act at once; neither may guess.
-    #[error("semaphore `{path}` has {stored} slots, {wanted} are wanted")]
+    #[error("semaphore `{path}` was made for {stored} at once, and {wanted} are wanted")]
     SlotsDiffer {
         /// Which.
         path: NodePath,
@@ -90,7 +90,7 @@ pub enum AcquireError {
         wanted: NonZeroU32,
     },
     /// There is no slot free for us now, and we were to try once.
-    #[error("semaphore `{path}` is full: {leases} of {slots} slots are taken and {ahead} callers are ahead")]
+    #[error("semaphore `{path}` is full: {leases} of {slots} slots taken, {ahead} waiting")]
     Full {
         /// Which.
         path: NodePath,
@@ -102,7 +102,7 @@ pub enum AcquireError {
         ahead: usize,
     },
     /// The deadline passed.
-    #[error("no slot of semaphore `{path}` came free within {} s", waited.as_secs_f64())]
+    #[error("no slot of semaphore `{path}` came free within {}", in_milliseconds(*waited))]
     TimedOut {
         /// Which.
         path: NodePath,
@@ -676,4 +676,9 @@ fn holders(leases: Vec<(NodePath, Node)>) -> Vec<Holder> {
         .collect();
     holders.sort_by(|a, b| (a.fence, &a.path).cmp(&(b.fence, &b.path)));
     holders
+}
+
+/// A span as people read it: nobody waits by the microsecond.
+fn in_milliseconds(span: Duration) -> String {
+    humantime::format_duration(Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))).to_string()
 }

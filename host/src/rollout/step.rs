@@ -466,9 +466,9 @@ impl Rollout {
         match self.stop {
             // Who wants out now does not wait for a policy.
             Some(Stop::Now) => out.push(Action::Release { target }),
+            // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
         }
-        self.changed(Cause::Progressed);
     }
 
     fn stopped(&mut self, stop: Stop, out: &mut Vec<Action>) {
@@ -648,6 +648,7 @@ impl Rollout {
                 let until = now_ms.saturating_add(keep_ms);
                 self.slots[target].keep_until_ms = Some(until);
                 self.keeps.insert((until, target));
+                self.changed(Cause::Progressed);
                 out.push(Action::Emit(Event::Keeping { target: self.name(target), keep_ms, reason: answer.reason }));
             }
             Settlement::Retry if self.has_another_try(target) => match self.may(Gate::Start, target) {
