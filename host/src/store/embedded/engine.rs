@@ -53,6 +53,9 @@ const MAX_WAITING: usize = 1 << 17;
 const FIRST_LOCK_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_LOCK_PAUSE: Duration = Duration::from_millis(3);
 
+/// How long we wait between looks for sessions that are over, when others change something all the time.
+const SWEEP_AT_MOST_MS: u64 = 200;
+
 /// How long a heart-beat that failed waits for the next try.
 const BEAT_RETRY_MS: u64 = 50;
 
@@ -235,6 +238,8 @@ impl Engine {
             look_after: Duration::ZERO,
             look_next: LOOK_AGAIN,
             sweep_at_ms: 0,
+            swept_ms: 0,
+            unsure: false,
             beat_from_ms: 0,
             beat_now: false,
         };
@@ -357,6 +362,9 @@ struct Worker {
     look_next: Duration,
     /// When the next session of anybody may be over.
     sweep_at_ms: u64,
+    /// When we last looked for sessions that are over, and whether others changed anything since.
+    swept_ms: u64,
+    unsure: bool,
     /// No heart-beat before then: the last one failed.
     beat_from_ms: u64,
     /// A heart-beat is wanted though none is due, to learn whether the file can be written again.
@@ -463,30 +471,41 @@ impl Worker {
         }
         let now = boot::now_ms();
         let moved = self.look();
-        let sweep = (moved || now >= self.sweep_at_ms) && self.is_sweep_due(now);
-        let chores = Chores { beat: now >= self.beat_at_ms(), sweep };
+        // A session that others opened meanwhile may be over before those that we know.
+        let unsure = self.unsure && now >= self.swept_ms + SWEEP_AT_MOST_MS;
+        let beat = now >= self.beat_at_ms();
+        let sweep = (unsure || beat || now >= self.sweep_at_ms) && self.is_sweep_due(now);
+        let chores = Chores { beat, sweep };
         if moved || chores.beat || chores.sweep || !batch.is_empty() {
             self.serve(batch, chores);
         }
     }
 
-    /// Whether anybody else committed anything since we last asked. One that cannot be answered is answered no: a heart-beat
-    /// will find out what is wrong.
+    /// Whether anybody else changed anything since we last heard. What cannot be answered is answered no: a heart-beat will
+    /// find out what is wrong.
     fn others_wrote(&mut self) -> bool {
         let Some(database) = &self.database else { return false };
-        let asked = database
-            .connection
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
-        match asked {
-            Ok(version) => std::mem::replace(&mut self.data_version, version) != version,
-            Err(_) => false,
+        let ask = |question| {
+            let mut statement = database.connection.prepare_cached(question)?;
+            statement.query_row([], |row| row.get::<_, i64>(0))
+        };
+        // The first is answered from shared memory alone.
+        match ask("PRAGMA data_version") {
+            Ok(version) if version != self.data_version => {
+                self.data_version = version;
+                self.unsure = true;
+                self.look_next = self.look_next.max(LOOK_AT_LEAST / 8);
+                // Most of what others write are heart-beats.
+                ask("SELECT zxid FROM counter").is_ok_and(|zxid| zxid != self.seen)
+            }
+            Ok(_) | Err(_) => false,
         }
     }
 
     /// Whether any session is over by its row; and if not, when to look again.
     fn is_sweep_due(&mut self, now: u64) -> bool {
         let Some(database) = &self.database else { return false };
+        (self.unsure, self.swept_ms) = (false, now);
         let asked = database
             .connection
             .prepare_cached(
@@ -678,6 +697,7 @@ impl Worker {
     /// Fires our watches for what others did up to `zxid`. Whatever this transaction reads is from then, so watches that it
     /// sets are for what comes later.
     fn hear(&mut self, zxid: i64) -> Result<(), Undone> {
+        self.unsure |= zxid > self.seen;
         if zxid > self.seen && !lock(&self.world.watches).is_empty() {
             let changes = self.changes_since(self.seen).map_err(|error| self.explain("read", &error))?;
             let mut watches = lock(&self.world.watches);
