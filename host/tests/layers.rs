@@ -1,5 +1,7 @@
 //! The architecture's rules, read from the sources: what `ARCHITECTURE.md` says is absent.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

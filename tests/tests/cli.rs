@@ -1,5 +1,7 @@
 //! The command line from outside: whole stdout, stderr and exit code, with times, paths and numbers that differ filtered.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::process::{Command, Stdio};
 
 use lockkeeper_tests::{Said, World, said};

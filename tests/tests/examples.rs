@@ -1,5 +1,7 @@
 //! Every example, run as its README says.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::process::Command;
 

@@ -4,6 +4,8 @@
 //! Times are printed, not judged: what bounds them is fuel and, behind it, the epoch, and which of the two struck is
 //! asserted. The peak memory of the whole process is asserted.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod decide;
 mod hostile;
 

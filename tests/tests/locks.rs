@@ -1,5 +1,7 @@
 //! Locks in the hands of scripts: real processes on one embedded store.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -4,6 +4,8 @@
 //! answers, and a small simulation drives it in random orders: slots that come late, grants taken back, actions that
 //! fail.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod decide;
 
 use std::collections::{BTreeMap, BTreeSet};
