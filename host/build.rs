@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use lockkeeper_guest_build::Toolchain;
 use wit_component::ComponentEncoder;
 
+#[expect(clippy::print_stderr, reason = "cargo shows a build script's stderr; `Error: Os { … }` would say less")]
 fn main() {
     if let Err(error) = embed_policies() {
-        // Cargo shows a build script's stderr; `Error: Os { … }` would say less.
         eprintln!("{error}");
         std::process::exit(1);
     }

@@ -93,6 +93,12 @@ impl Settled {
     pub fn code(&self) -> &str {
         &self.code
     }
+
+    /// The sentence for a person.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
 }
 
 /// Take a slot as soon as one is free.

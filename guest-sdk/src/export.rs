@@ -81,7 +81,7 @@ impl<P: Described + DeserializeOwned + Schema> decider::Guest for Export<P> {
     }
 }
 
-fn read<P: DeserializeOwned>(settings: &str) -> Result<P, String> {
+pub(crate) fn read<P: DeserializeOwned>(settings: &str) -> Result<P, String> {
     serde_json::from_str(settings).map_err(|error| {
         // The host writes the settings on one line: serde's "at line 1 column 17" is no place in anybody's job.
         let message = error.to_string();

@@ -34,10 +34,16 @@ pub mod bindings;
 mod decide;
 mod export;
 mod memory;
+mod period;
+pub mod rules;
 mod schema;
 pub mod testing;
 mod trace;
+mod turns;
 mod view;
+
+// The attributes name the crate by its name, here as everywhere.
+extern crate self as lockkeeper_sdk;
 
 pub use bindings::exports::lockkeeper::policy::decider::{Diagnostic, Manifest, Outcome, View};
 pub use bindings::lockkeeper::policy::types::{
@@ -48,8 +54,10 @@ pub use decide::{Admitted, Settled, abort, fault, force, hold, keep, lock, relea
 pub use export::{Described, Description, Export};
 pub use lockkeeper_sdk_macros::{policy, settings};
 pub use memory::Memory;
+pub use period::Period;
 pub use schema::{Schema, schema_of};
 pub use trace::{Level, trace};
+pub use turns::{Turn, Turns};
 
 /// What a policy may return unless its attribute lists more.
 pub const DEFAULT_VERDICTS: &[&str] = &["lock", "wait", "release"];
@@ -95,9 +103,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Admitted, Cause, Diagnostic, Ending, Event, Happening, Lease, Level, Member, Memory, Outcome, Party, Policy,
-        Progress, Semaphore, Settled, Target, View, abort, fault, force, hold, keep, lock, policy, problem, release,
-        retry, settings, skip, trace, wait,
+        Admitted, Cause, Diagnostic, Ending, Event, Happening, Lease, Level, Member, Memory, Outcome, Party, Period,
+        Policy, Progress, Semaphore, Settled, Target, View, abort, fault, force, hold, keep, lock, policy, problem,
+        release, retry, rules, settings, skip, trace, wait,
     };
 }
 

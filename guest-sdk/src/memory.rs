@@ -48,3 +48,28 @@ impl Memory {
         self.0 = serde_json::to_vec(value).expect("memory can be written as JSON");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_is_put_in_is_there_at_the_next_decision() {
+        let mut memory = Memory::default();
+        assert!(memory.is_empty());
+        assert_eq!(memory.get::<u32>(), 0);
+        memory.put(&BTreeMap::from([("b", 2), ("a", 1)]));
+        let bytes = memory.into_bytes();
+        assert_eq!(bytes, br#"{"a":1,"b":2}"#);
+        let memory = Memory::from_bytes(bytes);
+        assert_eq!(memory.get::<BTreeMap<String, u32>>()["b"], 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "memory holds what this policy put in")]
+    fn another_policys_memory_is_a_fault() {
+        let _ = Memory::from_bytes(b"\xff".to_vec()).get::<u32>();
+    }
+}

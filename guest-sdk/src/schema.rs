@@ -92,3 +92,98 @@ impl<S: Schema> Schema for BTreeMap<String, S> {
         out.push('}');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::testing::{json, settings, try_settings};
+    use crate::{Admitted, Memory, Period, Policy, View, lock};
+
+    /// How fast.
+    #[crate::settings]
+    #[derive(PartialEq, Eq, Default)]
+    enum Pace {
+        #[default]
+        Slow,
+        AsFastAsItGets,
+    }
+
+    /// Has a "quoted" word.
+    #[crate::settings]
+    struct Sample {
+        /// One line,
+        /// and another.
+        at_most: NonZeroU32,
+        #[serde(default)]
+        pace: Pace,
+        bake: Option<Period>,
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        shares: BTreeMap<String, f64>,
+        #[serde(default)]
+        hosts: Vec<String>,
+    }
+
+    impl Policy for Sample {
+        fn admit(&self, _: &View, _: &mut Memory) -> Admitted {
+            lock("", "")
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_serde_reads() {
+        let schema: serde_json::Value = serde_json::from_str(&schema_of::<Sample>()).unwrap();
+        let expected = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "description": "Has a \"quoted\" word.",
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "at-most": {
+                    "description": "One line, and another.", "type": "integer", "minimum": 1, "maximum": u32::MAX
+                },
+                "pace": { "type": "string", "enum": ["slow", "as-fast-as-it-gets"] },
+                "bake": {
+                    "type": "string",
+                    "pattern": "^\\s*([0-9]+\\s*(d|h|m|s|ms)\\s*)+$",
+                    "examples": ["90s", "10m", "1h 30m"]
+                },
+                "type": { "type": "string" },
+                "shares": { "type": "object", "additionalProperties": { "type": "number" } },
+                "hosts": { "type": "array", "items": { "type": "string" } },
+            },
+            "required": ["at-most", "type"],
+        });
+        assert_eq!(schema, expected);
+    }
+
+    #[test]
+    fn settings_are_read_as_the_schema_says() {
+        let read: Sample = settings(json!({
+            "at-most": 3, "pace": "as-fast-as-it-gets", "bake": "10m", "type": "x", "shares": { "a": 0.5 },
+        }));
+        assert_eq!(read.at_most.get(), 3);
+        assert_eq!(read.pace, Pace::AsFastAsItGets);
+        assert_eq!(read.bake, Some(Period::from_secs(600)));
+        assert_eq!((read.kind.as_str(), read.shares["a"]), ("x", 0.5));
+        assert!(read.hosts.is_empty());
+        let short: Sample = settings(r#"{ "at-most": 1, "type": "x" }"#);
+        assert_eq!((short.pace, short.bake), (Pace::Slow, None));
+    }
+
+    #[test]
+    fn wrong_settings_are_told_without_a_place_in_the_hosts_json() {
+        for (json, part) in [
+            (json!({ "type": "x" }), "missing field `at-most`"),
+            (json!({ "at-most": 0, "type": "x" }), "expected a nonzero u32"),
+            (json!({ "at-most": 1, "type": "x", "at_most": 1 }), "unknown field `at_most`"),
+            (json!({ "at-most": 1, "type": "x", "bake": "soon" }), "`soon` is no length of time"),
+        ] {
+            let message = try_settings::<Sample>(&json).unwrap_err();
+            assert!(message.contains(part) && !message.contains("column"), "{json}: {message}");
+        }
+    }
+}

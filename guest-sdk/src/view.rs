@@ -37,10 +37,18 @@ impl Semaphore {
 }
 
 impl Party {
-    /// Whether it has a member of that name. Members are in the order of their identifiers.
+    /// Whether it has a member of that name.
     #[must_use]
     pub fn has(&self, identifier: &str) -> bool {
-        self.members.binary_search_by(|member| member.identifier.as_str().cmp(identifier)).is_ok()
+        self.count_of(identifier) > 0
+    }
+
+    /// How many members go by that name: one process may join twice.
+    #[must_use]
+    pub fn count_of(&self, identifier: &str) -> usize {
+        // Members are in the order of their identifiers.
+        let first = self.members.partition_point(|member| member.identifier.as_str() < identifier);
+        self.members[first..].iter().take_while(|member| member.identifier == identifier).count()
     }
 }
 

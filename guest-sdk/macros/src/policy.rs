@@ -25,6 +25,10 @@ pub(crate) fn expand(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStr
     Ok(quote! {
         #item
 
+        // Natively nothing but tests makes one: without this a private struct would be told to be dead code.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: ::core::option::Option<#name> = ::core::option::Option::None;
+
         impl ::lockkeeper_sdk::Described for #name {
             const DESCRIPTION: ::lockkeeper_sdk::Description = ::lockkeeper_sdk::Description {
                 name: ::core::env!("CARGO_PKG_NAME"),

@@ -26,9 +26,9 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
 
 pub(super) fn man(args: &ManArgs) -> Result<Exit, Failure> {
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-            .map_err(|error| Failure::message(ErrorKind::Io, format!("cannot write to `{}`: {error}", folder.display())))?;
+        std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder)).map_err(
+            |error| Failure::message(ErrorKind::Io, format!("cannot write to `{}`: {error}", folder.display())),
+        )?;
         return Ok(Exit::Done);
     }
     let mut page = Vec::new();

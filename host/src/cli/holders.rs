@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use comfy_table::presets::NOTHING;
 use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
@@ -48,9 +48,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> 
         table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE"]);
         for (holder, forced) in &rows {
             let kind = if holder.ephemeral { "ephemeral" } else { "persistent" };
-            let kind = forced.as_ref().map_or(kind.to_owned(), |forced| {
-                format!("{kind}, forced by {}: {}", forced.by, forced.reason)
-            });
+            let kind = forced
+                .as_ref()
+                .map_or(kind.to_owned(), |forced| format!("{kind}, forced by {}: {}", forced.by, forced.reason));
             let since = moment(holder.since_ms, now);
             table.add_row([plain(&holder.identifier), since, holder.fence.to_string(), plain(&kind)]);
         }

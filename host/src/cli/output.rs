@@ -39,6 +39,10 @@ impl Output {
         Self { format: global.format, quiet: global.quiet, bar: None }
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
@@ -146,7 +150,12 @@ impl Output {
         let again = |ms: &Option<u64>| ms.map_or(String::new(), |ms| format!("; asked again in {}", span(ms)));
         match &stamped.event {
             Event::Planned { run, targets, batches, slots, semaphore, journal, .. } => {
-                let text = format!("{} in {}, {} of `{semaphore}`", of(*targets, "target"), of(*batches, "batch"), of(*slots as usize, "slot"));
+                let text = format!(
+                    "{} in {}, {} of `{semaphore}`",
+                    of(*targets, "target"),
+                    of(*batches, "batch"),
+                    of(*slots as usize, "slot")
+                );
                 self.say(Tone::Good, "Planned", &text);
                 self.say(Tone::Plain, "Run", &format!("{run}, journal in {journal}"));
             }
@@ -172,7 +181,9 @@ impl Output {
                 self.say(Tone::Bad, "Forced", &format!("{target}, {what}: {reason} ({code})"));
             }
             Event::GivenBack { target, reason } => self.say(Tone::Plain, "Gave back", &format!("{target}: {reason}")),
-            Event::Succeeded { target, took_ms } => self.say(Tone::Good, "Done", &format!("{target} in {}", span(*took_ms))),
+            Event::Succeeded { target, took_ms } => {
+                self.say(Tone::Good, "Done", &format!("{target} in {}", span(*took_ms)))
+            }
             Event::Failed { target, attempt, ending, detail, took_ms, output, log } => {
                 let verb = if *ending == Ending::Unknown { "Unknown" } else { "Failed" };
                 let text = format!("{target} on try {attempt}: {detail} after {}; output in {log}", span(*took_ms));
@@ -193,7 +204,9 @@ impl Output {
             Event::Skipped { target, code, reason } => {
                 self.say(Tone::Plain, "Skipped", &format!("{target}: {reason} ({code})"));
             }
-            Event::LeaseLost { target, reason } => self.say(Tone::Bad, "Lost", &format!("the lease of {target}: {reason}")),
+            Event::LeaseLost { target, reason } => {
+                self.say(Tone::Bad, "Lost", &format!("the lease of {target}: {reason}"))
+            }
             Event::Said { target, line } => {
                 self.say(Tone::Plain, "Policy", &format!("about {target}, {}: {}", line.level, line.message));
             }
@@ -211,9 +224,12 @@ impl Output {
             Event::Finished { counts, forced, took_ms, end } => {
                 let mut parts = vec![format!("{} done", counts.done), format!("{} failed", counts.failed)];
                 let rest = counts.pending + counts.waiting;
-                for (number, word) in
-                    [(counts.unknown, "unknown"), (counts.skipped, "skipped"), (*forced, "forced"), (rest, "not started")]
-                {
+                for (number, word) in [
+                    (counts.unknown, "unknown"),
+                    (counts.skipped, "skipped"),
+                    (*forced, "forced"),
+                    (rest, "not started"),
+                ] {
                     if number > 0 {
                         parts.push(format!("{number} {word}"));
                     }

@@ -14,10 +14,8 @@ use crate::policy::{Module, StandardPolicy, standard_policies};
 
 pub(super) fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let engine = global.engine()?;
-    let policies = standard_policies()
-        .iter()
-        .map(|policy| engine.load_standard(policy.name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let policies =
+        standard_policies().iter().map(|policy| engine.load_standard(policy.name)).collect::<Result<Vec<_>, _>>()?;
     if output.is_json() {
         output.json(&policies.iter().map(describe).collect::<Vec<_>>());
         return Ok(Exit::Done);

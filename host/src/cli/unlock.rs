@@ -24,13 +24,15 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
         return Ok(Exit::Done);
     }
     let ephemeral = left.iter().filter(|holder| holder.ephemeral && holder.identifier == identifier.as_str()).count();
-    let others: Vec<&str> = left.iter().map(|holder| holder.identifier.as_str()).filter(|other| *other != identifier.as_str()).collect();
+    let others: Vec<&str> =
+        left.iter().map(|holder| holder.identifier.as_str()).filter(|other| *other != identifier.as_str()).collect();
     let found = match (others.is_empty(), ephemeral) {
         (_, 1..) => format!("{identifier} holds it until its session ends: its lease is ephemeral"),
         (true, 0) => "nobody holds it".to_owned(),
         (false, 0) => format!("held by {}", others.join(", ")),
     };
-    let failure = Failure::message(ErrorKind::NotHeld, format!("`{}` has no lease of {identifier}: {found}", args.path));
+    let failure =
+        Failure::message(ErrorKind::NotHeld, format!("`{}` has no lease of {identifier}: {found}", args.path));
     Err(match others.is_empty() {
         true => failure,
         false => failure.hint("name another holder with --identifier"),

@@ -1,18 +1,23 @@
 //! Wasmtime's configuration, the ticker behind the time limit, and the way from bytes to a [`Module`].
 
+use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm, WasmFeatures};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, RegallocAlgorithm, WasmFeatures,
+};
 use wit_component::ComponentEncoder;
 
 use super::bindings::Policy;
 use super::cache::Cache;
-use super::evaluate::Guest;
+use super::evaluate::{Guest, MAX_REASON, MAX_TABLE_ELEMENTS};
+use super::imports::harmless;
 use super::{Module, PolicyError, StandardPolicy, module, standard_policies};
 
 /// How often the epoch moves on: the grain of the time limit.
@@ -27,6 +32,9 @@ const POOL_CORE: u32 = POOL_COMPONENTS * 8;
 /// Memory that a pooled instance keeps between decisions, reset by copying instead of by page faults. Measured best
 /// for a typical policy (`cargo xtask bench decisions`).
 const KEEP_RESIDENT: usize = 128 * 1024;
+
+/// Bytes of a page of linear memory.
+const WASM_PAGE: u64 = 64 * 1024;
 
 /// What one decision may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +72,16 @@ pub struct EngineOptions {
     pub cache: Option<PathBuf>,
 }
 
+/// Where instances get their memory from. Makes no difference to what a policy answers, nor to the fuel it burns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Allocation {
+    /// From a pool made beforehand, where the machine has the address space for it; else on demand.
+    #[default]
+    PooledIfPossible,
+    /// Anew for each.
+    OnDemand,
+}
+
 /// Compiles and runs policies. One for the process; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -75,6 +93,8 @@ struct Shared {
     linker: Linker<Guest>,
     limits: Limits,
     cache: Option<Cache>,
+    is_pooled: bool,
+    compilations: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -95,15 +115,44 @@ impl Engine {
     /// # Errors
     /// [`PolicyError::Engine`]: wasmtime refuses this machine.
     pub fn new(options: &EngineOptions) -> Result<Self, PolicyError> {
-        let wasmtime = wasmtime::Engine::new(&pooled())
-            .or_else(|_| wasmtime::Engine::new(&configuration()))
-            .map_err(|error| PolicyError::Engine { reason: format!("{error:#}") })?;
+        Self::with_allocation(options, Allocation::default())
+    }
+
+    /// As [`Engine::new`], with a choice of where memory comes from: for tests and benchmarks.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn with_allocation(options: &EngineOptions, allocation: Allocation) -> Result<Self, PolicyError> {
+        let failed = |error: wasmtime::Error| PolicyError::Engine { reason: format!("{error:#}") };
+        let pooled = match allocation {
+            Allocation::PooledIfPossible => wasmtime::Engine::new(&pooled()).ok(),
+            Allocation::OnDemand => None,
+        };
+        let is_pooled = pooled.is_some();
+        let wasmtime = match pooled {
+            Some(engine) => engine,
+            None => wasmtime::Engine::new(&configuration()).map_err(failed)?,
+        };
         let mut linker = Linker::new(&wasmtime);
-        Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-            .map_err(|error| PolicyError::Engine { reason: format!("{error:#}") })?;
+        Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest).map_err(failed)?;
         start_ticker(&wasmtime)?;
         let cache = options.cache.as_deref().map(|folder| Cache::new(folder, &wasmtime));
-        Ok(Self { shared: Arc::new(Shared { wasmtime, linker, limits: options.limits, cache }) })
+        let compilations = AtomicU64::new(0);
+        Ok(Self {
+            shared: Arc::new(Shared { wasmtime, linker, limits: options.limits, cache, is_pooled, compilations }),
+        })
+    }
+
+    /// Whether instances come from a pool.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.shared.is_pooled
+    }
+
+    /// How many policies this engine has compiled; those found in the cache do not count.
+    #[must_use]
+    pub fn compilations(&self) -> u64 {
+        self.shared.compilations.load(Ordering::Relaxed)
     }
 
     /// Loads a policy from a file: a component, or a core module that is made one.
@@ -180,7 +229,8 @@ impl Engine {
         {
             return Ok(component);
         }
-        let component = compile(&self.shared.wasmtime, wasm)?;
+        let component = compile(&self.shared.wasmtime, wasm, &self.shared.limits)?;
+        self.shared.compilations.fetch_add(1, Ordering::Relaxed);
         if let (Some(cache), Ok(machine_code)) = (&self.shared.cache, component.serialize()) {
             cache.store(digest, &machine_code);
         }
@@ -188,10 +238,13 @@ impl Engine {
     }
 }
 
-/// Compiles foreign bytes. The parser and the compiler are wasmtime's; should they panic on something never seen
-/// before, that is a broken policy and not a broken host.
-fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, PolicyError> {
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+/// Compiles foreign bytes.
+fn compile(engine: &wasmtime::Engine, wasm: &[u8], limits: &Limits) -> Result<Component, PolicyError> {
+    if !wasm.starts_with(b"\0asm") {
+        return Err(PolicyError::Malformed { reason: "it does not begin as wasm does".to_owned() });
+    }
+    unless_it_panics(|| {
+        check_sizes(wasm, limits)?;
         let made;
         let wasm = if is_core_module(wasm) {
             made = componentise(wasm)?;
@@ -199,9 +252,68 @@ fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, PolicyEr
         } else {
             wasm
         };
-        Component::from_binary(engine, wasm).map_err(|error| PolicyError::Malformed { reason: format!("{error:#}") })
-    }));
-    outcome.unwrap_or_else(|_| Err(PolicyError::Malformed { reason: "the compiler gave up on it".to_owned() }))
+        Component::from_binary(engine, wasm).map_err(|error| malformed(&format!("{error:#}")))
+    })
+}
+
+/// The parser and the compiler are wasmtime's. Should they panic on something never seen before, that is a broken policy
+/// and not a broken host, and nothing of it reaches the terminal but the error.
+fn unless_it_panics<T>(work: impl FnOnce() -> Result<T, PolicyError>) -> Result<T, PolicyError> {
+    thread_local! {
+        static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match QUIET.get() {
+            true => PANIC.set(Some(panic.to_string())),
+            false => before(panic),
+        }));
+    });
+    QUIET.set(true);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    outcome.unwrap_or_else(|_| {
+        let said = PANIC.take().unwrap_or_default();
+        Err(malformed(&format!("the compiler gave up on it: {said}")))
+    })
+}
+
+fn malformed(reason: &str) -> PolicyError {
+    PolicyError::Malformed { reason: one_line(reason) }
+}
+
+/// What wasmtime's crates say, on one line.
+fn one_line(text: &str) -> String {
+    harmless(&text.split_whitespace().collect::<Vec<_>>().join(" "), MAX_REASON)
+}
+
+/// Refuses memories and tables that are too large from the start, before anything is compiled. What is not valid is
+/// left to the validator.
+fn check_sizes(wasm: &[u8], limits: &Limits) -> Result<(), PolicyError> {
+    let too_large = || Err(PolicyError::OutOfMemory { limit: limits.memory });
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(wasmparser::Payload::MemorySection(memories)) => {
+                let pages: u64 =
+                    memories.into_iter().flatten().map(|memory| memory.initial).fold(0, u64::saturating_add);
+                if pages.saturating_mul(WASM_PAGE) > limits.memory {
+                    return too_large();
+                }
+            }
+            Ok(wasmparser::Payload::TableSection(tables)) => {
+                let elements: u64 =
+                    tables.into_iter().flatten().map(|table| table.ty.initial).fold(0, u64::saturating_add);
+                if elements > MAX_TABLE_ELEMENTS as u64 {
+                    return too_large();
+                }
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 /// Whether these are a core module's first bytes: the magic number, then version 1 in layer 0.
@@ -210,7 +322,7 @@ fn is_core_module(wasm: &[u8]) -> bool {
 }
 
 fn componentise(core: &[u8]) -> Result<Vec<u8>, PolicyError> {
-    wasmparser::validate(core).map_err(|error| PolicyError::Malformed { reason: error.to_string() })?;
+    wasmparser::validate(core).map_err(|error| malformed(&error.to_string()))?;
     if let Some(import) = first_foreign_import(core) {
         return Err(PolicyError::ForbiddenImport { import });
     }
@@ -218,7 +330,7 @@ fn componentise(core: &[u8]) -> Result<Vec<u8>, PolicyError> {
         .validate(true)
         .module(core)
         .and_then(|encoder| encoder.encode())
-        .map_err(|error| PolicyError::WrongWorld { reason: format!("{error:#}") })
+        .map_err(|error| PolicyError::WrongWorld { reason: one_line(&format!("{error:#}")) })
 }
 
 /// The first import of a valid core module that is not of the contract's package.
@@ -231,7 +343,7 @@ fn first_foreign_import(core: &[u8]) -> Option<String> {
         .into_imports()
         .filter_map(Result::ok)
         .find(|import| !import.module.starts_with(module::PACKAGE))
-        .map(|import| format!("{}#{}", import.module, import.name))
+        .map(|import| one_line(&format!("{}#{}", import.module, import.name)))
 }
 
 /// The digest by which a policy is known: the sha256 of its file, in lower-case hex.
@@ -245,14 +357,26 @@ fn configuration() -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
+        .operator_cost(fuel_table())
         .epoch_interruption(true)
         .cranelift_nan_canonicalization(true)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
         .max_wasm_stack(512 * 1024)
         .wasm_features(WasmFeatures::RELAXED_SIMD, false)
         .wasm_features(WasmFeatures::MEMORY64, false)
+        .wasm_features(WasmFeatures::MULTI_MEMORY, false)
         .wasm_features(WasmFeatures::TAIL_CALL, false);
     config
+}
+
+/// What operators cost in fuel: one each, and one for each byte or element of a bulk operation, wasmtime's defaults; but
+/// growing is a call into the host, which is charged for, or it would take the clock to stop a loop of it.
+fn fuel_table() -> OperatorCost {
+    let mut costs = OperatorCost::new();
+    costs.MemoryGrow = u8::MAX;
+    costs.TableGrow = u8::MAX;
+    costs.variable.memory_grow_per_page = u8::MAX;
+    costs
 }
 
 fn pooled() -> Config {
@@ -261,6 +385,7 @@ fn pooled() -> Config {
         .total_core_instances(POOL_CORE)
         .total_memories(POOL_CORE)
         .total_tables(POOL_CORE)
+        .table_elements(MAX_TABLE_ELEMENTS)
         .max_unused_warm_slots(POOL_CORE)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
@@ -283,5 +408,21 @@ fn start_ticker(engine: &wasmtime::Engine) -> Result<(), PolicyError> {
     match ticker {
         Ok(_) => Ok(()),
         Err(error) => Err(PolicyError::Engine { reason: format!("no thread for the ticker: {error}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_panics_is_a_malformed_policy() {
+        let outcome: Result<(), _> = unless_it_panics(|| panic!("index out\n of bounds"));
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(&error, PolicyError::Malformed { reason } if reason.contains("index out of bounds")),
+            "{error}"
+        );
+        assert_eq!(unless_it_panics(|| Ok(7)).unwrap(), 7);
     }
 }

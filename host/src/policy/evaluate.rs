@@ -12,13 +12,16 @@ use super::{Engine, Grants, Limits, Module, PolicyError, grants};
 const MAX_CODE: usize = 64;
 
 /// The longest reason kept, in characters.
-const MAX_REASON: usize = 500;
+pub(super) const MAX_REASON: usize = 500;
+
+/// Complaints about settings that one policy may have.
+const MAX_DIAGNOSTICS: usize = 100;
 
 /// Guest functions named in a trap's backtrace.
 const MAX_FRAMES: usize = 6;
 
 /// Elements that a guest's tables may have together.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+pub(super) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// A line that a policy wrote while it decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -134,7 +137,9 @@ pub(super) fn validate(module: &Module, settings: &str) -> Result<Vec<Diagnostic
         policy.lockkeeper_policy_decider().call_validate(store, settings)
     })
     .answer?;
+    found.truncate(MAX_DIAGNOSTICS);
     for diagnostic in &mut found {
+        diagnostic.at = harmless(&diagnostic.at, MAX_REASON);
         diagnostic.message = harmless(&diagnostic.message, MAX_REASON);
         diagnostic.help = diagnostic.help.take().map(|help| harmless(&help, MAX_REASON));
     }
@@ -168,6 +173,9 @@ fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> PolicyError
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return PolicyError::OutOfFuel { limit: limits.fuel },
         Some(Trap::Interrupt) => return PolicyError::OutOfTime { limit: limits.time },
+        _ if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+            return PolicyError::Engine { reason: "too many decisions at once".to_owned() };
+        }
         // A guest that is refused memory aborts, and that is a trap like any other.
         _ if guest.memory_refused => return PolicyError::OutOfMemory { limit: limits.memory },
         _ => {}
@@ -177,14 +185,14 @@ fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> PolicyError
         return PolicyError::AnswerTooBig { limit: limits.answer };
     }
     let panic = guest.said.iter().rev().find(|line| line.level == "error").map(|line| line.message.clone());
-    let trap = error.downcast_ref::<Trap>().map(ToString::to_string);
+    let trap = error.downcast_ref::<Trap>().map(|trap| trap.to_string().replacen("wasm trap: ", "", 1));
     let reason = panic.or(trap).unwrap_or_else(|| error.root_cause().to_string());
     PolicyError::Trap { reason: harmless(&reason, MAX_REASON), backtrace: backtrace(error) }
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let names = trace.frames().iter().filter_map(|frame| frame.func_name().map(|name| wasmtime_names(name)));
+    let names = trace.frames().iter().filter_map(|frame| frame.func_name().map(wasmtime_names));
     // What every panic goes through says nothing about where it came from.
     let own = |name: &String| {
         !["core::", "std::", "__rust", "rust_panic", "alloc::"]

@@ -16,7 +16,7 @@ mod settings;
 mod standard;
 pub mod types;
 
-pub use engine::{Engine, EngineOptions, Limits};
+pub use engine::{Allocation, Engine, EngineOptions, Limits};
 pub use error::PolicyError;
 pub use evaluate::{Decision, TraceLine};
 pub use grants::Grants;

@@ -84,12 +84,15 @@ impl ForcedRecords {
         for name in self.store.children(&folder()).await? {
             let record = folder().child(&name);
             let Ok(node) = self.store.read(&record).await else { continue };
-            let lease = serde_json::from_slice::<Forced>(&node.data).ok().and_then(|forced| NodePath::parse(&forced.lease).ok());
+            let lease = serde_json::from_slice::<Forced>(&node.data)
+                .ok()
+                .and_then(|forced| NodePath::parse(&forced.lease).ok());
             let is_there = match lease {
                 Some(lease) => self.store.stat(&lease).await?.is_some(),
                 None => false,
             };
-            if !is_there && let Err(error) = self.store.delete(&record, Version::Any).await
+            if !is_there
+                && let Err(error) = self.store.delete(&record, Version::Any).await
                 && !matches!(error, StoreError::NoNode { .. })
             {
                 return Err(error);

@@ -255,9 +255,7 @@ impl<'t> Tree<'t> {
 
     fn remove(&mut self, id: i64, parent: Option<i64>) -> Result<i64, rusqlite::Error> {
         self.connection.prepare_cached("DELETE FROM nodes WHERE id = ?1")?.execute([id])?;
-        self.connection
-            .prepare_cached("UPDATE nodes SET children = children - 1 WHERE id = ?1")?
-            .execute([parent])?;
+        self.connection.prepare_cached("UPDATE nodes SET children = children - 1 WHERE id = ?1")?.execute([parent])?;
         self.zxid += 1;
         Ok(self.zxid)
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::world::{State, World};
+use super::world::{Session, State, World};
 use crate::store::{
     Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError, Version, Watch,
     WatchEvent, WatchSender,
@@ -20,7 +20,6 @@ pub struct MemoryStore {
     world: Arc<World>,
     id: SessionId,
     line: mpsc::UnboundedSender<Request>,
-    state: watch::Receiver<SessionState>,
 }
 
 /// A request on its way to the store.
@@ -73,15 +72,15 @@ impl MemoryStore {
     pub(super) fn start(world: &Arc<World>, id: SessionId) -> Self {
         let (line, requests) = mpsc::unbounded_channel();
         let (outbox, deliveries) = mpsc::unbounded_channel();
-        let state = {
+        let (for_requests, for_answers) = {
             let mut all = world.lock();
             let session = all.sessions.get_mut(&id).expect("it was admitted just now");
             session.outbox = Some(outbox.clone());
-            session.state.subscribe()
+            (session.listen(), session.listen())
         };
-        tokio::spawn(carry_requests(Arc::clone(world), id, state.clone(), requests, outbox));
-        tokio::spawn(carry_answers(Arc::clone(world), id, state.clone(), deliveries));
-        Self { world: Arc::clone(world), id, line, state }
+        tokio::spawn(carry_requests(Arc::clone(world), id, for_requests, requests, outbox));
+        tokio::spawn(carry_answers(Arc::clone(world), id, for_answers, deliveries));
+        Self { world: Arc::clone(world), id, line }
     }
 
     /// Sends a request; `effect` is run when it gets there.
@@ -227,7 +226,7 @@ impl Store for MemoryStore {
     }
 
     fn session(&self) -> watch::Receiver<SessionState> {
-        self.state.clone()
+        self.world.lock().sessions.get_mut(&self.id).expect("sessions are never forgotten").listen()
     }
 
     fn clock(&self) -> Clock {
@@ -258,10 +257,8 @@ impl Store for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("id", &self.id)
-            .field("state", &*self.state.borrow())
-            .finish_non_exhaustive()
+        let standing = self.world.lock().sessions.get(&self.id).map(Session::standing);
+        f.debug_struct("MemoryStore").field("id", &self.id).field("state", &standing).finish_non_exhaustive()
     }
 }
 

@@ -82,7 +82,11 @@ pub(super) struct State {
 
 /// What the store keeps of one session.
 pub(super) struct Session {
-    pub(super) state: watch::Sender<SessionState>,
+    standing: SessionState,
+    /// One channel for each listener: among listeners of one channel tokio wakes in an order of its own dice.
+    listeners: Vec<watch::Sender<SessionState>>,
+    /// How many listeners there may be before those that hung up are dropped.
+    sweep_at: usize,
     /// Answers and events on their way; `None` once it is over.
     pub(super) outbox: Option<mpsc::UnboundedSender<Delivery>>,
     /// How often the connection was lost: what was sent on an earlier one is lost with it.
@@ -294,10 +298,7 @@ impl World {
         }
         session.connection += u64::from(cut);
         session.outage += 1;
-        session.state.send_if_modified(|state| {
-            let was = std::mem::replace(state, SessionState::Suspended);
-            was != SessionState::Suspended
-        });
+        session.set_standing(SessionState::Suspended);
         let this = session.outage;
         let (ends, expires) = if outage < world.patience() { (outage, false) } else { (world.patience(), true) };
         let world = Arc::clone(world);
@@ -307,12 +308,11 @@ impl World {
                 Self::expire(&world, id);
                 return;
             }
-            let state = world.lock();
-            if let Some(session) = state.sessions.get(&id)
+            if let Some(session) = world.lock().sessions.get_mut(&id)
                 && session.outage == this
                 && !session.is_over()
             {
-                session.state.send_replace(SessionState::Connected);
+                session.set_standing(SessionState::Connected);
             }
         });
     }
@@ -348,12 +348,13 @@ impl State {
     fn admit(&mut self, options: &MemoryOptions) -> SessionId {
         let newest = self.sessions.last_key_value().map_or(0, |(id, _)| id.0);
         let id = SessionId(newest + 1);
-        let (state, _) = watch::channel(SessionState::Connected);
         let follower = (!options.lag.is_zero()).then(|| Follower { tree: self.leader.copy(), behind: VecDeque::new() });
         self.sessions.insert(
             id,
             Session {
-                state,
+                standing: SessionState::Connected,
+                listeners: Vec::new(),
+                sweep_at: Session::FIRST_SWEEP,
                 outbox: None,
                 connection: 0,
                 requests: 0,
@@ -373,7 +374,7 @@ impl State {
         if session.is_over() {
             return false;
         }
-        session.state.send_replace(how);
+        session.set_standing(how);
         session.outbox = None;
         session.follower = None;
         session.script.clear();
@@ -417,7 +418,31 @@ impl State {
 }
 
 impl Session {
+    const FIRST_SWEEP: usize = 64;
+
     pub(super) fn is_over(&self) -> bool {
-        self.state.borrow().is_over()
+        self.standing.is_over()
+    }
+
+    pub(super) fn standing(&self) -> SessionState {
+        self.standing
+    }
+
+    fn set_standing(&mut self, standing: SessionState) {
+        self.standing = standing;
+        for listener in &self.listeners {
+            listener.send_if_modified(|last| std::mem::replace(last, standing) != standing);
+        }
+    }
+
+    /// A listener's own channel.
+    pub(super) fn listen(&mut self) -> watch::Receiver<SessionState> {
+        if self.listeners.len() >= self.sweep_at {
+            self.listeners.retain(|listener| !listener.is_closed());
+            self.sweep_at = 2 * self.listeners.len() + Self::FIRST_SWEEP;
+        }
+        let (sender, receiver) = watch::channel(self.standing);
+        self.listeners.push(sender);
+        receiver
     }
 }
