@@ -4,6 +4,7 @@
 //! A decision is everything between a view and a verdict: a fresh store and instance, the view copied in, the policy,
 //! the answer copied out and checked, the instance dropped. The view is a typical one: 10 leases, 20 members, 16 events.
 
+use lockkeeper::job::Grant;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use lockkeeper::policy::types::{
     Cause, Event, Happening, Label, Lease, Member, Party, Progress, Semaphore, Target, View,
 };
-use lockkeeper::policy::{Allocation, Engine, EngineOptions, Grants, Limits, Module, standard_policies};
+use lockkeeper::policy::{Allocation, Engine, EngineOptions, Limits, Module, standard_policies};
 
 /// Decisions that warm up, and that are measured.
 const WARM_UP: usize = 2_000;
@@ -80,7 +81,7 @@ fn engine(cache: Option<&Path>, allocation: Allocation) -> anyhow::Result<Engine
 }
 
 fn decide(module: &Module, settings: &str, view: &View) -> anyhow::Result<()> {
-    let decision = module.admit(settings, black_box(view), &[], &Grants::new(["lock", "force"]));
+    let decision = module.admit(settings, black_box(view), &[], [Grant::Lock, Grant::Force].into_iter().collect());
     black_box(decision.answer?);
     Ok(())
 }
@@ -95,7 +96,7 @@ fn decisions(what: &str, module: &Module, settings: &str, view: &View) -> anyhow
         decide(module, settings, view)?;
         times.push(started.elapsed());
     }
-    let fuel = module.admit(settings, view, &[], &Grants::new(["lock", "force"])).fuel;
+    let fuel = module.admit(settings, view, &[], [Grant::Lock, Grant::Force].into_iter().collect()).fuel;
     print(what, &mut times, &format!(", fuel {fuel}"));
     Ok(())
 }

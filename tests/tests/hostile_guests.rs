@@ -4,9 +4,12 @@
 //! Times are printed, not judged: what bounds them is fuel and, behind it, the epoch, and which of the two struck is
 //! asserted. The peak memory of the whole process is asserted.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod decide;
 mod hostile;
 
+use lockkeeper::job::{Grant, Grants};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,9 +17,7 @@ use std::time::{Duration, Instant};
 use decide::{engine, outcome, typical_view, view};
 use hostile::{Guest, WIT, rust_guest, with_types};
 use lockkeeper::policy::types::{Admission, Admitted, Ending};
-use lockkeeper::policy::{
-    Allocation, Decision, Engine, EngineOptions, Grants, Limits, Module, PolicyError, StandardPolicy,
-};
+use lockkeeper::policy::{Allocation, Decision, Engine, EngineOptions, Limits, Module, PolicyError, StandardPolicy};
 use serde_json::{Value, json};
 
 /// What the whole process may have had at its worst.
@@ -27,7 +28,7 @@ fn on_demand() -> Engine {
 }
 
 fn locks() -> Grants {
-    Grants::new(["lock"])
+    Grants::NONE.with(Grant::Lock)
 }
 
 /// The Rust guest in an engine of the usual limits.
@@ -37,7 +38,7 @@ fn hostile() -> Module {
 }
 
 fn admit(module: &Module, settings: &Value) -> Decision<Admitted> {
-    module.admit(&settings.to_string(), &typical_view(), &[], &locks())
+    module.admit(&settings.to_string(), &typical_view(), &[], locks())
 }
 
 /// Loads it and, if that works, has it decide.
@@ -381,7 +382,7 @@ fn validate_and_settle_are_bounded_too() {
     assert!(matches!(error, PolicyError::OutOfFuel { .. }), "{error:?}");
     let settle = |mode: &str| {
         let settings = json!({ "mode": mode }).to_string();
-        hostile().settle(&settings, &view("a"), &outcome(Ending::Succeeded), &[], &locks()).answer
+        hostile().settle(&settings, &view("a"), &outcome(Ending::Succeeded), &[], locks()).answer
     };
     assert!(matches!(settle("loop"), Err(PolicyError::OutOfFuel { .. })));
     assert!(matches!(settle("lock"), Err(PolicyError::NotInManifest { verdict: "retry" })));

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use serde_json::{Value, json};
 
 use super::output;
@@ -284,9 +285,9 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && wants_json {
         let rendered = error.render().to_string();
         let message = rendered.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
-        let kind = match rendered.contains("<PATH>") && rendered.contains("invalid value") {
-            true => ErrorKind::BadPath,
-            false => ErrorKind::BadArgument,
+        let kind = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) if argument == "<PATH>" => ErrorKind::BadPath,
+            _ => ErrorKind::BadArgument,
         };
         output::error_line(&Failure::message(kind, message).hint("`--help` shows what is expected").json());
     } else {

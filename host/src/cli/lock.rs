@@ -121,7 +121,7 @@ async fn hold(
         ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
         ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
     ];
-    let bond = if args.ephemeral_lease { Bond::Tied } else { Bond::Loose };
+    let bond = if args.ephemeral_lease { Bond::Tied(output.format()) } else { Bond::Loose };
     let outcome = match Running::start(&args.command, &environment, bond) {
         Ok(mut running) => watch(args, &lease, &mut running, signals).await,
         Err(failure) => Err(failure),

@@ -20,6 +20,7 @@ mod under;
 mod unlock;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -130,7 +131,7 @@ enum Command {
     /// Print the manual page.
     Man(ManArgs),
     /// Run a command that dies with its parent.
-    #[command(hide = true)]
+    #[command(name = "__under", hide = true)]
     Under(UnderArgs),
 }
 
@@ -152,8 +153,8 @@ struct LockArgs {
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     identifier: Option<Identifier>,
     /// How many may hold it at once; everybody who names the path must say the same.
-    #[arg(long, value_name = "N", default_value = "1", visible_alias = "max_concurrency")]
-    max_concurrency: std::num::NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "1", visible_alias = "max_concurrency", value_parser = slots)]
+    max_concurrency: NonZeroU32,
     /// How long to wait for a slot; 0: only if one is free now [default: forever].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -359,8 +360,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
             Err(format!("a number needs a unit: did you mean `{text}s`?"))
         }
-        _ => humantime::parse_duration(text).map_err(|error| format!("{error}; expected something like `30s` or `5m`")),
+        _ => humantime::parse_duration(text)
+            .map_err(|_| "no duration: expected something like `30s` or `1h 30m`".to_owned()),
     }
+}
+
+fn slots(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "expected a whole number from 1 on".to_owned())
 }
 
 fn session_timeout(text: &str) -> Result<Duration, String> {

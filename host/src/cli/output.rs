@@ -39,6 +39,10 @@ impl Output {
         Self { format: global.format, quiet: global.quiet, bar: None }
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
@@ -193,6 +197,9 @@ impl Output {
             }
             Event::Retrying { target, attempt, reason } => {
                 self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}: {reason}"));
+            }
+            Event::NotReleased { target, reason } => {
+                self.say(Tone::Bad, "Still held", &format!("the slot of {target}: {reason}"));
             }
             Event::Skipped { target, code, reason } => {
                 self.say(Tone::Plain, "Skipped", &format!("{target}: {reason} ({code})"));

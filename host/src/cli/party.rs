@@ -62,7 +62,7 @@ pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Re
     output.talk("Joined", &format!("`{}` as {identifier}", args.path));
     let mut running = match args.command.is_empty() {
         true => None,
-        false => Some(start(&args, &identifier)?),
+        false => Some(start(output, &args, &identifier)?),
     };
     let outcome = loop {
         tokio::select! {
@@ -114,9 +114,9 @@ async fn rejoined(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifie
     }
 }
 
-fn start(args: &JoinArgs, identifier: &Identifier) -> Result<Running, Failure> {
+fn start(output: &Output, args: &JoinArgs, identifier: &Identifier) -> Result<Running, Failure> {
     let environment = [("LOCKKEEPER_PARTY", args.path.to_string()), ("LOCKKEEPER_IDENTIFIER", identifier.to_string())];
-    Running::start(&args.command, &environment, Bond::Tied)
+    Running::start(&args.command, &environment, Bond::Tied(output.format()))
 }
 
 async fn ended(running: &mut Option<Running>) -> Result<Exit, Failure> {

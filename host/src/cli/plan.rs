@@ -9,16 +9,17 @@ use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::Output;
 use super::{Global, JobArgs};
-use crate::rollout::{Plan, needs_store, resolve};
+use crate::rollout::{Plan, needs_store};
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
-    let Loaded { job, folder, policy, .. } = load(global, &args.job)?;
-    let store = match needs_store(&job) {
+    let loaded = load(global, &args.job)?;
+    let Loaded { job, policy, .. } = &loaded;
+    let store = match needs_store(job) {
         true => Some(global.open().await?),
         false => None,
     };
-    let targets = resolve(&job, &folder, store.as_ref()).await?;
-    let plan = Plan::new(&job, targets);
+    let targets = loaded.targets(store.as_ref()).await?;
+    let plan = Plan::new(job, targets);
     if let Some(store) = store {
         store.close().await?;
     }

@@ -11,20 +11,19 @@ use super::job::{Loaded, load};
 use super::output::Output;
 use super::signals::Signals;
 use super::{Global, RunArgs};
-use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop, resolve};
+use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
 
 /// Wishes to stop that may wait: gently, then now.
 const MAX_STOPS: usize = 4;
 
 pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Result<Exit, Failure> {
-    let Loaded { job, folder, policy, warnings } = load(global, &args.job)?;
-    for warning in &warnings {
-        output.warn(&format!("{}: `{}`: {}", warning.place, warning.key, warning.message));
-    }
+    let loaded = load(global, &args.job)?;
+    loaded.warn(output);
     let mut signals = Signals::new()?;
     let connect = global.connect()?;
     let store = connect.connect().await?;
-    let targets = resolve(&job, &folder, Some(&store)).await?;
+    let targets = loaded.targets(Some(&store)).await?;
+    let Loaded { job, folder, policy, .. } = loaded;
     let plan = Plan::new(&job, targets);
     let name = run_name(job.name.as_str());
     let journal = journal_folder(&global.state_dir()?, &name)?;

@@ -11,16 +11,16 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 
-use super::UnderArgs;
 use super::exit::{ErrorKind, Exit, Failure};
+use super::{Format, UnderArgs};
 
 /// Whether a command outlives us when we are killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bond {
     /// It does.
     Loose,
-    /// It is killed with us: what it works under is gone then.
-    Tied,
+    /// It is killed with us: what it works under is gone then. An error of its delegate is written so.
+    Tied(Format),
 }
 
 /// A command that is running.
@@ -39,7 +39,7 @@ impl Running {
             command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
         let mut line = match bond {
             Bond::Loose => Command::new(program),
-            Bond::Tied => tied(program)?,
+            Bond::Tied(format) => tied(program, format)?,
         };
         line.args(arguments).envs(environment.iter().map(|(key, value)| (key, value)));
         let own_group = !io::stdin().is_terminal();
@@ -86,10 +86,19 @@ impl Running {
 
 /// Our own binary as the command's parent's delegate: it asks the kernel to be killed with its parent, and becomes the
 /// command.
-fn tied(program: &OsString) -> Result<Command, Failure> {
+fn tied(program: &OsString, format: Format) -> Result<Command, Failure> {
     let ourselves = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Internal, error))?;
     let mut line = Command::new(ourselves);
-    line.arg("under").arg("--parent").arg(std::process::id().to_string()).arg("--").arg(program);
+    let format = match format {
+        Format::Human => "human",
+        Format::Json => "json",
+    };
+    line.args(["--format", format])
+        .arg("__under")
+        .arg("--parent")
+        .arg(std::process::id().to_string())
+        .arg("--")
+        .arg(program);
     Ok(line)
 }
 

@@ -11,10 +11,10 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::reader::{At, Found, Report, listed};
 use super::spec::{
-    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
+    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
     DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER,
-    MISSING_LABEL_HELP, Order, PartySpec, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec,
-    missing_labels,
+    MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
+    TargetsSpec, missing_labels,
 };
 use super::template::Template;
 use crate::store::Lifetime;
@@ -31,11 +31,22 @@ pub(super) struct Parts {
 }
 
 /// Checks every part before it gives up on one, so that all complaints are made.
-pub(super) fn job(file: JobFile, report: &mut Report) -> Option<Parts> {
+pub(super) fn job(
+    file: JobFile,
+    look: &mut dyn FnMut(&PolicySpec) -> Vec<Complaint>,
+    report: &mut Report,
+) -> Option<Parts> {
     let semaphore = file.semaphore.and_then(|table| semaphore(table.value, report));
     let party = file.party.map(|table| party(table.value, report));
     let targets = file.targets.and_then(|table| targets(table, report));
     let policy = file.policy.and_then(|table| policy(table, report));
+    for complaint in policy.iter().flat_map(look) {
+        let key = match complaint.about {
+            PolicyPlace::Key(key) => format!("policy.{key}"),
+            PolicyPlace::Setting(path) => report.setting_key(&path),
+        };
+        report.complain(&report.at(&key), complaint.message).help = complaint.help;
+    }
     if let (Some(action), Some(TargetsSpec { source: TargetSource::Hosts(hosts), .. })) = (&file.action, &targets) {
         check_labels(&action.value, hosts, report);
     }

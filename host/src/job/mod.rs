@@ -23,9 +23,9 @@ pub use name::{JobName, Labels, NameError, Target, TargetName};
 pub use problem::{Place, Problem, Problems, Severity, Source};
 pub use schema::schema;
 pub use spec::{
-    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
+    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
     DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,
-    JobSpec, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicySource, PolicySpec, SemaphoreSpec,
-    TargetSource, TargetsSpec,
+    JobSpec, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
+    SemaphoreSpec, TargetSource, TargetsSpec,
 };
 pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, Problems, Source, quote};
+use super::spec::setting_key;
 use super::torn;
 
 /// Where something stands.
@@ -153,6 +154,11 @@ impl Report {
     /// Where a key stands that the file has, else the nearest one above it, else the file's beginning.
     pub(super) fn at(&self, key: &str) -> At {
         At { key: key.to_owned(), span: nearest(&self.places, key) }
+    }
+
+    /// The key of a path into the policy's settings.
+    pub(super) fn setting_key(&self, path: &str) -> String {
+        setting_key(&self.places, path)
     }
 
     /// Where that is, for a message about something else.

@@ -71,9 +71,22 @@ impl JobSpec {
     /// # Errors
     /// [`Problems`]: everything that is wrong with it, each with its place.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_and_look(file, text, &mut |_| Vec::new())
+    }
+
+    /// As [`JobSpec::parse`], with somebody who knows policies: `look` is shown the job's `[policy]` as soon as that can
+    /// be read, whatever else is wrong, so that its complaints come together with all others.
+    ///
+    /// # Errors
+    /// As [`JobSpec::parse`]; a complaint of `look` is a problem of the job.
+    pub fn parse_and_look(
+        file: &str,
+        text: &str,
+        look: &mut dyn FnMut(&PolicySpec) -> Vec<Complaint>,
+    ) -> Result<Self, Problems> {
         let source = Source::new(file, text);
         let mut report = Report::new("job", &source);
-        let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, &mut report));
+        let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
         let (parts, places) = report.finish(parts)?;
         let check::Parts { name, semaphore, party, targets, policy, action, budget } = parts;
         let digest = hex::encode(Sha256::digest(text));
@@ -98,14 +111,7 @@ impl JobSpec {
     /// (`rules.0.name` is taken, too); empty for all of them.
     #[must_use]
     pub fn problem_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> Problem {
-        let mut key = String::from("policy.settings");
-        for part in path.split('.').filter(|part| !part.is_empty()) {
-            if part.bytes().all(|b| b.is_ascii_digit()) && !self.places.contains_key(&join(&key, part)) {
-                key.push_str(&format!("[{part}]"));
-            } else {
-                key.push_str(&format!(".{part}"));
-            }
-        }
+        let key = setting_key(&self.places, path);
         self.problem_with(&key, message, help)
     }
 
@@ -128,6 +134,39 @@ impl JobSpec {
     pub fn problems(&self, problems: Vec<Problem>) -> Problems {
         Problems::new("job", self.source.clone(), problems)
     }
+}
+
+/// The key in a job of a path into the policy's settings, such as `window.start`.
+pub(super) fn setting_key(places: &BTreeMap<String, Range<usize>>, path: &str) -> String {
+    let mut key = String::from("policy.settings");
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        if part.bytes().all(|b| b.is_ascii_digit()) && !places.contains_key(&join(&key, part)) {
+            key.push_str(&format!("[{part}]"));
+        } else {
+            key.push_str(&format!(".{part}"));
+        }
+    }
+    key
+}
+
+/// What somebody who knows policies has against a job's `[policy]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// About what.
+    pub about: PolicyPlace,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// A place in a job's `[policy]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyPlace {
+    /// One of its own keys, such as `use`.
+    Key(&'static str),
+    /// A path into its settings, such as `window.start`; empty for the whole.
+    Setting(String),
 }
 
 pub(super) const MISSING_LABEL_HELP: &str =

@@ -76,13 +76,27 @@ fn diagnostics(error: &jsonschema::ValidationError<'_>, schema: &Value) -> Vec<D
             .iter()
             .map(|key| {
                 let place = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                complaint(place, format!("unknown setting `{key}`"))
+                Diagnostic { help: meant(error, schema, key), ..complaint(place, format!("unknown setting `{key}`")) }
             })
             .collect(),
         ValidationErrorKind::Required { property } => {
             vec![complaint(at, format!("missing setting `{}`", property.as_str().unwrap_or_default()))]
         }
         _ => vec![Diagnostic { help: examples(error, schema), ..complaint(at, error.to_string()) }],
+    }
+}
+
+/// What a misspelt setting was probably meant to be, or what there is.
+fn meant(error: &jsonschema::ValidationError<'_>, schema: &Value, key: &str) -> Option<String> {
+    let (rules, _) = error.schema_path().as_str().rsplit_once('/')?;
+    let known = schema.pointer(rules)?.get("properties")?.as_object()?;
+    let likeness = |known: &str| strsim::jaro_winkler(known, key);
+    let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    match likeness(nearest) > 0.8 {
+        true => Some(format!("did you mean `{nearest}`?")),
+        false => {
+            Some(format!("there is {}", known.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")))
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub enum Acquisition {
 #[derive(Debug, Error)]
 pub enum AcquireError {
     /// Two jobs disagree on how many may act at once; neither may guess.
-    #[error("semaphore `{path}` has {stored} slots, {wanted} are wanted")]
+    #[error("semaphore `{path}` was made for {stored} at once, and {wanted} are wanted")]
     SlotsDiffer {
         /// Which.
         path: NodePath,
@@ -90,7 +90,7 @@ pub enum AcquireError {
         wanted: NonZeroU32,
     },
     /// There is no slot free for us now, and we were to try once.
-    #[error("semaphore `{path}` is full: {leases} of {slots} slots are taken and {ahead} callers are ahead")]
+    #[error("semaphore `{path}` is full: {leases} of {slots} slots taken, {ahead} waiting")]
     Full {
         /// Which.
         path: NodePath,
@@ -102,7 +102,7 @@ pub enum AcquireError {
         ahead: usize,
     },
     /// The deadline passed.
-    #[error("no slot of semaphore `{path}` came free within {} s", waited.as_secs_f64())]
+    #[error("no slot of semaphore `{path}` came free within {}", in_milliseconds(*waited))]
     TimedOut {
         /// Which.
         path: NodePath,
@@ -434,25 +434,30 @@ impl Semaphore {
     /// # Errors
     /// What the store says, after a few tries; some of the leases may be deleted then.
     pub async fn unlock(&self, identifier: &Identifier) -> Result<Unlocked, StoreError> {
-        let Inner { tools, path, .. } = &*self.0;
+        let tools = &self.0.tools;
         let mut backoff = Backoff::brief();
         let mut released = 0;
-        let mut unanswered = BTreeSet::new();
+        let mut unanswered: BTreeSet<NodePath> = BTreeSet::new();
         // Bounded by the back-off.
         loop {
             let leases = self.leases(&mut backoff).await?;
             let (mine, left): (Vec<_>, Vec<_>) = leases.into_iter().partition(|(_, node)| is_of(node, identifier));
-            // What is no longer there after an unanswered deletion was deleted by it, as far as anybody can tell.
-            let still: BTreeSet<&NodePath> = mine.iter().map(|(path, _)| path).collect();
-            released += unanswered.iter().filter(|path| !still.contains(path)).count();
-            unanswered.clear();
+            // What is gone after an unanswered deletion was deleted by it, as far as anybody can tell.
+            unanswered.retain(|path| {
+                let still = mine.iter().any(|(mine, _)| mine == path);
+                released += u32::from(!still);
+                still
+            });
             let replies: Vec<_> =
                 mine.iter().map(|(node, _)| (node.clone(), tools.store.delete(node, Version::Any))).collect();
             let mut failed = None;
             for (node, reply) in replies {
                 match reply.await {
-                    Ok(()) => released += 1,
-                    Err(StoreError::NoNode { .. }) => {}
+                    Ok(()) => {
+                        unanswered.remove(&node);
+                        released += 1;
+                    }
+                    Err(StoreError::NoNode { .. }) => released += u32::from(unanswered.remove(&node)),
                     Err(error @ StoreError::Ambiguous { .. }) => {
                         let reason = error.to_string();
                         unanswered.insert(node);
@@ -461,12 +466,10 @@ impl Semaphore {
                     Err(error) => failed = Some(error),
                 }
             }
-            let Some(error) = failed else {
-                return Ok(Unlocked { released: u32::try_from(released).unwrap_or(u32::MAX), left: holders(left) });
-            };
-            backoff.after(error, tools).await?;
-            // What was not answered must be seen as it is.
-            let _ = tools.store.sync(path).await;
+            match failed {
+                Some(error) => backoff.after(error, tools).await?,
+                None => return Ok(Unlocked { released, left: holders(left) }),
+            }
         }
     }
 
@@ -673,4 +676,9 @@ fn holders(leases: Vec<(NodePath, Node)>) -> Vec<Holder> {
         .collect();
     holders.sort_by(|a, b| (a.fence, &a.path).cmp(&(b.fence, &b.path)));
     holders
+}
+
+/// A span as people read it: nobody waits by the microsecond.
+fn in_milliseconds(span: Duration) -> String {
+    humantime::format_duration(Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))).to_string()
 }

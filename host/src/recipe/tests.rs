@@ -285,6 +285,8 @@ fn faults() -> Vec<Fault> {
         Fault::Unreachable,
         Fault::LostBefore { outage },
         Fault::LostAfter { outage },
+        // Back before the session's own server has heard of what was done.
+        Fault::LostAfter { outage: Duration::from_millis(1) },
         Fault::ExpireBefore,
         Fault::ExpireAfter,
         Fault::Late(outage),
@@ -527,6 +529,35 @@ async fn every_fault_and_cancellation_of_a_take_over() {
         }
     }
     println!("{runs} runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_an_unlock() {
+    for fault in faults() {
+        for at in 0..12 {
+            let case = format!("{fault:?} at {at}");
+            let memory = faulty(true, at);
+            let ground = memory.open();
+            let both = semaphore(&ground, 2, 99);
+            take(&both, "me", Lifetime::Persistent).await.forget();
+            take(&both, "other", Lifetime::Persistent).await.forget();
+            // What it did not see would not be its fault.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let store = memory.open();
+            memory.fail(store.session_id(), at, fault);
+            let unlocked = timeout(STUCK, semaphore(&store, 2, at).unlock(&who("me"))).await;
+            match unlocked.unwrap_or_else(|_| panic!("{case}: stuck")) {
+                Ok(unlocked) => {
+                    assert_eq!((unlocked.released, unlocked.left.len()), (1, 1), "{case}");
+                    assert_eq!(leases(&memory).len(), 1, "{case}");
+                }
+                Err(error) => {
+                    assert!(store.session().borrow().is_over(), "{case}: {error}");
+                    assert!(!leases(&memory).is_empty(), "{case}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

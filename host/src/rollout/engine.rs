@@ -1,6 +1,6 @@
 //! The loop: waits for inputs, carries out actions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,34 +10,36 @@ use std::time::Duration;
 use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Plan;
+use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Invocation};
-use super::journal::{self, Header, Journal, Record};
+use super::journal::{self, Closing, Header, Journal, Record};
 use super::keeper::{self, Keeper, Order, Way};
+use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
 use super::observe;
 use super::sessions::Sessions;
-use super::step::{Action, Fault, Floor, Input, Report, Rollout, Setup, Stop};
-use crate::job::{Grant, JobSpec, MissingLabel, Substitutions, Target};
-use crate::policy::types::{Ending, Outcome, View};
-use crate::policy::{Decision, Grants, Module, PolicyError};
+use super::step::Rollout;
+use crate::job::{Grants, JobSpec, MissingLabel, Substitutions, Target};
+use crate::policy::types::{Ending, Member, Outcome, View};
+use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::Identifier;
 use crate::store::{Clock, Connect, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
 
-/// Orders that may wait for a keeper: one to withdraw, one to release.
-const MAX_ORDERS: usize = 4;
-
 /// The longest sleep, so that a wall clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// The longest beginning of a target's name that its log is named by, in bytes: a file's name ends at 255.
+const MAX_LOG_NAME: usize = 200;
+
 /// A run before it begins.
 #[derive(Debug)]
-pub struct Run {
+pub struct Run<P = Module> {
     /// The job.
     pub job: JobSpec,
     /// Its file's folder.
@@ -45,7 +47,7 @@ pub struct Run {
     /// Who goes, in which order.
     pub plan: Plan,
     /// Who decides.
-    pub policy: Module,
+    pub policy: P,
     /// The run's name.
     pub name: String,
     /// Where journal and output go: a folder of this run alone.
@@ -92,9 +94,17 @@ pub enum RunError {
 ///
 /// # Cancel safety
 /// None: dropped, it leaves commands running and persistent leases held. Send a [`Stop`] instead.
-pub async fn run(run: Run, stops: mpsc::Receiver<Stop>, tell: impl FnMut(&Stamped) + Send) -> Result<Report, RunError> {
+///
+/// # Panics
+/// When one of its own tasks does: a bug must not leave the run waiting for it.
+pub async fn run<P: Decide>(
+    run: Run<P>,
+    stops: mpsc::Receiver<Stop>,
+    tell: impl FnMut(&Stamped) + Send,
+) -> Result<Report, RunError> {
     let clock = run.store.clock();
     let started_ms = clock.now_ms();
+    check(&run)?;
     let setup = setup(&run, started_ms);
     let output = run.journal.join("output");
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
@@ -111,7 +121,7 @@ pub async fn run(run: Run, stops: mpsc::Receiver<Stop>, tell: impl FnMut(&Stampe
         run.job.party.as_ref().map(|party| party.path.clone()),
     ));
     let (inputs, inbox) = mpsc::channel(MAX_INPUTS);
-    let grants = Grants::new(run.job.policy.grants.iter().map(Grant::as_str));
+    let grants = run.job.policy.grants;
     let mut engine = Engine {
         settings: run.job.policy.settings.to_string(),
         grants,
@@ -119,10 +129,12 @@ pub async fn run(run: Run, stops: mpsc::Receiver<Stop>, tell: impl FnMut(&Stampe
         sessions,
         inputs,
         clock,
+        question: None,
         keepers: HashMap::new(),
         kills: HashMap::new(),
         tasks: JoinSet::new(),
-        journal,
+        journal: Some(journal),
+        members: None,
         failed: None,
         rollout: Rollout::new(setup),
         tell,
@@ -131,7 +143,28 @@ pub async fn run(run: Run, stops: mpsc::Receiver<Stop>, tell: impl FnMut(&Stampe
     engine.drive(inbox, stops).await
 }
 
-fn setup(run: &Run, started_ms: u64) -> Setup {
+/// Everything that could not be made of a target later is found before anything is touched.
+fn check<P>(run: &Run<P>) -> Result<(), RunError> {
+    for target in &run.plan.targets {
+        Identifier::new(target.name.as_str())
+            .map_err(|error| RunError::Identifier { target: target.name.to_string(), reason: error.to_string() })?;
+        commands(run, target, 1, 0)?;
+    }
+    Ok(())
+}
+
+/// What is run on a target, and what asks whether that worked.
+type Commands = (Vec<String>, Option<Vec<String>>);
+
+fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
+    let Run { job, name, folder, .. } = run;
+    let folder = folder.display().to_string();
+    let with = Substitutions { target, job: &job.name, run: name, attempt, fence, job_dir: &folder };
+    let probe = job.action.probe.as_ref().map(|probe| probe.render(&with)).transpose()?;
+    Ok((job.action.run.render(&with)?, probe))
+}
+
+fn setup<P>(run: &Run<P>, started_ms: u64) -> Setup {
     let seed = journal::digest(run.name.as_bytes());
     Setup {
         job: run.job.name.to_string(),
@@ -141,6 +174,7 @@ fn setup(run: &Run, started_ms: u64) -> Setup {
         targets: run.plan.targets.clone(),
         limits: run.plan.limits,
         semaphore: run.job.semaphore.path.to_string(),
+        lifetime: run.job.semaphore.lifetime,
         patience: run.job.semaphore.timeout,
         party: run.job.party.as_ref().map(|party| Floor {
             path: party.path.to_string(),
@@ -152,14 +186,14 @@ fn setup(run: &Run, started_ms: u64) -> Setup {
     }
 }
 
-fn header(run: &Run, started: u64) -> Header {
+fn header(run: &Run<impl Decide>, started: u64) -> Header {
     Header {
         journal: journal::VERSION,
         job: run.job.name.to_string(),
         run: run.name.clone(),
         started,
         job_digest: run.job.digest.clone(),
-        policy: run.policy.manifest().name.clone(),
+        policy: run.policy.name().to_owned(),
         policy_digest: run.policy.digest().to_owned(),
         contract: run.policy.contract(),
         host: format!("lockkeeper {}", env!("CARGO_PKG_VERSION")),
@@ -167,65 +201,80 @@ fn header(run: &Run, started: u64) -> Header {
     }
 }
 
-struct Engine<T> {
-    run: Run,
+struct Engine<P, T> {
+    run: Run<P>,
     settings: String,
     grants: Grants,
     output: PathBuf,
     sessions: Arc<Sessions>,
     inputs: mpsc::Sender<Input>,
     clock: Clock,
+    /// What the policy is to be asked next.
+    question: Option<Question>,
     /// One a target in flight.
     keepers: HashMap<usize, mpsc::Sender<Order>>,
     /// One an action under way.
     kills: HashMap<usize, oneshot::Sender<Ending>>,
     tasks: JoinSet<()>,
-    journal: Journal,
+    /// None once it cannot be written.
+    journal: Option<Journal>,
+    /// The party's members as the journal has them, and since which decision.
+    members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
     rollout: Rollout,
     tell: T,
 }
 
-impl<T: FnMut(&Stamped) + Send> Engine<T> {
+/// One decision to be made.
+struct Question {
+    target: usize,
+    view: Box<View>,
+    /// How the action ended, if that is what it is about.
+    outcome: Option<Outcome>,
+}
+
+impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     async fn drive(
         &mut self,
         mut inbox: mpsc::Receiver<Input>,
         mut stops: mpsc::Receiver<Stop>,
     ) -> Result<Report, RunError> {
-        let mut watchers = JoinSet::new();
-        watchers.spawn(observe::semaphore(Arc::clone(&self.sessions), self.inputs.clone()));
-        watchers.spawn(observe::session(Arc::clone(&self.sessions), self.inputs.clone()));
-        watchers.spawn(observe::party(Arc::clone(&self.sessions), self.inputs.clone()));
+        let mut observer = JoinSet::new();
+        observer.spawn(observe::everything(Arc::clone(&self.sessions), self.inputs.clone()));
         self.say_planned();
-
-        // The first view shows what is there, so nothing begins before it was read.
-        let mut unread = 1 + usize::from(self.run.job.party.is_some());
         let report = loop {
-            while self.tasks.try_join_next().is_some() {}
             if let Some(report) = self.rollout.report() {
                 break report;
             }
-            let input = tokio::select! {
-                Some(input) = inbox.recv() => input,
-                Some(stop) = stops.recv() => Input::Stop(stop),
-                () = tokio::time::sleep(self.until_next_wake()) => Input::Tick,
-            };
-            if unread > 0 && matches!(input, Input::Semaphore { .. } | Input::Party(_)) {
-                unread -= 1;
-                self.step(input);
-                if unread == 0 {
-                    self.step(Input::Begin);
+            if let Some(question) = self.question.take() {
+                self.decide(question);
+                // However much there is to decide, the world is heard in between.
+                if let Ok(stop) = stops.try_recv() {
+                    self.step(Input::Stop(stop));
                 }
-            } else if unread > 0 && matches!(input, Input::Stop(_)) {
-                self.step(Input::Begin);
-                self.step(input);
-            } else {
-                self.step(input);
+                if let Ok(input) = inbox.try_recv() {
+                    self.step(input);
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let due = tokio::time::sleep(self.until_next_wake());
+            tokio::select! {
+                Some(stop) = stops.recv() => self.step(Input::Stop(stop)),
+                Some(input) = inbox.recv() => self.step(input),
+                Some(ended) = self.tasks.join_next() => check_task(ended),
+                Some(ended) = observer.join_next() => check_task(ended),
+                () = due => self.step(Input::Tick),
             }
         };
-        watchers.shutdown().await;
-        // Keepers have reported their last; a moment more and they are gone.
-        while self.tasks.join_next().await.is_some() {}
+        // Nobody listens any more: who still has something to say goes on at once.
+        inbox.close();
+        observer.shutdown().await;
+        while let Some(ended) = self.tasks.join_next().await {
+            check_task(ended);
+        }
+        self.sessions.finish().await;
+        self.close_journal(&report);
         self.say_finished(&report);
         match self.failed.take() {
             Some(error) => Err(error),
@@ -238,31 +287,36 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
         wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP))
     }
 
-    /// One input, and everything that follows from it at once: decisions among it.
+    /// One input, and what follows from it at once.
     fn step(&mut self, input: Input) {
-        let mut actions: VecDeque<Action> = self.rollout.step(self.clock.now_ms(), input).into();
-        while let Some(action) = actions.pop_front() {
-            let answer = match action {
-                Action::Admit { target, view } => Some(self.admit(target, &view)),
-                Action::Settle { target, view, outcome } => Some(self.settle(target, &view, &outcome)),
-                other => {
-                    self.carry_out(other);
-                    None
-                }
-            };
-            if let Some(answer) = answer {
-                actions.extend(self.rollout.step(self.clock.now_ms(), answer));
+        match &input {
+            Input::NotLeased { target, .. } | Input::Released { target } | Input::NotReleased { target, .. } => {
+                self.keepers.remove(target);
             }
+            Input::Ended { target, .. } => {
+                self.kills.remove(target);
+            }
+            _ => {}
+        }
+        for action in self.rollout.step(self.clock.now_ms(), input) {
+            self.carry_out(action);
         }
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
+            Action::Admit { target, view } => self.question = Some(Question { target, view, outcome: None }),
+            Action::Settle { target, view, outcome } => {
+                self.question = Some(Question { target, view, outcome: Some(outcome) });
+            }
             Action::Acquire { target, give_up_at_ms } => {
                 let patience = keeper::patience(self.clock.now_ms(), give_up_at_ms);
                 self.keep(target, Way::Queue(patience));
             }
-            Action::Force { target, breaking, .. } => self.keep(target, Way::Force(breaking)),
+            Action::Force { target, breaking, reason } => {
+                let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.name);
+                self.keep(target, Way::Force { breaking, by, reason });
+            }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
             Action::Release { target } => self.order(target, Order::Release),
             Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
@@ -273,16 +327,15 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
                 }
             }
             Action::Emit(event) => self.emit(event),
-            Action::Admit { .. } | Action::Settle { .. } => unreachable!("`step` answers these"),
         }
     }
 
     // ------------------------------------------------------------------ slots
 
     fn keep(&mut self, target: usize, way: Way) {
-        let (sender, orders) = mpsc::channel(MAX_ORDERS);
+        let (sender, orders) = mpsc::channel(Order::MOST);
         let identifier = Identifier::new(self.rollout.target(target).name.as_str());
-        let identifier = identifier.expect("a target's name was checked when the job was");
+        let identifier = identifier.expect("`check` made one of it");
         let keeper = Keeper {
             target,
             identifier,
@@ -297,7 +350,7 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
 
     fn order(&mut self, target: usize, order: Order) {
         if let Some(keeper) = self.keepers.get(&target) {
-            // Full or closed: the same was said before, or the keeper has nothing any more to give.
+            // There is room for each order once. Closed: the keeper has said that it has nothing to give.
             let _ = keeper.try_send(order);
         }
     }
@@ -306,10 +359,7 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
 
     fn start(&mut self, target: usize, attempt: u32, fence: i64) {
         let about = self.rollout.target(target).clone();
-        let invocation = match self.invocation(&about, attempt, fence) {
-            Ok(invocation) => invocation,
-            Err(error) => unreachable!("labels were checked when the targets were known: {error}"),
-        };
+        let invocation = self.invocation(target, &about, attempt, fence);
         let (sender, kill) = oneshot::channel();
         self.kills.insert(target, sender);
         let inputs = self.inputs.clone();
@@ -320,12 +370,10 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
         });
     }
 
-    fn invocation(&self, target: &Target, attempt: u32, fence: i64) -> Result<Invocation, MissingLabel> {
-        let folder = self.run.folder.display().to_string();
+    fn invocation(&self, index: usize, target: &Target, attempt: u32, fence: i64) -> Invocation {
         let fence = u64::try_from(fence).unwrap_or(0);
         let job = &self.run.job;
-        let with = Substitutions { target, job: &job.name, run: &self.run.name, attempt, fence, job_dir: &folder };
-        let probe = job.action.probe.as_ref().map(|probe| probe.render(&with)).transpose()?;
+        let (run, probe) = commands(&self.run, target, attempt, fence).expect("`check` made them once already");
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
@@ -339,76 +387,78 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
                 key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
-        Ok(Invocation {
-            run: job.action.run.render(&with)?,
+        Invocation {
+            run,
             probe,
             environment,
-            log: self.output.join(format!("{}.{attempt}.log", target.name)),
+            log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,
             kill_after: job.action.kill_after,
-        })
+        }
     }
 
     // ------------------------------------------------------------------ decisions
 
-    fn admit(&mut self, target: usize, view: &View) -> Input {
-        let decision = self.run.policy.admit(&self.settings, view, self.rollout.memory(), &self.grants);
-        let (verdict, memory) = match &decision.answer {
-            Ok(answer) => (Some(answer.verdict.word()), Some(&answer.memory)),
-            Err(_) => (None, None),
+    /// One decision: asked, written down, and only then carried out.
+    fn decide(&mut self, question: Question) {
+        let Question { target, mut view, outcome } = question;
+        let (settings, memory, grants) = (&self.settings, self.rollout.memory(), self.grants);
+        let answer = match outcome {
+            None => {
+                let decision = self.run.policy.admit(settings, &view, memory, grants);
+                let written = decision.answer.as_ref().map(|answer| {
+                    let said = json!({
+                        "verdict": answer.verdict,
+                        "code": answer.code,
+                        "reason": answer.reason,
+                        "wake-after": answer.wake_after,
+                    });
+                    (answer.verdict.word(), said, answer.memory.as_slice())
+                });
+                self.record("admit", target, &mut view, None, written, &decision);
+                self.say_said(target, &decision);
+                Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
+            }
+            Some(outcome) => {
+                let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
+                let written = decision.answer.as_ref().map(|answer| {
+                    let said = json!({ "verdict": answer.verdict, "code": answer.code, "reason": answer.reason });
+                    (answer.verdict.word(), said, answer.memory.as_slice())
+                });
+                self.record("settle", target, &mut view, Some(&outcome), written, &decision);
+                self.say_said(target, &decision);
+                Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) }
+            }
         };
-        let answer = match &decision.answer {
-            Ok(answer) => json!({
-                "verdict": answer.verdict,
-                "code": answer.code,
-                "reason": answer.reason,
-                "wake-after": answer.wake_after,
-            }),
-            Err(error) => fault_json(error),
-        };
-        let memory = self.memory_if_changed(memory);
-        self.record("admit", target, view, None, verdict, answer, memory, &decision);
-        Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
+        if self.failed.is_some() {
+            // What is not written down is not done: the machine stops first, and takes the answer as one that came late.
+            self.step(Input::Stop(Stop::Now));
+        }
+        self.step(answer);
     }
 
-    fn settle(&mut self, target: usize, view: &View, outcome: &Outcome) -> Input {
-        let decision = self.run.policy.settle(&self.settings, view, outcome, self.rollout.memory(), &self.grants);
-        let (verdict, memory) = match &decision.answer {
-            Ok(answer) => (Some(answer.verdict.word()), Some(&answer.memory)),
-            Err(_) => (None, None),
-        };
-        let answer = match &decision.answer {
-            Ok(answer) => json!({ "verdict": answer.verdict, "code": answer.code, "reason": answer.reason }),
-            Err(error) => fault_json(error),
-        };
-        let memory = self.memory_if_changed(memory);
-        self.record("settle", target, view, Some(outcome), verdict, answer, memory, &decision);
-        Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) }
-    }
-
-    fn memory_if_changed(&self, memory: Option<&Vec<u8>>) -> Option<String> {
-        memory.filter(|memory| memory.as_slice() != self.rollout.memory()).map(hex::encode)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a record's fields, from one caller for each question")]
     fn record<A>(
         &mut self,
         question: &'static str,
         target: usize,
-        view: &View,
+        view: &mut View,
         outcome: Option<&Outcome>,
-        verdict: Option<&'static str>,
-        answer: serde_json::Value,
-        memory: Option<String>,
+        written: Result<(&'static str, serde_json::Value, &[u8]), &PolicyError>,
         decision: &Decision<A>,
     ) {
-        let name = self.rollout.target(target).name.to_string();
-        let written = serde_json::to_vec(view).map_err(io::Error::from).and_then(|text| {
-            self.journal.append(&Record {
+        let Some(journal) = &mut self.journal else { return };
+        let (verdict, answer, memory) = match written {
+            Ok((verdict, answer, memory)) => (Some(verdict), answer, Some(memory)),
+            Err(error) => (None, json!({ "fault": error.kind(), "message": error.to_string() }), None),
+        };
+        let members_as_of = leave_out_known_members(view, &mut self.members);
+        let view = &*view;
+        let appended = serde_json::to_vec(view).map_err(io::Error::from).and_then(|text| {
+            journal.append(&Record {
                 question,
                 sequence: view.sequence,
                 at: view.now,
-                target: &name,
+                target: self.rollout.target(target).name.as_str(),
                 verdict,
                 answer,
                 fuel: decision.fuel,
@@ -416,26 +466,41 @@ impl<T: FnMut(&Stamped) + Send> Engine<T> {
                 policy_digest: self.run.policy.digest(),
                 view_digest: journal::digest(&text),
                 view,
+                members_as_of,
                 outcome,
-                memory,
+                memory: memory.filter(|memory| *memory != self.rollout.memory()).map(hex::encode),
             })
         });
-        for line in &decision.trace {
-            self.emit(Event::Said { target: name.clone(), line: line.clone() });
+        if let Err(source) = appended {
+            self.journal_failed(source);
         }
-        if let (Err(source), true) = (written, self.failed.is_none()) {
-            self.failed = Some(RunError::Journal { folder: self.run.journal.clone(), source });
-            let inputs = self.inputs.clone();
-            self.tasks.spawn(async move {
-                let _ = inputs.send(Input::Stop(Stop::Now)).await;
-            });
+    }
+
+    fn close_journal(&mut self, report: &Report) {
+        let Some(journal) = self.journal.take() else { return };
+        let closing =
+            Closing { end: report.end.word(&report.counts), ended: self.clock.now_ms(), counts: report.counts };
+        if let Err(source) = journal.close(&closing) {
+            self.journal_failed(source);
         }
+    }
+
+    fn journal_failed(&mut self, source: io::Error) {
+        self.journal = None;
+        self.failed.get_or_insert(RunError::Journal { folder: self.run.journal.clone(), source });
     }
 
     // ------------------------------------------------------------------ telling
 
     fn emit(&mut self, event: Event) {
         (self.tell)(&Stamped { at: self.clock.now_ms(), event });
+    }
+
+    fn say_said<A>(&mut self, target: usize, decision: &Decision<A>) {
+        for line in &decision.trace {
+            let target = self.rollout.target(target).name.to_string();
+            self.emit(Event::Said { target, line: line.clone() });
+        }
     }
 
     fn say_planned(&mut self) {
@@ -461,6 +526,34 @@ fn fault(error: &PolicyError) -> Fault {
     Fault { kind: error.kind(), message: error.to_string(), hint: error.hint() }
 }
 
-fn fault_json(error: &PolicyError) -> serde_json::Value {
-    json!({ "fault": error.kind(), "message": error.to_string() })
+/// Takes the party's members out of a view that was shown already, if they are those of an earlier decision: which.
+fn leave_out_known_members(view: &mut View, known: &mut Option<(u64, Vec<Member>)>) -> Option<u64> {
+    let party = view.party.as_mut()?;
+    match known {
+        Some((since, members)) if *members == party.members => {
+            party.members.clear();
+            Some(*since)
+        }
+        _ => {
+            *known = Some((view.sequence, party.members.clone()));
+            None
+        }
+    }
+}
+
+/// A bug in a task must not leave the loop waiting for what that task will never say.
+fn check_task(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// The log of a try, whatever the target is called.
+fn log_name(index: usize, target: &str, attempt: u32) -> String {
+    match target.len() {
+        0..=MAX_LOG_NAME => format!("{target}.{attempt}.log"),
+        _ => format!("{}~{index}.{attempt}.log", &target[..target.floor_char_boundary(MAX_LOG_NAME)]),
+    }
 }

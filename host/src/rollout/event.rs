@@ -160,6 +160,13 @@ pub enum Event {
         /// For which target.
         target: String,
     },
+    /// A slot could not be given back: it is still held.
+    NotReleased {
+        /// For which target.
+        target: String,
+        /// Why.
+        reason: String,
+    },
     /// A target is left out.
     Skipped {
         /// Which.
@@ -204,12 +211,12 @@ pub enum Event {
     },
     /// The session with the store changed.
     Store {
-        /// `connected`, `suspended` or `reopened`.
+        /// `connected`, `suspended`, `lost` or `reopened`.
         state: &'static str,
     },
     /// The run is over.
     Finished {
-        /// `done`, `failed`, `aborted`, `held`, `interrupted` or `unavailable`.
+        /// `done`, `failed`, `aborted`, `held`, `timed-out`, `interrupted` or `unavailable`.
         end: &'static str,
         /// How many targets stand where.
         #[serde(flatten)]

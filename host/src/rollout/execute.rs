@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::step::ActionResult;
+use super::messages::ActionResult;
 use crate::policy::types::Ending;
 
 /// Lines of output that a failure shows.
@@ -52,6 +52,7 @@ enum Ended {
     TimedOut,
     Killed(Ending),
     NotStarted(io::Error),
+    NoLog(io::Error),
 }
 
 /// Runs a command to its end, or stops it when `kill` says so: SIGTERM to its process group, then SIGKILL.
@@ -84,6 +85,9 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Endi
             let program = program.and_then(|command| command.first()).cloned().unwrap_or_default();
             (Ending::Failed, None, format!("cannot run `{program}`: {error}"))
         }
+        Ended::NoLog(error) => {
+            (Ending::Failed, None, format!("cannot write its output to `{}`: {error}", invocation.log.display()))
+        }
     };
     let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log) };
     ActionResult {
@@ -102,7 +106,17 @@ async fn one(
     deadline: Option<Instant>,
     kill: &mut oneshot::Receiver<Ending>,
 ) -> Ended {
-    let mut child = match start(invocation, command) {
+    // Who is to be stopped before it started does not start; without an engine nobody could stop it.
+    match kill.try_recv() {
+        Err(TryRecvError::Empty) => {}
+        Ok(ending) => return Ended::Killed(ending),
+        Err(TryRecvError::Closed) => return Ended::Killed(Ending::Unknown),
+    }
+    let log = match OpenOptions::new().create(true).append(true).open(&invocation.log) {
+        Ok(log) => log,
+        Err(error) => return Ended::NoLog(error),
+    };
+    let mut child = match start(invocation, command, log) {
         Ok(child) => child,
         Err(error) => return Ended::NotStarted(error),
     };
@@ -116,7 +130,7 @@ async fn one(
     };
     let ended = tokio::select! {
         status = child.wait() => return status.map_or_else(Ended::NotStarted, Ended::Exited),
-        Ok(ending) = kill => Ended::Killed(ending),
+        ending = &mut *kill => Ended::Killed(ending.unwrap_or(Ending::Unknown)),
         () = past_deadline => Ended::TimedOut,
     };
     if let Some(group) = group {
@@ -125,9 +139,8 @@ async fn one(
     ended
 }
 
-fn start(invocation: &Invocation, command: &[String]) -> io::Result<Child> {
+fn start(invocation: &Invocation, command: &[String], log: File) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let log = OpenOptions::new().create(true).append(true).open(&invocation.log)?;
     Command::new(program)
         .args(arguments)
         .envs(invocation.environment.iter().map(|(key, value)| (key, value)))

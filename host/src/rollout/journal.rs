@@ -1,8 +1,11 @@
-//! Decisions as JSON lines, each with the hash of the line before it: append, read, verify.
+//! Decisions as JSON lines, chained by hashes: append, read, verify.
 //!
 //! A journal is one file of a run. Its first line says what the run was made of; each line after it is one decision, with
-//! everything that the policy was shown and everything that it answered, so that it can be taken again. `prev` is the
-//! sha256 of the line before, without its newline, in lower-case hex; the first line's is empty.
+//! everything that the policy was shown and everything that it answered, so that it can be taken again; the last says how
+//! the run ended, so that lines missing at the end are missed.
+//!
+//! A line begins with `prev`, the `hash` of the line before (empty in the first), and ends with its own `hash`: the sha256
+//! in lower-case hex of all its bytes before `,"hash"`. So every byte is covered, those of the last line, too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,6 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::state::Counts;
 use crate::policy::TraceLine;
 use crate::policy::types::{Outcome, View};
 
@@ -68,10 +72,14 @@ pub struct Record<'a> {
     pub said: &'a [TraceLine],
     /// The sha256 of the policy.
     pub policy_digest: &'a str,
-    /// The sha256 of the view's JSON.
+    /// The sha256 of `view` as it stands here.
     pub view_digest: String,
     /// What the policy was shown.
     pub view: &'a View,
+    /// The party's members are left out of `view`: they are those of the decision with this sequence number. A fleet's
+    /// thousands are written down when they change, and not with every decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members_as_of: Option<u64>,
     /// How the action ended, in a `settle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'a Outcome>,
@@ -79,6 +87,21 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
+
+/// The last line.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Closing {
+    /// How the run ended: the word of [`Event::Finished`](super::Event::Finished).
+    pub end: &'static str,
+    /// When, in milliseconds since the Unix epoch.
+    pub ended: u64,
+    /// How many targets stand where.
+    pub counts: Counts,
+}
+
+/// What comes between a line's content and its hash.
+const BEFORE_HASH: &[u8] = br#","hash":""#;
 
 /// A journal that is being written.
 #[derive(Debug)]
@@ -107,6 +130,15 @@ impl Journal {
         self.write(record)
     }
 
+    /// Writes the last line, and sees it all to the disk.
+    ///
+    /// # Errors
+    /// As the file system has them.
+    pub fn close(mut self, closing: &Closing) -> io::Result<()> {
+        self.write(closing)?;
+        self.file.sync_all()
+    }
+
     fn write(&mut self, content: &impl Serialize) -> io::Result<()> {
         #[derive(Serialize)]
         struct Chained<'a, T> {
@@ -115,9 +147,15 @@ impl Journal {
             content: &'a T,
         }
         let mut line = serde_json::to_vec(&Chained { prev: &self.previous, content })?;
-        self.previous = digest(&line);
-        line.push(b'\n');
-        self.file.write_all(&line)
+        let brace = line.pop();
+        debug_assert_eq!(brace, Some(b'}'), "a struct is a JSON object");
+        let hash = digest(&line);
+        line.extend_from_slice(BEFORE_HASH);
+        line.extend_from_slice(hash.as_bytes());
+        line.extend_from_slice(b"\"}\n");
+        self.file.write_all(&line)?;
+        self.previous = hash;
+        Ok(())
     }
 }
 
@@ -136,43 +174,79 @@ pub enum JournalError {
     /// It is empty.
     #[error("the journal is empty")]
     Empty,
-    /// A line is no JSON.
-    #[error("line {line} of the journal is no JSON")]
-    NoJson {
+    /// A line is not what was written.
+    #[error("line {line} of the journal was changed or torn: {why}")]
+    Changed {
         /// Which line, from 1.
         line: usize,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
+        /// What gives it away.
+        why: &'static str,
     },
     /// A line does not follow from the one before it.
-    #[error("line {line} of the journal does not follow from the line before it: one of the two was changed")]
+    #[error("line {line} of the journal does not follow from the line before it: lines are missing or were moved")]
     Broken {
         /// Which line, from 1.
         line: usize,
     },
 }
 
-/// Checks that every line follows from the one before, and gives how many decisions there are.
+/// What a journal that is whole holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// How many decisions.
+    pub decisions: usize,
+    /// Whether the run wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
+    pub closed: bool,
+}
+
+/// Checks every byte: each line against its hash, and against the line before.
 ///
 /// # Errors
-/// The first line that does not fit. A change to the very last line is not noticed: nothing follows from it.
-pub fn verify(path: &Path) -> Result<usize, JournalError> {
+/// The first line that does not fit.
+pub fn verify(path: &Path) -> Result<Verified, JournalError> {
     let mut previous = String::new();
-    let mut lines = 0;
+    let mut verified = None;
     for (index, line) in BufReader::new(File::open(path)?).split(b'\n').enumerate() {
-        let line = line?;
         let number = index + 1;
-        let value: Value =
-            serde_json::from_slice(&line).map_err(|source| JournalError::NoJson { line: number, source })?;
-        if value.get("prev").and_then(Value::as_str) != Some(previous.as_str()) {
+        let line = Line::read(&line?).map_err(|why| JournalError::Changed { line: number, why })?;
+        if line.prev != previous {
             return Err(JournalError::Broken { line: number });
         }
-        previous = digest(&line);
-        lines += 1;
+        previous = line.hash;
+        verified = match (verified, line.is_closing) {
+            (None, _) => Some(Verified { decisions: 0, closed: false }),
+            (Some(Verified { closed: true, .. }), _) => return Err(JournalError::Broken { line: number }),
+            (Some(before), true) => Some(Verified { closed: true, ..before }),
+            (Some(before), false) => Some(Verified { decisions: before.decisions + 1, ..before }),
+        };
     }
-    match lines {
-        0 => Err(JournalError::Empty),
-        lines => Ok(lines - 1),
+    verified.ok_or(JournalError::Empty)
+}
+
+struct Line {
+    prev: String,
+    hash: String,
+    is_closing: bool,
+}
+
+impl Line {
+    fn read(line: &[u8]) -> Result<Self, &'static str> {
+        /// What of a line its reader looks at; the rest is skipped.
+        #[derive(Deserialize)]
+        struct Frame {
+            prev: String,
+            hash: String,
+            end: Option<String>,
+        }
+        let Frame { prev, hash, end } =
+            serde_json::from_slice(line).map_err(|_| "it is no JSON with `prev` and `hash`")?;
+        let tail = BEFORE_HASH.len() + hash.len() + b"\"}".len();
+        let content = line.len().checked_sub(tail).map(|at| line.split_at(at));
+        match content {
+            Some((content, tail)) if tail.starts_with(BEFORE_HASH) && digest(content) == hash => {
+                Ok(Self { prev, hash, is_closing: end.is_some() })
+            }
+            _ => Err("its hash is another"),
+        }
     }
 }

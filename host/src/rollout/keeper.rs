@@ -6,26 +6,29 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::sessions::Sessions;
-use super::step::{Broken, Got, Input, NotLeased};
+use super::messages::{Broken, Got, Input, NotLeased};
+use super::sessions::{Recipes, Sessions};
 use crate::recipe::{
-    AcquireError, Acquired, Acquisition, ForceError, Identifier, Lease, Loss, Patience, ReleaseError, Semaphore,
+    AcquireError, Acquired, Acquisition, ForceError, Forced, ForcedRecords, Identifier, Lease, Loss, Patience,
+    ReleaseError,
 };
 use crate::store::{Lifetime, StoreError};
 
-/// Sessions that may end one after the other while one slot is waited for or given back.
+/// Sessions that may end one after the other while one slot is waited for, looked for or given back.
 const MAX_SESSIONS: u32 = 5;
 
-/// How long after a session that could not be opened the next is tried.
-const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
-
-/// What a keeper is told.
+/// What a keeper is told; each at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Give the place in the queue up; too late once the slot is held.
     Withdraw,
     /// Give the slot back.
     Release,
+}
+
+impl Order {
+    /// As many as there are.
+    pub(super) const MOST: usize = 2;
 }
 
 /// What a keeper is for.
@@ -44,8 +47,15 @@ pub(super) struct Keeper {
 pub(super) enum Way {
     /// By queueing; until when.
     Queue(Patience),
-    /// By force, breaking these.
-    Force(Vec<i64>),
+    /// By force.
+    Force {
+        /// Which leases to break.
+        breaking: Vec<i64>,
+        /// Who says so, for the record.
+        by: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why no slot was got: for this target, or for the run.
@@ -57,61 +67,74 @@ enum Failed {
 impl Keeper {
     /// Gets the slot, holds it until it is told to release it, and reports every step.
     pub(super) async fn keep(mut self, way: Way) {
+        let Self { target, lifetime, .. } = self;
         let got = tokio::select! {
-            got = get(&self.sessions, &self.identifier, self.lifetime, &way) => got,
+            got = get(&self.sessions, &self.identifier, lifetime, &way) => got,
             // An acquire that is dropped leaves nothing behind.
             Some(Order::Withdraw) = self.orders.recv() => Err(Failed::Target(NotLeased::Withdrawn)),
         };
-        let target = self.target;
         match got {
             Ok((lease, how)) => {
+                let is_forced = how == Got::Forced;
                 self.say(Input::Leased { target, fence: lease.fence(), how }).await;
-                self.hold(lease).await;
+                let lease = self.hold(lease).await;
+                self.give_back(lease, is_forced).await;
             }
             Err(Failed::Target(why)) => self.say(Input::NotLeased { target, why }).await,
             Err(Failed::Run(broken)) => {
-                self.say(Input::NotLeased { target, why: NotLeased::Withdrawn }).await;
+                // First what ends the run, so that nothing is tried again meanwhile.
                 self.say(Input::Broken(broken)).await;
+                self.say(Input::NotLeased { target, why: NotLeased::Withdrawn }).await;
             }
         }
     }
 
-    async fn hold(mut self, lease: Lease) {
-        let target = self.target;
+    /// Watches the lease until it is to be given back.
+    async fn hold(&mut self, mut lease: Lease) -> Lease {
         let mut watching = true;
         loop {
-            tokio::select! {
-                loss = lease.lost(), if watching => {
-                    watching = false;
-                    if let Some(reason) = reason(loss, self.lifetime) {
-                        self.say(Input::LeaseLost { target, reason }).await;
-                    }
-                }
+            let loss = tokio::select! {
+                loss = lease.lost(), if watching => loss,
                 order = self.orders.recv() => match order {
-                    Some(Order::Withdraw) => {}
+                    Some(Order::Withdraw) => continue,
                     // Without its engine nobody acts under this slot any more.
-                    Some(Order::Release) | None => break,
+                    Some(Order::Release) | None => return lease,
                 },
-            }
+            };
+            let reason = match (loss, self.lifetime) {
+                (Loss::SessionOver, Lifetime::Persistent) => match find_again(&self.sessions, &lease).await {
+                    Ok(found) => {
+                        std::mem::replace(&mut lease, found).forget();
+                        continue;
+                    }
+                    Err(reason) => reason,
+                },
+                (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended".to_owned(),
+                (Loss::Deleted, _) => "somebody broke or unlocked it".to_owned(),
+            };
+            watching = false;
+            self.say(Input::LeaseLost { target: self.target, reason }).await;
         }
-        if let Err(reason) = give_back(&self.sessions, lease).await {
-            self.say(Input::Broken(Broken::Unavailable(reason))).await;
+    }
+
+    async fn give_back(&self, lease: Lease, is_forced: bool) {
+        let target = self.target;
+        let node = lease.path().clone();
+        let given_back = give_back(&self.sessions, lease).await;
+        if is_forced && let Ok(Recipes { store, .. }) = self.sessions.recipes().await {
+            // A record without its lease is swept by the next that is written.
+            let _ = ForcedRecords::new(store).forget(&node).await;
         }
-        self.say(Input::Released { target }).await;
+        self.say(match given_back {
+            Ok(()) => Input::Released { target },
+            Err(reason) => Input::NotReleased { target, reason },
+        })
+        .await;
     }
 
     async fn say(&self, input: Input) {
         // The engine is gone only when the run is.
         let _ = self.inputs.send(input).await;
-    }
-}
-
-/// A persistent lease is not lost with its session.
-fn reason(loss: Loss, lifetime: Lifetime) -> Option<String> {
-    match (loss, lifetime) {
-        (Loss::Deleted, _) => Some("somebody broke or unlocked it".to_owned()),
-        (Loss::SessionOver, Lifetime::Ephemeral) => Some("the session with the store ended".to_owned()),
-        (Loss::SessionOver, Lifetime::Persistent) => None,
     }
 }
 
@@ -122,9 +145,9 @@ async fn get(
     way: &Way,
 ) -> Result<(Lease, Got), Failed> {
     for _ in 0..MAX_SESSIONS {
-        let semaphore = semaphore(sessions).await.map_err(|error| Failed::Run(broken(&error)))?;
+        let recipes = sessions.recipes().await.map_err(|error| Failed::Run(broken(&error)))?;
         match way {
-            Way::Queue(patience) => match semaphore.acquire(identifier, lifetime, *patience).await {
+            Way::Queue(patience) => match recipes.semaphore.acquire(identifier, lifetime, *patience).await {
                 Ok(Acquired { lease, how }) => {
                     let got = if how == Acquisition::Reentered { Got::Again } else { Got::Free };
                     return Ok((lease, got));
@@ -139,60 +162,83 @@ async fn get(
                 Err(AcquireError::Store { source, .. }) => return Err(Failed::Run(broken(&source))),
                 Err(error) => return Err(Failed::Run(Broken::Unavailable(error.to_string()))),
             },
-            Way::Force(breaking) => match semaphore.force(identifier, lifetime, breaking).await {
-                Ok(lease) => return Ok((lease, Got::Forced)),
-                Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
-                    return Err(Failed::Target(NotLeased::Conflict(error.to_string())));
+            Way::Force { breaking, by, reason } => {
+                match recipes.semaphore.force(identifier, lifetime, breaking).await {
+                    Ok(lease) => {
+                        let at = recipes.store.clock().now_ms();
+                        let record =
+                            Forced { lease: lease.path().to_string(), by: by.clone(), reason: reason.clone(), at };
+                        // The journal has it, too; a record that cannot be kept here stops nobody.
+                        let _ = ForcedRecords::new(recipes.store).keep(lease.path(), &record).await;
+                        return Ok((lease, Got::Forced));
+                    }
+                    Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
+                        return Err(Failed::Target(NotLeased::Conflict(error.to_string())));
+                    }
+                    // Whether it was taken is not known, and nobody holds it: it goes, and the policy looks again.
+                    Err(ForceError::SessionOver { .. }) => {
+                        return Err(match unlock(sessions, identifier).await {
+                            Ok(()) => Failed::Target(NotLeased::Conflict("the session ended meanwhile".to_owned())),
+                            Err(reason) => Failed::Run(Broken::Unavailable(reason)),
+                        });
+                    }
+                    Err(ForceError::Store { source, .. }) => return Err(Failed::Run(broken(&source))),
                 }
-                // Whether it was taken is not known: the policy looks again, and acquiring finds it.
-                Err(ForceError::SessionOver { .. }) => {
-                    return Err(Failed::Target(NotLeased::Conflict("the session ended meanwhile".to_owned())));
-                }
-                Err(ForceError::Store { source, .. }) => return Err(Failed::Run(broken(&source))),
-            },
+            }
         }
     }
     Err(Failed::Run(Broken::Unavailable(format!("{MAX_SESSIONS} sessions in a row ended"))))
+}
+
+/// A persistent lease in a new session, where its end can be watched again. Whoever broke it in between ended it.
+async fn find_again(sessions: &Sessions, lost: &Lease) -> Result<Lease, String> {
+    for _ in 0..MAX_SESSIONS {
+        let Recipes { semaphore, .. } = sessions.recipes().await.map_err(|error| error.to_string())?;
+        match semaphore.acquire(lost.identifier(), Lifetime::Persistent, Patience::Once).await {
+            Ok(Acquired { lease, .. }) if lease.fence() == lost.fence() => return Ok(lease),
+            Ok(Acquired { lease, how }) => {
+                match how {
+                    // Somebody else's, under our name.
+                    Acquisition::Reentered => lease.forget(),
+                    // There was room for another, which is not the one that was acted under.
+                    _ => give_back(sessions, lease).await?,
+                }
+                break;
+            }
+            Err(AcquireError::SessionOver { .. }) => {}
+            Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => break,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("it was gone when the next session looked for it".to_owned())
 }
 
 async fn give_back(sessions: &Sessions, lease: Lease) -> Result<(), String> {
     let identifier = lease.identifier().clone();
     let lifetime = lease.lifetime();
     match lease.release().await {
-        Ok(_) => return Ok(()),
-        Err(ReleaseError::SessionOver { .. }) if lifetime == Lifetime::Ephemeral => return Ok(()),
-        Err(ReleaseError::SessionOver { .. }) => {}
-        Err(error @ ReleaseError::Store { .. }) => return Err(error.to_string()),
+        Ok(_) => Ok(()),
+        Err(ReleaseError::SessionOver { .. }) if lifetime == Lifetime::Ephemeral => Ok(()),
+        // It outlived its session: found again by its identifier.
+        Err(ReleaseError::SessionOver { .. }) => unlock(sessions, &identifier).await,
+        Err(error @ ReleaseError::Store { .. }) => Err(format!("the lease of `{identifier}` is still held: {error}")),
     }
-    // It outlived its session: found again by its identifier.
+}
+
+/// Every persistent lease with this identifier goes; it is this target's.
+async fn unlock(sessions: &Sessions, identifier: &Identifier) -> Result<(), String> {
     let mut last = String::new();
     for _ in 0..MAX_SESSIONS {
-        match semaphore(sessions).await {
-            Ok(semaphore) => match semaphore.unlock(&identifier).await {
-                Ok(_) => return Ok(()),
-                Err(error) => last = error.to_string(),
-            },
+        let unlocked = async { sessions.recipes().await?.semaphore.unlock(identifier).await };
+        match unlocked.await {
+            Ok(_) => return Ok(()),
             Err(error) => last = error.to_string(),
         }
     }
     Err(format!("the lease of `{identifier}` is still held: {last}"))
 }
 
-async fn semaphore(sessions: &Sessions) -> Result<Semaphore, StoreError> {
-    let mut tried = 0;
-    loop {
-        match sessions.recipes().await {
-            Ok(recipes) => return Ok(recipes.semaphore),
-            Err(error) if error.is_retryable() && tried < MAX_SESSIONS => {
-                tried += 1;
-                tokio::time::sleep(BETWEEN_SESSIONS).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn broken(error: &StoreError) -> Broken {
+pub(super) fn broken(error: &StoreError) -> Broken {
     match error {
         StoreError::Refused { .. } => Broken::Refused(error.to_string()),
         _ => Broken::Unavailable(error.to_string()),

@@ -125,12 +125,10 @@ impl fmt::Display for Refusal {
         match self {
             Self::Slots { slots } => write!(f, "all {slots} slots are this run's own already"),
             Self::Floor { remaining, floor } => {
-                write!(f, "{remaining} members of the party would remain, the floor is {floor}")
+                write!(f, "{remaining} of the party would remain, the floor is {floor}")
             }
             Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
-            Self::BudgetReserved { reserved, left } => {
-                write!(f, "{reserved} are under way and the budget allows {left} more to fail")
-            }
+            Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
             Self::Suspended => f.write_str("the store does not hear us"),
         }
     }

@@ -4,12 +4,14 @@
 //! actions come out, and it touches nothing. [`run`] is the loop around it, the only one: it waits for inputs and
 //! carries actions out.
 
+mod decide;
 mod engine;
 mod event;
 mod execute;
 pub mod journal;
 mod keeper;
 mod limits;
+mod messages;
 mod observe;
 mod plan;
 mod sessions;
@@ -17,13 +19,15 @@ mod state;
 mod step;
 mod targets;
 
+pub use decide::Decide;
 pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal};
-pub use plan::Plan;
-pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
-pub use step::{
-    Action, ActionResult, Broken, End, Fault, Floor, Got, Input, NotLeased, Report, Rollout, SeenLease, SeenMember,
+pub use messages::{
+    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Report, SeenLease, SeenMember,
     Setup, Stop,
 };
+pub use plan::Plan;
+pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
+pub use step::Rollout;
 pub use targets::{TargetsError, needs_store, resolve};

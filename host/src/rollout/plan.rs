@@ -22,7 +22,7 @@ impl Plan {
     pub fn new(job: &JobSpec, mut targets: Vec<Target>) -> Self {
         match job.targets.order {
             Order::Listed => {}
-            Order::Name => targets.sort_by(|a, b| natural(a.name.as_str()).cmp(&natural(b.name.as_str()))),
+            Order::Name => targets.sort_by_cached_key(|target| natural(target.name.as_str())),
             Order::Shuffle { seed } => targets.shuffle(&mut StdRng::seed_from_u64(seed)),
         }
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);

@@ -7,20 +7,31 @@
 //! from the front; a wake asks one target out of turn; `hold` ends the sweep until its wake or a change. A target queues
 //! once its policy says `lock`, and is asked once more when its slot is there.
 //!
+//! Nobody is asked while the store does not hear us or was not read: a verdict would rest on what may be gone.
+//!
 //! # Limits
-//! [`HardLimits::allow_one_more`] is passed twice, before a target queues and before its action starts, whatever the
-//! policy says.
+//! [`HardLimits::allow_one_more`](super::HardLimits::allow_one_more) is passed twice, before a target queues and before its
+//! action starts, whatever the policy says; and again before a retry, which needs its lease, too.
+//!
+//! # Pace
+//! What a policy can repeat for ever is slowed down, so that it costs time and not the machine: wakes by
+//! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::event::Event;
-use super::limits::{Facts, HardLimits, Refusal};
+use super::limits::{Facts, Refusal};
+use super::messages::{
+    Action, ActionResult, Broken, End, Fault, Got, Hearing, Input, NotLeased, Report, SeenLease, SeenMember, Setup,
+    Stop,
+};
 use super::state::{Counts, Final, TargetEvent, TargetState};
 use crate::job::{OnFault, Target};
 use crate::policy::types::{
     self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
 };
+use crate::store::Lifetime;
 
 /// The newest events that a view shows.
 const EVENTS_SHOWN: usize = 16;
@@ -28,307 +39,19 @@ const EVENTS_SHOWN: usize = 16;
 /// A policy that asks to be asked again sooner than this is asked after this: a wake of 0 would be a busy loop.
 const SHORTEST_WAKE: Duration = Duration::from_millis(50);
 
-/// What a rollout is made from.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// The job's name.
-    pub job: String,
-    /// The run's name.
-    pub run: String,
-    /// When it starts, in milliseconds since the Unix epoch.
-    pub started_ms: u64,
-    /// What the run's seeds are made of.
-    pub seed: u64,
-    /// In the order in which they are asked.
-    pub targets: Vec<Target>,
-    /// The job's hard limits.
-    pub limits: HardLimits,
-    /// The semaphore's path.
-    pub semaphore: String,
-    /// How long a target may wait for its slot; none: forever.
-    pub patience: Option<Duration>,
-    /// The party, where the job names one.
-    pub party: Option<Floor>,
-    /// Tries a target may have.
-    pub attempts: u32,
-    /// What a policy fault does.
-    pub on_fault: OnFault,
-}
+/// Wakes that all open targets together get in a millisecond: with 10,000 of them, one each in ten seconds at most.
+const WAKES_EACH_MS: u64 = 1;
 
-/// What to do while the party is below its floor.
-#[derive(Debug, Clone)]
-pub struct Floor {
-    /// The party's path.
-    pub path: String,
-    /// Whether to wait for members at all.
-    pub blocking: bool,
-    /// For how long; none: forever.
-    pub patience: Option<Duration>,
-}
+/// How long a target is left out after its slot, or its place in the queue, was given up unused: a policy that says `lock`
+/// and takes it back once the slot is there would keep the store busy. Twice as long each time in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A lease as the store shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenLease {
-    /// Who holds it.
-    pub identifier: String,
-    /// Its fence.
-    pub fence: i64,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// Whether it dies with its session.
-    pub ephemeral: bool,
-}
+/// How often that pause doubles at most: to 51 s.
+const MOST_DOUBLINGS: u32 = 10;
 
-/// A member as the store shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenMember {
-    /// Who.
-    pub identifier: String,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Begin.
-    Begin,
-    /// Time has passed.
-    Tick,
-    /// The semaphore was read.
-    Semaphore {
-        /// Its leases.
-        leases: Vec<SeenLease>,
-        /// How many queue.
-        queued: u32,
-    },
-    /// The party was read.
-    Party(Vec<SeenMember>),
-    /// The store hears us, or does not.
-    Connected(bool),
-    /// The policy answered.
-    Admitted {
-        /// About which target.
-        target: usize,
-        /// What.
-        answer: Result<Admitted, Fault>,
-    },
-    /// The policy answered.
-    Settled {
-        /// About which target.
-        target: usize,
-        /// What.
-        answer: Result<Settled, Fault>,
-    },
-    /// A slot is held.
-    Leased {
-        /// For which target.
-        target: usize,
-        /// The lease's fence.
-        fence: i64,
-        /// How it was got.
-        how: Got,
-    },
-    /// No slot could be had.
-    NotLeased {
-        /// For which target.
-        target: usize,
-        /// Why.
-        why: NotLeased,
-    },
-    /// A lease is gone, and not by us.
-    LeaseLost {
-        /// Whose.
-        target: usize,
-        /// How.
-        reason: String,
-    },
-    /// A lease was given back, or was gone already.
-    Released {
-        /// Whose.
-        target: usize,
-    },
-    /// An action ended.
-    Ended {
-        /// On which target.
-        target: usize,
-        /// How.
-        result: ActionResult,
-    },
-    /// Somebody wants the run to stop.
-    Stop(Stop),
-    /// The run cannot go on: the store.
-    Broken(Broken),
-}
-
-/// How a slot was got.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Got {
-    /// It was free.
-    Free,
-    /// A lease with this identifier was there already.
-    Again,
-    /// By force.
-    Forced,
-}
-
-/// Why a slot could not be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotLeased {
-    /// The job's time-out ran out.
-    TimedOut,
-    /// We gave the place in the queue up.
-    Withdrawn,
-    /// The leases to be broken have changed.
-    Conflict(String),
-}
-
-/// What the store does to a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Broken {
-    /// It cannot be reached.
-    Unavailable(String),
-    /// It refuses us.
-    Refused(String),
-    /// The semaphore has another number of slots.
-    SlotsDiffer(String),
-}
-
-/// How an action ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActionResult {
-    /// As the contract has it.
-    pub ending: Ending,
-    /// The exit code, where there was one.
-    pub exit_code: Option<i32>,
-    /// How long it took.
-    pub took_ms: u64,
-    /// What happened, for a person.
-    pub detail: String,
-    /// The last lines of its output.
-    pub output: Vec<String>,
-    /// Where all of its output is.
-    pub log: String,
-}
-
-/// A policy fault, as far as the rollout cares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The kind of failure.
-    pub kind: &'static str,
-    /// What happened.
-    pub message: String,
-    /// The next step.
-    pub hint: Option<String>,
-}
-
-/// How hard to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// Nothing new starts; what runs finishes.
-    Gently,
-    /// What runs is stopped too.
-    Now,
-}
-
-/// Something to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Ask the policy; answer with [`Input::Admitted`].
-    Admit {
-        /// About which target.
-        target: usize,
-        /// What to show it.
-        view: Box<contract::View>,
-    },
-    /// Ask the policy; answer with [`Input::Settled`].
-    Settle {
-        /// About which target.
-        target: usize,
-        /// What to show it.
-        view: Box<contract::View>,
-        /// How the action ended.
-        outcome: Outcome,
-    },
-    /// Queue for a slot; answer with [`Input::Leased`] or [`Input::NotLeased`].
-    Acquire {
-        /// For which target.
-        target: usize,
-        /// Until when, in milliseconds since the Unix epoch; none: forever.
-        give_up_at_ms: Option<u64>,
-    },
-    /// Take a slot by force; answer likewise.
-    Force {
-        /// For which target.
-        target: usize,
-        /// Fences of the leases to break.
-        breaking: Vec<i64>,
-        /// The policy's reason.
-        reason: String,
-    },
-    /// Give the place in the queue up; answer with [`Input::NotLeased`], or [`Input::Leased`] if it was too late.
-    Withdraw {
-        /// Whose.
-        target: usize,
-    },
-    /// Run the action; answer with [`Input::Ended`].
-    Start {
-        /// On which target.
-        target: usize,
-        /// 1 for the first try.
-        attempt: u32,
-        /// The lease's fence.
-        fence: i64,
-    },
-    /// Stop the action; it answers with [`Input::Ended`].
-    Kill {
-        /// On which target.
-        target: usize,
-        /// As what its end then counts.
-        ending: Ending,
-    },
-    /// Give the slot back; answer with [`Input::Released`].
-    Release {
-        /// Whose.
-        target: usize,
-    },
-    /// Say what happened.
-    Emit(Event),
-}
-
-/// Why a run ended, or is about to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// Every target reached a final state.
-    Completed,
-    /// A policy fault, and the job says `hold`: what is left can go another time.
-    Held(Fault),
-    /// A policy fault, and the job says `abort`.
-    Faulted(Fault),
-    /// The policy said `abort`.
-    Aborted(String),
-    /// The failure budget is spent.
-    BudgetSpent(String),
-    /// The party stayed below its floor.
-    FloorMissed(String),
-    /// Somebody stopped it.
-    Interrupted,
-    /// The store.
-    Broken(Broken),
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Why it ended.
-    pub end: End,
-    /// How many targets stand where.
-    pub counts: Counts,
-    /// Slots taken by force.
-    pub forced: u32,
-    /// Targets that got no slot in time.
-    pub timed_out: u32,
-}
+/// A sweep that asked so many targets in vain keeps the next one, counted from its start, a millisecond away. With ten
+/// targets nobody notices; with 10,000 that wait, changes come to a sweep a second and not to a sweep each.
+const WAITS_EACH_MS: u64 = 10;
 
 /// One target, as the machine keeps it.
 #[derive(Debug)]
@@ -337,20 +60,28 @@ struct Slot {
     state: TargetState,
     attempt: u32,
     waiting_since_ms: Option<u64>,
-    queued_since_ms: Option<u64>,
     wake_ms: Option<u64>,
-    fence: Option<i64>,
+    /// The lease that it holds; none once that is lost.
+    lease: Option<Held>,
     /// When a kept slot is given back.
     keep_until_ms: Option<u64>,
     /// Why it is asked about next, if not for what happened elsewhere.
     refused: Option<String>,
     asked: bool,
-    /// What it becomes when its slot is given back unused.
-    giving_back: Option<Then>,
+    /// It was told to leave the queue or to give its slot back unused: what it becomes then.
+    leaving: Option<Then>,
+    /// How often in a row it left so.
+    left: u32,
     /// The last thing said about it, so that nobody reads the same line twice.
     said: String,
     /// The force verdict that it waits for.
     forcing: Option<Forcing>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    fence: i64,
+    since_ms: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -366,6 +97,26 @@ enum Then {
     Skip { code: String, reason: String },
 }
 
+/// What the policy is asked about a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// May it queue?
+    Open,
+    /// It queues: may it still?
+    InQueue,
+    /// Its slot is there: may it start?
+    Granted,
+    /// It acted: what now?
+    Acted,
+}
+
+/// Before which step the limits are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Queue,
+    Start,
+}
+
 /// Nobody may go now.
 #[derive(Debug, Clone, Copy)]
 struct Hold {
@@ -378,29 +129,45 @@ pub struct Rollout {
     setup: Setup,
     slots: Vec<Slot>,
     counts: Counts,
+    /// Those that a sweep asks about: open and not pausing.
     open: BTreeSet<usize>,
     in_flight: BTreeSet<usize>,
     wakes: BTreeSet<(u64, usize)>,
+    pauses: BTreeSet<(u64, usize)>,
     keeps: BTreeSet<(u64, usize)>,
+    /// Where the sweep goes on.
     cursor: usize,
+    /// Why it began.
     change: Cause,
+    /// A change waits for a sweep from the front.
+    sweep_due: bool,
+    sweep_began_ms: u64,
+    /// How many waits this sweep came to.
+    sweep_waits: u64,
+    /// In this sweep the floor refused a target that is so many members: who is as many need not be asked about.
+    sweep_floor: Option<u32>,
     hold: Option<Hold>,
     held_said: String,
-    asking: Option<usize>,
+    asking: Option<(usize, Question)>,
     to_settle: VecDeque<(usize, Outcome)>,
     granted: VecDeque<usize>,
     sequence: u64,
     memory: Vec<u8>,
     events: VecDeque<contract::Event>,
-    leases: Vec<SeenLease>,
+    /// Leases that are not ours, as last read; none before that.
+    others: Option<Vec<SeenLease>>,
+    /// Fences of leases that we gave back and a reading may still show.
+    given_back: HashSet<i64>,
     queued: u32,
-    members: Option<Vec<SeenMember>>,
+    members: Vec<SeenMember>,
     member_count: HashMap<String, u32>,
-    connected: bool,
-    begun: bool,
+    /// Whether these are the members now, as far as anybody can know.
+    members_known: bool,
+    hearing: Hearing,
     ending: Option<End>,
     stop: Option<Stop>,
-    floor_missed_since_ms: Option<u64>,
+    /// Since when nobody could go for the floor alone, and for whom it was seen.
+    floor_missed: Option<(u64, usize)>,
     forced: u32,
     timed_out: u32,
 }
@@ -418,9 +185,14 @@ impl Rollout {
             setup,
             in_flight: BTreeSet::new(),
             wakes: BTreeSet::new(),
+            pauses: BTreeSet::new(),
             keeps: BTreeSet::new(),
             cursor: 0,
             change: Cause::First,
+            sweep_due: false,
+            sweep_began_ms: 0,
+            sweep_waits: 0,
+            sweep_floor: None,
             hold: None,
             held_said: String::new(),
             asking: None,
@@ -429,15 +201,16 @@ impl Rollout {
             sequence: 0,
             memory: Vec::new(),
             events: VecDeque::new(),
-            leases: Vec::new(),
+            others: None,
+            given_back: HashSet::new(),
             queued: 0,
-            members: None,
+            members: Vec::new(),
             member_count: HashMap::new(),
-            connected: true,
-            begun: false,
+            members_known: false,
+            hearing: Hearing::Connected,
             ending: None,
             stop: None,
-            floor_missed_since_ms: None,
+            floor_missed: None,
             forced: 0,
             timed_out: 0,
         }
@@ -476,10 +249,8 @@ impl Rollout {
     /// What the run came to; none while it goes on.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        let over = self.begun
-            && self.in_flight.is_empty()
-            && self.asking.is_none()
-            && (self.ending.is_some() || self.open.is_empty());
+        let over =
+            self.in_flight.is_empty() && self.asking.is_none() && (self.ending.is_some() || self.counts.open() == 0);
         over.then(|| Report {
             end: self.ending.clone().unwrap_or(End::Completed),
             counts: self.counts,
@@ -491,10 +262,19 @@ impl Rollout {
     /// When [`Input::Tick`] is due, in milliseconds since the Unix epoch, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let wakes = self.wakes.first().map(|(at, _)| *at);
         let keeps = self.keeps.first().map(|(at, _)| *at);
-        let hold = self.hold.and_then(|hold| hold.wake_ms);
-        [wakes, keeps, hold, self.floor_deadline()].into_iter().flatten().min()
+        if self.ending.is_some() {
+            return keeps;
+        }
+        // What nobody can be asked about now is due when that changes.
+        let asks = self.can_ask().then(|| {
+            let wakes = self.wakes.first().map(|(at, _)| *at);
+            let hold = self.hold.and_then(|hold| hold.wake_ms);
+            let sweep = self.sweep_due && self.hold.is_none() && self.has_room() && !self.open.is_empty();
+            [wakes, hold, sweep.then(|| self.next_sweep_ms())].into_iter().flatten().min()
+        });
+        let pauses = self.pauses.first().map(|(at, _)| *at);
+        [keeps, pauses, asks.flatten(), self.floor_deadline()].into_iter().flatten().min()
     }
 
     /// What follows from an input at `now_ms`, in milliseconds since the Unix epoch.
@@ -504,58 +284,92 @@ impl Rollout {
     pub fn step(&mut self, now_ms: u64, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
         match input {
-            Input::Begin => self.begun = true,
             Input::Tick => {}
-            Input::Semaphore { leases, queued } => {
-                if self.leases != leases || self.queued != queued {
-                    self.leases = leases;
-                    self.queued = queued;
-                    self.changed(Cause::LeasesChanged);
-                }
-            }
+            Input::Semaphore { leases, queued } => self.semaphore_seen(leases, queued),
             Input::Party(members) => self.party_seen(members),
-            Input::Connected(connected) => {
-                if self.connected != connected {
-                    self.connected = connected;
-                    self.changed(Cause::Progressed);
-                }
-            }
+            Input::PartyUnread => self.members_known = false,
+            Input::Session(hearing) => self.heard(hearing, &mut out),
             Input::Admitted { target, answer } => self.admitted(now_ms, target, answer, &mut out),
             Input::Settled { target, answer } => self.settled(now_ms, target, answer, &mut out),
             Input::Leased { target, fence, how } => self.leased(now_ms, target, fence, &how, &mut out),
             Input::NotLeased { target, why } => self.not_leased(now_ms, target, why, &mut out),
             Input::LeaseLost { target, reason } => self.lease_lost(now_ms, target, reason, &mut out),
-            Input::Released { target } => self.released(now_ms, target, &mut out),
+            Input::Released { target } => self.released(now_ms, target, None, &mut out),
+            Input::NotReleased { target, reason } => self.released(now_ms, target, Some(reason), &mut out),
             Input::Ended { target, result } => self.ended(now_ms, target, result, &mut out),
             Input::Stop(stop) => self.stopped(stop, &mut out),
             Input::Broken(broken) => self.end(End::Broken(broken), &mut out),
         }
         self.let_kept_slots_go(now_ms, &mut out);
-        self.check_floor_patience(now_ms, &mut out);
+        self.end_pauses(now_ms);
         self.ask(now_ms, &mut out);
+        self.check_floor_patience(now_ms, &mut out);
         out
     }
 
     // ------------------------------------------------------------------ what the world did
 
+    /// Our own leases are known before any reading shows them. A queue that grew or shrank starts no sweep: most of that is
+    /// our own doing.
+    fn semaphore_seen(&mut self, mut leases: Vec<SeenLease>, queued: u32) {
+        self.queued = queued;
+        let seen: HashSet<i64> = leases.iter().map(|lease| lease.fence).collect();
+        self.given_back.retain(|fence| seen.contains(fence));
+        let ours: HashSet<i64> = self.our_leases().map(|(_, held)| held.fence).collect();
+        leases.retain(|lease| !ours.contains(&lease.fence) && !self.given_back.contains(&lease.fence));
+        if self.others.as_ref() != Some(&leases) {
+            self.others = Some(leases);
+            self.changed(Cause::LeasesChanged);
+        }
+    }
+
     fn party_seen(&mut self, members: Vec<SeenMember>) {
-        if self.members.as_ref() == Some(&members) {
+        let known = std::mem::replace(&mut self.members_known, true);
+        if known && self.members == members {
             return;
         }
         self.member_count = HashMap::new();
         for member in &members {
             *self.member_count.entry(member.identifier.clone()).or_default() += 1;
         }
-        self.members = Some(members);
+        self.members = members;
+        let met = |facts: Facts| facts.remaining >= self.setup.limits.floor;
+        if self.floor_missed.is_some_and(|(_, target)| met(self.facts(target, Gate::Queue))) {
+            self.floor_missed = None;
+        }
         self.changed(Cause::MembersChanged);
     }
 
+    fn heard(&mut self, hearing: Hearing, out: &mut Vec<Action>) {
+        if hearing == Hearing::Over {
+            // Until the next session has read them.
+            self.members_known = false;
+            self.others = None;
+        }
+        let before = std::mem::replace(&mut self.hearing, hearing);
+        if before == hearing {
+            return;
+        }
+        let state = match (before, hearing) {
+            (Hearing::Over, Hearing::Connected) => "reopened",
+            (_, Hearing::Connected) => "connected",
+            (_, Hearing::Suspended) => "suspended",
+            (_, Hearing::Over) => "lost",
+        };
+        out.push(Action::Emit(Event::Store { state }));
+        self.changed(Cause::Progressed);
+    }
+
     fn leased(&mut self, now_ms: u64, target: usize, fence: i64, how: &Got, out: &mut Vec<Action>) {
-        self.slots[target].fence = Some(fence);
+        self.slots[target].lease = Some(Held { fence, since_ms: now_ms });
+        if let Some(others) = &mut self.others {
+            // A reading may have been quicker.
+            others.retain(|lease| lease.fence != fence);
+        }
         self.moved(target, TargetEvent::Leased);
         let name = self.name(target);
-        let held = self.held();
-        if let (Got::Forced, Some(forcing)) = (how, self.slots[target].forcing.take()) {
+        let forcing = self.slots[target].forcing.take();
+        if let (Got::Forced, Some(forcing)) = (how, forcing) {
             self.forced += 1;
             self.happened(now_ms, target, Happening::Forced, &forcing.reason);
             let Forcing { broken, code, reason } = forcing;
@@ -563,60 +377,73 @@ impl Rollout {
         } else {
             self.happened(now_ms, target, Happening::Leased, "");
             let again = *how == Got::Again;
-            let slots = self.setup.limits.slots;
+            let (held, slots) = (self.held(), self.setup.limits.slots);
             out.push(Action::Emit(Event::Leased { target: name, held, slots, fence, again }));
         }
-        match self.ending {
-            Some(_) => self.give_back(target, Then::Wait, "the run is stopping", out),
-            None => self.granted.push_back(target),
+        if self.slots[target].leaving.is_some() {
+            // It came while the place in the queue was being given up.
+            self.give_back(target, "nobody waits for it any more", out);
+        } else if self.ending.is_some() {
+            self.leave(target, Then::Wait, "the run is stopping", out);
+        } else {
+            self.granted.push_back(target);
         }
     }
 
     fn not_leased(&mut self, now_ms: u64, target: usize, why: NotLeased, out: &mut Vec<Action>) {
-        let then = self.slots[target].giving_back.take();
-        match (why, then) {
-            (_, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
-            (NotLeased::TimedOut, _) => {
+        self.slots[target].forcing = None;
+        match (self.slots[target].leaving.take(), why) {
+            (Some(Then::Skip { code, reason }), _) => self.skip(now_ms, target, code, reason, out),
+            (None, NotLeased::TimedOut) => {
                 self.timed_out += 1;
                 let waited = self.setup.patience.unwrap_or_default();
                 let reason = format!("no slot within {}", humantime::format_duration(waited));
                 self.skip(now_ms, target, "timed-out".to_owned(), reason, out);
             }
-            (NotLeased::Withdrawn, _) => self.moved(target, TargetEvent::Withdrawn),
-            (NotLeased::Conflict(reason), _) => {
-                self.slots[target].forcing = None;
+            (None, NotLeased::Conflict(reason)) => {
                 self.slots[target].refused = Some(reason);
-                self.moved(target, TargetEvent::Withdrawn);
-                // Whoever changed the leases changed the view: the policy looks again, after a pause.
-                self.wake_at(target, now_ms + millis(SHORTEST_WAKE));
+                self.back_to_waiting(now_ms, target);
             }
+            (Some(Then::Wait), _) | (None, NotLeased::Withdrawn) => self.back_to_waiting(now_ms, target),
         }
         self.changed(Cause::Progressed);
     }
 
+    /// Whatever happens next, it does not act under this slot again.
     fn lease_lost(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+        self.slots[target].lease = None;
         self.happened(now_ms, target, Happening::LeaseLost, &reason);
         out.push(Action::Emit(Event::LeaseLost { target: self.name(target), reason }));
         match self.slots[target].state {
-            TargetState::Leased => self.give_back(target, Then::Wait, "its lease was lost", out),
+            TargetState::Leased => self.leave(target, Then::Wait, "its lease was lost", out),
             TargetState::Acting => out.push(Action::Kill { target, ending: Ending::LeaseLost }),
             _ => {}
         }
+        if let Some(until) = self.slots[target].keep_until_ms.take() {
+            self.keeps.remove(&(until, target));
+            out.push(Action::Release { target });
+        }
     }
 
-    fn released(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
-        if let Some(fence) = self.slots[target].fence.take() {
-            // The next reading of the semaphore would say so too, later.
-            self.leases.retain(|lease| lease.fence != fence);
+    fn released(&mut self, now_ms: u64, target: usize, failed: Option<String>, out: &mut Vec<Action>) {
+        if let Some(held) = self.slots[target].lease.take() {
+            self.given_back.insert(held.fence);
         }
         let name = self.name(target);
-        match (self.slots[target].state, self.slots[target].giving_back.take()) {
+        let is_free = failed.is_none();
+        if let Some(reason) = failed {
+            out.push(Action::Emit(Event::NotReleased { target: name.clone(), reason: reason.clone() }));
+            self.end(End::Broken(Broken::Unavailable(reason)), out);
+        }
+        match (self.slots[target].state, self.slots[target].leaving.take()) {
             (TargetState::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
-            (TargetState::Leased, _) => self.moved(target, TargetEvent::Withdrawn),
+            (TargetState::Leased, _) => self.back_to_waiting(now_ms, target),
             _ => {
                 self.moved(target, TargetEvent::Released);
-                self.happened(now_ms, target, Happening::Released, "");
-                out.push(Action::Emit(Event::Released { target: name }));
+                if is_free {
+                    self.happened(now_ms, target, Happening::Released, "");
+                    out.push(Action::Emit(Event::Released { target: name }));
+                }
                 self.check_budget(out);
             }
         }
@@ -642,9 +469,9 @@ impl Rollout {
         match self.stop {
             // Who wants out now does not wait for a policy.
             Some(Stop::Now) => out.push(Action::Release { target }),
+            // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
         }
-        self.changed(Cause::Progressed);
     }
 
     fn stopped(&mut self, stop: Stop, out: &mut Vec<Action>) {
@@ -656,6 +483,7 @@ impl Rollout {
         if stop == Stop::Now {
             let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
             out.extend(acting.map(|&target| Action::Kill { target, ending: Ending::Unknown }));
+            out.extend(self.to_settle.drain(..).map(|(target, _)| Action::Release { target }));
         }
         // Nobody bakes any more.
         for (_, target) in std::mem::take(&mut self.keeps) {
@@ -667,29 +495,45 @@ impl Rollout {
     // ------------------------------------------------------------------ what the policy said
 
     fn admitted(&mut self, now_ms: u64, target: usize, answer: Result<Admitted, Fault>, out: &mut Vec<Action>) {
-        debug_assert_eq!(self.asking, Some(target), "an answer that nothing asked for");
-        self.asking = None;
-        let state = self.slots[target].state;
+        let question = self.answered(target);
+        let is_open = self.slots[target].state.is_open();
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => {
-                match state {
-                    TargetState::Leased => self.give_back(target, Then::Wait, "the policy failed", out),
-                    TargetState::Queued => out.push(Action::Withdraw { target }),
-                    _ => self.moved(target, TargetEvent::Deferred),
+                if is_open {
+                    self.moved(target, TargetEvent::Deferred);
                 }
                 return self.fault(target, fault, out);
             }
         };
         self.memory = answer.memory;
-        if let Some(wake_after) = answer.wake_after {
-            self.wake_at(target, now_ms.saturating_add(wake_after.max(millis(SHORTEST_WAKE))));
+        let Admitted { verdict, code, reason, wake_after, .. } = answer;
+        if verdict == Admission::Abort || self.ending.is_some() {
+            if is_open {
+                self.moved(target, TargetEvent::Deferred);
+            }
+            if verdict == Admission::Abort {
+                self.end(End::Aborted(reason), out);
+            }
+            return;
         }
-        let verdict = Verdict { code: answer.code, reason: answer.reason, ask_again_ms: answer.wake_after };
-        match state {
-            TargetState::Leased => self.admitted_with_slot(now_ms, target, answer.verdict, verdict, out),
-            TargetState::Queued => self.admitted_in_queue(target, &answer.verdict, verdict, out),
-            _ => self.admitted_in_the_open(now_ms, target, answer.verdict, verdict, out),
+        if let Some(after) = wake_after {
+            let crowd = self.open.len() as u64 / WAKES_EACH_MS;
+            self.wake_at(target, now_ms.saturating_add(after.max(millis(SHORTEST_WAKE)).max(crowd)));
+        }
+        let said = Verdict { code, reason, ask_again_ms: wake_after };
+        match (question, self.slots[target].state) {
+            // What it answers came too late: the place or the slot is being given up.
+            _ if self.slots[target].leaving.is_some() => {}
+            (Question::Open, TargetState::Pending | TargetState::Waiting) => {
+                self.admitted_in_the_open(now_ms, target, verdict, said, out);
+            }
+            (Question::InQueue, TargetState::Queued | TargetState::Leased) => {
+                self.admitted_in_queue(now_ms, target, &verdict, said, out);
+            }
+            (Question::Granted, TargetState::Leased) => self.admitted_with_slot(now_ms, target, &verdict, said, out),
+            // It went on meanwhile, and is asked about where it stands now.
+            _ => {}
         }
     }
 
@@ -698,111 +542,102 @@ impl Rollout {
         &mut self,
         now_ms: u64,
         target: usize,
-        answer: Admission,
+        verdict: &Admission,
         said: Verdict,
         out: &mut Vec<Action>,
     ) {
-        if self.ending.is_some() {
-            return self.give_back(target, Then::Wait, "the run is stopping", out);
-        }
-        match answer {
-            Admission::Lock | Admission::Force(_) => match self.may_start(target) {
+        match verdict {
+            Admission::Lock | Admission::Force(_) => match self.may(Gate::Start, target) {
                 Ok(()) => {
                     self.slots[target].attempt = 1;
                     self.start(now_ms, target, out);
                 }
                 Err(refusal) => {
                     self.refused(now_ms, target, &refusal, out);
-                    self.give_back(target, Then::Wait, "a hard limit refuses it now", out);
+                    self.leave(target, Then::Wait, "a hard limit refuses it now", out);
                 }
             },
-            Admission::Wait => {
-                let reason = said.reason.clone();
-                self.say_waiting(target, said, out);
-                self.give_back(target, Then::Wait, &reason, out);
-            }
-            Admission::Hold => {
-                let reason = said.reason.clone();
-                self.hold(now_ms, said, out);
-                self.give_back(target, Then::Wait, &reason, out);
-            }
-            Admission::Skip => {
-                let reason = said.reason.clone();
-                self.give_back(target, Then::Skip { code: said.code, reason: said.reason }, &reason, out);
-            }
-            Admission::Abort => {
-                self.give_back(target, Then::Wait, &said.reason, out);
-                self.end(End::Aborted(said.reason), out);
-            }
+            other => self.leave_as_said(now_ms, target, other, said, out),
         }
     }
 
     /// It queues and was woken: anything but `lock` takes it out of the queue.
-    fn admitted_in_queue(&mut self, target: usize, answer: &Admission, said: Verdict, out: &mut Vec<Action>) {
-        match answer {
+    fn admitted_in_queue(
+        &mut self,
+        now_ms: u64,
+        target: usize,
+        verdict: &Admission,
+        said: Verdict,
+        out: &mut Vec<Action>,
+    ) {
+        match verdict {
             Admission::Lock => {}
-            Admission::Skip => {
-                self.slots[target].giving_back = Some(Then::Skip { code: said.code, reason: said.reason });
-                out.push(Action::Withdraw { target });
-            }
-            Admission::Abort => self.end(End::Aborted(said.reason), out),
-            Admission::Wait | Admission::Hold | Admission::Force(_) => out.push(Action::Withdraw { target }),
+            other => self.leave_as_said(now_ms, target, other, said, out),
         }
+    }
+
+    fn leave_as_said(&mut self, now_ms: u64, target: usize, verdict: &Admission, said: Verdict, out: &mut Vec<Action>) {
+        let reason = said.reason.clone();
+        let then = match verdict {
+            Admission::Skip => Then::Skip { code: said.code, reason: said.reason },
+            Admission::Hold => {
+                self.hold(now_ms, said, out);
+                Then::Wait
+            }
+            _ => {
+                self.say_waiting(target, said, out);
+                Then::Wait
+            }
+        };
+        self.leave(target, then, &reason, out);
     }
 
     fn admitted_in_the_open(
         &mut self,
         now_ms: u64,
         target: usize,
-        answer: Admission,
+        verdict: Admission,
         said: Verdict,
         out: &mut Vec<Action>,
     ) {
-        if self.ending.is_some() {
-            return self.moved(target, TargetEvent::Deferred);
+        let allowed = match verdict {
+            Admission::Lock | Admission::Force(_) => self.may(Gate::Queue, target),
+            _ => Ok(()),
+        };
+        if let Err(refusal) = allowed {
+            self.moved(target, TargetEvent::Deferred);
+            return self.refused(now_ms, target, &refusal, out);
         }
-        match answer {
-            Admission::Lock => match self.may_queue(target) {
-                Ok(()) => {
-                    self.moved(target, TargetEvent::Queued);
-                    let since = *self.slots[target].queued_since_ms.get_or_insert(now_ms);
-                    let give_up_at_ms = self.setup.patience.map(|patience| since.saturating_add(millis(patience)));
-                    out.push(Action::Emit(Event::Queued { target: self.name(target) }));
-                    out.push(Action::Acquire { target, give_up_at_ms });
-                }
-                Err(refusal) => self.defer_refused(now_ms, target, &refusal, out),
-            },
-            Admission::Force(victims) => match self.may_queue(target) {
-                Ok(()) => {
-                    self.moved(target, TargetEvent::Queued);
-                    // A fence that no lease can have is refused by the store as a lease that is gone.
-                    let breaking = victims.iter().map(|fence| i64::try_from(*fence).unwrap_or(-1)).collect();
-                    let reason = said.reason.clone();
-                    self.slots[target].forcing =
-                        Some(Forcing { broken: victims, code: said.code, reason: said.reason });
-                    out.push(Action::Force { target, breaking, reason });
-                }
-                Err(refusal) => self.defer_refused(now_ms, target, &refusal, out),
-            },
-            Admission::Wait => {
-                self.moved(target, TargetEvent::Deferred);
-                self.say_waiting(target, said, out);
+        match verdict {
+            Admission::Lock => {
+                self.moved(target, TargetEvent::Queued);
+                let give_up_at_ms = self.setup.patience.map(|patience| now_ms.saturating_add(millis(patience)));
+                out.push(Action::Emit(Event::Queued { target: self.name(target) }));
+                out.push(Action::Acquire { target, give_up_at_ms });
             }
+            Admission::Force(victims) => {
+                self.moved(target, TargetEvent::Queued);
+                // A fence that no lease can have is refused by the store as a lease that is gone.
+                let breaking = victims.iter().map(|fence| i64::try_from(*fence).unwrap_or(-1)).collect();
+                let reason = said.reason.clone();
+                self.slots[target].forcing = Some(Forcing { broken: victims, code: said.code, reason: said.reason });
+                out.push(Action::Force { target, breaking, reason });
+            }
+            Admission::Skip => self.skip(now_ms, target, said.code, said.reason, out),
             Admission::Hold => {
                 self.moved(target, TargetEvent::Deferred);
                 self.hold(now_ms, said, out);
             }
-            Admission::Skip => self.skip(now_ms, target, said.code, said.reason, out),
-            Admission::Abort => {
+            Admission::Wait | Admission::Abort => {
                 self.moved(target, TargetEvent::Deferred);
-                self.end(End::Aborted(said.reason), out);
+                self.sweep_waits += 1;
+                self.say_waiting(target, said, out);
             }
         }
     }
 
     fn settled(&mut self, now_ms: u64, target: usize, answer: Result<Settled, Fault>, out: &mut Vec<Action>) {
-        debug_assert_eq!(self.asking, Some(target), "an answer that nothing asked for");
-        self.asking = None;
+        self.answered(target);
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => {
@@ -812,22 +647,31 @@ impl Rollout {
         };
         self.memory = answer.memory;
         match answer.verdict {
-            Settlement::Release => out.push(Action::Release { target }),
-            Settlement::Keep(keep_ms) if self.stop.is_none() => {
+            Settlement::Keep(keep_ms) if self.stop.is_none() && self.slots[target].lease.is_some() => {
                 let until = now_ms.saturating_add(keep_ms);
                 self.slots[target].keep_until_ms = Some(until);
                 self.keeps.insert((until, target));
+                self.changed(Cause::Progressed);
                 out.push(Action::Emit(Event::Keeping { target: self.name(target), keep_ms, reason: answer.reason }));
             }
-            Settlement::Keep(_) => out.push(Action::Release { target }),
-            Settlement::Retry if self.may_retry(target) => {
-                self.slots[target].attempt += 1;
-                let attempt = self.slots[target].attempt;
-                out.push(Action::Emit(Event::Retrying { target: self.name(target), attempt, reason: answer.reason }));
-                self.start(now_ms, target, out);
-            }
-            // The tries are used up: what failed has failed.
-            Settlement::Retry => out.push(Action::Release { target }),
+            Settlement::Retry if self.has_another_try(target) => match self.may(Gate::Start, target) {
+                Ok(()) => {
+                    self.slots[target].attempt += 1;
+                    let attempt = self.slots[target].attempt;
+                    out.push(Action::Emit(Event::Retrying {
+                        target: self.name(target),
+                        attempt,
+                        reason: answer.reason,
+                    }));
+                    self.start(now_ms, target, out);
+                }
+                Err(refusal) => {
+                    self.say_refused(target, &refusal, out);
+                    out.push(Action::Release { target });
+                }
+            },
+            // Without another try, what failed has failed.
+            Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(Action::Release { target }),
             Settlement::RollBack => {
                 out.push(Action::Release { target });
                 let message = "the policy answered `roll-back`, which this version of Lockkeeper cannot do".to_owned();
@@ -837,6 +681,13 @@ impl Rollout {
                 out.push(Action::Release { target });
                 self.end(End::Aborted(answer.reason), out);
             }
+        }
+    }
+
+    fn answered(&mut self, target: usize) -> Question {
+        match self.asking.take() {
+            Some((asked, question)) if asked == target => question,
+            other => panic!("an answer about target {target} came while {other:?} was asked about"),
         }
     }
 
@@ -851,90 +702,96 @@ impl Rollout {
 
     // ------------------------------------------------------------------ the hard limits
 
-    fn may_queue(&self, target: usize) -> Result<(), Refusal> {
-        let others: Vec<usize> = self.in_flight.iter().copied().filter(|other| *other != target).collect();
-        self.setup.limits.allow_one_more(&self.facts(target, &others, &others))
+    fn may(&self, gate: Gate, target: usize) -> Result<(), Refusal> {
+        self.setup.limits.allow_one_more(&self.facts(target, gate))
     }
 
-    fn may_start(&self, target: usize) -> Result<(), Refusal> {
-        let others: Vec<usize> = self.in_flight.iter().copied().filter(|other| *other != target).collect();
-        let acting: Vec<usize> = others.iter().copied().filter(|other| self.slots[*other].may_yet_fail()).collect();
-        self.setup.limits.allow_one_more(&self.facts(target, &others, &acting))
-    }
-
-    fn may_retry(&self, target: usize) -> bool {
-        let TargetState::Acted(ending) = self.slots[target].state else { return false };
-        matches!(ending, Ending::Failed | Ending::TimedOut)
-            && self.slots[target].attempt < self.setup.attempts
+    /// The rest of a retry's conditions. Under a lost lease nothing acts again.
+    fn has_another_try(&self, target: usize) -> bool {
+        let slot = &self.slots[target];
+        matches!(slot.state, TargetState::Acted(Ending::Failed | Ending::TimedOut))
+            && slot.attempt < self.setup.attempts
+            && slot.lease.is_some()
             && self.ending.is_none()
-            && self.may_start(target).is_ok()
     }
 
-    /// `down` are the targets that are about to leave the party, or may.
-    fn facts(&self, target: usize, in_flight: &[usize], down: &[usize]) -> Facts {
-        let listed =
-            |target: usize| self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0);
-        let remaining = self.members.as_ref().map(|members| {
-            let all = count(members.len());
-            let leaving: u32 = down.iter().map(|other| listed(*other)).sum::<u32>() + listed(target);
-            all.saturating_sub(leaving)
-        });
+    /// How many members of the party it is: as a rule one, and none while it is down.
+    fn listed(&self, target: usize) -> u32 {
+        self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0)
+    }
+
+    /// To queue, whatever is in flight counts as if it acted already, so that no slot is taken that could not be used.
+    fn facts(&self, target: usize, gate: Gate) -> Facts {
+        let (mut in_flight, mut reserved, mut leaving) = (0, 0, self.listed(target));
+        for other in self.in_flight.iter().copied().filter(|other| *other != target) {
+            in_flight += 1;
+            let (may_be_down, may_fail) = match self.slots[other].state {
+                TargetState::Acting => (true, true),
+                // Its slot is still held, so that the party may not have heard of it yet.
+                TargetState::Acted(ending) => (true, ending != Ending::Succeeded),
+                _ => (gate == Gate::Queue, gate == Gate::Queue),
+            };
+            leaving += if may_be_down { self.listed(other) } else { 0 };
+            reserved += u32::from(may_fail);
+        }
         Facts {
-            in_flight: count(in_flight.len()),
-            reserved: count(down.len()),
+            in_flight,
+            reserved,
             failed: self.counts.failed + self.counts.unknown,
-            remaining,
-            connected: self.connected,
+            remaining: self.members_known.then(|| count(self.members.len()).saturating_sub(leaving)),
+            connected: self.hearing == Hearing::Connected,
         }
     }
 
-    fn defer_refused(&mut self, now_ms: u64, target: usize, refusal: &Refusal, out: &mut Vec<Action>) {
-        self.moved(target, TargetEvent::Deferred);
-        self.refused(now_ms, target, refusal, out);
-    }
-
-    /// A hard limit says no: it is everybody's, so nobody is asked until something changes.
+    /// A hard limit says no. The floor may allow another target, which is not in the party; all others are everybody's, so
+    /// nobody is asked until something changes.
     fn refused(&mut self, now_ms: u64, target: usize, refusal: &Refusal, out: &mut Vec<Action>) {
-        let reason = refusal.to_string();
-        self.slots[target].refused = Some(reason.clone());
-        self.hold = Some(Hold { wake_ms: None });
-        if self.slots[target].said != reason {
-            self.slots[target].said = reason.clone();
-            out.push(Action::Emit(Event::Refused {
-                target: self.name(target),
-                limit: refusal.code(),
-                reason: reason.clone(),
-            }));
-        }
-        if matches!(refusal, Refusal::Floor { .. }) {
-            let patient = self.setup.party.as_ref().is_some_and(|party| party.blocking);
-            self.floor_missed_since_ms.get_or_insert(now_ms);
-            if !patient && self.in_flight.is_empty() {
-                self.end(End::FloorMissed(reason), out);
+        self.slots[target].refused = Some(refusal.to_string());
+        match refusal {
+            Refusal::Floor { .. } => {
+                self.sweep_floor = Some(self.listed(target));
+                if self.in_flight.is_empty() {
+                    self.floor_missed.get_or_insert((now_ms, target));
+                }
             }
+            _ => self.hold = Some(Hold { wake_ms: None }),
+        }
+        self.say_refused(target, refusal, out);
+    }
+
+    fn say_refused(&mut self, target: usize, refusal: &Refusal, out: &mut Vec<Action>) {
+        let reason = refusal.to_string();
+        if self.held_said != reason {
+            self.held_said.clone_from(&reason);
+            out.push(Action::Emit(Event::Refused { target: self.name(target), limit: refusal.code(), reason }));
         }
     }
 
     fn floor_deadline(&self) -> Option<u64> {
-        let patience = self.setup.party.as_ref()?.patience?;
-        let since = self.floor_missed_since_ms?;
-        self.in_flight.is_empty().then(|| since.saturating_add(millis(patience)))
+        let (since, _) = self.floor_missed?;
+        let party = self.setup.party.as_ref()?;
+        match party.blocking {
+            true => Some(since.saturating_add(millis(party.patience?))),
+            false => Some(since),
+        }
     }
 
+    /// After everybody was asked who may be: somebody who is not in the party may go below the floor.
     fn check_floor_patience(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        if self.ending.is_none() && self.floor_deadline().is_some_and(|deadline| deadline <= now_ms) {
-            let patience = self.setup.party.as_ref().and_then(|party| party.patience).unwrap_or_default();
-            let reason = format!("the party stayed below its floor for {}", humantime::format_duration(patience));
-            self.end(End::FloorMissed(reason), out);
+        let is_due = self.floor_deadline().is_some_and(|deadline| deadline <= now_ms);
+        if !is_due || self.asking.is_some() || self.ending.is_some() {
+            return;
         }
+        let reason = match self.setup.party.as_ref().and_then(|party| party.patience.filter(|_| party.blocking)) {
+            Some(patience) => format!("the party stayed below its floor for {}", humantime::format_duration(patience)),
+            None => "the party is below its floor".to_owned(),
+        };
+        self.end(End::FloorMissed(reason), out);
     }
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
         let failed = self.counts.failed + self.counts.unknown;
-        if self.ending.is_none()
-            && self.open.len() + self.in_flight.len() > 0
-            && self.setup.limits.is_budget_spent(failed)
-        {
+        if self.ending.is_none() && self.counts.open() > 0 && self.setup.limits.is_budget_spent(failed) {
             let allowed = self.setup.limits.max_failed.unwrap_or(0);
             self.end(End::BudgetSpent(format!("{failed} failed, the budget allows {allowed}")), out);
         }
@@ -943,21 +800,51 @@ impl Rollout {
     // ------------------------------------------------------------------ what is done
 
     fn start(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
-        let fence = self.slots[target].fence.unwrap_or(0);
+        let fence = self.slots[target].lease.expect("a target whose lease is lost leaves, and is not started").fence;
         let attempt = self.slots[target].attempt;
+        self.slots[target].left = 0;
         self.moved(target, TargetEvent::Started);
-        self.floor_missed_since_ms = None;
         self.happened(now_ms, target, Happening::Started, "");
         out.push(Action::Emit(Event::Started { target: self.name(target), attempt, fence }));
         out.push(Action::Start { target, attempt, fence });
     }
 
-    fn give_back(&mut self, target: usize, then: Then, reason: &str, out: &mut Vec<Action>) {
-        if self.slots[target].giving_back.is_none() {
-            out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.to_owned() }));
-            out.push(Action::Release { target });
+    /// Out of the queue, or its slot given back unused. Said once: the answer brings [`Self::back_to_waiting`] or a skip.
+    fn leave(&mut self, target: usize, then: Then, reason: &str, out: &mut Vec<Action>) {
+        if self.slots[target].leaving.is_some() {
+            return;
         }
-        self.slots[target].giving_back = Some(then);
+        self.slots[target].leaving = Some(then);
+        match self.slots[target].state {
+            TargetState::Queued => out.push(Action::Withdraw { target }),
+            _ => self.give_back(target, reason, out),
+        }
+    }
+
+    fn give_back(&mut self, target: usize, reason: &str, out: &mut Vec<Action>) {
+        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.to_owned() }));
+        out.push(Action::Release { target });
+    }
+
+    fn back_to_waiting(&mut self, now_ms: u64, target: usize) {
+        self.moved(target, TargetEvent::Withdrawn);
+        let slot = &mut self.slots[target];
+        let pause = millis(FIRST_PAUSE) << slot.left.min(MOST_DOUBLINGS);
+        slot.left = slot.left.saturating_add(1);
+        self.open.remove(&target);
+        self.pauses.insert((now_ms.saturating_add(pause), target));
+    }
+
+    fn end_pauses(&mut self, now_ms: u64) {
+        while let Some(&(at, target)) = self.pauses.first() {
+            if at > now_ms {
+                break;
+            }
+            self.pauses.pop_first();
+            self.open.insert(target);
+            // The sweep under way asks it, too.
+            self.cursor = self.cursor.min(target);
+        }
     }
 
     fn skip(&mut self, now_ms: u64, target: usize, code: String, reason: String, out: &mut Vec<Action>) {
@@ -973,14 +860,9 @@ impl Rollout {
             out.push(Action::Emit(Event::Stopping { reason: end.reason(), acting }));
             self.ending = Some(end);
         }
-        self.granted.clear();
         for target in self.in_flight.clone() {
-            match self.slots[target].state {
-                TargetState::Queued => out.push(Action::Withdraw { target }),
-                TargetState::Leased if self.asking != Some(target) => {
-                    self.give_back(target, Then::Wait, "the run is stopping", out);
-                }
-                _ => {}
+            if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+                self.leave(target, Then::Wait, "the run is stopping", out);
             }
         }
     }
@@ -999,54 +881,79 @@ impl Rollout {
     // ------------------------------------------------------------------ asking
 
     fn ask(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        if self.asking.is_some() || !self.begun {
+        if self.asking.is_some() {
             return;
         }
         if let Some((target, outcome)) = self.to_settle.pop_front() {
-            self.asking = Some(target);
+            self.asking = Some((target, Question::Acted));
             let view = self.view(now_ms, target, Cause::Progressed);
             out.push(Action::Settle { target, view: Box::new(view), outcome });
             return;
         }
-        if self.ending.is_some() {
+        if self.ending.is_some() || !self.can_ask() {
             return;
         }
-        if let Some(target) = self.granted.pop_front() {
-            return self.ask_about(now_ms, target, Cause::Granted, out);
+        while let Some(target) = self.granted.pop_front() {
+            let slot = &self.slots[target];
+            if slot.state == TargetState::Leased && slot.leaving.is_none() {
+                return self.ask_about(now_ms, target, Question::Granted, Cause::Granted, out);
+            }
         }
         if self.hold.is_some_and(|hold| hold.wake_ms.is_some_and(|at| at <= now_ms)) {
             self.changed(Cause::Woken);
         }
-        if let Some(target) = self.next_woken(now_ms) {
-            return self.ask_about(now_ms, target, Cause::Woken, out);
+        if let Some((target, question)) = self.next_woken(now_ms) {
+            return self.ask_about(now_ms, target, question, Cause::Woken, out);
         }
         if self.hold.is_some() || !self.has_room() {
             return;
         }
-        if let Some(&target) = self.open.range(self.cursor..).next() {
-            self.cursor = target + 1;
+        if self.sweep_due && self.next_sweep_ms() <= now_ms {
+            self.sweep_due = false;
+            self.sweep_began_ms = now_ms;
+            self.sweep_waits = 0;
+            self.sweep_floor = None;
+            self.cursor = 0;
+        }
+        let may_go = |target: &usize| self.sweep_floor.is_none_or(|refused| self.listed(*target) < refused);
+        let next = self.open.range(self.cursor..).copied().find(may_go);
+        self.cursor = next.map_or(self.slots.len(), |target| target + 1);
+        if let Some(target) = next {
             let cause = match (self.slots[target].refused.take(), self.slots[target].asked) {
                 (Some(reason), _) => Cause::Refused(reason),
                 (None, false) => Cause::First,
                 (None, true) => self.change.clone(),
             };
-            self.ask_about(now_ms, target, cause, out);
+            self.ask_about(now_ms, target, Question::Open, cause, out);
         }
     }
 
+    /// Whether what a policy would be shown is known.
+    fn can_ask(&self) -> bool {
+        self.hearing == Hearing::Connected
+            && self.others.is_some()
+            && (self.members_known || self.setup.party.is_none())
+    }
+
+    fn next_sweep_ms(&self) -> u64 {
+        self.sweep_began_ms.saturating_add(self.sweep_waits / WAITS_EACH_MS)
+    }
+
     /// A target whose wake is due and that can be asked about now.
-    fn next_woken(&mut self, now_ms: u64) -> Option<usize> {
+    fn next_woken(&mut self, now_ms: u64) -> Option<(usize, Question)> {
         while let Some(&(at, target)) = self.wakes.first() {
             if at > now_ms {
                 return None;
             }
             self.wakes.pop_first();
-            self.slots[target].wake_ms = None;
-            let state = self.slots[target].state;
-            let queues = state == TargetState::Queued && self.slots[target].forcing.is_none();
+            let slot = &mut self.slots[target];
+            slot.wake_ms = None;
+            if slot.state == TargetState::Queued && slot.forcing.is_none() && slot.leaving.is_none() {
+                return Some((target, Question::InQueue));
+            }
             // Without room the sweep that follows room asks it anyway.
-            if queues || (state.is_open() && self.hold.is_none() && self.has_room()) {
-                return Some(target);
+            if self.open.contains(&target) && self.hold.is_none() && self.has_room() {
+                return Some((target, Question::Open));
             }
         }
         None
@@ -1056,8 +963,8 @@ impl Rollout {
         count(self.in_flight.len()) < self.setup.limits.slots
     }
 
-    fn ask_about(&mut self, now_ms: u64, target: usize, cause: Cause, out: &mut Vec<Action>) {
-        self.asking = Some(target);
+    fn ask_about(&mut self, now_ms: u64, target: usize, question: Question, cause: Cause, out: &mut Vec<Action>) {
+        self.asking = Some((target, question));
         let view = self.view(now_ms, target, cause);
         self.slots[target].asked = true;
         out.push(Action::Admit { target, view: Box::new(view) });
@@ -1065,8 +972,8 @@ impl Rollout {
 
     /// Something that views show has changed: a new sweep, and an end to holding.
     fn changed(&mut self, cause: Cause) {
-        self.cursor = 0;
         self.hold = None;
+        self.sweep_due = true;
         self.change = cause;
     }
 
@@ -1118,7 +1025,7 @@ impl Rollout {
             seed: mix(self.setup.seed, sequence),
             cause,
             target: about,
-            semaphore: self.semaphore_view(now_ms),
+            semaphore: self.semaphore_view(),
             party: self.party_view(),
             other_semaphores: Vec::new(),
             other_parties: Vec::new(),
@@ -1127,37 +1034,26 @@ impl Rollout {
         }
     }
 
-    /// The leases last read, and our own, which may be newer than the reading.
-    fn semaphore_view(&self, now_ms: u64) -> contract::Semaphore {
-        let alive = |identifier: &str| self.members.as_ref().map(|_| self.member_count.contains_key(identifier));
-        let ours: HashMap<i64, usize> =
-            self.in_flight.iter().filter_map(|target| Some((self.slots[*target].fence?, *target))).collect();
-        let mut leases: Vec<contract::Lease> = self
-            .leases
-            .iter()
-            .map(|lease| contract::Lease {
-                alive: alive(&lease.identifier),
-                identifier: lease.identifier.clone(),
-                fence: unsigned(lease.fence),
-                since: lease.since_ms,
-                ephemeral: lease.ephemeral,
-                mine: ours.contains_key(&lease.fence),
-            })
-            .collect();
-        for (fence, target) in &ours {
-            if !self.leases.iter().any(|lease| lease.fence == *fence) {
-                let identifier = self.slots[*target].target.name.to_string();
-                let alive = alive(&identifier);
-                leases.push(contract::Lease {
-                    identifier,
-                    fence: unsigned(*fence),
-                    since: now_ms,
-                    ephemeral: false,
-                    alive,
-                    mine: true,
-                });
-            }
-        }
+    /// Other people's leases as last read, and our own.
+    fn semaphore_view(&self) -> contract::Semaphore {
+        let alive = |identifier: &str| self.setup.party.as_ref().map(|_| self.member_count.contains_key(identifier));
+        let others = self.others.iter().flatten().map(|lease| contract::Lease {
+            alive: alive(&lease.identifier),
+            identifier: lease.identifier.clone(),
+            fence: unsigned(lease.fence),
+            since: lease.since_ms,
+            ephemeral: lease.ephemeral,
+            mine: false,
+        });
+        let ours = self.our_leases().map(|(target, held)| contract::Lease {
+            alive: alive(target.name.as_str()),
+            identifier: target.name.to_string(),
+            fence: unsigned(held.fence),
+            since: held.since_ms,
+            ephemeral: self.setup.lifetime == Lifetime::Ephemeral,
+            mine: true,
+        });
+        let mut leases: Vec<contract::Lease> = others.chain(ours).collect();
         leases.sort_by_key(|lease| lease.fence);
         contract::Semaphore {
             path: self.setup.semaphore.clone(),
@@ -1167,15 +1063,21 @@ impl Rollout {
         }
     }
 
+    fn our_leases(&self) -> impl Iterator<Item = (&Target, Held)> {
+        self.in_flight.iter().filter_map(|target| {
+            let slot = &self.slots[*target];
+            Some((&slot.target, slot.lease?))
+        })
+    }
+
     fn party_view(&self) -> Option<contract::Party> {
         let party = self.setup.party.as_ref()?;
-        let members = self.members.iter().flatten();
+        let member =
+            |member: &SeenMember| contract::Member { identifier: member.identifier.clone(), since: member.since_ms };
         Some(contract::Party {
             path: party.path.clone(),
             min_members: self.setup.limits.floor.unwrap_or(0),
-            members: members
-                .map(|member| contract::Member { identifier: member.identifier.clone(), since: member.since_ms })
-                .collect(),
+            members: self.members.iter().map(member).collect(),
         })
     }
 
@@ -1219,6 +1121,9 @@ impl Rollout {
             true => self.in_flight.insert(target),
             false => self.in_flight.remove(&target),
         };
+        if after.is_in_flight() {
+            self.floor_missed = None;
+        }
         if matches!(after, TargetState::Final(_))
             && let Some(at) = self.slots[target].wake_ms.take()
         {
@@ -1228,7 +1133,7 @@ impl Rollout {
 
     /// How many slots this run holds now.
     fn held(&self) -> u32 {
-        count(self.in_flight.iter().filter(|target| self.slots[**target].fence.is_some()).count())
+        count(self.our_leases().count())
     }
 
     fn name(&self, target: usize) -> String {
@@ -1243,21 +1148,16 @@ impl Slot {
             state: TargetState::Pending,
             attempt: 0,
             waiting_since_ms: None,
-            queued_since_ms: None,
             wake_ms: None,
-            fence: None,
+            lease: None,
             keep_until_ms: None,
             refused: None,
             asked: false,
-            giving_back: None,
+            leaving: None,
+            left: 0,
             said: String::new(),
             forcing: None,
         }
-    }
-
-    /// Whether it may still add a failure: under way, or ended otherwise than well and not yet final.
-    fn may_yet_fail(&self) -> bool {
-        matches!(self.state, TargetState::Acting | TargetState::Acted(_))
     }
 }
 
@@ -1272,38 +1172,6 @@ struct Verdict {
 impl Verdict {
     fn line(&self) -> String {
         format!("{}: {}", self.code, self.reason)
-    }
-}
-
-impl End {
-    /// In one sentence, for a person.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Completed => "every target is done with".to_owned(),
-            Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
-            Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
-            Self::Aborted(reason) => format!("the policy aborts: {reason}"),
-            Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
-            Self::Interrupted => "stopped by hand".to_owned(),
-            Self::Broken(Broken::Unavailable(reason) | Broken::Refused(reason) | Broken::SlotsDiffer(reason)) => {
-                reason.clone()
-            }
-        }
-    }
-
-    /// A stable word for logs.
-    #[must_use]
-    pub fn word(&self, counts: &Counts) -> &'static str {
-        match self {
-            Self::Completed if counts.failed + counts.unknown > 0 => "failed",
-            Self::Completed => "done",
-            Self::Held(_) => "held",
-            Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
-            Self::FloorMissed(_) => "timed-out",
-            Self::Interrupted => "interrupted",
-            Self::Broken(_) => "unavailable",
-        }
     }
 }
 

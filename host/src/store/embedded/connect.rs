@@ -72,6 +72,13 @@ impl Embedded {
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         engine.as_ref().expect("a session was opened").silence(session);
     }
+
+    /// Lets the file have so many pages at most from the next request on, as if the disk were full then.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: i64) {
+        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.as_ref().expect("a session was opened").limit_pages(pages);
+    }
 }
 
 impl Connect for Embedded {

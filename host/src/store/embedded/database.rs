@@ -149,7 +149,8 @@ impl Database {
             let reason = format!("`{}` cannot be written: it is read-only for us", path.display());
             return Err(StoreError::Unavailable { reason }.into());
         }
-        check_kind(path, &connection)?;
+        // In a transaction, or somebody who is making the tables would be seen half done.
+        let found = check_kind(path, &*connection.transaction()?)?;
         let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {
             let reason = format!("the file system of `{}` cannot share memory between processes", path.display());
@@ -158,7 +159,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.set_prepared_statement_cache_capacity(64);
-        if version(&connection)? == 0 {
+        if found == 0 {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Whoever came first has made them.
             if check_kind(path, &transaction)? == 0 {
@@ -226,14 +227,10 @@ impl From<StoreError> for OpenFailure {
     }
 }
 
-fn version(connection: &Connection) -> Result<i32, rusqlite::Error> {
-    connection.pragma_query_value(None, "user_version", |row| row.get(0))
-}
-
 /// The version of the file's tables, 0 where there are none yet; refuses files that are not ours or not for us.
 fn check_kind(path: &Path, connection: &Connection) -> Result<i32, OpenFailure> {
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let version = version(connection)?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let path = path.display();
     let reason = match (application, version) {

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -20,14 +20,24 @@ use tokio::sync::oneshot;
 
 use super::boot;
 use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE};
+use super::ear::Ear;
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
 use crate::store::{Clock, Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
 
-/// How often we look whether another process changed something, while anybody here watches. A look costs some
-/// microseconds, and half of this is how late a watch fires on average.
-const WATCH_POLL: Duration = Duration::from_millis(8);
+/// How often we look whether another process changed something, while anybody here watches and the system does not tell.
+const LOOK_UNTOLD: Duration = Duration::from_millis(8);
+
+/// How often at least where it does tell: it should not fail to, but no watch shall depend on that alone.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(100);
+
+/// How soon we look again when we were told of a write that cannot be seen yet, which it can a flush of the disk later.
+/// The next looks take twice as long each.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long we wait between looks that we are told to make: others may write all the time.
+const LOOK_AT_MOST: Duration = Duration::from_millis(4);
 
 /// How many requests one transaction may hold: enough to make the disk's share of each small, few enough to be done in
 /// some milliseconds, since other processes wait meanwhile.
@@ -42,6 +52,9 @@ const MAX_WAITING: usize = 1 << 17;
 /// How long we wait before we try for the file's lock again: short at first, since a write takes less than a millisecond.
 const FIRST_LOCK_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_LOCK_PAUSE: Duration = Duration::from_millis(3);
+
+/// How long we wait between looks for sessions that are over, when others change something all the time.
+const SWEEP_AT_MOST_MS: u64 = 200;
 
 /// How long a heart-beat that failed waits for the next try.
 const BEAT_RETRY_MS: u64 = 50;
@@ -131,6 +144,13 @@ impl Request {
         }
     }
 
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Open { .. } => 0,
+            Self::Do { work, .. } => work.bytes(),
+        }
+    }
+
     fn refuse(self, error: StoreError) {
         let (Self::Open { reply, .. } | Self::Do { reply, .. }) = self;
         // Whoever asked need not wait for the answer.
@@ -138,11 +158,24 @@ impl Request {
     }
 }
 
+/// What the engine's thread is woken by.
+#[derive(Debug)]
+enum Message {
+    Request(Request),
+    /// Somebody writes to the file.
+    Rung,
+}
+
 /// What the threads share: none of it is locked while the disk is waited for.
 #[derive(Debug, Default)]
 struct World {
     live: Mutex<Vec<Arc<Shared>>>,
     watches: Mutex<Watches>,
+    /// A [`Message::Rung`] is on its way: another is not needed.
+    rung: AtomicBool,
+    /// Tests make the disk full by it.
+    #[cfg(test)]
+    page_limit: Mutex<Option<i64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,7 +208,7 @@ impl World {
 /// The end of the engine that sessions hold. When the last is dropped, the threads end and the file is closed.
 #[derive(Debug)]
 pub(super) struct Engine {
-    requests: Sender<Request>,
+    messages: Arc<Sender<Message>>,
     waiting: Arc<AtomicUsize>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests silence sessions through it"))]
     world: Arc<World>,
@@ -184,11 +217,13 @@ pub(super) struct Engine {
 impl Engine {
     /// Starts the threads. The file is opened with the first session.
     pub(super) fn start(path: PathBuf, identity: Identity) -> Result<Arc<Self>, StoreError> {
-        let (requests, inbox) = mpsc::channel();
+        let (messages, inbox) = mpsc::channel();
+        let messages = Arc::new(messages);
         let waiting = Arc::new(AtomicUsize::new(0));
         let world = Arc::new(World::default());
         let worker = Worker {
             inbox,
+            messages: Arc::downgrade(&messages),
             waiting: Arc::clone(&waiting),
             world: Arc::clone(&world),
             path,
@@ -198,7 +233,13 @@ impl Engine {
             boot: boot::id(),
             seen: 0,
             data_version: 0,
+            ear: None,
+            looked: Instant::now(),
+            look_after: Duration::ZERO,
+            look_next: LOOK_AGAIN,
             sweep_at_ms: 0,
+            swept_ms: 0,
+            unsure: false,
             beat_from_ms: 0,
             beat_now: false,
         };
@@ -210,7 +251,7 @@ impl Engine {
             };
         start("store", Box::new(move || worker.run()))?;
         start("store-guard", Box::new(move || guard(&guarded)))?;
-        Ok(Arc::new(Self { requests, waiting, world }))
+        Ok(Arc::new(Self { messages, waiting, world }))
     }
 
     /// Puts a request in the queue, behind all earlier ones.
@@ -221,13 +262,18 @@ impl Engine {
             let reason = format!("{MAX_WAITING} requests are waiting already");
             return Err(StoreError::Unavailable { reason });
         }
-        self.requests.send(request).map_err(|_| ended())
+        self.messages.send(Message::Request(request)).map_err(|_| ended())
     }
 
     #[cfg(test)]
     pub(super) fn silence(&self, session: SessionId) {
         let live = lock(&self.world.live);
         live.iter().find(|live| live.id == session).expect("the session is open").silence();
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) {
+        *lock(&self.world.page_limit) = Some(pages);
     }
 }
 
@@ -293,7 +339,9 @@ struct Chores {
 }
 
 struct Worker {
-    inbox: Receiver<Request>,
+    inbox: Receiver<Message>,
+    /// The other end, for the ear; the inbox closes with the engine.
+    messages: Weak<Sender<Message>>,
     waiting: Arc<AtomicUsize>,
     world: Arc<World>,
     path: PathBuf,
@@ -306,8 +354,17 @@ struct Worker {
     seen: i64,
     /// What the connection said when we last looked whether others wrote.
     data_version: i64,
+    /// What tells us that others write, opened with the first watch: `Some(None)` if there is no such thing.
+    ear: Option<Option<Ear>>,
+    /// When we last looked, how long after that we look again, and how long after that once more.
+    looked: Instant,
+    look_after: Duration,
+    look_next: Duration,
     /// When the next session of anybody may be over.
     sweep_at_ms: u64,
+    /// When we last looked for sessions that are over, and whether others changed anything since.
+    swept_ms: u64,
+    unsure: bool,
     /// No heart-beat before then: the last one failed.
     beat_from_ms: u64,
     /// A heart-beat is wanted though none is due, to learn whether the file can be written again.
@@ -317,21 +374,22 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            let mut batch = Vec::new();
-            match self.inbox.recv_timeout(self.nap()) {
-                Ok(request) => batch.push(request),
-                Err(RecvTimeoutError::Timeout) => {}
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            let mut message = match self.inbox.recv_timeout(self.nap()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let mut bytes = 0;
-            while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-                if let Some(Request::Do { work, .. }) = batch.last() {
-                    bytes += work.bytes();
+            };
+            while let Some(one) = message {
+                match one {
+                    Message::Request(request) => {
+                        bytes += request.bytes();
+                        batch.push(request);
+                    }
+                    Message::Rung => self.look_soon(),
                 }
-                match self.inbox.try_recv() {
-                    Ok(request) => batch.push(request),
-                    Err(_) => break,
-                }
+                let more = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
+                message = if more { self.inbox.try_recv().ok() } else { None };
             }
             self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
             // We may have been stopped for any time: nothing is done for a session that ended meanwhile.
@@ -347,8 +405,47 @@ impl Worker {
         }
         let now = boot::now_ms();
         let until = Duration::from_millis(self.beat_at_ms().min(self.sweep_at_ms).saturating_sub(now));
-        let longest = if lock(&self.world.watches).is_empty() { Duration::from_secs(3600) } else { WATCH_POLL };
-        until.min(longest)
+        let look = match lock(&self.world.watches).is_empty() {
+            true => Duration::from_secs(3600),
+            false => self.look_after.saturating_sub(self.looked.elapsed()),
+        };
+        until.min(look)
+    }
+
+    /// We were told that somebody writes.
+    fn look_soon(&mut self) {
+        self.world.rung.store(false, Ordering::Release);
+        self.look_after = self.looked.elapsed().max(LOOK_AT_MOST);
+        self.look_next = LOOK_AGAIN;
+    }
+
+    /// Whether others wrote, if it is time to look.
+    fn look(&mut self) -> bool {
+        if lock(&self.world.watches).is_empty() || self.looked.elapsed() < self.look_after {
+            return false;
+        }
+        let path = &self.path;
+        let (messages, world) = (&self.messages, &self.world);
+        let ear = self.ear.get_or_insert_with(|| {
+            let (messages, world) = (Weak::clone(messages), Arc::downgrade(world));
+            Ear::open(path, move || {
+                if let (Some(messages), Some(world)) = (messages.upgrade(), world.upgrade())
+                    && !world.rung.swap(true, Ordering::AcqRel)
+                {
+                    // Nobody reads it any more when the engine ends.
+                    let _ = messages.send(Message::Rung);
+                }
+            })
+        });
+        self.looked = Instant::now();
+        match ear {
+            Some(_) => {
+                self.look_after = self.look_next;
+                self.look_next = (self.look_next * 2).min(LOOK_AT_LEAST);
+            }
+            None => self.look_after = LOOK_UNTOLD,
+        }
+        self.others_wrote()
     }
 
     fn beat_at_ms(&self) -> u64 {
@@ -373,31 +470,42 @@ impl Worker {
             }
         }
         let now = boot::now_ms();
-        let moved = !lock(&self.world.watches).is_empty() && self.others_wrote();
-        let sweep = (moved || now >= self.sweep_at_ms) && self.is_sweep_due(now);
-        let chores = Chores { beat: now >= self.beat_at_ms(), sweep };
+        let moved = self.look();
+        // A session that others opened meanwhile may be over before those that we know.
+        let unsure = self.unsure && now >= self.swept_ms + SWEEP_AT_MOST_MS;
+        let beat = now >= self.beat_at_ms();
+        let sweep = (unsure || beat || now >= self.sweep_at_ms) && self.is_sweep_due(now);
+        let chores = Chores { beat, sweep };
         if moved || chores.beat || chores.sweep || !batch.is_empty() {
             self.serve(batch, chores);
         }
     }
 
-    /// Whether anybody else committed anything since we last asked. One that cannot be answered is answered no: a heart-beat
-    /// will find out what is wrong.
+    /// Whether anybody else changed anything since we last heard. What cannot be answered is answered no: a heart-beat will
+    /// find out what is wrong.
     fn others_wrote(&mut self) -> bool {
         let Some(database) = &self.database else { return false };
-        let asked = database
-            .connection
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
-        match asked {
-            Ok(version) => std::mem::replace(&mut self.data_version, version) != version,
-            Err(_) => false,
+        let ask = |question| {
+            let mut statement = database.connection.prepare_cached(question)?;
+            statement.query_row([], |row| row.get::<_, i64>(0))
+        };
+        // The first is answered from shared memory alone.
+        match ask("PRAGMA data_version") {
+            Ok(version) if version != self.data_version => {
+                self.data_version = version;
+                self.unsure = true;
+                self.look_next = self.look_next.max(LOOK_AT_LEAST / 8);
+                // Most of what others write are heart-beats.
+                ask("SELECT zxid FROM counter").is_ok_and(|zxid| zxid != self.seen)
+            }
+            Ok(_) | Err(_) => false,
         }
     }
 
     /// Whether any session is over by its row; and if not, when to look again.
     fn is_sweep_due(&mut self, now: u64) -> bool {
         let Some(database) = &self.database else { return false };
+        (self.unsure, self.swept_ms) = (false, now);
         let asked = database
             .connection
             .prepare_cached(
@@ -547,6 +655,10 @@ impl Worker {
     /// Begins a transaction and gives the last change's number in it.
     fn begin(&mut self, batch: &[Request], writes: bool, durability: Durability) -> Result<i64, Undone> {
         let database = self.database.as_mut().expect("opened before the first request");
+        #[cfg(test)]
+        if let Some(pages) = lock(&self.world.page_limit).take() {
+            database.connection.pragma_update(None, "max_page_count", pages).expect("a limit can be set");
+        }
         database.check_place()?;
         if writes {
             database.set_durability(durability).map_err(|error| database.explain("write", &error))?;
@@ -585,6 +697,7 @@ impl Worker {
     /// Fires our watches for what others did up to `zxid`. Whatever this transaction reads is from then, so watches that it
     /// sets are for what comes later.
     fn hear(&mut self, zxid: i64) -> Result<(), Undone> {
+        self.unsure |= zxid > self.seen;
         if zxid > self.seen && !lock(&self.world.watches).is_empty() {
             let changes = self.changes_since(self.seen).map_err(|error| self.explain("read", &error))?;
             let mut watches = lock(&self.world.watches);

@@ -2,8 +2,9 @@
 //!
 //! All sessions that a process has on a file share one *engine*: a thread that owns the connection. It takes whatever
 //! requests have come in, does them in one transaction, and answers when that is on disk, so that many requests cost one
-//! write. Processes hear of each other through the file: every engine that has watches looks some hundred times a second
-//! at a counter in shared memory, and reads the list of changes when it moved.
+//! write. Processes hear of each other through the file: an engine that has watches is told by the system when somebody writes,
+//! looks then at a counter in shared memory, and reads the list of changes when it moved. Where the system tells nothing,
+//! it looks some hundred times a second.
 //!
 //! A session is a row that its process renews. Times are the machine's time since boot, which no change of the wall clock
 //! moves and which goes on during a suspend; a row from before a reboot counts for nothing.
@@ -18,6 +19,7 @@
 mod boot;
 mod connect;
 mod database;
+mod ear;
 mod engine;
 mod session;
 #[cfg(test)]

@@ -1,0 +1,281 @@
+//! Locks in the hands of scripts: real processes on one embedded store.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use lockkeeper_tests::{World, eventually, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+}
+
+#[test]
+fn a_waiter_gets_the_slot_when_it_is_unlocked() {
+    let world = World::new();
+    assert_eq!(world.run("lock /x --identifier first").code, Some(0));
+    let mut second = world.lockkeeper("lock /x --identifier second".split(' ')).stdout(Stdio::piped()).spawn().unwrap();
+    let queue = |world: &World| world.run("holders /x").stderr;
+    eventually("the second queues", || queue(&world).contains("1 waiting"));
+    assert_eq!(world.holders("/x"), ["first"]);
+    let unlocked = world.run("unlock /x --identifier first");
+    let freed = Instant::now();
+    assert!(second.wait().unwrap().success(), "{unlocked:?}");
+    println!("the waiter ended {:?} after unlock did", freed.elapsed());
+    assert_eq!(world.holders("/x"), ["second"]);
+}
+
+#[test]
+fn the_same_identifier_holds_it_again_at_once() {
+    let world = World::new();
+    let first = world.json("lock /x --identifier me");
+    let again = world.json("lock /x --identifier me");
+    assert_eq!(first["already-held"], false);
+    assert_eq!(again["already-held"], true);
+    assert_eq!(first["fence"], again["fence"]);
+    assert!(world.run("lock /x --identifier me").stderr.contains("already"));
+}
+
+#[test]
+fn fences_grow() {
+    let world = World::new();
+    let mut last = 0;
+    for _ in 0..5 {
+        let fence = world.json("lock /x")["fence"].as_i64().unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        assert_eq!(world.run("unlock /x").code, Some(0));
+    }
+}
+
+/// Adds one to a file under a lock of the file system, remembers the most that it saw, and takes it off again.
+const COUNT: &str = r#"
+    change() { flock "$DIR/guard" sh -c 'now=$(($(cat "$DIR/now") + '"$1"')); echo $now > "$DIR/now";
+        [ $now -le $(cat "$DIR/most") ] || echo $now > "$DIR/most"'; }
+    change 1; sleep 0.01; change -1; echo done >> "$DIR/done"
+"#;
+
+/// Starts shells that run `script` and count from outside how many are inside at once.
+fn crowd(world: &World, shells: u32, script: &str) -> Vec<Child> {
+    for (name, text) in [("now", "0"), ("most", "0"), ("done", ""), ("guard", "")] {
+        world.file(name, text);
+    }
+    let shell = |number: u32| {
+        let mut command = world.command("lockkeeper");
+        let environment: Vec<_> =
+            command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command = Command::new("sh");
+        command.args(["-c", script]).env("COUNT", COUNT).env("DIR", world.folder()).env("ME", format!("me{number}"));
+        for (key, value) in environment {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        let said = fs::File::create(world.folder().join(format!("said{number}"))).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap()
+    };
+    (0..shells).map(shell).collect()
+}
+
+fn number(folder: &Path, file: &str) -> usize {
+    fs::read_to_string(folder.join(file)).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn fifty_processes_never_exceed_three_slots() {
+    let world = World::new();
+    let script = r#"for i in 1 2 3; do
+        lockkeeper lock /x --max-concurrency 3 --identifier $ME || exit 1
+        sh -c "$COUNT"
+        lockkeeper unlock /x --identifier $ME || exit 1
+    done"#;
+    for (number, mut shell) in crowd(&world, 50, script).into_iter().enumerate() {
+        let succeeded = shell.wait().unwrap().success();
+        assert!(succeeded, "{}", fs::read_to_string(world.folder().join(format!("said{number}"))).unwrap());
+    }
+    let most = number(world.folder(), "most");
+    assert!((2..=3).contains(&most), "{most} were inside at once");
+    assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap().lines().count(), 150);
+    assert!(world.holders("/x").is_empty());
+}
+
+#[test]
+fn fifty_commands_under_ephemeral_leases_never_exceed_three_slots() {
+    let world = World::new();
+    let script = r#"for i in 1 2; do
+        lockkeeper lock /x --max-concurrency 3 --ephemeral-lease -- sh -c "$COUNT" || exit 1
+    done"#;
+    for (number, mut shell) in crowd(&world, 50, script).into_iter().enumerate() {
+        let succeeded = shell.wait().unwrap().success();
+        assert!(succeeded, "{}", fs::read_to_string(world.folder().join(format!("said{number}"))).unwrap());
+    }
+    let most = number(world.folder(), "most");
+    assert!((2..=3).contains(&most), "{most} were inside at once");
+    assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap().lines().count(), 100);
+}
+
+#[test]
+fn a_killed_holder_frees_its_slot_and_takes_its_command_along() {
+    let world = World::new();
+    let mut line = world.lockkeeper(["lock", "/x", "--session-timeout", "2s", "--ephemeral-lease", "--"]);
+    let file = world.folder().join("pid");
+    line.args(["sh", "-c", "echo $$ > \"$0\"; exec sleep 600"]).arg(&file);
+    let mut holder = line.spawn().unwrap();
+    eventually("the command runs", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
+    let command = Pid::from_raw(fs::read_to_string(&file).unwrap().trim().parse().unwrap());
+    assert!(lives(command));
+    kill(pid(&holder), Signal::SIGKILL).unwrap();
+    let killed = Instant::now();
+    holder.wait().unwrap();
+    assert_eq!(world.run("lock /x --identifier next --timeout 30s").code, Some(0));
+    println!("the slot was free {:?} after the kill, with a session time-out of 2 s", killed.elapsed());
+    eventually("the command is gone", || !lives(command));
+    assert_eq!(world.holders("/x"), ["next"]);
+}
+
+#[test]
+fn a_paused_holder_is_not_in_the_way_and_its_command_is_stopped() {
+    let world = World::new();
+    let mut line =
+        world.lockkeeper(["lock", "/x", "--session-timeout", "1s", "--ephemeral-lease", "--", "sleep", "600"]);
+    let mut holder = line.stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it holds", || !world.holders("/x").is_empty());
+    kill(pid(&holder), Signal::SIGSTOP).unwrap();
+    assert_eq!(world.run("lock /x --identifier next --timeout 30s").code, Some(0));
+    kill(pid(&holder), Signal::SIGCONT).unwrap();
+    let status = holder.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(world.holders("/x"), ["next"]);
+}
+
+#[test]
+fn a_command_whose_lease_is_broken_is_stopped() {
+    let world = World::new();
+    let line = ["lock", "/x", "--identifier", "me", "--kill-after", "300ms", "--format", "json", "--"];
+    // It ignores SIGTERM, so only SIGKILL ends it.
+    let script = ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"];
+    let mut command = world.lockkeeper(line.iter().chain(&script));
+    let holder = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it holds", || world.holders("/x") == ["me"]);
+    assert_eq!(world.run("unlock /x --identifier me").code, Some(0));
+    let output = holder.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"], "lease-lost");
+}
+
+#[test]
+fn a_waiter_that_is_told_to_stop_leaves_nothing() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let world = World::new();
+        assert_eq!(world.run("lock /x --identifier first").code, Some(0));
+        let mut waiter = world.lockkeeper("lock /x --identifier second".split(' ')).spawn().unwrap();
+        eventually("it queues", || world.run("holders /x").stderr.contains("1 waiting"));
+        kill(pid(&waiter), signal).unwrap();
+        assert_eq!(waiter.wait().unwrap().code(), Some(code));
+        assert!(world.run("holders /x").stderr.contains("0 waiting"));
+        assert_eq!(world.holders("/x"), ["first"]);
+    }
+}
+
+#[test]
+fn a_holder_that_is_told_to_stop_passes_it_on_and_releases() {
+    let world = World::new();
+    let ready = world.folder().join("ready");
+    let script = "trap 'exit 7' TERM; : > \"$0\"; while :; do sleep 0.05; done";
+    let mut holder = world.lockkeeper(["lock", "/x", "--", "sh", "-c", script]).arg(&ready).spawn().unwrap();
+    eventually("the command runs", || ready.exists());
+    kill(pid(&holder), Signal::SIGTERM).unwrap();
+    assert_eq!(holder.wait().unwrap().code(), Some(7));
+    assert!(world.holders("/x").is_empty());
+}
+
+#[test]
+fn a_command_gets_its_fence_its_input_and_ends_with_its_own_code() {
+    let world = World::new();
+    let mut line = world.lockkeeper(["lock", "/x", "--identifier", "me", "--quiet", "--"]);
+    line.args([
+        "sh",
+        "-c",
+        "read line; echo $line $LOCKKEEPER_SEMAPHORE $LOCKKEEPER_IDENTIFIER $LOCKKEEPER_FENCE; exit 3",
+    ]);
+    let input = world.file("input", "hello\n");
+    line.stdin(fs::File::open(input).unwrap());
+    let answer = said(&mut line);
+    assert_eq!(answer.code, Some(3));
+    let words: Vec<&str> = answer.stdout.split_whitespace().collect();
+    assert_eq!(words[..3], ["hello", "/x", "me"]);
+    assert!(words[3].parse::<u64>().unwrap() > 0);
+    assert!(answer.stderr.is_empty(), "{answer:?}");
+
+    let killed = said(&mut world.lockkeeper(["lock", "/x", "--", "sh", "-c", "kill -KILL $$"]));
+    assert_eq!(killed.code, Some(137));
+    for ephemeral in [&[][..], &["--ephemeral-lease"]] {
+        let mut line = world.lockkeeper(["lock", "/x", "--format", "json"]);
+        let missing = said(line.args(ephemeral).args(["--", "no-such-command"]));
+        assert_eq!(missing.code, Some(127));
+        let error: serde_json::Value = serde_json::from_str(&missing.stderr).expect("one error object");
+        assert_eq!(error["error"], "command");
+    }
+    assert!(world.holders("/x").is_empty());
+}
+
+#[test]
+fn a_forced_lease_says_who_why_and_when() {
+    let world = World::new();
+    assert_eq!(world.run("lock /x --identifier first").code, Some(0));
+    let forced = said(&mut world.lockkeeper(["lock", "/x", "--identifier", "boss", "--force", "--reason", "it burns"]));
+    assert_eq!(forced.code, Some(0));
+    let rows = world.json("holders /x");
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert_eq!(rows[0]["forced"], serde_json::Value::Null);
+    assert_eq!(rows[1]["forced"]["reason"], "it burns");
+    assert!(rows[1]["forced"]["at"].as_u64().unwrap() > 1_600_000_000_000);
+    assert!(world.run("holders /x").stdout.contains("it burns"));
+}
+
+#[test]
+fn a_member_is_one_while_its_command_runs() {
+    let world = World::new();
+    let mut line =
+        world.lockkeeper(["party", "join", "/party", "--identifier", "web01", "--session-timeout", "1s", "--"]);
+    let mut member = line.args(["sleep", "600"]).spawn().unwrap();
+    let members = || world.json("party members /party").as_array().unwrap().len();
+    eventually("it is a member", || members() == 1);
+    assert_eq!(world.run("party members /party --min-nodes 1").code, Some(0));
+    assert_eq!(world.run("party members /party --min-nodes 2 --timeout 50ms").code, Some(75));
+    kill(pid(&member), Signal::SIGKILL).unwrap();
+    member.wait().unwrap();
+    eventually("it is no member any more", || members() == 0);
+
+    let gone = world.run("party join /party --identifier web02 -- true");
+    assert_eq!(gone.code, Some(0));
+    assert_eq!(members(), 0);
+}
+
+#[test]
+fn a_member_whose_session_was_lost_joins_again() {
+    let world = World::new();
+    let line = "party join /party --identifier web01 --session-timeout 1s";
+    let mut member = world.lockkeeper(line.split(' ')).spawn().unwrap();
+    let members = || world.json("party members /party").as_array().unwrap().len();
+    eventually("it is a member", || members() == 1);
+    kill(pid(&member), Signal::SIGSTOP).unwrap();
+    eventually("it is given up", || members() == 0);
+    kill(pid(&member), Signal::SIGCONT).unwrap();
+    eventually("it is back", || members() == 1);
+    kill(pid(&member), Signal::SIGTERM).unwrap();
+    assert!(member.wait().unwrap().success());
+    assert_eq!(members(), 0);
+}

@@ -1,0 +1,410 @@
+//! Scenarios: text in, text out. Each file of `scenarios/` is one behaviour of the machine; to add a case is to add a file.
+//!
+//! A file is a comment and then blocks: what happens, `----`, and what the machine does about it. A store that behaves
+//! stands beside the machine: who queues gets a slot, who leaves is let go, unless `start` says `by-hand`. The policy
+//! answers `lock` and `release` until a line says otherwise.
+//!
+//! | line | what happens |
+//! |---|---|
+//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `budget=`, `attempts=`, `patience=`, `on-fault=`, `by-hand` |
+//! | `admit a wait wake=30s` | how the policy answers from now on; `*` for all targets |
+//! | `granted a wait`, `settle a keep 10m` | likewise, once the slot is there; once it acted |
+//! | `slot a`, `no-slot a timed-out`, `released a` | by hand |
+//! | `lost a`, `succeed a`, `fail a`, `ended a unknown` | the lease or the action |
+//! | `members a,b`, `party-unread`, `leases salt:7`, `session over` | what is read |
+//! | `after 30s`, `stop gently` | time and people |
+//!
+//! `UPDATE_SCENARIOS=1` writes what the machine does into the files.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use lockkeeper::job::{OnFault, Target, TargetName};
+use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
+use lockkeeper::rollout::{
+    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Rollout, SeenLease,
+    SeenMember, Setup, Stop,
+};
+use lockkeeper::store::Lifetime;
+
+/// The most that one line may lead to.
+const MAX_STEPS: usize = 1_000;
+
+const FIRST_FENCE: i64 = 101;
+
+struct Scene {
+    rollout: Rollout,
+    now: u64,
+    by_hand: bool,
+    fence: i64,
+    over: bool,
+    out: String,
+}
+
+/// The policy's answers, by question and target.
+type Answers = BTreeMap<(String, String), Vec<String>>;
+
+fn milliseconds(text: &str) -> u64 {
+    text.parse::<u64>().unwrap_or_else(|_| {
+        let span: Duration = humantime::parse_duration(text).unwrap_or_else(|error| panic!("`{text}`: {error}"));
+        span.as_millis() as u64
+    })
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|part| !part.is_empty())
+}
+
+/// Plays a file and gives it as it should be.
+fn play(text: &str) -> String {
+    let mut scene = None;
+    let mut answers = Answers::new();
+    let mut written = String::new();
+    for block in text.split("\n\n").filter(|block| !block.trim().is_empty()) {
+        let lines: Vec<&str> = block.lines().take_while(|line| *line != "----").collect();
+        for line in &lines {
+            happen(&mut scene, &mut answers, line);
+        }
+        writeln!(written, "{}", lines.join("\n").trim()).unwrap();
+        if let Some(scene) = &mut scene {
+            write!(written, "----\n{}", std::mem::take(&mut scene.out)).unwrap();
+        }
+        written.push('\n');
+    }
+    written.trim_end().to_owned() + "\n"
+}
+
+fn happen(scene: &mut Option<Scene>, answers: &mut Answers, line: &str) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        [] | ["#", ..] => {}
+        [question @ ("admit" | "granted" | "settle"), target, answer @ ..] => {
+            let answer = answer.iter().map(|&word| word.to_owned()).collect();
+            answers.insert(((*question).to_owned(), (*target).to_owned()), answer);
+        }
+        ["start", settings @ ..] => {
+            let begun = scene.insert(Scene::new(settings));
+            begun.step(answers, Input::Semaphore { leases: Vec::new(), queued: 0 });
+        }
+        words => {
+            let scene = scene.as_mut().unwrap_or_else(|| panic!("`{line}` before `start`"));
+            scene.happen(answers, words);
+        }
+    }
+}
+
+impl Scene {
+    fn new(settings: &[&str]) -> Self {
+        let value = |key: &str| settings.iter().find_map(|setting| setting.strip_prefix(key)?.strip_prefix('='));
+        let number = |key: &str| value(key).map(|text| text.parse().expect("a number"));
+        let span = |key: &str| value(key).map(|text| Duration::from_millis(milliseconds(text)));
+        let names = list(value("targets").expect("`targets=`"));
+        let floor = number("floor");
+        let setup = Setup {
+            job: "job".to_owned(),
+            run: "run".to_owned(),
+            started_ms: 0,
+            seed: 0,
+            targets: names.map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
+            limits: HardLimits { slots: number("slots").unwrap_or(1), floor, max_failed: number("budget") },
+            semaphore: "/s".to_owned(),
+            lifetime: Lifetime::Persistent,
+            patience: span("patience"),
+            party: floor.map(|_| Floor {
+                path: "/p".to_owned(),
+                blocking: !settings.contains(&"not-blocking"),
+                patience: span("floor-patience"),
+            }),
+            attempts: number("attempts").unwrap_or(1),
+            on_fault: if value("on-fault") == Some("abort") { OnFault::Abort } else { OnFault::Hold },
+        };
+        let by_hand = settings.contains(&"by-hand");
+        Self { rollout: Rollout::new(setup), now: 0, by_hand, fence: FIRST_FENCE, over: false, out: String::new() }
+    }
+
+    fn happen(&mut self, answers: &Answers, words: &[&str]) {
+        let input = match words {
+            ["slot", target] => Input::Leased { target: self.find(target), fence: self.next_fence(), how: Got::Free },
+            ["no-slot", target, why] => {
+                let why = match *why {
+                    "timed-out" => NotLeased::TimedOut,
+                    "withdrawn" => NotLeased::Withdrawn,
+                    conflict => NotLeased::Conflict(conflict.to_owned()),
+                };
+                Input::NotLeased { target: self.find(target), why }
+            }
+            ["released", target] => Input::Released { target: self.find(target) },
+            ["not-released", target] => {
+                Input::NotReleased { target: self.find(target), reason: "the store is silent".to_owned() }
+            }
+            ["lost", target] => Input::LeaseLost { target: self.find(target), reason: "somebody broke it".to_owned() },
+            ["succeed", target] => self.ended(target, Ending::Succeeded),
+            ["fail", target] => self.ended(target, Ending::Failed),
+            ["ended", target, how] => self.ended(target, ending(how)),
+            ["members", names] => {
+                let member = |name: &str| SeenMember { identifier: name.to_owned(), since_ms: 0 };
+                Input::Party(list(names).map(member).collect())
+            }
+            ["members"] => Input::Party(Vec::new()),
+            ["party-unread"] => Input::PartyUnread,
+            ["leases", leases @ ..] => {
+                let lease = |text: &str| {
+                    let (name, fence) = text.split_once(':').expect("`name:fence`");
+                    let fence = fence.parse().expect("a fence");
+                    SeenLease { identifier: name.to_owned(), fence, since_ms: 0, ephemeral: false }
+                };
+                let leases = leases.first().copied().unwrap_or_default();
+                Input::Semaphore { leases: list(leases).map(lease).collect(), queued: 0 }
+            }
+            ["session", state] => Input::Session(match *state {
+                "connected" => Hearing::Connected,
+                "suspended" => Hearing::Suspended,
+                "over" => Hearing::Over,
+                other => panic!("a session is never `{other}`"),
+            }),
+            ["stop", "gently"] => Input::Stop(Stop::Gently),
+            ["stop", "now"] => Input::Stop(Stop::Now),
+            ["after", span] => return self.pass(answers, self.now + milliseconds(span)),
+            other => panic!("`{}` means nothing", other.join(" ")),
+        };
+        self.step(answers, input);
+    }
+
+    /// Time goes on, from one tick to the next.
+    fn pass(&mut self, answers: &Answers, until: u64) {
+        for _ in 0..MAX_STEPS {
+            match self.rollout.next_wake().filter(|wake| *wake <= until) {
+                Some(wake) => {
+                    self.now = wake;
+                    self.step(answers, Input::Tick);
+                }
+                None => return self.now = until,
+            }
+        }
+        panic!("time does not pass");
+    }
+
+    fn step(&mut self, answers: &Answers, input: Input) {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        for _ in 0..MAX_STEPS {
+            let Some(input) = inputs.pop_front() else {
+                return self.say_if_over();
+            };
+            for action in self.rollout.step(self.now, input) {
+                inputs.extend(self.answer(answers, action));
+            }
+        }
+        panic!("one thing leads to another for ever");
+    }
+
+    /// What the policy and a store that behaves say to an action.
+    fn answer(&mut self, answers: &Answers, action: Action) -> Option<Input> {
+        let by_hand = self.by_hand;
+        match action {
+            Action::Admit { target, view } => {
+                let name = &view.target.name;
+                let question = if view.cause == Cause::Granted { "granted" } else { "admit" };
+                let answer = chosen(answers, question, name).unwrap_or_else(|| vec!["lock".to_owned()]);
+                let cause = match &view.cause {
+                    Cause::Refused(why) => format!("refused, {why}"),
+                    cause => serde_json::to_value(cause).unwrap().as_str().unwrap_or_default().to_owned(),
+                };
+                self.say(format!("? {name} ({cause}): {}", answer.join(" ")));
+                Some(Input::Admitted { target, answer: admission(&answer) })
+            }
+            Action::Settle { target, view, .. } => {
+                let name = &view.target.name;
+                let answer = chosen(answers, "settle", name).unwrap_or_else(|| vec!["release".to_owned()]);
+                if answer != ["release"] {
+                    self.say(format!("? {name} (acted): {}", answer.join(" ")));
+                }
+                Some(Input::Settled { target, answer: settlement(&answer) })
+            }
+            Action::Emit(event) => {
+                if let Some(line) = line(&event) {
+                    self.say(line);
+                }
+                None
+            }
+            Action::Kill { target, ending } => {
+                self.say(format!("> stop the action on {}: {}", self.name(target), ending.word()));
+                None
+            }
+            Action::Start { .. } => None,
+            Action::Acquire { target, give_up_at_ms } => {
+                if let Some(at) = give_up_at_ms.filter(|_| by_hand) {
+                    self.say(format!("> queue for {} until {}", self.name(target), span(at)));
+                }
+                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Free })
+            }
+            Action::Force { target, breaking, .. } => {
+                self.say(format!("> force a slot for {}, breaking {breaking:?}", self.name(target)));
+                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Forced })
+            }
+            Action::Withdraw { target } => {
+                self.say(format!("> leave the queue for {}", self.name(target)));
+                (!by_hand).then_some(Input::NotLeased { target, why: NotLeased::Withdrawn })
+            }
+            Action::Release { target } => {
+                if by_hand {
+                    self.say(format!("> release {}", self.name(target)));
+                }
+                (!by_hand).then_some(Input::Released { target })
+            }
+        }
+    }
+
+    fn say_if_over(&mut self) {
+        if let (Some(report), false) = (self.rollout.report(), self.over) {
+            self.over = true;
+            let counts = report.counts;
+            let parts = [
+                (counts.done, "done"),
+                (counts.failed, "failed"),
+                (counts.unknown, "unknown"),
+                (counts.skipped, "skipped"),
+                (counts.pending + counts.waiting, "not started"),
+                (report.forced, "forced"),
+                (report.timed_out, "timed out"),
+            ];
+            let parts = parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
+            let parts = parts.collect::<Vec<_>>().join(", ");
+            self.say(format!("over: {} ({}); {parts}", report.end.reason(), report.end.word(&counts)));
+        }
+    }
+
+    /// A line, led by the time where that has moved.
+    fn say(&mut self, line: String) {
+        match self.now {
+            0 => writeln!(self.out, "{line}").unwrap(),
+            now => writeln!(self.out, "{}: {line}", span(now)).unwrap(),
+        }
+    }
+
+    fn ended(&self, target: &str, ending: Ending) -> Input {
+        let result = ActionResult {
+            ending,
+            exit_code: None,
+            took_ms: 0,
+            detail: String::new(),
+            output: Vec::new(),
+            log: String::new(),
+        };
+        Input::Ended { target: self.find(target), result }
+    }
+
+    fn next_fence(&mut self) -> i64 {
+        self.fence += 1;
+        self.fence - 1
+    }
+
+    fn find(&self, name: &str) -> usize {
+        let total = self.rollout.counts().total as usize;
+        (0..total).find(|target| self.name(*target) == name).unwrap_or_else(|| panic!("there is no target `{name}`"))
+    }
+
+    fn name(&self, target: usize) -> String {
+        self.rollout.target(target).name.to_string()
+    }
+}
+
+fn chosen(answers: &Answers, question: &str, target: &str) -> Option<Vec<String>> {
+    let of = |target: &str| answers.get(&(question.to_owned(), target.to_owned())).cloned();
+    of(target).or_else(|| of("*"))
+}
+
+fn fault() -> Fault {
+    Fault { kind: "trap", message: "the policy trapped".to_owned(), hint: None }
+}
+
+fn admission(answer: &[String]) -> Result<Admitted, Fault> {
+    let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+    let wake_after = words.iter().find_map(|word| word.strip_prefix("wake=")).map(milliseconds);
+    let verdict = match words[0] {
+        "fault" => return Err(fault()),
+        "lock" => Admission::Lock,
+        "wait" => Admission::Wait,
+        "hold" => Admission::Hold,
+        "skip" => Admission::Skip,
+        "abort" => Admission::Abort,
+        "force" => Admission::Force(words[1..].iter().map(|fence| fence.parse().expect("a fence")).collect()),
+        other => panic!("`{other}` is no verdict"),
+    };
+    let (code, reason) = (words[0].to_owned(), "the policy says so".to_owned());
+    Ok(Admitted { verdict, code, reason, wake_after, memory: Vec::new() })
+}
+
+fn settlement(answer: &[String]) -> Result<Settled, Fault> {
+    let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+    let verdict = match words.as_slice() {
+        ["fault"] => return Err(fault()),
+        ["release"] => Settlement::Release,
+        ["keep", span] => Settlement::Keep(milliseconds(span)),
+        ["retry"] => Settlement::Retry,
+        ["roll-back"] => Settlement::RollBack,
+        ["abort"] => Settlement::Abort,
+        other => panic!("{other:?} is no verdict"),
+    };
+    let (code, reason) = (words[0].to_owned(), "the policy says so".to_owned());
+    Ok(Settled { verdict, code, reason, memory: Vec::new() })
+}
+
+fn ending(word: &str) -> Ending {
+    let all = [Ending::Succeeded, Ending::Failed, Ending::TimedOut, Ending::LeaseLost, Ending::Unknown];
+    all.into_iter().find(|ending| ending.word() == word).unwrap_or_else(|| panic!("nothing ends as `{word}`"))
+}
+
+fn span(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        // The question before says the same.
+        Event::Waiting { .. } | Event::Queued { .. } => return None,
+        Event::Holding { reason, .. } => format!("all hold: {reason}"),
+        Event::Refused { target, limit, reason } => format!("{target} refused by {limit}: {reason}"),
+        Event::Leased { target, held, slots, fence, .. } => {
+            format!("{target} leased, {held} of {slots}, fence {fence}")
+        }
+        Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
+        Event::GivenBack { target, reason } => format!("{target} given back: {reason}"),
+        Event::Started { target, attempt, .. } => format!("{target} started, try {attempt}"),
+        Event::Succeeded { target, .. } => format!("{target} succeeded"),
+        Event::Failed { target, attempt, ending, .. } => format!("{target} {} on try {attempt}", ending.word()),
+        Event::Keeping { target, keep_ms, .. } => format!("{target} keeps its slot for {}", span(*keep_ms)),
+        Event::Retrying { target, attempt, .. } => format!("{target} is tried again, try {attempt}"),
+        Event::Released { target } => format!("{target} released"),
+        Event::NotReleased { target, reason } => format!("{target} still holds its slot: {reason}"),
+        Event::Skipped { target, code, reason } => format!("{target} skipped: {reason} ({code})"),
+        Event::LeaseLost { target, reason } => format!("{target} lost its lease: {reason}"),
+        Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
+        Event::Stopping { reason, acting } => format!("stopping, {acting} under way: {reason}"),
+        Event::Store { state } => format!("the session is {state}"),
+        Event::Planned { .. } | Event::Said { .. } | Event::Finished { .. } => unreachable!("these are the engine's"),
+    })
+}
+
+#[test]
+fn every_scenario_plays_as_it_is_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let update = std::env::var_os("UPDATE_SCENARIOS").is_some();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "there are scenarios");
+    let mut other = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let played = std::panic::catch_unwind(|| play(&text)).unwrap_or_else(|_| panic!("in {name}"));
+        if update {
+            fs::write(&file, played).unwrap();
+        } else if played != text {
+            other.push(format!("{name} is now\n\n{played}"));
+        }
+    }
+    assert!(other.is_empty(), "UPDATE_SCENARIOS=1 takes this over:\n{}", other.join("\n"));
+}
