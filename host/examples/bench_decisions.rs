@@ -1,9 +1,10 @@
 //! What a decision costs: `cargo run --release --package lockkeeper --example bench_decisions`. Run by
-//! `cargo xtask bench decisions`.
+//! `cargo xtask bench decisions`. With a file, and its settings as JSON, it measures that policy.
 //!
 //! A decision is everything between a view and a verdict: a fresh store and instance, the view copied in, the policy,
 //! the answer copied out and checked, the instance dropped. The view is a typical one: 10 leases, 20 members, 16 events.
 
+use lockkeeper::job::Grant;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use lockkeeper::policy::types::{
     Cause, Event, Happening, Label, Lease, Member, Party, Progress, Semaphore, Target, View,
 };
-use lockkeeper::policy::{Allocation, Engine, EngineOptions, Grants, Limits, Module, standard_policies};
+use lockkeeper::policy::{Allocation, Engine, EngineOptions, Limits, Module, standard_policies};
 
 /// Decisions that warm up, and that are measured.
 const WARM_UP: usize = 2_000;
@@ -23,6 +24,13 @@ const FEW: usize = 9;
 const NOON: u64 = 1_750_000_000_000;
 
 fn main() -> anyhow::Result<()> {
+    if let Some(file) = std::env::args_os().nth(1) {
+        // One's own policy: its file, then its settings as JSON.
+        let settings = std::env::args().nth(2).unwrap_or_else(|| "{}".to_owned());
+        let module = engine(None, Allocation::PooledIfPossible)?.load_file(Path::new(&file), None)?;
+        decisions("bare view", &module, &settings, &bare_view())?;
+        return decisions("typical view", &module, &settings, &typical_view());
+    }
     let folder = std::env::temp_dir().join(format!("lockkeeper-bench-{}", std::process::id()));
     let done = measure(&folder);
     // The folder is private to this process; what stays behind is a nuisance, no failure.
@@ -73,7 +81,7 @@ fn engine(cache: Option<&Path>, allocation: Allocation) -> anyhow::Result<Engine
 }
 
 fn decide(module: &Module, settings: &str, view: &View) -> anyhow::Result<()> {
-    let decision = module.admit(settings, black_box(view), &[], &Grants::new(["lock", "force"]));
+    let decision = module.admit(settings, black_box(view), &[], [Grant::Lock, Grant::Force].into_iter().collect());
     black_box(decision.answer?);
     Ok(())
 }
@@ -88,7 +96,7 @@ fn decisions(what: &str, module: &Module, settings: &str, view: &View) -> anyhow
         decide(module, settings, view)?;
         times.push(started.elapsed());
     }
-    let fuel = module.admit(settings, view, &[], &Grants::new(["lock", "force"])).fuel;
+    let fuel = module.admit(settings, view, &[], [Grant::Lock, Grant::Force].into_iter().collect()).fuel;
     print(what, &mut times, &format!(", fuel {fuel}"));
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod decide;
 mod hostile;
 
+use lockkeeper::job::{Grant, Grants};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -16,9 +17,7 @@ use std::time::{Duration, Instant};
 use decide::{engine, outcome, typical_view, view};
 use hostile::{Guest, WIT, rust_guest, with_types};
 use lockkeeper::policy::types::{Admission, Admitted, Ending};
-use lockkeeper::policy::{
-    Allocation, Decision, Engine, EngineOptions, Grants, Limits, Module, PolicyError, StandardPolicy,
-};
+use lockkeeper::policy::{Allocation, Decision, Engine, EngineOptions, Limits, Module, PolicyError, StandardPolicy};
 use serde_json::{Value, json};
 
 /// What the whole process may have had at its worst.
@@ -29,7 +28,7 @@ fn on_demand() -> Engine {
 }
 
 fn locks() -> Grants {
-    Grants::new(["lock"])
+    Grants::NONE.with(Grant::Lock)
 }
 
 /// The Rust guest in an engine of the usual limits.
@@ -39,7 +38,7 @@ fn hostile() -> Module {
 }
 
 fn admit(module: &Module, settings: &Value) -> Decision<Admitted> {
-    module.admit(&settings.to_string(), &typical_view(), &[], &locks())
+    module.admit(&settings.to_string(), &typical_view(), &[], locks())
 }
 
 /// Loads it and, if that works, has it decide.
@@ -383,7 +382,7 @@ fn validate_and_settle_are_bounded_too() {
     assert!(matches!(error, PolicyError::OutOfFuel { .. }), "{error:?}");
     let settle = |mode: &str| {
         let settings = json!({ "mode": mode }).to_string();
-        hostile().settle(&settings, &view("a"), &outcome(Ending::Succeeded), &[], &locks()).answer
+        hostile().settle(&settings, &view("a"), &outcome(Ending::Succeeded), &[], locks()).answer
     };
     assert!(matches!(settle("loop"), Err(PolicyError::OutOfFuel { .. })));
     assert!(matches!(settle("lock"), Err(PolicyError::NotInManifest { verdict: "retry" })));

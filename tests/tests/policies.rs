@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use decide::{NOON, engine, label, lease, outcome, party, typical_view, view};
-use lockkeeper::job::{JobSpec, PolicySource};
+use lockkeeper::job::{Grant, Grants, JobSpec, PolicySource};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Event, Happening, Settlement, View};
-use lockkeeper::policy::{Engine, Grants, Module, PolicyError, standard_policies};
+use lockkeeper::policy::{Engine, Module, PolicyError, standard_policies};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -33,11 +33,11 @@ fn policy(name: &str) -> Module {
 }
 
 fn both() -> Grants {
-    Grants::new(["lock", "force"])
+    [Grant::Lock, Grant::Force].into_iter().collect()
 }
 
 fn ask(name: &str, settings: &Value, view: &View) -> Admitted {
-    policy(name).admit(&settings.to_string(), view, &[], &both()).answer.unwrap()
+    policy(name).admit(&settings.to_string(), view, &[], both()).answer.unwrap()
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn rolling_locks_keeps_the_floor_and_stops_at_failures() {
     assert_eq!(ask("rolling", &json!({ "max-failures": 2, "on-failure": "hold" }), &failed).verdict, Admission::Hold);
 
     let settle = |settings: Value, ending| {
-        let decision = policy("rolling").settle(&settings.to_string(), &view("a"), &outcome(ending), &[], &both());
+        let decision = policy("rolling").settle(&settings.to_string(), &view("a"), &outcome(ending), &[], both());
         decision.answer.unwrap().verdict
     };
     assert_eq!(settle(json!({}), Ending::Succeeded), Settlement::Release);
@@ -153,7 +153,7 @@ fn break_stale_forces_only_with_the_grant() {
     let answer = ask("break-stale", &settings, &full);
     assert_eq!((answer.verdict, answer.code.as_str()), (Admission::Force(vec![42]), "stale"));
 
-    let decision = policy("break-stale").admit(&settings.to_string(), &full, &[], &Grants::new(["lock"]));
+    let decision = policy("break-stale").admit(&settings.to_string(), &full, &[], Grants::NONE.with(Grant::Lock));
     assert!(matches!(decision.answer, Err(PolicyError::NotGranted { verdict: "force" })));
 }
 
@@ -170,7 +170,7 @@ fn a_fleet_of_ten_thousand_is_decided_within_the_fuel() {
         ("spread", json!({ "label": "rack" })),
         ("break-stale", json!({ "older-than": "1h" })),
     ] {
-        let decision = policy(name).admit(&settings.to_string(), &large, &[], &both());
+        let decision = policy(name).admit(&settings.to_string(), &large, &[], both());
         let answer = decision.answer.unwrap();
         assert!(decision.fuel < 20_000_000, "{name}: {} units of fuel", decision.fuel);
         assert_ne!(answer.code, "", "{name}");
@@ -301,7 +301,7 @@ impl Simulation {
     fn admit(&mut self, target: usize, cause: Cause) {
         let view = self.view(target, cause.clone());
         self.asked.insert(target);
-        let answer = self.module.admit(&self.settings, &view, &self.memory, &both()).answer.unwrap();
+        let answer = self.module.admit(&self.settings, &view, &self.memory, both()).answer.unwrap();
         self.memory = answer.memory;
         self.wakes[target] = answer.wake_after.map(|after| self.now + after);
         let granted = cause == Cause::Granted;
@@ -337,7 +337,7 @@ impl Simulation {
     fn settle(&mut self, target: usize) {
         let ending = if self.rng.random_bool(self.failing) { Ending::Failed } else { Ending::Succeeded };
         let view = self.view(target, Cause::Progressed);
-        let answer = self.module.settle(&self.settings, &view, &outcome(ending), &self.memory, &both()).answer.unwrap();
+        let answer = self.module.settle(&self.settings, &view, &outcome(ending), &self.memory, both()).answer.unwrap();
         self.memory = answer.memory;
         self.stands[target] = match (ending, answer.verdict) {
             (Ending::Succeeded, Settlement::Keep(keep)) => Stands::Kept { until: self.now + keep },

@@ -1,12 +1,13 @@
 //! One decision: a fresh store and instance, the limits, the call, the answer.
 
+use crate::job::Grants;
 use serde::Serialize;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use super::bindings::{Policy, PolicyPre};
 use super::imports::harmless;
 use super::types::{Admitted, Diagnostic, Manifest, Outcome, Settled, View};
-use super::{Engine, Grants, Limits, Module, PolicyError, grants};
+use super::{Engine, Limits, Module, PolicyError, grants};
 
 /// The longest code kept, in characters.
 const MAX_CODE: usize = 64;
@@ -87,7 +88,7 @@ impl Module {
     /// May this target go? Bounded by the engine's [`Limits`]; it blocks for as long as that takes, tens of microseconds
     /// as a rule.
     #[must_use]
-    pub fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: &Grants) -> Decision<Admitted> {
+    pub fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted> {
         let decision = run(&self.engine, &self.component, |policy, store| {
             policy.lockkeeper_policy_decider().call_admit(store, settings, view, memory)
         });
@@ -108,7 +109,7 @@ impl Module {
         view: &View,
         outcome: &Outcome,
         memory: &[u8],
-        grants: &Grants,
+        grants: Grants,
     ) -> Decision<Settled> {
         let decision = run(&self.engine, &self.component, |policy, store| {
             policy.lockkeeper_policy_decider().call_settle(store, settings, view, *outcome, memory)

@@ -2,7 +2,7 @@
 //!
 //! A policy is untrusted. It imports nothing but the contract's `trace`, gets a fresh instance for every decision, and
 //! runs under a limit of fuel, memory and time; whatever goes wrong with it is a [`PolicyError`], a value. What a job
-//! allows a policy is in [`Grants`]; the rollout's hard limits stand behind that, and are not this module's.
+//! allows a policy is in [`crate::job::Grants`]; the rollout's hard limits stand behind that, and are not this module's.
 
 mod bindings;
 mod cache;
@@ -19,6 +19,5 @@ pub mod types;
 pub use engine::{Allocation, Engine, EngineOptions, Limits};
 pub use error::PolicyError;
 pub use evaluate::{Decision, TraceLine};
-pub use grants::Grants;
 pub use module::Module;
 pub use standard::{StandardPolicy, standard_policies};

@@ -1,7 +1,8 @@
 //! Who decides: a policy, or in tests and simulations whatever answers like one.
 
+use crate::job::Grants;
 use crate::policy::types::{Admitted, Outcome, Settled, View};
-use crate::policy::{Decision, Grants, Module};
+use crate::policy::{Decision, Module};
 
 /// Answers the contract's two questions. An answer depends on nothing but what is passed.
 pub trait Decide: Send {
@@ -15,7 +16,7 @@ pub trait Decide: Send {
     fn contract(&self) -> String;
 
     /// May this target go?
-    fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: &Grants) -> Decision<Admitted>;
+    fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted>;
 
     /// It acted; what now?
     fn settle(
@@ -24,7 +25,7 @@ pub trait Decide: Send {
         view: &View,
         outcome: &Outcome,
         memory: &[u8],
-        grants: &Grants,
+        grants: Grants,
     ) -> Decision<Settled>;
 }
 
@@ -41,7 +42,7 @@ impl Decide for Module {
         Module::contract(self)
     }
 
-    fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: &Grants) -> Decision<Admitted> {
+    fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted> {
         Module::admit(self, settings, view, memory, grants)
     }
 
@@ -51,7 +52,7 @@ impl Decide for Module {
         view: &View,
         outcome: &Outcome,
         memory: &[u8],
-        grants: &Grants,
+        grants: Grants,
     ) -> Decision<Settled> {
         Module::settle(self, settings, view, outcome, memory, grants)
     }

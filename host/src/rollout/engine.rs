@@ -22,9 +22,9 @@ use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
 use super::observe;
 use super::sessions::Sessions;
 use super::step::Rollout;
-use crate::job::{Grant, JobSpec, MissingLabel, Substitutions, Target};
+use crate::job::{Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::types::{Ending, Member, Outcome, View};
-use crate::policy::{Decision, Grants, Module, PolicyError};
+use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::Identifier;
 use crate::store::{Clock, Connect, Store};
 
@@ -121,7 +121,7 @@ pub async fn run<P: Decide>(
         run.job.party.as_ref().map(|party| party.path.clone()),
     ));
     let (inputs, inbox) = mpsc::channel(MAX_INPUTS);
-    let grants = Grants::new(run.job.policy.grants.iter().map(Grant::as_str));
+    let grants = run.job.policy.grants;
     let mut engine = Engine {
         settings: run.job.policy.settings.to_string(),
         grants,
@@ -402,7 +402,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     /// One decision: asked, written down, and only then carried out.
     fn decide(&mut self, question: Question) {
         let Question { target, mut view, outcome } = question;
-        let (settings, memory, grants) = (&self.settings, self.rollout.memory(), &self.grants);
+        let (settings, memory, grants) = (&self.settings, self.rollout.memory(), self.grants);
         let answer = match outcome {
             None => {
                 let decision = self.run.policy.admit(settings, &view, memory, grants);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper::job::JobSpec;
+use lockkeeper::job::{Grants, JobSpec};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Outcome, Settled, Settlement, View};
-use lockkeeper::policy::{Decision, Engine, EngineOptions, Grants, Limits};
+use lockkeeper::policy::{Decision, Engine, EngineOptions, Limits};
 use lockkeeper::rollout::{
     Broken, Decide, End, Event, Plan, Report, Run, RunError, Stamped, Stop, journal, resolve, run,
 };
@@ -46,13 +46,13 @@ where
         "none".to_owned()
     }
 
-    fn admit(&self, _: &str, view: &View, memory: &[u8], _: &Grants) -> Decision<Admitted> {
+    fn admit(&self, _: &str, view: &View, memory: &[u8], _: Grants) -> Decision<Admitted> {
         let (code, reason) = ("script".to_owned(), "as scripted".to_owned());
         let answer = Admitted { verdict: (self.admit)(view), code, reason, wake_after: None, memory: memory.to_vec() };
         Decision { answer: Ok(answer), fuel: 0, trace: Vec::new() }
     }
 
-    fn settle(&self, _: &str, view: &View, outcome: &Outcome, memory: &[u8], _: &Grants) -> Decision<Settled> {
+    fn settle(&self, _: &str, view: &View, outcome: &Outcome, memory: &[u8], _: Grants) -> Decision<Settled> {
         let (code, reason) = ("script".to_owned(), "as scripted".to_owned());
         let answer = Settled { verdict: (self.settle)(view, outcome), code, reason, memory: memory.to_vec() };
         Decision { answer: Ok(answer), fuel: 0, trace: Vec::new() }
