@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod under;
 mod unlock;
+mod usage;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -29,7 +30,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use exit::{ErrorKind, Exit};
 
-use crate::recipe::{Identifier, MemberKind};
+use crate::recipe::{Identifier, IdentifierError, MemberKind};
 use crate::store::NodePath;
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
@@ -66,21 +67,18 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// The embedded store's file.
-    ///
-    /// Several processes of this machine may use it at once. It belongs on a local disk: SQLite's locks do not hold on
-    /// network file systems.
-    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE")]
+    /// The embedded store's file, on a local disk; any number of processes may use it at once [default: `store.db` in the
+    /// state folder].
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE", hide_env_values = true)]
     store: Option<PathBuf>,
-    /// Where the embedded store, journals and compiled policies are kept.
-    ///
-    /// Default: `lockkeeper` in the user's state folder, such as ~/.local/state.
-    #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR")]
+    /// Where the embedded store, journals and compiled policies are kept [default: `lockkeeper` in your state folder, such
+    /// as `~/.local/state`].
+    #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR", hide_env_values = true)]
     state_dir: Option<PathBuf>,
     /// How long the store keeps a silent session's ephemeral leases and members.
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = session_timeout)]
     session_timeout: Duration,
-    /// How data and errors are written.
+    /// How data and errors are written: for people, or one JSON value a line.
     #[arg(long, global = true, value_enum, default_value = "human")]
     format: Format,
     /// Say nothing but data and errors.
@@ -93,9 +91,7 @@ struct Global {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
     Human,
-    /// For programs: one JSON value a line.
     Json,
 }
 
@@ -130,9 +126,6 @@ enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page.
     Man(ManArgs),
-    /// Run a command that dies with its parent.
-    #[command(name = "__under", hide = true)]
-    Under(UnderArgs),
 }
 
 #[derive(Debug, Args)]
@@ -165,7 +158,7 @@ struct LockArgs {
     #[arg(long, requires = "reason", conflicts_with = "timeout")]
     force: bool,
     /// Why; kept with the lease and shown by `holders`.
-    #[arg(long, value_name = "TEXT", requires = "force")]
+    #[arg(long, value_name = "TEXT", requires = "force", value_parser = reason)]
     reason: Option<String>,
     /// How long the command has between SIGTERM and SIGKILL when the lease is lost.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -304,22 +297,15 @@ struct ManArgs {
     out: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct UnderArgs {
-    /// The parent's process id.
-    #[arg(long)]
-    parent: i32,
-    /// The command.
-    #[arg(last = true, required = true)]
-    command: Vec<OsString>,
-}
-
 /// Runs the command line that this process was given, to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = under::guard() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return usage::answer(&error),
     };
     let output = output::Output::new(&cli.global);
     match dispatch(cli, &output) {
@@ -334,7 +320,6 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
     let global = &cli.global;
     match cli.command {
-        Command::Under(args) => under::run(&args),
         Command::Schema(SchemaCommand::Job) => generate::schema(output),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
@@ -358,7 +343,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
-            Err(format!("a number needs a unit: did you mean `{text}s`?"))
+            Err(format!("a number needs a unit, as in `{text}s`"))
         }
         _ => humantime::parse_duration(text)
             .map_err(|_| "no duration: expected something like `30s` or `1h 30m`".to_owned()),
@@ -377,6 +362,15 @@ fn session_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn identifier(text: &str) -> Result<Identifier, String> {
-    Identifier::new(text).map_err(|error| error.to_string())
+fn identifier(text: &str) -> Result<Identifier, IdentifierError> {
+    Identifier::new(text)
+}
+
+/// A reason that is worth keeping.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why in a few words: whoever looks at the lease wants to know".to_owned()),
+        _ if text.contains(char::is_control) => Err("a reason is one line of text".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }

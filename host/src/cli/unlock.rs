@@ -17,7 +17,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
     let Unlocked { released, left } = semaphore.unlock(&identifier).await?;
     store.close().await?;
     if released > 0 {
-        output.talk("Released", &format!("`{}` as {identifier}", args.path));
+        let more = if released > 1 { format!(", {released} leases") } else { String::new() };
+        output.talk("Released", &format!("`{}` as {identifier}{more}", args.path));
         if output.is_json() {
             output.json(&json!({ "path": args.path, "identifier": identifier.as_str(), "released": released }));
         }
