@@ -35,15 +35,14 @@ use crate::store::NodePath;
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
 /// failure budget.
-///
-/// A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party is a path
-/// whose members are alive. Both live in a store; without any flag that is one file on this machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockkeeper",
     version,
     max_term_width = 110,
-    after_help = "Examples:\n  \
+    after_help = "A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party \
+        is a path whose members are alive. Both live in a store; without any flag that is one file on this machine.\n\n\
+        Examples:\n  \
         lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \
         lockkeeper holders /locks/reboot\n  \
         lockkeeper check job.toml && lockkeeper run job.toml\n\n\
@@ -111,8 +110,16 @@ enum Command {
     #[command(hide = true)]
     PartyMembers(MembersArgs),
     /// Say everything that is wrong with a job, and do nothing.
+    #[command(
+        after_help = "Every mistake comes at once, with line and column: in the job, in its policy's settings, in its \
+        inventory.\n\n\
+        Examples:\n  \
+        lockkeeper check job.toml\n  \
+        lockkeeper check job.toml --format json  # for an editor or a pipeline"
+    )]
     Check(JobArgs),
     /// Show targets, order and limits of a job, and do nothing.
+    #[command(after_help = "Example:\n  lockkeeper plan job.toml")]
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
@@ -170,7 +177,10 @@ struct LockArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more."
+    after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more.\n\n\
+    Examples:\n  \
+    lockkeeper unlock /locks/reboot                     # this host's slot\n  \
+    lockkeeper unlock /locks/reboot --identifier web01  # another's: be sure that it is not at work"
 )]
 struct UnlockArgs {
     /// The semaphore.
@@ -182,6 +192,13 @@ struct UnlockArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Shows who, since when, the fence, whether the lease ends with a session, and who forced it why. As JSON \
+    that is one array.\n\n\
+    Examples:\n  \
+    lockkeeper holders /locks/reboot\n  \
+    lockkeeper holders /locks/reboot --format json"
+)]
 struct HoldersArgs {
     /// The semaphore.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -197,6 +214,10 @@ enum PartyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Members of both of kazoo's kinds are shown; as JSON that is one array.\n\n\
+    Examples:\n  \
+    lockkeeper party members /party/web\n  \
+    lockkeeper party members /party/web --min-nodes 8 --timeout 5m && ./switch-over.sh")]
 struct MembersArgs {
     /// The party.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -219,7 +240,8 @@ struct JoinArgs {
     /// Who joins [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     identifier: Option<Identifier>,
-    /// Which of kazoo's two kinds of member to be.
+    /// Which of kazoo's kinds of member to be: `shallow` has the identifier in the node's name, which is what Salt lists,
+    /// `party` in its data.
     #[arg(long, value_enum, default_value = "shallow")]
     kind: Kind,
     /// What to run as a member; it stays one until this ends [default: until a signal].
@@ -229,9 +251,7 @@ struct JoinArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// The identifier in the node's name: what Salt lists.
     Shallow,
-    /// The identifier in the node's data.
     Party,
 }
 
@@ -254,7 +274,10 @@ struct JobArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
-    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote."
+    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote.\n\n\
+    Examples:\n  \
+    lockkeeper check job.toml && lockkeeper run job.toml\n  \
+    lockkeeper run job.toml --format json > events.jsonl"
 )]
 struct RunArgs {
     /// The job's file.
@@ -271,6 +294,9 @@ enum PolicyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper policy inspect rolling\n  \
+    lockkeeper policy inspect ./my_policy.wasm")]
 struct InspectArgs {
     /// A standard policy's name, or a wasm file.
     #[arg(value_name = "POLICY")]
@@ -279,11 +305,16 @@ struct InspectArgs {
 
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
-    /// Of a job.
+    /// Of a job, for an editor that knows TOML.
+    #[command(after_help = "Example:\n  lockkeeper schema job > job.schema.json")]
     Job,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper completions bash > ~/.local/share/bash-completion/completions/lockkeeper\n  \
+    lockkeeper completions fish > ~/.config/fish/completions/lockkeeper.fish\n  \
+    lockkeeper completions zsh > \"${fpath[1]}/_lockkeeper\"")]
 struct CompletionsArgs {
     /// For which shell.
     #[arg(value_enum)]
@@ -291,6 +322,9 @@ struct CompletionsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper man | man -l -\n  \
+    lockkeeper man --out ~/.local/share/man/man1")]
 struct ManArgs {
     /// Write a page for every command into this folder instead.
     #[arg(long, value_name = "DIR")]
@@ -343,7 +377,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
-            Err(format!("a number needs a unit, as in `{text}s`"))
+            Err(format!("a number needs a unit, as in `{}s`", output::shown(text)))
         }
         _ => humantime::parse_duration(text)
             .map_err(|_| "no duration: expected something like `30s` or `1h 30m`".to_owned()),

@@ -131,6 +131,8 @@ fn hint(error: &clap::Error, command: &str, line: &[OsString]) -> Option<String>
 /// The command that was meant, as far as it can be made out, and how it is called.
 fn meant(line: &[OsString]) -> (clap::Command, String) {
     let mut command = Cli::command();
+    // Now its parts know their own names, and the options that all have.
+    command.build();
     let mut words = vec!["lockkeeper".to_owned()];
     for argument in line {
         if let Some(below) = command.find_subcommand(argument) {
@@ -138,8 +140,7 @@ fn meant(line: &[OsString]) -> (clap::Command, String) {
             command = below.clone();
         }
     }
-    let call = words.join(" ");
-    (command.bin_name(&call), call)
+    (command, words.join(" "))
 }
 
 fn one(error: &clap::Error, kind: ContextKind) -> Option<String> {

@@ -276,7 +276,10 @@ impl fmt::Display for Problems {
         write!(f, "{} `{}` has {} problem{plural}", self.what, self.source.name(), self.total)?;
         let mut elsewhere = self.problems.iter().filter(|problem| problem.place.file != self.source.name());
         if let Some(first) = elsewhere.next() {
-            write!(f, ", {} of them in `{}`", 1 + elsewhere.count(), first.place.file)?;
+            match 1 + elsewhere.count() {
+                all if all == self.total => write!(f, ", in `{}`", first.place.file)?,
+                some => write!(f, ", {some} of them in `{}`", first.place.file)?,
+            }
         }
         if self.left_out() > 0 {
             write!(f, ", of which these are the first {}", self.problems.len())?;
