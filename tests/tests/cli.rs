@@ -9,7 +9,17 @@ use serde_json::Value;
 
 /// Answers as a snapshot shows them.
 fn shown(world: &World, line: &str) -> String {
-    let Said { code, stdout, stderr } = world.run(line);
+    shown_of(world, &line.split(' ').collect::<Vec<_>>())
+}
+
+fn shown_of(world: &World, arguments: &[&str]) -> String {
+    let mut command = world.lockkeeper(arguments);
+    let Said { code, stdout, stderr } = said(command.env("COLUMNS", "100").current_dir(world.folder()));
+    let line = arguments.iter().map(|argument| match argument.is_empty() || argument.contains(char::is_whitespace) {
+        true => format!("{argument:?}"),
+        false => (*argument).to_owned(),
+    });
+    let line = line.collect::<Vec<_>>().join(" ");
     let code = code.map_or("signal".to_owned(), |code| code.to_string());
     format!("$ lockkeeper {line}\n{stdout}--- stderr\n{stderr}--- exit {code}\n")
 }
@@ -91,13 +101,159 @@ fn bad_arguments_are_told_by_name() {
 }
 
 #[test]
+fn a_command_line_that_is_not_understood_is_told_the_next_step() {
+    let world = World::new();
+    let text = transcript(
+        &world,
+        &[
+            "--format json",
+            "party",
+            "frob",
+            "frob --format json",
+            "holdrs /x",
+            "party member /x",
+            "lock",
+            "lock --format json",
+            "lock /x --wat",
+            "lock /x --max-concurency 3",
+            "lock /x --format=json --max-concurency 3",
+            "lock /x ./backup.sh --fast",
+            "lock /x --ephemeral-lease --format json",
+            "lock /x --reason why",
+            "lock /x --force --reason why --timeout 3s",
+            "lock /x --timeout 3s --timeout 4s",
+            "holders /x /y",
+            "holders /x --format xml",
+            "holders /x --store ",
+            "party members /x --timeout 3s",
+            "completions tcsh",
+        ],
+    );
+    let odd = [
+        shown_of(&world, &["lock", ""]),
+        shown_of(&world, &["lock", "/x", "--force", "--reason", " "]),
+        shown_of(&world, &["lock", "/a\u{1}b", "--format", "json"]),
+        shown_of(&world, &["lock", "/x", "--timeout", &"9".repeat(200)]),
+    ];
+    snapshot!(world, format!("{text}\n{}", odd.join("\n")));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let world = World::new();
+    let commands = [
+        "lock",
+        "unlock",
+        "holders",
+        "party",
+        "party join",
+        "party members",
+        "check",
+        "plan",
+        "run",
+        "policy",
+        "policy list",
+        "policy inspect",
+        "schema",
+        "completions",
+        "man",
+    ];
+    // What every command has is shown once.
+    let help = |line: &str| {
+        let text = shown(&world, line);
+        let (ours, rest) = text.split_once("\nGlobal options:\n").expect("every command has them");
+        let behind = rest.split_once("\n\n").map_or("--- stderr\n--- exit 0\n", |(_, behind)| behind);
+        format!("{ours}\n{behind}")
+    };
+    let help: String = commands.map(|command| help(&format!("{command} --help"))).join("\n");
+    snapshot!(world, format!("{}\n{help}", shown(&world, "--help")));
+    // Whoever only names us wants to know what there is.
+    let alone = said(&mut world.command("lockkeeper"));
+    assert_eq!((alone.code, alone.stdout.as_str()), (Some(2), ""));
+    assert!(alone.stderr.contains("Usage: lockkeeper") && alone.stderr.contains("holders"), "{alone:?}");
+}
+
+#[test]
+fn a_party_is_shown_to_people_and_programs() {
+    let world = World::new();
+    let text = transcript(
+        &world,
+        &[
+            "party members /p",
+            "party members /p --format json",
+            "party members /p --min-nodes 1 --timeout 0",
+            "party members p/ --min-nodes 2 --timeout 10ms --format json",
+            "party join /p --identifier web01 -- lockkeeper party members /p --quiet",
+            "party join /p --identifier web01 --kind party -- lockkeeper party-members /p --format json",
+            "party join /p --identifier web01 -- no-such-command",
+            "party join /p --identifier web01 --format json -- no-such-command",
+            "party members /p --format json",
+        ],
+    );
+    snapshot!(world, text);
+}
+
+#[test]
+fn a_command_under_a_lease_has_its_own_say() {
+    let world = World::new();
+    let text = transcript(
+        &world,
+        &[
+            "lock /x --identifier me -- echo hello",
+            "lock /x --identifier me --quiet -- echo hello",
+            "lock /x --identifier me --format json -- echo hello",
+            "lock /x --identifier me --ephemeral-lease -- lockkeeper holders /x",
+            "lock /x --identifier me -- false",
+            "lock /x --identifier me -- no-such-command",
+            "lock /x --identifier me --ephemeral-lease -- no-such-command",
+            "lock /x --identifier me --ephemeral-lease --format json -- no-such-command",
+            "lock /x --identifier me -- --format json",
+            "holders /x",
+        ],
+    );
+    let odd = [
+        shown_of(&world, &["lock", "/x", "--identifier", "me", "--", "ls -l"]),
+        shown_of(&world, &["lock", "/x", "--identifier", "me", "--", "sh", "-c", "kill -TERM $$"]),
+    ];
+    snapshot!(world, format!("{text}\n{}", odd.join("\n")));
+}
+
+#[test]
+fn a_lease_of_somebody_elses_stays() {
+    let world = World::new();
+    let text = transcript(
+        &world,
+        &[
+            "lock /x --identifier one --max-concurrency 3 --quiet",
+            "lock /x --identifier two --max-concurrency 3 --quiet",
+            "unlock /x --identifier me --format json",
+            "lock /x --identifier two --max-concurrency 3 --force --reason again",
+            "holders /x",
+            "unlock /x --identifier two",
+            "lock /x --identifier me --max-concurrency 3 --ephemeral-lease -- lockkeeper unlock /x --identifier me",
+            "lock /x --identifier me --max-concurrency 4 --format json",
+            "holders /x --format json",
+        ],
+    );
+    let text = text.replace(&by(), "[BY]");
+    snapshot!(world, text);
+}
+
+/// Who forces, as `holders` shows it.
+fn by() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap();
+    format!("{}@{}", user.name, nix::unistd::gethostname().unwrap().to_string_lossy())
+}
+
+#[test]
 fn odd_identifiers_are_refused_or_kept_as_they_are() {
     let world = World::new();
     let long = "x".repeat(10_240);
     for identifier in ["a\nb", long.as_str(), "\u{1b}[31m"] {
         let refused = said(&mut world.lockkeeper(["lock", "/x", "--identifier", identifier]));
         assert_eq!(refused.code, Some(2), "{identifier:?}");
-        assert!(refused.stderr.contains("--identifier"), "{refused:?}");
+        assert!(refused.stderr.contains("identifier") && refused.stderr.len() < 500, "{refused:?}");
+        assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
     }
     assert_eq!(world.run("lock /x --identifier a/b").code, Some(0));
     assert_eq!(world.holders("/x"), ["a/b"]);
@@ -188,17 +344,118 @@ size = 1
     snapshot!(world, shown(&world, &format!("check {}", job.display())));
 }
 
+/// A job with a mistake of every kind, and the places of all of them.
+const MISTAKES: &str = r#"name = "bad job"
+slots = 3
+[semaphore]
+path = "/locks/../x"
+max-concurency = 2
+[targets]
+inventory = "none.toml"
+[policy]
+use = "roling"
+[action]
+run = ["sh", "{taget}"
+timeout = "5"
+attempts = 0
+[budget]
+max-failed = "101%"
+[[wave]]
+size = 1
+"#;
+
+#[test]
+fn ten_mistakes_of_all_kinds_are_ten_errors_with_line_and_column() {
+    let world = World::new();
+    world.file("job.toml", MISTAKES);
+    let answer = said(world.lockkeeper(["check", "job.toml", "--format", "json"]).current_dir(world.folder()));
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""));
+    let error: Value = serde_json::from_str(&answer.stderr).expect("one error object");
+    let told: Vec<String> = error["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| {
+            let text = |key: &str| problem[key].as_str().unwrap_or("-").to_owned();
+            let (line, column) = (problem["line"].as_u64().unwrap(), problem["column"].as_u64().unwrap());
+            format!("{}:{line}:{column} {}: {} [{}]", text("file"), text("key"), text("message"), text("hint"))
+        })
+        .collect();
+    assert!(told.len() >= 10, "{told:#?}");
+    snapshot!(world, told.join("\n"));
+}
+
+#[test]
+fn what_a_job_names_is_looked_at_with_it() {
+    let world = World::new();
+    let job = |name: &str, changes: &[(&str, &str)]| {
+        let text = changes.iter().fold(JOB.to_owned(), |text, (old, new)| text.replace(old, new));
+        world.file(name, &text);
+    };
+    let inventory = ("hosts = [\"a\", \"b\"]", "inventory = \"inventory.toml\"");
+    world.file("inventory.toml", "hosts = [\"a\", \"a\", 7]\nhost = 3\n");
+    job("inventory-of-mistakes.toml", &[inventory, ("name = \"job\"", "name = 3")]);
+    job("no-inventory.toml", &[inventory, ("inventory.toml", "none.toml")]);
+    world.file("plain.toml", "hosts = [\"a\", { name = \"b\", labels = { rack = \"x\" } }]\n");
+    job("no-label.toml", &[inventory, ("inventory.toml", "plain.toml"), ("\"sh\", ", "\"sh\", \"{label.rack}\", ")]);
+    let policy = |path: &'static str| [("use = \"rolling\"", path)];
+    job("no-policy.toml", &policy("path = \"none.wasm\""));
+    world.file("text.wasm", "no wasm at all");
+    job("text-as-policy.toml", &policy("path = \"text.wasm\""));
+    job(
+        "another-policy.toml",
+        &policy(
+            r#"path = "text.wasm"
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855""#,
+        ),
+    );
+    job("text-and-more.toml", &[policy("path = \"text.wasm\"")[0], ("name = \"job\"", "name = 3")]);
+    std::fs::write(world.folder().join("latin.toml"), b"name = \"J\xfcrgen\"\n").unwrap();
+    std::fs::write(world.folder().join("latin-inventory.toml"), b"hosts = [\"J\xfcrgen\"]\n").unwrap();
+    job("latin-in-inventory.toml", &[inventory, ("inventory.toml", "latin-inventory.toml")]);
+    let text = transcript(
+        &world,
+        &[
+            "check inventory-of-mistakes.toml",
+            "check no-inventory.toml",
+            "check no-inventory.toml --format json",
+            "run no-label.toml",
+            "plan no-policy.toml",
+            "check text-as-policy.toml",
+            "run text-as-policy.toml --format json",
+            "check another-policy.toml",
+            "check text-and-more.toml",
+            "check latin.toml",
+            "check latin.toml --format json",
+            "check latin-in-inventory.toml --format json",
+            "check none.toml --format json",
+            "check .",
+            "policy inspect text.wasm",
+            "policy inspect none --format json",
+        ],
+    );
+    snapshot!(world, text);
+}
+
 #[test]
 fn a_store_that_cannot_be_used_is_unavailable() {
     let world = World::new();
-    let text_file =
-        world.file("text", "this is no database, and longer than a header of one would be: a hundred bytes of text");
-    for store in [world.folder().to_owned(), text_file, "/proc/store.db".into()] {
-        let answer = world.run(&format!("holders /x --format json --store {}", store.display()));
-        let error: Value = serde_json::from_str(&answer.stderr).unwrap_or_else(|_| panic!("{answer:?}"));
-        assert_ne!(answer.code, Some(0));
-        assert!(error["message"].as_str().unwrap().contains(store.to_str().unwrap()), "{error}");
-    }
+    let long = "this is no database, and longer than a header of one would be: a hundred bytes of text, or more still";
+    world.file("text", long);
+    world.file("short", "no");
+    let text = transcript(
+        &world,
+        &[
+            "holders /x --store .",
+            "lock /x --store text --format json",
+            "holders /x --store short",
+            "holders /x --store /proc/store.db",
+            "party members /x --state-dir text --format json",
+        ],
+    );
+    assert_eq!(text.matches("--- exit 69").count(), 5, "{text}");
+    assert_eq!(std::fs::read_to_string(world.folder().join("text")).unwrap(), long);
+    snapshot!(world, text);
 }
 
 #[test]
@@ -224,32 +481,29 @@ fn what_is_no_terminal_gets_no_colours() {
 }
 
 #[test]
-fn every_command_has_help_and_scripts_are_made() {
+fn scripts_pages_and_schemas_are_made() {
     let world = World::new();
-    for command in [
-        "lock",
-        "unlock",
-        "holders",
-        "party join",
-        "party members",
-        "check",
-        "plan",
-        "run",
-        "policy list",
-        "policy inspect",
-        "schema",
-        "completions",
-        "man",
-    ] {
-        let help = world.run(&format!("{command} --help"));
-        assert_eq!(help.code, Some(0), "{command}");
-        assert!(help.stdout.contains("Usage: lockkeeper"), "{command}: {help:?}");
-    }
-    assert!(!world.run("--help").stdout.contains("\n  under"));
     for shell in ["bash", "zsh", "fish"] {
-        assert!(world.run(&format!("completions {shell}")).stdout.contains("holders"));
+        let script = world.run(&format!("completions {shell}"));
+        assert_eq!(script.code, Some(0));
+        assert!(script.stdout.contains("holders") && script.stdout.contains("max-concurrency"), "{shell}");
+        assert!(!script.stdout.contains("guard"), "{shell}");
+        let mut check = Command::new(shell);
+        check.args(["-n", world.file(shell, &script.stdout).to_str().unwrap()]);
+        // Not every machine has every shell.
+        if let Ok(output) = check.output() {
+            assert!(output.status.success(), "{shell}: {output:?}");
+        }
     }
-    assert!(world.run("man").stdout.contains(".TH lockkeeper"));
+    let page = world.run("man").stdout;
+    let first = page.lines().find(|line| !line.starts_with(".ie") && !line.starts_with(".el")).unwrap();
+    assert!(first.starts_with(".TH lockkeeper 1"), "{first}");
+    let pages = world.folder().join("pages");
+    assert_eq!(world.run(&format!("man --out {}", pages.display())).code, Some(0));
+    let names: Vec<_> = std::fs::read_dir(&pages).unwrap().map(|page| page.unwrap().file_name()).collect();
+    for page in ["lockkeeper.1", "lockkeeper-lock.1", "lockkeeper-party-join.1", "lockkeeper-policy-inspect.1"] {
+        assert!(names.iter().any(|name| name == page), "{page} is missing in {names:?}");
+    }
     let schema: Value = serde_json::from_str(&world.run("schema job").stdout).unwrap();
     assert!(schema["properties"]["semaphore"].is_object());
 }

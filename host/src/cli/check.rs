@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::job::{Loaded, load};
-use super::output::Output;
+use super::output::{Output, of};
 use super::{Global, JobArgs};
 use crate::job::TargetSource;
 
@@ -13,7 +13,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let targets = match job.targets.source {
         TargetSource::Hosts(_) | TargetSource::Inventory(_) => {
             let targets = loaded.targets(None).await?;
-            format!("{} targets", targets.len())
+            of(targets.len(), "target")
         }
         TargetSource::Command(_) => "targets from a command".to_owned(),
         TargetSource::Party(ref path) => format!("targets from the party `{path}`"),

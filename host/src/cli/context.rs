@@ -55,7 +55,10 @@ impl Global {
 
     /// A session with it.
     pub(super) async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        Ok(self.connect()?.connect().await?)
+        self.connect()?
+            .connect()
+            .await
+            .map_err(|error| Failure::from(error).hint("`--store FILE` or `--state-dir DIR` says where the store is"))
     }
 
     /// The policy engine.

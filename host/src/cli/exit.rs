@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
 use serde_json::{Value, json};
 
 use super::output;
@@ -145,7 +144,9 @@ impl Failure {
 
     /// The error and its causes, each said once.
     pub(super) fn text(&self) -> String {
-        self.error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        let chain: Vec<String> =
+            self.error.chain().map(|error| without_number(&error.to_string()).to_owned()).collect();
+        chain.join(": ")
     }
 
     pub(super) fn json(&self) -> Value {
@@ -157,11 +158,20 @@ impl Failure {
     }
 }
 
+/// An error of the system without its number, which says nothing more to anybody.
+fn without_number(text: &str) -> &str {
+    match text.rsplit_once(" (os error ") {
+        Some((said, rest)) if rest.strip_suffix(')').is_some_and(|number| number.parse::<u32>().is_ok()) => said,
+        _ => text,
+    }
+}
+
 fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
-        StoreError::Unavailable { .. } | StoreError::SessionOver | StoreError::Ambiguous { .. } => {
-            ErrorKind::Unavailable
-        }
+        StoreError::Unavailable { .. }
+        | StoreError::SessionOver
+        | StoreError::Ambiguous { .. }
+        | StoreError::Broken { .. } => ErrorKind::Unavailable,
         StoreError::Refused { .. } => ErrorKind::Refused,
         StoreError::Multi { source, .. } => store_kind(source),
         StoreError::TooLarge { .. } => ErrorKind::BadArgument,
@@ -169,8 +179,7 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         | StoreError::NodeExists { .. }
         | StoreError::BadVersion { .. }
         | StoreError::NotEmpty { .. }
-        | StoreError::ParentEphemeral { .. }
-        | StoreError::Broken { .. } => ErrorKind::Internal,
+        | StoreError::ParentEphemeral { .. } => ErrorKind::Internal,
     }
 }
 
@@ -238,12 +247,14 @@ impl From<LeaveError> for Failure {
 
 impl From<WaitError> for Failure {
     fn from(error: WaitError) -> Self {
-        let kind = match &error {
-            WaitError::TooFew { .. } => ErrorKind::TimedOut,
-            WaitError::SessionOver { .. } => ErrorKind::Unavailable,
-            WaitError::Store { source, .. } => store_kind(source),
+        let (kind, hint) = match &error {
+            WaitError::TooFew { path, .. } => {
+                (ErrorKind::TimedOut, Some(format!("`lockkeeper party members {path}` shows who is there")))
+            }
+            WaitError::SessionOver { .. } => (ErrorKind::Unavailable, None),
+            WaitError::Store { source, .. } => (store_kind(source), None),
         };
-        Self::new(kind, error)
+        Self { hint, ..Self::new(kind, error) }
     }
 }
 
@@ -276,23 +287,4 @@ impl From<RunError> for Failure {
         };
         Self::new(kind, error)
     }
-}
-
-/// A command line that clap refuses, or its answer to `--help` and `--version`.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args_os().collect::<Vec<_>>().windows(2).any(|pair| pair == ["--format", "json"])
-        || std::env::args_os().any(|argument| argument == "--format=json");
-    if error.use_stderr() && wants_json {
-        let rendered = error.render().to_string();
-        let message = rendered.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim();
-        let kind = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(argument)) if argument == "<PATH>" => ErrorKind::BadPath,
-            _ => ErrorKind::BadArgument,
-        };
-        output::error_line(&Failure::message(kind, message).hint("`--help` shows what is expected").json());
-    } else {
-        // A closed stdout or stderr leaves nobody to tell.
-        let _ = error.print();
-    }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -42,7 +42,11 @@ pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> 
         return Ok(Exit::Done);
     }
     let slots = state.slots.map_or_else(String::new, |slots| format!(" of {slots}"));
-    output.talk("Found", &format!("{}{slots} slots of `{}` held, {} waiting", rows.len(), args.path, state.queued));
+    let never = if state.slots.is_none() && rows.is_empty() { "; nobody has locked it yet" } else { "" };
+    output.talk(
+        "Found",
+        &format!("{}{slots} slots of `{}` held, {} waiting{never}", rows.len(), args.path, state.queued),
+    );
     if !rows.is_empty() {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE"]);

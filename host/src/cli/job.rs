@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
-use crate::job::{Complaint, JobSpec, PolicyPlace, PolicySource, PolicySpec, Target};
+use crate::job::{
+    Complaint, JobSpec, Listed, Look, PolicyPlace, PolicySource, PolicySpec, Problems, Target, parse_inventory, text_of,
+};
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
 use crate::rollout::{TargetsError, resolve};
@@ -23,21 +25,37 @@ pub(super) struct Loaded {
     warnings: Vec<Diagnostic>,
 }
 
-/// Reads a job, loads its policy, and has the policy look at its settings: everything that is wrong comes at once.
+/// Reads a job, loads its policy, has the policy look at its settings, and reads its inventory: everything that is wrong
+/// comes at once.
 pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let bytes = std::fs::read(file).map_err(|error| {
         Failure::message(ErrorKind::BadJob, format!("cannot read the job `{}`: {error}", file.display()))
     })?;
+    let name = file.display().to_string();
+    let text = text_of("job", &name, &bytes).map_err(|problems| problems_failure(&problems))?;
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let engine = global.engine()?;
-    let mut looked = Looked::default();
-    let name = file.display().to_string();
-    let parsed = JobSpec::parse_and_look(&name, &text, &mut |spec| looked.look(&engine, spec, &folder));
-    let job = parsed.map_err(|problems| problems_failure(&problems))?;
-    match (looked.policy, looked.fault) {
-        (_, Some((key, error))) => Err(fault(&job, key, error)),
-        (Some(policy), None) => Ok(Loaded { job, folder, policy, warnings: looked.warnings }),
-        (None, None) => Err(Failure::message(ErrorKind::Internal, "the job's policy was not looked at")),
+    let mut looked = Looked { engine: &engine, folder: &folder, policy: None, fault: None, warnings: Vec::new() };
+    let parsed = JobSpec::parse_and_look(&name, text, &mut looked);
+    let Looked { policy, fault, warnings, .. } = looked;
+    let job = parsed.map_err(|problems| bad_job(&problems, fault))?;
+    match policy {
+        Some(policy) => Ok(Loaded { job, folder, policy, warnings }),
+        None => Err(Failure::message(ErrorKind::Internal, "the job's policy was not looked at")),
+    }
+}
+
+/// A job with mistakes is bad; one whose only flaw is that its policy fails has a policy's fault.
+fn bad_job(problems: &Problems, fault: Option<PolicyError>) -> Failure {
+    let failure = problems_failure(problems);
+    match (fault, problems.problems()) {
+        (Some(error), [problem]) => {
+            let Failure { kind, error, hint, more, .. } = Failure::from(error);
+            let more = more.into_iter().chain(failure.more).filter_map(|more| more.as_object().cloned()).flatten();
+            let error = error.context(format!("{}: `{}` cannot be used", problem.place, problem.key));
+            Failure { kind, error, hint, more: Some(more.collect()), rendered: None }
+        }
+        _ => failure,
     }
 }
 
@@ -60,70 +78,78 @@ impl Loaded {
 
     /// The job's targets, as listed.
     pub(super) async fn targets(&self, store: Option<&Arc<dyn Store>>) -> Result<Vec<Target>, Failure> {
-        resolve(&self.job, &self.folder, store).await.map_err(|error| match error {
-            TargetsError::Inventory { ref source, .. } => {
-                let message = format!("{error}: {source}");
-                let help = Some("a relative path is relative to the job's file".to_owned());
-                problems_failure(&self.job.problems(vec![self.job.problem_with("targets.inventory", message, help)]))
-            }
-            error => error.into(),
-        })
+        Ok(resolve(&self.job, &self.folder, store).await?)
     }
 }
 
-/// What became of a job's policy while the job was read.
-#[derive(Debug, Default)]
-struct Looked {
+/// Sees what a job names, and what became of that.
+#[derive(Debug)]
+struct Looked<'a> {
+    engine: &'a Engine,
+    folder: &'a Path,
     policy: Option<Module>,
-    /// What is wrong with the policy itself and not with the job, and the key that names it.
-    fault: Option<(&'static str, PolicyError)>,
+    /// What is wrong with the policy itself and not with the job.
+    fault: Option<PolicyError>,
     warnings: Vec<Diagnostic>,
 }
 
-impl Looked {
-    fn look(&mut self, engine: &Engine, spec: &PolicySpec, folder: &Path) -> Vec<Complaint> {
+impl Look for Looked<'_> {
+    fn policy(&mut self, spec: &PolicySpec) -> Vec<Complaint> {
         let (loaded, key) = match &spec.source {
-            PolicySource::Standard(name) => (engine.load_standard(name), "use"),
-            PolicySource::File { path, sha256 } => (engine.load_file(&folder.join(path), sha256.as_deref()), "path"),
-        };
-        let policy = match loaded {
-            Ok(policy) => policy,
-            Err(error @ (PolicyError::NoSuchPolicy { .. } | PolicyError::Unreadable { .. })) => {
-                let help = error.hint();
-                let message = Failure::from(error).text();
-                return vec![Complaint { about: PolicyPlace::Key(key), message, help }];
-            }
-            Err(error) => {
-                self.fault = Some((key, error));
-                return Vec::new();
+            PolicySource::Standard(name) => (self.engine.load_standard(name), "use"),
+            PolicySource::File { path, sha256 } => {
+                (self.engine.load_file(&self.folder.join(path), sha256.as_deref()), "path")
             }
         };
-        match policy.validate(&spec.settings) {
-            Ok(found) => {
-                let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
-                let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(is_error);
-                self.warnings = warnings;
-                self.policy = Some(policy);
-                let complaint =
-                    |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
-                errors.into_iter().map(complaint).collect()
+        let checked = loaded.and_then(|policy| Ok((policy.validate(&spec.settings)?, policy)));
+        let (found, policy) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return vec![self.unusable(key, error)],
+        };
+        let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+        let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(is_error);
+        self.warnings = warnings;
+        self.policy = Some(policy);
+        let complaint =
+            |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
+        errors.into_iter().map(complaint).collect()
+    }
+
+    fn inventory(&mut self, path: &Path) -> Listed {
+        let path = self.folder.join(path);
+        let name = path.display().to_string();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) => {
+                let message = Failure::from(TargetsError::Inventory { path, source }).text();
+                let help = Some("a relative path is relative to the job's file".to_owned());
+                return Listed::Unreadable { message, help };
             }
-            Err(error) => {
-                self.fault = Some((key, error));
-                Vec::new()
-            }
+        };
+        match text_of("inventory", &name, &bytes).and_then(|text| parse_inventory(&name, text)) {
+            Ok(targets) => Listed::Targets(targets),
+            Err(problems) => Listed::Wrong(problems),
         }
     }
 }
 
-/// A policy that cannot be used, with the place that names it.
-fn fault(job: &JobSpec, key: &'static str, error: PolicyError) -> Failure {
-    let key = match error {
-        PolicyError::WrongDigest { .. } => "policy.sha256".to_owned(),
-        _ => format!("policy.{key}"),
-    };
-    let place = job.place_of(&key);
-    let mut failure = Failure::from(error);
-    failure.error = failure.error.context(format!("{place}: `{key}` cannot be used"));
-    failure
+impl Looked<'_> {
+    /// A policy that cannot be loaded, or fails already when it is shown its settings.
+    fn unusable(&mut self, key: &'static str, error: PolicyError) -> Complaint {
+        let key = match error {
+            PolicyError::WrongDigest { .. } => "sha256",
+            _ => key,
+        };
+        let help = error.hint();
+        let message = match error {
+            // It is the job that names what is not there.
+            error @ (PolicyError::NoSuchPolicy { .. } | PolicyError::Unreadable { .. }) => Failure::from(error).text(),
+            error => {
+                let message = error.to_string();
+                self.fault = Some(error);
+                message
+            }
+        };
+        Complaint { about: PolicyPlace::Key(key), message, help }
+    }
 }

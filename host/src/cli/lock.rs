@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
-use super::signals::{Signals, Wish};
+use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, Semaphore};
@@ -17,12 +17,21 @@ use crate::store::{Lifetime, Store};
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let store = global.open().await?;
+    let store = match signals.or(global.open()).await {
+        Ok(opened) => opened?,
+        Err(wish) => return Ok(wish.exit()),
+    };
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
     let outcome = locked(output, &args, &identifier, &store, &semaphore, &mut signals).await;
-    // Whatever was given up half-way is gone before the session is.
-    semaphore.settled().await;
-    let closed = store.close().await;
+    // Whatever was given up half-way is gone before the session is; whoever does not want to wait for that says so again.
+    let tidied = async {
+        semaphore.settled().await;
+        store.close().await
+    };
+    let closed = match signals.or(tidied).await {
+        Ok(closed) => closed,
+        Err(wish) => return Ok(wish.exit()),
+    };
     let exit = outcome?;
     closed?;
     Ok(exit)
@@ -47,12 +56,12 @@ async fn locked(
                 Some(timeout) if timeout.is_zero() => Patience::Once,
                 Some(timeout) => Patience::Until(Instant::now() + timeout),
             };
-            tokio::select! {
-                acquired = semaphore.acquire(identifier, lifetime, patience) => {
+            match signals.or(semaphore.acquire(identifier, lifetime, patience)).await {
+                Ok(acquired) => {
                     let Acquired { lease, how } = acquired?;
                     (lease, how)
                 }
-                wish = signals.next() => return Ok(Exit::Command(wish.code())),
+                Err(wish) => return Ok(wish.exit()),
             }
         }
     };
@@ -82,7 +91,8 @@ async fn force(
     output: &Output,
 ) -> Result<Lease, Failure> {
     let lease = semaphore.force(identifier, lifetime, &[]).await?;
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+    let uid = Uid::current();
+    let user = User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name);
     let host = gethostname::gethostname();
     let record = Forced {
         lease: lease.path().to_string(),
@@ -156,11 +166,7 @@ async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
                     .hint("what it did until then is done: look before you run it again"));
             }
-            wish = signals.next() => match wish {
-                // A terminal sends it to a command in our own group by itself.
-                Wish::Interrupt => running.interrupt(),
-                Wish::Terminate => running.signal(Signal::SIGTERM),
-            },
+            wish = signals.next() => running.pass(wish),
         }
     }
 }

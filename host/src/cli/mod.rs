@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod under;
 mod unlock;
+mod usage;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -29,20 +30,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use exit::{ErrorKind, Exit};
 
-use crate::recipe::{Identifier, MemberKind};
+use crate::recipe::{Identifier, IdentifierError, MemberKind};
 use crate::store::NodePath;
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
 /// failure budget.
-///
-/// A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party is a path
-/// whose members are alive. Both live in a store; without any flag that is one file on this machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockkeeper",
     version,
     max_term_width = 110,
-    after_help = "Examples:\n  \
+    after_help = "A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party \
+        is a path whose members are alive. Both live in a store; without any flag that is one file on this machine.\n\n\
+        Examples:\n  \
         lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \
         lockkeeper holders /locks/reboot\n  \
         lockkeeper check job.toml && lockkeeper run job.toml\n\n\
@@ -66,21 +66,18 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// The embedded store's file.
-    ///
-    /// Several processes of this machine may use it at once. It belongs on a local disk: SQLite's locks do not hold on
-    /// network file systems.
-    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE")]
+    /// The embedded store's file, on a local disk; any number of processes may use it at once [default: `store.db` in the
+    /// state folder].
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE", hide_env_values = true)]
     store: Option<PathBuf>,
-    /// Where the embedded store, journals and compiled policies are kept.
-    ///
-    /// Default: `lockkeeper` in the user's state folder, such as ~/.local/state.
-    #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR")]
+    /// Where the embedded store, journals and compiled policies are kept [default: `lockkeeper` in your state folder, such
+    /// as `~/.local/state`].
+    #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR", hide_env_values = true)]
     state_dir: Option<PathBuf>,
     /// How long the store keeps a silent session's ephemeral leases and members.
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = session_timeout)]
     session_timeout: Duration,
-    /// How data and errors are written.
+    /// How data and errors are written: for people, or one JSON value a line.
     #[arg(long, global = true, value_enum, default_value = "human")]
     format: Format,
     /// Say nothing but data and errors.
@@ -93,9 +90,7 @@ struct Global {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
     Human,
-    /// For programs: one JSON value a line.
     Json,
 }
 
@@ -115,8 +110,16 @@ enum Command {
     #[command(hide = true)]
     PartyMembers(MembersArgs),
     /// Say everything that is wrong with a job, and do nothing.
+    #[command(
+        after_help = "Every mistake comes at once, with line and column: in the job, in its policy's settings, in its \
+        inventory.\n\n\
+        Examples:\n  \
+        lockkeeper check job.toml\n  \
+        lockkeeper check job.toml --format json  # for an editor or a pipeline"
+    )]
     Check(JobArgs),
     /// Show targets, order and limits of a job, and do nothing.
+    #[command(after_help = "Example:\n  lockkeeper plan job.toml")]
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
@@ -130,9 +133,6 @@ enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page.
     Man(ManArgs),
-    /// Run a command that dies with its parent.
-    #[command(name = "__under", hide = true)]
-    Under(UnderArgs),
 }
 
 #[derive(Debug, Args)]
@@ -165,7 +165,7 @@ struct LockArgs {
     #[arg(long, requires = "reason", conflicts_with = "timeout")]
     force: bool,
     /// Why; kept with the lease and shown by `holders`.
-    #[arg(long, value_name = "TEXT", requires = "force")]
+    #[arg(long, value_name = "TEXT", requires = "force", value_parser = reason)]
     reason: Option<String>,
     /// How long the command has between SIGTERM and SIGKILL when the lease is lost.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -177,7 +177,10 @@ struct LockArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more."
+    after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more.\n\n\
+    Examples:\n  \
+    lockkeeper unlock /locks/reboot                     # this host's slot\n  \
+    lockkeeper unlock /locks/reboot --identifier web01  # another's: be sure that it is not at work"
 )]
 struct UnlockArgs {
     /// The semaphore.
@@ -189,6 +192,13 @@ struct UnlockArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Shows who, since when, the fence, whether the lease ends with a session, and who forced it why. As JSON \
+    that is one array.\n\n\
+    Examples:\n  \
+    lockkeeper holders /locks/reboot\n  \
+    lockkeeper holders /locks/reboot --format json"
+)]
 struct HoldersArgs {
     /// The semaphore.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -204,6 +214,10 @@ enum PartyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Members of both of kazoo's kinds are shown; as JSON that is one array.\n\n\
+    Examples:\n  \
+    lockkeeper party members /party/web\n  \
+    lockkeeper party members /party/web --min-nodes 8 --timeout 5m && ./switch-over.sh")]
 struct MembersArgs {
     /// The party.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -226,7 +240,8 @@ struct JoinArgs {
     /// Who joins [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     identifier: Option<Identifier>,
-    /// Which of kazoo's two kinds of member to be.
+    /// Which of kazoo's kinds of member to be: `shallow` has the identifier in the node's name, which is what Salt lists,
+    /// `party` in its data.
     #[arg(long, value_enum, default_value = "shallow")]
     kind: Kind,
     /// What to run as a member; it stays one until this ends [default: until a signal].
@@ -236,9 +251,7 @@ struct JoinArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// The identifier in the node's name: what Salt lists.
     Shallow,
-    /// The identifier in the node's data.
     Party,
 }
 
@@ -261,7 +274,10 @@ struct JobArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
-    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote."
+    stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote.\n\n\
+    Examples:\n  \
+    lockkeeper check job.toml && lockkeeper run job.toml\n  \
+    lockkeeper run job.toml --format json > events.jsonl"
 )]
 struct RunArgs {
     /// The job's file.
@@ -278,6 +294,9 @@ enum PolicyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper policy inspect rolling\n  \
+    lockkeeper policy inspect ./my_policy.wasm")]
 struct InspectArgs {
     /// A standard policy's name, or a wasm file.
     #[arg(value_name = "POLICY")]
@@ -286,11 +305,16 @@ struct InspectArgs {
 
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
-    /// Of a job.
+    /// Of a job, for an editor that knows TOML.
+    #[command(after_help = "Example:\n  lockkeeper schema job > job.schema.json")]
     Job,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper completions bash > ~/.local/share/bash-completion/completions/lockkeeper\n  \
+    lockkeeper completions fish > ~/.config/fish/completions/lockkeeper.fish\n  \
+    lockkeeper completions zsh > \"${fpath[1]}/_lockkeeper\"")]
 struct CompletionsArgs {
     /// For which shell.
     #[arg(value_enum)]
@@ -298,28 +322,24 @@ struct CompletionsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    lockkeeper man | man -l -\n  \
+    lockkeeper man --out ~/.local/share/man/man1")]
 struct ManArgs {
     /// Write a page for every command into this folder instead.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct UnderArgs {
-    /// The parent's process id.
-    #[arg(long)]
-    parent: i32,
-    /// The command.
-    #[arg(last = true, required = true)]
-    command: Vec<OsString>,
-}
-
 /// Runs the command line that this process was given, to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = under::guard() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return usage::answer(&error),
     };
     let output = output::Output::new(&cli.global);
     match dispatch(cli, &output) {
@@ -334,7 +354,6 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
     let global = &cli.global;
     match cli.command {
-        Command::Under(args) => under::run(&args),
         Command::Schema(SchemaCommand::Job) => generate::schema(output),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
@@ -358,7 +377,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     match text {
         "0" => Ok(Duration::ZERO),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
-            Err(format!("a number needs a unit: did you mean `{text}s`?"))
+            Err(format!("a number needs a unit, as in `{}s`", output::shown(text)))
         }
         _ => humantime::parse_duration(text)
             .map_err(|_| "no duration: expected something like `30s` or `1h 30m`".to_owned()),
@@ -377,6 +396,15 @@ fn session_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn identifier(text: &str) -> Result<Identifier, String> {
-    Identifier::new(text).map_err(|error| error.to_string())
+fn identifier(text: &str) -> Result<Identifier, IdentifierError> {
+    Identifier::new(text)
+}
+
+/// A reason that is worth keeping.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why in a few words: whoever looks at the lease wants to know".to_owned()),
+        _ if text.contains(char::is_control) => Err("a reason is one line of text".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }

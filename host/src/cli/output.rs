@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use owo_colors::OwoColorize;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::exit::{ErrorKind, Failure};
 use super::{Format, Global};
-use crate::job::Problems;
+use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
 use crate::rollout::{Event, Stamped};
 
@@ -96,17 +96,7 @@ impl Output {
 
     /// An error, its causes and its hint; one object on stderr for programs.
     pub(super) fn failure(&self, failure: &Failure) {
-        if self.is_json() {
-            return error_line(&failure.json());
-        }
-        let mut stderr = anstream::stderr().lock();
-        let _ = match &failure.rendered {
-            Some(rendered) => write!(stderr, "{rendered}"),
-            None => writeln!(stderr, "{} {}", "error:".red().bold(), failure.text()),
-        };
-        if let Some(hint) = &failure.hint {
-            let _ = writeln!(stderr, "{} {hint}", "hint:".cyan().bold());
-        }
+        self::failure(self.format, failure);
     }
 
     // ------------------------------------------------------------------ a rollout
@@ -241,25 +231,66 @@ impl Output {
     }
 }
 
-/// A failure that shows all of a job's problems.
-pub(super) fn problems_failure(problems: &Problems) -> Failure {
-    let theme = match io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        true => GraphicalTheme::unicode(),
-        false => GraphicalTheme::unicode_nocolor(),
+/// Shows an error, its causes and its hint on stderr, for people or as one object for programs.
+pub(super) fn failure(format: Format, failure: &Failure) {
+    // A closed stderr leaves nobody to tell.
+    let _ = match format {
+        Format::Json => writeln!(io::stderr().lock(), "{}", failure.json()),
+        Format::Human => human(&mut anstream::stderr().lock(), failure),
     };
-    let mut rendered = String::new();
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
-    let whole = handler.render_report(&mut rendered, problems).is_ok();
+}
+
+fn human(to: &mut impl Write, failure: &Failure) -> io::Result<()> {
+    if let Some(rendered) = &failure.rendered {
+        writeln!(to, "{rendered}")?;
+    }
+    writeln!(to, "{} {}", "error:".red().bold(), failure.text())?;
+    match &failure.hint {
+        Some(hint) => writeln!(to, "{} {hint}", "hint:".cyan().bold()),
+        None => Ok(()),
+    }
+}
+
+/// Shows a command's help to somebody who did not ask for it.
+pub(super) fn help(text: &clap::builder::StyledStr) {
+    let _ = writeln!(anstream::stderr().lock(), "{}", text.ansi());
+}
+
+/// A failure that shows all of a job's problems, each with its place, and at last how many there are.
+pub(super) fn problems_failure(problems: &Problems) -> Failure {
     Failure {
-        rendered: whole.then_some(rendered),
+        rendered: Some(rendered(problems.problems())),
         more: Some(json!({ "problems": problems.problems() })),
         ..Failure::message(ErrorKind::BadJob, problems.to_string())
     }
 }
 
-/// An error object on stderr.
-pub(super) fn error_line(object: &Value) {
-    let _ = writeln!(io::stderr().lock(), "{object}");
+/// Problems as people read them, with the lines that they are in.
+fn rendered(problems: &[Problem]) -> String {
+    let theme = match io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        true => GraphicalTheme::unicode(),
+        false => GraphicalTheme::unicode_nocolor(),
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
+    let one = |problem: &Problem| {
+        let mut text = String::new();
+        match handler.render_report(&mut text, problem) {
+            Ok(()) => text,
+            Err(_) => format!("{}: {problem}\n", problem.place),
+        }
+    };
+    problems.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// A user's text for a message: without control characters, and not longer than a line bears.
+pub(super) fn shown(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let mut shown: String = text.chars().take(MAX_CHARS).map(escape).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A span of milliseconds as people read it.
@@ -280,7 +311,8 @@ pub(super) fn moment(ms: u64, now_ms: u64) -> String {
     format!("{at} ({} ago)", span(ago - ago % 1000))
 }
 
-fn of(number: usize, what: &str) -> String {
+/// A number of things: `1 slot`, `2 batches`.
+pub(super) fn of(number: usize, what: &str) -> String {
     let plural = if what.ends_with("ch") { "es" } else { "s" };
     match number {
         1 => format!("1 {what}"),

@@ -1,24 +1,27 @@
 //! `lockkeeper party`: who is alive, and being so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::{plain, trimmed};
-use super::output::{Output, moment};
-use super::signals::{Signals, Wish};
+use super::output::{Output, moment, of};
+use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
 use crate::recipe::{Identifier, Membership, Party, Patience};
 use crate::store::{Connect, Store};
 
 /// How long after a session that could not be opened the next is tried.
-const BETWEEN_SESSIONS: std::time::Duration = std::time::Duration::from_secs(1);
+const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);
+
+/// How long a command has between SIGTERM and SIGKILL when it can be no member any more.
+const KILL_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs) -> Result<Exit, Failure> {
     let store = global.open().await?;
@@ -28,9 +31,9 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
         Some(min) => {
             let patience = args.timeout.map_or(Patience::Forever, |timeout| Patience::Until(Instant::now() + timeout));
             let mut signals = Signals::new()?;
-            tokio::select! {
-                members = party.wait_for(min, patience) => members?,
-                wish = signals.next() => return Ok(Exit::Command(wish.code())),
+            match signals.or(party.wait_for(min, patience)).await {
+                Ok(members) => members?,
+                Err(wish) => return Ok(wish.exit()),
             }
         }
     };
@@ -42,7 +45,7 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
         output.json(&rows);
         return Ok(Exit::Done);
     }
-    output.talk("Found", &format!("{} members of `{}`", members.len(), args.path));
+    output.talk("Found", &format!("{} of `{}`", of(members.len(), "member"), args.path));
     if !members.is_empty() {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["MEMBER", "SINCE"]);
@@ -58,30 +61,39 @@ pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Re
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
     let connect = global.connect()?;
-    let mut joined = Joined::new(connect.as_ref(), &args, &identifier).await?;
-    output.talk("Joined", &format!("`{}` as {identifier}", args.path));
-    let mut running = match args.command.is_empty() {
-        true => None,
-        false => Some(start(output, &args, &identifier)?),
+    let first = match signals.or(Joined::new(connect.as_ref(), &args, &identifier)).await {
+        Ok(joined) => joined?,
+        Err(wish) => return Ok(wish.exit()),
     };
-    let outcome = loop {
-        tokio::select! {
-            exit = ended(&mut running) => break exit,
-            _ = joined.membership.lost() => {
-                output.warn(&format!("the membership of `{}` was lost", args.path));
-                joined = rejoined(connect.as_ref(), &args, &identifier).await?;
-                output.talk("Joined", &format!("`{}` again as {identifier}", args.path));
-            }
-            wish = signals.next() => match (&running, wish) {
-                (Some(running), Wish::Interrupt) => running.interrupt(),
-                (Some(running), Wish::Terminate) => running.signal(Signal::SIGTERM),
-                (None, _) => break Ok(Exit::Done),
-            },
-        }
+    let mut member =
+        Member { connect: connect.as_ref(), output, args: &args, identifier: &identifier, joined: Some(first) };
+    member.announce("Joined");
+    let outcome = match args.command.is_empty() {
+        true => tokio::select! {
+            failure = member.stay() => Err(failure),
+            _ = signals.next() => Ok(Exit::Done),
+        },
+        false => while_it_runs(&mut member, &mut signals).await,
     };
-    joined.leave().await?;
+    if let Some(joined) = member.joined.take() {
+        joined.leave().await?;
+    }
     output.talk("Left", &format!("`{}`", args.path));
     outcome
+}
+
+async fn while_it_runs(member: &mut Member<'_>, signals: &mut Signals) -> Result<Exit, Failure> {
+    let mut running = start(member.output, member.args, member.identifier)?;
+    loop {
+        tokio::select! {
+            exit = running.wait() => return exit,
+            failure = member.stay() => {
+                running.stop(KILL_AFTER).await;
+                return Err(failure);
+            }
+            wish = signals.next() => running.pass(wish),
+        }
+    }
 }
 
 /// A membership and the session that it lives in.
@@ -104,12 +116,45 @@ impl Joined {
     }
 }
 
-/// Joins again, for as long as the store only cannot be reached.
-async fn rejoined(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifier) -> Result<Joined, Failure> {
-    loop {
-        match Joined::new(connect, args, identifier).await {
-            Err(failure) if failure.kind == ErrorKind::Unavailable => tokio::time::sleep(BETWEEN_SESSIONS).await,
-            joined => return joined,
+/// Somebody who is a member, or wants to be one again.
+struct Member<'a> {
+    connect: &'a dyn Connect,
+    output: &'a Output,
+    args: &'a JoinArgs,
+    identifier: &'a Identifier,
+    joined: Option<Joined>,
+}
+
+impl Member<'_> {
+    /// Joins again whenever the membership is lost, for as long as the store only cannot be reached. Ends only with a
+    /// failure.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    async fn stay(&mut self) -> Failure {
+        loop {
+            if let Some(joined) = &self.joined {
+                joined.membership.lost().await;
+                self.joined = None;
+                self.output.warn(&format!("the membership of `{}` was lost", self.args.path));
+            }
+            match Joined::new(self.connect, self.args, self.identifier).await {
+                Ok(joined) => {
+                    self.joined = Some(joined);
+                    self.announce("Joined again");
+                }
+                Err(failure) if failure.kind == ErrorKind::Unavailable => tokio::time::sleep(BETWEEN_SESSIONS).await,
+                Err(failure) => return failure,
+            }
+        }
+    }
+
+    fn announce(&self, verb: &str) {
+        self.output.talk(verb, &format!("`{}` as {}", self.args.path, self.identifier));
+        // What a command writes on stdout is the command's.
+        if self.output.is_json() && self.args.command.is_empty() {
+            self.output
+                .json(&json!({ "path": self.args.path, "identifier": self.identifier.as_str(), "joined": true }));
         }
     }
 }
@@ -117,11 +162,4 @@ async fn rejoined(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifie
 fn start(output: &Output, args: &JoinArgs, identifier: &Identifier) -> Result<Running, Failure> {
     let environment = [("LOCKKEEPER_PARTY", args.path.to_string()), ("LOCKKEEPER_IDENTIFIER", identifier.to_string())];
     Running::start(&args.command, &environment, Bond::Tied(output.format()))
-}
-
-async fn ended(running: &mut Option<Running>) -> Result<Exit, Failure> {
-    match running {
-        Some(running) => running.wait().await,
-        None => std::future::pending().await,
-    }
 }

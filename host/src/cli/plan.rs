@@ -7,7 +7,7 @@ use serde_json::json;
 use super::exit::{Exit, Failure};
 use super::holders::trimmed;
 use super::job::{Loaded, load};
-use super::output::Output;
+use super::output::{Output, of};
 use super::{Global, JobArgs};
 use crate::rollout::{Plan, needs_store};
 
@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     output.data(&trimmed(&table));
     output.talk(
         "Planned",
-        &format!("{} targets in {} batches when every slot is free", plan.targets.len(), plan.batches()),
+        &format!("{} in {} when every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "batch")),
     );
     Ok(Exit::Done)
 }
@@ -63,7 +63,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
 fn limits(plan: &Plan, semaphore: &str) -> String {
     let mut parts = vec![format!("{} at once on `{semaphore}`", plan.limits.slots)];
     if let Some(floor) = plan.limits.floor {
-        parts.push(format!("at least {floor} members remain"));
+        parts.push(format!("a floor of {}", of(floor as usize, "member")));
     }
     if let Some(max_failed) = plan.limits.max_failed {
         parts.push(format!("at most {max_failed} may fail"));

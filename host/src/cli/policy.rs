@@ -6,7 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
-use super::exit::{Exit, Failure};
+use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::{plain, trimmed};
 use super::output::Output;
 use super::{Global, InspectArgs};
@@ -35,9 +35,14 @@ pub(super) fn inspect(global: &Global, output: &Output, args: &InspectArgs) -> R
     let is_standard = StandardPolicy::named(&args.policy).is_some();
     let looks_like_a_file = args.policy.contains(['/', '.']) || Path::new(&args.policy).exists();
     let policy = match !is_standard && looks_like_a_file {
-        true => engine.load_file(Path::new(&args.policy), None)?,
-        false => engine.load_standard(&args.policy)?,
+        true => engine.load_file(Path::new(&args.policy), None),
+        false => engine.load_standard(&args.policy),
     };
+    let policy = policy.map_err(|error| match Failure::from(error) {
+        // There is no job here that could be bad.
+        failure @ Failure { kind: ErrorKind::BadJob, .. } => Failure { kind: ErrorKind::BadArgument, ..failure },
+        failure => failure,
+    })?;
     if output.is_json() {
         output.json(&describe(&policy));
         return Ok(Exit::Done);

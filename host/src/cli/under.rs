@@ -1,25 +1,36 @@
 //! A command that runs under a lease or a membership: started, told to stop, ended with its own code.
+//!
+//! What must not outlive us gets a guard: our own binary as the leader of the command's process group, which the kernel
+//! tells when we are gone, and which then kills the group.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::ExitStatus;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp, getpid, getppid};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::{Format, UnderArgs};
+use super::signals::{Signals, Wish};
+use super::{Format, context, output};
+
+/// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id and the
+/// command.
+const GUARD: &str = "__guard";
+
+/// How often it is looked whether a group that was told to stop is empty.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether a command outlives us when we are killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bond {
     /// It does.
     Loose,
-    /// It is killed with us: what it works under is gone then. An error of its delegate is written so.
+    /// It is killed with us: what it works under is gone then. An error of its guard is written so.
     Tied(Format),
 }
 
@@ -30,16 +41,16 @@ pub(super) struct Running {
     /// Where a process group of its own was made; on a terminal it stays in ours, to be able to read from it.
     group: Option<Pid>,
     pid: Option<Pid>,
+    bond: Bond,
 }
 
 impl Running {
     /// Starts a command with our stdin, stdout and stderr.
     pub(super) fn start(command: &[OsString], environment: &[(&str, String)], bond: Bond) -> Result<Self, Failure> {
-        let (program, arguments) =
-            command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
+        let (program, arguments) = split(command)?;
         let mut line = match bond {
             Bond::Loose => Command::new(program),
-            Bond::Tied(format) => tied(program, format)?,
+            Bond::Tied(format) => guarded(program, format)?,
         };
         line.args(arguments).envs(environment.iter().map(|(key, value)| (key, value)));
         let own_group = !io::stdin().is_terminal();
@@ -48,17 +59,27 @@ impl Running {
         }
         let child = line.spawn().map_err(|error| not_started(program, &error))?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        Ok(Self { child, group: pid.filter(|_| own_group), pid })
+        Ok(Self { child, group: pid.filter(|_| own_group), pid, bond })
     }
 
     /// Waits for its end.
     pub(super) async fn wait(&mut self) -> Result<Exit, Failure> {
         let status = self.child.wait().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+        // A guard ends by itself when its command has: one that was killed has left that alone.
+        if let (Bond::Tied(_), Some(_)) = (self.bond, status.signal()) {
+            self.signal(Signal::SIGKILL);
+        }
         Ok(exit(status))
     }
 
-    /// Passes a signal on, to its whole group where it has one.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Passes a signal on, to its whole group where it has one, unless a terminal has sent it there already.
+    pub(super) fn pass(&self, wish: Wish) {
+        if self.group.is_some() || !wish.is_sent_by_terminals() {
+            self.signal(wish.signal());
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
         // What is gone needs no signal.
         let _ = match (self.group, self.pid) {
             (Some(group), _) => killpg(group, signal),
@@ -67,57 +88,102 @@ impl Running {
         };
     }
 
-    /// Passes Ctrl-C on where the terminal does not.
-    pub(super) fn interrupt(&self) {
-        if self.group.is_some() {
-            self.signal(Signal::SIGINT);
-        }
-    }
-
-    /// SIGTERM, and SIGKILL after `kill_after`.
+    /// SIGTERM, and SIGKILL for what of its group is still there after `kill_after`.
     pub(super) async fn stop(&mut self, kill_after: Duration) {
+        let deadline = Instant::now() + kill_after;
         self.signal(Signal::SIGTERM);
-        if timeout_at(Instant::now() + kill_after, self.child.wait()).await.is_err() {
+        if timeout_at(deadline, self.child.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);
             let _ = self.child.wait().await;
+        }
+        let Some(group) = self.group else { return };
+        while killpg(group, None).is_ok() {
+            if Instant::now() >= deadline {
+                return self.signal(Signal::SIGKILL);
+            }
+            sleep(LOOK).await;
         }
     }
 }
 
-/// Our own binary as the command's parent's delegate: it asks the kernel to be killed with its parent, and becomes the
-/// command.
-fn tied(program: &OsString, format: Format) -> Result<Command, Failure> {
+/// Our own binary as the guard of a command whose arguments follow.
+fn guarded(program: &OsStr, format: Format) -> Result<Command, Failure> {
+    // The very binary that we are, though another was installed in its place meanwhile.
+    #[cfg(target_os = "linux")]
+    let ourselves = "/proc/self/exe";
+    #[cfg(not(target_os = "linux"))]
     let ourselves = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Internal, error))?;
-    let mut line = Command::new(ourselves);
     let format = match format {
         Format::Human => "human",
         Format::Json => "json",
     };
-    line.args(["--format", format])
-        .arg("__under")
-        .arg("--parent")
-        .arg(std::process::id().to_string())
-        .arg("--")
-        .arg(program);
+    let mut line = Command::new(ourselves);
+    line.arg0("lockkeeper").args([GUARD, format]).arg(getpid().to_string()).arg(program);
     Ok(line)
 }
 
-/// The hidden command behind [`tied`].
-pub(super) fn run(args: &UnderArgs) -> Result<Exit, Failure> {
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| Failure::new(ErrorKind::Internal, error))?;
-    // It may have died before the kernel was asked.
-    if nix::unistd::getppid().as_raw() != args.parent {
-        return Err(Failure::message(ErrorKind::LeaseLost, "the process that holds the lease is gone"));
+/// What a guard does, where we are one: runs its command to the end, and kills it when the parent is gone.
+pub(super) fn guard() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != GUARD) {
+        return None;
     }
-    let (program, arguments) =
-        args.command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))?;
-    let error = std::process::Command::new(program).args(arguments).exec();
-    Err(not_started(program, &error))
+    let format = match arguments.next().is_some_and(|format| format == "json") {
+        true => Format::Json,
+        false => Format::Human,
+    };
+    let parent = arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
+    let command: Vec<OsString> = arguments.collect();
+    Some(match context::block_on(stand_guard(parent, &command)) {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            output::failure(format, &failure);
+            failure.exit().code()
+        }
+    })
 }
 
-fn not_started(program: &OsString, error: &io::Error) -> Failure {
-    Failure::message(ErrorKind::Command, format!("cannot run `{}`: {error}", program.to_string_lossy()))
+async fn stand_guard(parent: Option<Pid>, command: &[OsString]) -> Result<Exit, Failure> {
+    // What the whole group gets is for the command: a guard only sees that its command has ended.
+    let mut signals = Signals::new()?;
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+    // It may have died before the kernel was asked.
+    if Some(getppid()) != parent {
+        return Err(Failure::message(ErrorKind::LeaseLost, "the process that holds the lease is gone"));
+    }
+    let (program, arguments) = split(command)?;
+    let mut child = Command::new(program).args(arguments).spawn().map_err(|error| not_started(program, &error))?;
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                return status.map(exit).map_err(|error| Failure::new(ErrorKind::Internal, error));
+            }
+            _ = signals.next() => {}
+        }
+        if Some(getppid()) != parent {
+            if getpgrp() == getpid() {
+                // Ourselves, too.
+                let _ = killpg(getpgrp(), Signal::SIGKILL);
+            }
+            let _ = child.kill().await;
+        }
+    }
+}
+
+fn split(command: &[OsString]) -> Result<(&OsString, &[OsString]), Failure> {
+    command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))
+}
+
+fn not_started(program: &OsStr, error: &io::Error) -> Failure {
+    let program = program.to_string_lossy();
+    let failure = Failure::message(ErrorKind::Command, format!("cannot run `{}`: {error}", output::shown(&program)));
+    match error.kind() {
+        io::ErrorKind::NotFound if program.contains(char::is_whitespace) => {
+            failure.hint("no shell reads the command: `-- sh -c '…'` starts one")
+        }
+        _ => failure,
+    }
 }
 
 fn exit(status: ExitStatus) -> Exit {

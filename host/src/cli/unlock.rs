@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::output::Output;
+use super::output::{Output, shown};
 use super::{Global, UnlockArgs, context};
 use crate::recipe::{Semaphore, Unlocked};
 
@@ -17,24 +17,28 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
     let Unlocked { released, left } = semaphore.unlock(&identifier).await?;
     store.close().await?;
     if released > 0 {
-        output.talk("Released", &format!("`{}` as {identifier}", args.path));
+        let more = if released > 1 { format!(", {released} leases") } else { String::new() };
+        output.talk("Released", &format!("`{}` as {identifier}{more}", args.path));
         if output.is_json() {
             output.json(&json!({ "path": args.path, "identifier": identifier.as_str(), "released": released }));
         }
         return Ok(Exit::Done);
     }
-    let ephemeral = left.iter().filter(|holder| holder.ephemeral && holder.identifier == identifier.as_str()).count();
-    let others: Vec<&str> =
-        left.iter().map(|holder| holder.identifier.as_str()).filter(|other| *other != identifier.as_str()).collect();
-    let found = match (others.is_empty(), ephemeral) {
-        (_, 1..) => format!("{identifier} holds it until its session ends: its lease is ephemeral"),
-        (true, 0) => "nobody holds it".to_owned(),
-        (false, 0) => format!("held by {}", others.join(", ")),
-    };
-    let failure =
-        Failure::message(ErrorKind::NotHeld, format!("`{}` has no lease of {identifier}: {found}", args.path));
-    Err(match others.is_empty() {
-        true => failure,
-        false => failure.hint("name another holder with --identifier"),
+    let path = &args.path;
+    let (ours, others): (Vec<_>, Vec<_>) = left.iter().partition(|holder| holder.identifier == identifier.as_str());
+    if !ours.is_empty() {
+        let message =
+            format!("`{path}` is held by `{identifier}` only for as long as a command runs: its lease is ephemeral");
+        return Err(Failure::message(ErrorKind::NotHeld, message).hint("stop that command, and the slot is free"));
+    }
+    let mut names: Vec<String> = others.iter().map(|holder| format!("`{}`", shown(&holder.identifier))).collect();
+    names.dedup();
+    Err(match names.as_slice() {
+        [] => Failure::message(ErrorKind::NotHeld, format!("`{path}` has no lease of `{identifier}`: nobody holds it")),
+        names => {
+            let held = names.join(", ");
+            let message = format!("`{path}` has no lease of `{identifier}`: it is held by {held}");
+            Failure::message(ErrorKind::NotHeld, message).hint("`--identifier NAME` gives back another's")
+        }
     })
 }

@@ -11,8 +11,8 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::reader::{At, Found, Report, listed};
 use super::spec::{
-    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
-    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER,
+    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
+    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Listed, Look,
     MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
     TargetsSpec, missing_labels,
 };
@@ -31,24 +31,35 @@ pub(super) struct Parts {
 }
 
 /// Checks every part before it gives up on one, so that all complaints are made.
-pub(super) fn job(
-    file: JobFile,
-    look: &mut dyn FnMut(&PolicySpec) -> Vec<Complaint>,
-    report: &mut Report,
-) -> Option<Parts> {
+pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Option<Parts> {
     let semaphore = file.semaphore.and_then(|table| semaphore(table.value, report));
     let party = file.party.map(|table| party(table.value, report));
     let targets = file.targets.and_then(|table| targets(table, report));
+    let has_lost_settings = file.policy.as_ref().is_some_and(|policy| policy.value.settings.is_none());
+    let has_lost_settings = has_lost_settings && report.has("policy.settings");
     let policy = file.policy.and_then(|table| policy(table, report));
-    for complaint in policy.iter().flat_map(look) {
-        let key = match complaint.about {
-            PolicyPlace::Key(key) => format!("policy.{key}"),
-            PolicyPlace::Setting(path) => report.setting_key(&path),
-        };
-        report.complain(&report.at(&key), complaint.message).help = complaint.help;
+    for complaint in policy.iter().flat_map(|policy| look.policy(policy)) {
+        match &complaint.about {
+            // What is missing may be among what could not be read.
+            PolicyPlace::Setting(_) if has_lost_settings => {}
+            PolicyPlace::Setting(path) => report.complain_of_setting(path, complaint.message, complaint.help),
+            PolicyPlace::Key(key) => {
+                report.complain(&report.at(&format!("policy.{key}")), complaint.message).help = complaint.help;
+            }
+        }
     }
-    if let (Some(action), Some(TargetsSpec { source: TargetSource::Hosts(hosts), .. })) = (&file.action, &targets) {
-        check_labels(&action.value, hosts, report);
+    match (&file.action, targets.as_ref().map(|targets| &targets.source)) {
+        (Some(action), Some(TargetSource::Hosts(hosts))) => check_labels(&action.value, hosts, None, report),
+        (action, Some(TargetSource::Inventory(path))) => {
+            let at = report.at("targets.inventory");
+            match (look.inventory(path), action) {
+                (Listed::Targets(targets), Some(action)) => check_labels(&action.value, &targets, Some(&at), report),
+                (Listed::Unreadable { message, help }, _) => report.complain(&at, message).help = help,
+                (Listed::Wrong(problems), _) => report.adopt(&problems),
+                (Listed::Targets(_) | Listed::NotSeen, _) => {}
+            }
+        }
+        _ => {}
     }
     let action = file.action.and_then(|table| action(table.value, report));
     let budget = file.budget.map(|table| budget(table.value));
@@ -239,11 +250,14 @@ fn check_program<T>(arguments: &Found<Vec<Found<T>>>, is_empty: impl Fn(&T) -> b
     }
 }
 
-/// Every label that a command names is one that every host has.
-fn check_labels(action: &ActionTable, hosts: &[Target], report: &mut Report) {
+/// Every label that a command names is one that every target has; `listed` is where these are listed, if elsewhere.
+fn check_labels(action: &ActionTable, targets: &[Target], listed: Option<&At>, report: &mut Report) {
     for argument in [&action.run, &action.probe].into_iter().flatten().flat_map(|command| &command.value) {
-        for message in missing_labels(&argument.value, hosts) {
-            report.complain(&argument.at, message).help(MISSING_LABEL_HELP);
+        for message in missing_labels(&argument.value, targets) {
+            let problem = report.complain(&argument.at, message).help(MISSING_LABEL_HELP);
+            if let Some(listed) = listed {
+                problem.other(listed.span.clone(), "the targets are listed there");
+            }
         }
     }
 }

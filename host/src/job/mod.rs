@@ -20,12 +20,12 @@ mod torn;
 pub use inventory::{parse_inventory, parse_lines};
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
-pub use problem::{Place, Problem, Problems, Severity, Source};
+pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub use schema::schema;
 pub use spec::{
     ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
     DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,
-    JobSpec, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
+    JobSpec, Listed, Look, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
     SemaphoreSpec, TargetSource, TargetsSpec,
 };
 pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -138,7 +138,8 @@ pub struct Problem {
     pub key: String,
     /// What is wrong.
     pub message: String,
-    /// What to write instead.
+    /// What to write instead; `hint` for programs, as in every error.
+    #[serde(rename = "hint")]
     pub help: Option<String>,
     #[serde(skip)]
     source: Source,
@@ -242,9 +243,9 @@ impl Problems {
     /// The most that are kept of one file: whoever has more fixes these first, and a listing stays readable.
     pub const MAX: usize = 100;
 
-    /// Sorted by their places; `what` is the kind of file, such as `job`.
+    /// Sorted by their places, those in other files last; `what` is the kind of file, such as `job`.
     pub(super) fn new(what: &'static str, source: Source, mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(Problem::start);
+        problems.sort_by_key(|problem| (problem.place.file != source.name(), problem.start()));
         let total = problems.len();
         problems.truncate(Self::MAX);
         Self { what, source, problems, total }
@@ -273,6 +274,13 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.total == 1 { "" } else { "s" };
         write!(f, "{} `{}` has {} problem{plural}", self.what, self.source.name(), self.total)?;
+        let mut elsewhere = self.problems.iter().filter(|problem| problem.place.file != self.source.name());
+        if let Some(first) = elsewhere.next() {
+            match 1 + elsewhere.count() {
+                all if all == self.total => write!(f, ", in `{}`", first.place.file)?,
+                some => write!(f, ", {some} of them in `{}`", first.place.file)?,
+            }
+        }
         if self.left_out() > 0 {
             write!(f, ", of which these are the first {}", self.problems.len())?;
         }
@@ -286,6 +294,20 @@ impl Diagnostic for Problems {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
         Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
     }
+}
+
+/// The text of a file whose bytes these are; `what` is the kind of file, such as `job`.
+///
+/// # Errors
+/// [`Problems`]: the place of the first byte that is no UTF-8.
+pub fn text_of<'a>(what: &'static str, file: &str, bytes: &'a [u8]) -> Result<&'a str, Problems> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let source = Source::new(file, &String::from_utf8_lossy(bytes));
+        let mut problem = Problem::new(&source, "", at..at + 1, format!("the byte 0x{:02x} is no UTF-8", bytes[at]));
+        problem.help = Some(String::from("save the file as UTF-8"));
+        Problems::new(what, source, vec![problem])
+    })
 }
 
 /// A user's text for a message: in backticks, without control characters, and not longer than a line bears.

@@ -156,9 +156,22 @@ impl Report {
         At { key: key.to_owned(), span: nearest(&self.places, key) }
     }
 
-    /// The key of a path into the policy's settings.
-    pub(super) fn setting_key(&self, path: &str) -> String {
-        setting_key(&self.places, path)
+    /// One thing that is wrong with the policy's settings, at a path into them.
+    pub(super) fn complain_of_setting(&mut self, path: &str, message: String, help: Option<String>) {
+        let at = self.at(&setting_key(&self.places, path));
+        let mut alike = self.places.range(at.key.clone()..).map_while(|(key, _)| key.strip_prefix(&at.key));
+        // Of a table it may be said that a key is missing.
+        let kind = match path.is_empty() || alike.any(|rest| rest.starts_with(['.', '['])) {
+            true => Kind::Missing,
+            false => Kind::Wrong,
+        };
+        self.draft(kind, &at.key, at.span, message).help = help;
+    }
+
+    /// What is wrong in a file that this one names.
+    pub(super) fn adopt(&mut self, problems: &Problems) {
+        let adopted = problems.problems().iter().map(|problem| Draft { problem: problem.clone(), kind: Kind::Wrong });
+        self.drafts.extend(adopted);
     }
 
     /// Where that is, for a message about something else.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -71,19 +71,15 @@ impl JobSpec {
     /// # Errors
     /// [`Problems`]: everything that is wrong with it, each with its place.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        Self::parse_and_look(file, text, &mut |_| Vec::new())
+        Self::parse_and_look(file, text, &mut ())
     }
 
-    /// As [`JobSpec::parse`], with somebody who knows policies: `look` is shown the job's `[policy]` as soon as that can
-    /// be read, whatever else is wrong, so that its complaints come together with all others.
+    /// As [`JobSpec::parse`], with somebody who can see what the job only names: `look` is shown its policy and its
+    /// inventory as soon as they can be read, whatever else is wrong, so that its complaints come together with all others.
     ///
     /// # Errors
     /// As [`JobSpec::parse`]; a complaint of `look` is a problem of the job.
-    pub fn parse_and_look(
-        file: &str,
-        text: &str,
-        look: &mut dyn FnMut(&PolicySpec) -> Vec<Complaint>,
-    ) -> Result<Self, Problems> {
+    pub fn parse_and_look(file: &str, text: &str, look: &mut dyn Look) -> Result<Self, Problems> {
         let source = Source::new(file, text);
         let mut report = Report::new("job", &source);
         let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
@@ -147,6 +143,39 @@ pub(super) fn setting_key(places: &BTreeMap<String, Range<usize>>, path: &str) -
         }
     }
     key
+}
+
+/// Somebody who can see what a job only names. `()` sees nothing.
+pub trait Look {
+    /// What is wrong with a job's policy, or with the settings that it gets.
+    fn policy(&mut self, _policy: &PolicySpec) -> Vec<Complaint> {
+        Vec::new()
+    }
+
+    /// The targets that its inventory lists; `path` is as the job has it.
+    fn inventory(&mut self, _path: &Path) -> Listed {
+        Listed::NotSeen
+    }
+}
+
+impl Look for () {}
+
+/// What became of a look at an inventory.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// Nobody looked.
+    NotSeen,
+    /// Its targets.
+    Targets(Vec<Target>),
+    /// It cannot be read, as its text.
+    Unreadable {
+        /// What was tried and what happened.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+    /// What is wrong in it: see [`super::parse_inventory`].
+    Wrong(Problems),
 }
 
 /// What somebody who knows policies has against a job's `[policy]`.

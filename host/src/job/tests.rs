@@ -157,7 +157,7 @@ fn the_machine_form_has_every_field() {
             "column": 8,
             "key": "semaphore.path",
             "message": "path `/a/../b` has a part `..`: a store knows no relative paths",
-            "help": "a path looks like `\"/locks/reboot\"`",
+            "hint": "a path looks like `\"/locks/reboot\"`",
         }])
     );
 }

@@ -1,0 +1,168 @@
+//! What is said of a command line that cannot be read: as any other error, with the next step.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::output::{self, shown};
+use super::{Cli, Format};
+use crate::recipe::IdentifierError;
+use crate::store::PathError;
+
+/// What clap calls the command behind `--`.
+const COMMAND: &str = "<CMD>...";
+
+/// A command line that clap refuses, or its answer to `--help` and `--version`.
+pub(super) fn answer(error: &clap::Error) -> ExitCode {
+    let line: Vec<OsString> = std::env::args_os().skip(1).take_while(|argument| argument != "--").collect();
+    let format = format(&line);
+    match (error.kind(), format) {
+        (Refusal::DisplayHelp | Refusal::DisplayVersion, _) => {
+            // A closed stdout leaves nobody to tell.
+            let _ = error.print();
+            Exit::Done.code()
+        }
+        // Whoever only names us wants to know what there is.
+        (Refusal::MissingSubcommand | Refusal::DisplayHelpOnMissingArgumentOrSubcommand, Format::Human) => {
+            output::help(&meant(&line).0.render_help());
+            Exit::Usage.code()
+        }
+        _ => {
+            output::failure(format, &failure(error, &line));
+            Exit::Usage.code()
+        }
+    }
+}
+
+/// What `--format` would have said.
+fn format(line: &[OsString]) -> Format {
+    let asked =
+        line.windows(2).any(|pair| pair == ["--format", "json"]) || line.iter().any(|one| one == "--format=json");
+    if asked { Format::Json } else { Format::Human }
+}
+
+fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
+    let kind = match error.source().is_some_and(|source| source.is::<PathError>()) {
+        true => ErrorKind::BadPath,
+        false => ErrorKind::BadArgument,
+    };
+    let (_, command) = meant(line);
+    let hint = hint(error, &command, line).unwrap_or_else(|| format!("`{command} --help` shows what is expected"));
+    Failure::message(kind, message(error)).hint(hint)
+}
+
+fn message(error: &clap::Error) -> String {
+    let argument = one(error, ContextKind::InvalidArg).map(|argument| format!("`{}`", shown(&argument)));
+    let value = one(error, ContextKind::InvalidValue);
+    match (error.kind(), argument, value) {
+        (Refusal::ValueValidation, Some(argument), Some(value)) => match error.source() {
+            // These name what they are about.
+            Some(why) if why.is::<PathError>() || why.is::<IdentifierError>() => why.to_string(),
+            Some(why) => format!("`{}` is no value for {argument}: {why}", shown(&value)),
+            None => format!("`{}` is no value for {argument}", shown(&value)),
+        },
+        (Refusal::InvalidValue, Some(argument), Some(value)) if !value.is_empty() => {
+            format!("`{}` is no value for {argument}", shown(&value))
+        }
+        (Refusal::InvalidValue, Some(argument), _) => format!("{argument} has no value"),
+        (Refusal::UnknownArgument, Some(argument), _) => format!("unexpected argument {argument}"),
+        (Refusal::MissingRequiredArgument, _, _) => {
+            let missing = every(error, ContextKind::InvalidArg);
+            let missing: Vec<String> =
+                missing.into_iter().map(|argument| argument.replace(COMMAND, "-- CMD")).collect();
+            format!("missing {}", quoted(&missing, " and "))
+        }
+        (Refusal::ArgumentConflict, Some(argument), _) => match every(error, ContextKind::PriorArg) {
+            prior if prior.is_empty() || quoted(&prior, " or ") == argument => format!("{argument} is given twice"),
+            prior => format!("{argument} cannot be used with {}", quoted(&prior, " or ")),
+        },
+        (Refusal::InvalidSubcommand, _, _) => {
+            let name = one(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            format!("there is no command `{}`", shown(&name))
+        }
+        (Refusal::DisplayHelpOnMissingArgumentOrSubcommand | Refusal::MissingSubcommand, _, _) => {
+            "missing a command".to_owned()
+        }
+        (Refusal::InvalidUtf8, _, _) => "an argument is not UTF-8".to_owned(),
+        // What clap says first, without its usage and hints.
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            first.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+fn hint(error: &clap::Error, command: &str, line: &[OsString]) -> Option<String> {
+    for suggested in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue] {
+        // The likeliest stands last.
+        if let Some(meant) = every(error, suggested).pop() {
+            return Some(format!("did you mean `{meant}`?"));
+        }
+    }
+    let valid = every(error, ContextKind::ValidValue);
+    if !valid.is_empty() {
+        return Some(format!("it is one of {}", quoted(&valid, " or ")));
+    }
+    let takes_a_command = command.ends_with(" lock") || command.ends_with(" join");
+    match error.kind() {
+        Refusal::UnknownArgument if takes_a_command => {
+            let unknown = one(error, ContextKind::InvalidArg)?;
+            let from = line.iter().position(|argument| *argument == *unknown)?;
+            let words: Vec<_> = line.iter().map(|argument| argument.to_string_lossy()).collect();
+            let (before, behind) = words.split_at(from);
+            let right = format!("lockkeeper {} -- {}", before.join(" "), behind.join(" "));
+            let is_a_command = !unknown.starts_with('-');
+            is_a_command.then(|| format!("a command to run stands behind `--`: `{}`", shown(&right)))
+        }
+        Refusal::MissingRequiredArgument
+            if every(error, ContextKind::InvalidArg).iter().any(|argument| argument == COMMAND) =>
+        {
+            Some("name a command behind `--`: such a lease lives only as long as the command runs".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The command that was meant, as far as it can be made out, and how it is called.
+fn meant(line: &[OsString]) -> (clap::Command, String) {
+    let mut command = Cli::command();
+    // Now its parts know their own names, and the options that all have.
+    command.build();
+    let mut words = vec!["lockkeeper".to_owned()];
+    for argument in line {
+        if let Some(below) = command.find_subcommand(argument) {
+            words.push(below.get_name().to_owned());
+            command = below.clone();
+        }
+    }
+    (command, words.join(" "))
+}
+
+fn one(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn every(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Each in backticks, the last joined by `last`.
+fn quoted(words: &[String], last: &str) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{}`", shown(word))).collect();
+    match words.split_last() {
+        Some((end, rest)) if !rest.is_empty() => format!("{}{last}{end}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
