@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -102,11 +102,9 @@ fn up(dir: &Path, servers: usize) -> Result<()> {
     if let Some(name) = names.iter().find(|name| pid_of(dir, name).is_some()) {
         bail!("{name} is up already");
     }
-    for name in &names {
-        start(dir, name)?;
-    }
-    for name in &names {
-        wait_for(|| Ok(pid_of(dir, name).is_some())).with_context(|| format!("{name} does not answer"))?;
+    let starting: Vec<_> = names.iter().map(|name| Ok((name, start(dir, name)?))).collect::<Result<_>>()?;
+    for (name, server) in starting {
+        wait_for_answer(dir, name, server)?;
     }
     println!("{servers} servers are up");
     Ok(())
@@ -115,7 +113,7 @@ fn up(dir: &Path, servers: usize) -> Result<()> {
 /// Starts a server beneath `lockkeeper party join`, in a process group of its own: it outlives whoever starts it.
 ///
 /// Waits until the one before it has left the party: no server is two members.
-fn start(dir: &Path, name: &str) -> Result<()> {
+fn start(dir: &Path, name: &str) -> Result<Child> {
     let ourselves = std::env::current_exe()?;
     let log = File::options().create(true).append(true).open(log_of(dir, name))?;
     // The lock goes with the file to those who inherit it, and ends with the last of them.
@@ -135,16 +133,24 @@ fn start(dir: &Path, name: &str) -> Result<()> {
         .stderr(log)
         .process_group(0)
         .spawn()
-        .with_context(|| format!("cannot run {}", lockkeeper.display()))?;
-    Ok(())
+        .with_context(|| format!("cannot run {}", lockkeeper.display()))
+}
+
+fn wait_for_answer(dir: &Path, name: &str, mut server: Child) -> Result<()> {
+    let answers = wait_for(|| match (pid_of(dir, name), server.try_wait()?) {
+        (Some(_), _) => Ok(true),
+        (None, None) => Ok(false),
+        (None, Some(status)) => bail!("it ended with {status}, see {}", log_of(dir, name).display()),
+    });
+    answers.with_context(|| format!("{name} does not come up"))
 }
 
 fn restart(dir: &Path, name: &str) -> Result<()> {
     if let Some(pid) = pid_of(dir, name) {
         terminate(pid, name)?;
     }
-    start(dir, name)?;
-    wait_for(|| Ok(pid_of(dir, name).is_some())).with_context(|| format!("{name} does not come up"))
+    let server = start(dir, name)?;
+    wait_for_answer(dir, name, server)
 }
 
 fn probe(dir: &Path, name: &str) -> Result<()> {
@@ -265,7 +271,7 @@ fn is_free(log: &File) -> Result<bool> {
     }
 }
 
-fn wait_for(condition: impl Fn() -> Result<bool>) -> Result<()> {
+fn wait_for(mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !condition()? {
         if Instant::now() > deadline {
