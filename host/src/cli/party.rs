@@ -141,7 +141,7 @@ impl Member<'_> {
             match Joined::new(self.connect, self.args, self.identifier).await {
                 Ok(joined) => {
                     self.joined = Some(joined);
-                    self.announce("Joined again");
+                    self.announce("Rejoined");
                 }
                 Err(failure) if failure.kind == ErrorKind::Unavailable => tokio::time::sleep(BETWEEN_SESSIONS).await,
                 Err(failure) => return failure,
