@@ -104,7 +104,7 @@ struct Joined {
 
 impl Joined {
     async fn new(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifier) -> Result<Self, Failure> {
-        let store = connect.connect().await?;
+        let store = context::session(connect).await?;
         let membership = Party::new(Arc::clone(&store), args.path.clone()).join(identifier, args.kind.into()).await?;
         Ok(Self { store, membership })
     }
