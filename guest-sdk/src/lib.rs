@@ -30,6 +30,8 @@
 //! The same settings, view and memory must give the same answer on every host. Time is [`View::now`], randomness is
 //! [`View::seed`], and maps iterate in an order: use [`prelude::BTreeMap`], not `HashMap`.
 
+#[cfg(target_arch = "wasm32")]
+mod alloc;
 pub mod bindings;
 mod decide;
 mod export;

@@ -41,7 +41,14 @@ pub fn remaining_members(view: &View) -> Option<usize> {
 /// or than `keep_members`. The next member or lease that comes or goes asks again.
 #[must_use]
 pub fn floor(view: &View, keep_members: Option<u32>) -> Option<Admitted> {
-    let floor = view.party.as_ref()?.min_members.max(keep_members.unwrap_or(0));
+    let party = view.party.as_ref()?;
+    let floor = party.min_members.max(keep_members.unwrap_or(0));
+    // Comparing names is most of what a decision computes. Far from the floor counting is enough: nobody leaves but this
+    // target and who holds a slot, each one member where no name is there twice.
+    let leaving = view.semaphore.leases.iter().filter(|lease| lease.alive != Some(false)).count() + 1;
+    if party.members.len() >= leaving + floor as usize && !party.has_namesakes() {
+        return None;
+    }
     let remaining = remaining_members(view)?;
     (remaining < floor as usize).then(|| {
         wait("below-floor", format!("{remaining} of {} members would remain, the floor is {floor}", view.members()))
@@ -117,6 +124,14 @@ mod tests {
         assert_eq!(floor(&three_remain.clone().build(), Some(1)), None);
         let answer = floor(&three_remain.build(), Some(4)).unwrap();
         assert_eq!(answer.reason(), "3 of 4 members would remain, the floor is 4");
+    }
+
+    #[test]
+    fn a_holder_that_joined_twice_leaves_twice() {
+        // Counting alone would say that two remain.
+        let twice = view("a").members(["a", "b", "b", "c"]).slots(2).lease("b").floor(2).build();
+        assert_eq!(remaining_members(&twice), Some(1));
+        assert!(floor(&twice, None).is_some());
     }
 
     #[test]

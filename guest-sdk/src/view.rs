@@ -43,6 +43,12 @@ impl Party {
         self.count_of(identifier) > 0
     }
 
+    /// Whether two members go by one name.
+    #[must_use]
+    pub fn has_namesakes(&self) -> bool {
+        self.members.windows(2).any(|pair| pair[0].identifier == pair[1].identifier)
+    }
+
     /// How many members go by that name: one process may join twice.
     #[must_use]
     pub fn count_of(&self, identifier: &str) -> usize {

@@ -1,5 +1,5 @@
 //! What a decision costs: `cargo run --release --package lockkeeper --example bench_decisions`. Run by
-//! `cargo xtask bench decisions`.
+//! `cargo xtask bench decisions`. With a file, and its settings as JSON, it measures that policy.
 //!
 //! A decision is everything between a view and a verdict: a fresh store and instance, the view copied in, the policy,
 //! the answer copied out and checked, the instance dropped. The view is a typical one: 10 leases, 20 members, 16 events.
@@ -24,6 +24,13 @@ const FEW: usize = 9;
 const NOON: u64 = 1_750_000_000_000;
 
 fn main() -> anyhow::Result<()> {
+    if let Some(file) = std::env::args_os().nth(1) {
+        // One's own policy: its file, then its settings as JSON.
+        let settings = std::env::args().nth(2).unwrap_or_else(|| "{}".to_owned());
+        let module = engine(None, Allocation::PooledIfPossible)?.load_file(Path::new(&file), None)?;
+        decisions("bare view", &module, &settings, &bare_view())?;
+        return decisions("typical view", &module, &settings, &typical_view());
+    }
     let folder = std::env::temp_dir().join(format!("lockkeeper-bench-{}", std::process::id()));
     let done = measure(&folder);
     // The folder is private to this process; what stays behind is a nuisance, no failure.

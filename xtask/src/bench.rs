@@ -1,13 +1,15 @@
 //! Measurements, each beside its peer in the same run.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
 
 use crate::{cargo, root, target_dir};
 
@@ -19,21 +21,36 @@ pub(crate) enum Bench {
     /// What `run` adds to each target, beside a shell loop that spawns as many commands.
     Rollout {
         /// How many targets.
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         targets: u32,
         /// How many at once.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         at_once: u32,
         /// How often both are run, in turn.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// Run one command and say in JSON what it took: nothing else was this process's child.
+    #[command(hide = true)]
+    One {
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// What a command took.
+#[derive(Clone, Copy)]
+struct Took {
+    seconds: f64,
+    /// The most that it, or one of its own children, had in memory.
+    peak_megabytes: f64,
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Decisions => cargo(&["run", "--release", "--package", "lockkeeper", "--example", "bench_decisions"]),
         Bench::Rollout { targets, at_once, rounds } => rollout(*targets, *at_once, *rounds),
+        Bench::One { command } => one(command),
     }
 }
 
@@ -46,21 +63,22 @@ fn rollout(targets: u32, at_once: u32, rounds: u32) -> Result<()> {
     let (mut ours, mut shells) = (Vec::new(), Vec::new());
     // One of each that does not count: caches fill, the policy is compiled.
     lockkeeper(folder.path(), &job)?;
-    shell(targets, at_once)?;
+    shell(targets, at_once, folder.path())?;
     for _ in 0..rounds {
         ours.push(lockkeeper(folder.path(), &job)?);
-        shells.push(shell(targets, at_once)?);
+        shells.push(shell(targets, at_once, folder.path())?);
     }
-    let (ours, shell) = (median(&mut ours), median(&mut shells));
-    let extra = ours.saturating_sub(shell).as_secs_f64() * 1000.0 / f64::from(targets);
+    let (run, shell_loop) = (median(&ours, |took| took.seconds), median(&shells, |took| took.seconds));
+    let peak = ours.iter().map(|took| took.peak_megabytes).fold(0.0, f64::max);
+    let extra = (run - shell_loop) * 1000.0 / f64::from(targets);
     println!(
         "{targets} targets, command `true`, {at_once} at once, embedded store; medians of {rounds} rounds in turn"
     );
-    println!("  lockkeeper run      {:8.3} s", ours.as_secs_f64());
-    println!("  shell, xargs -P     {:8.3} s", shell.as_secs_f64());
-    println!("  ratio               {:8.2}", ours.as_secs_f64() / shell.as_secs_f64());
+    println!("  lockkeeper run      {run:8.3} s");
+    println!("  shell, xargs -P     {shell_loop:8.3} s");
+    println!("  ratio               {:8.2}", run / shell_loop);
     println!("  overhead a target   {extra:8.3} ms");
-    println!("  peak memory         {:8.1} MB (largest child)", peak_megabytes()?);
+    println!("  peak memory of run  {peak:8.1} MB");
     Ok(())
 }
 
@@ -73,33 +91,60 @@ fn job_text(targets: u32, at_once: u32) -> String {
     )
 }
 
-fn lockkeeper(folder: &Path, job: &Path) -> Result<Duration> {
-    let mut command = Command::new(target_dir().join("release/lockkeeper"));
-    command.args(["run", "--quiet"]).arg(job).env("LOCKKEEPER_STATE_DIR", folder.join("state"));
-    timed(&mut command)
+fn lockkeeper(folder: &Path, job: &Path) -> Result<Took> {
+    let binary = target_dir().join("release/lockkeeper");
+    let state = folder.join("state");
+    measured(&[binary.as_os_str(), "run".as_ref(), "--quiet".as_ref(), job.as_os_str()], &state)
 }
 
 /// As many processes, as many at once, from a shell and `xargs`.
-fn shell(targets: u32, at_once: u32) -> Result<Duration> {
+fn shell(targets: u32, at_once: u32, folder: &Path) -> Result<Took> {
     let script = format!("seq {targets} | xargs -P {at_once} -n 1 true");
-    timed(Command::new("sh").args(["-c", &script]))
+    measured(&["sh".as_ref(), "-c".as_ref(), script.as_ref()], folder)
 }
 
-fn timed(command: &mut Command) -> Result<Duration> {
-    let began = Instant::now();
-    let status = command.current_dir(root()).stdin(Stdio::null()).status().context("cannot run what is measured")?;
-    match status.success() {
-        true => Ok(began.elapsed()),
-        false => bail!("what is measured failed: {status}"),
+/// Measures a command in a process of its own: the system tells only the peak of all children taken together.
+fn measured(command: &[&OsStr], state: &Path) -> Result<Took> {
+    let mut measuring = Command::new(std::env::current_exe()?);
+    measuring.args(["bench", "one", "--"]).args(command);
+    measuring.env("LOCKKEEPER_STATE_DIR", state).env_remove("LOCKKEEPER_STORE").env_remove("LOCKKEEPER_ZK_HOSTS");
+    let output = measuring.current_dir(root()).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("what is measured failed");
     }
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |key: &str| said[key].as_f64().with_context(|| format!("no {key} was measured"));
+    Ok(Took { seconds: number("seconds")?, peak_megabytes: number("peak-megabytes")? })
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-fn peak_megabytes() -> Result<f64> {
+fn one(command: &[OsString]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let began = Instant::now();
+    // What it prints is not what is measured, and our stdout is for the numbers.
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let seconds = began.elapsed().as_secs_f64();
+    let status = status.with_context(|| format!("cannot run {}", program.display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", program.display());
+    }
     let kilobytes = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-    Ok(kilobytes as f64 / 1024.0)
+    println!("{}", json!({ "seconds": seconds, "peak-megabytes": kilobytes as f64 / 1024.0 }));
+    Ok(())
+}
+
+fn median(took: &[Took], of: impl Fn(&Took) -> f64) -> f64 {
+    let mut numbers: Vec<f64> = took.iter().map(of).collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_one_in_the_middle() {
+        let took = [5.0, 1.0, 3.0].map(|seconds| Took { seconds, peak_megabytes: 0.0 });
+        assert_eq!(median(&took, |took| took.seconds), 3.0);
+    }
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask`: set up a machine, show the main job, test everything, measure.
 
-#![expect(clippy::print_stdout, reason = "what a command line tool answers")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command line tool answers")]
 
 mod bench;
 mod demo;
@@ -9,7 +9,7 @@ mod setup;
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -44,8 +44,18 @@ enum Task {
     Bench(bench::Bench),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Setup => setup::run(setup::For::Tests),
         Task::Demo => {
             setup::run(setup::For::Building)?;
@@ -69,14 +79,25 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
+/// Where the binaries are: beside our own, wherever cargo was told to put them.
+fn binaries() -> PathBuf {
+    let ourselves = env::current_exe().ok();
+    ourselves.as_deref().and_then(Path::parent).map_or_else(|| root().join("target/debug"), Path::to_owned)
+}
+
 /// Where cargo puts what it builds.
 fn target_dir() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    binaries().parent().map_or_else(|| root().join("target"), Path::to_owned)
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program).args(arguments).current_dir(root()).status().context("cannot run cargo")?;
+    let mut command = Command::new(program);
+    if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
+        // Meant for the folder that we were called in.
+        command.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
+    }
+    let status = command.args(arguments).current_dir(root()).status().context("cannot run cargo")?;
     match status.success() {
         true => Ok(()),
         false => bail!("`cargo {}` failed", arguments.join(" ")),

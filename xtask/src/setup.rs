@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
-use lockkeeper_guest_build::{Toolchain, add_target};
+use lockkeeper_guest_build::{TARGET, Toolchain, add_target};
 
 /// Debian's packages for building wasm where rustup cannot bring the target.
 const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "lld"];
@@ -27,10 +27,7 @@ pub(crate) enum For {
 pub(crate) fn run(purpose: For) -> Result<()> {
     let toolchain = match Toolchain::find() {
         Ok(toolchain) => toolchain,
-        Err(missing) => {
-            bring_toolchain(&missing.to_string())?;
-            Toolchain::find()?
-        }
+        Err(_) => bring_toolchain()?,
     };
     println!("policies: {}", toolchain.describe());
     if purpose == For::Tests {
@@ -39,17 +36,34 @@ pub(crate) fn run(purpose: For) -> Result<()> {
     Ok(())
 }
 
-fn bring_toolchain(missing: &str) -> Result<()> {
-    println!("policies: adding the wasm target with rustup");
-    let rustup = match add_target() {
-        Ok(()) => return Ok(()),
+fn bring_toolchain() -> Result<Toolchain> {
+    println!("policies: no Rust here builds wasm; adding {TARGET} with rustup");
+    let rustup = match found_after(add_target()) {
+        Ok(toolchain) => return Ok(toolchain),
         Err(reason) => reason,
     };
-    println!("policies: rustup cannot ({}); trying Debian's packages", rustup.lines().last().unwrap_or("no reason"));
-    if let Err(reason) = apt_install(&DEBIAN_RUST) {
-        bail!("{missing}\nrustup: {rustup}\napt-get: {reason}");
+    println!("policies: rustup did not help ({rustup}); trying Debian's packages");
+    match found_after(apt_install(&DEBIAN_RUST)) {
+        Ok(toolchain) => Ok(toolchain),
+        Err(apt) => bail!(
+            "no Rust toolchain here can build wasm policies: run `rustup target add {TARGET}` (tried: {rustup}), or on \
+             Debian, as root, `apt-get install --no-install-recommends {}` (tried: {apt})",
+            DEBIAN_RUST.join(" ")
+        ),
     }
-    Ok(())
+}
+
+/// The toolchain that a step brought, or why it brought none.
+fn found_after(step: Result<(), String>) -> Result<Toolchain, String> {
+    step.map_err(|said| gist(&said))?;
+    Toolchain::find().map_err(|_| "it went well, and still there is none".to_owned())
+}
+
+/// The line of what a tool said that tells what was wrong.
+fn gist(said: &str) -> String {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let wrong = lines().find(|line| line.starts_with("error") || line.starts_with("E: "));
+    wrong.or_else(|| lines().next_back()).unwrap_or("it gave no reason").to_owned()
 }
 
 /// The tests of the ZooKeeper store need a server; everything else does not, so nothing fails here.
@@ -61,7 +75,9 @@ fn bring_zookeeper() {
     }
     match apt_install(&DEBIAN_ZOOKEEPER) {
         Ok(()) => println!("zookeeper: installed for the tests"),
-        Err(reason) => println!("zookeeper: not here, and not installed ({reason}); tests that need it say so"),
+        Err(reason) => {
+            println!("zookeeper: not here, and not installed ({}); tests that need it say so", gist(&reason))
+        }
     }
 }
 
@@ -69,7 +85,7 @@ fn apt_install(packages: &[&str]) -> Result<(), String> {
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err("this is no Debian".to_owned());
     }
-    println!("installing {}", packages.join(" "));
+    println!("installing {}; this takes a minute", packages.join(" "));
     apt(&["update"])?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(packages);
@@ -86,10 +102,25 @@ fn apt(arguments: &[&str]) -> Result<(), String> {
             sudo
         }
     };
+    // Another apt may be at work, such as the one that a machine starts with.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]);
     let output = command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).output();
     let output = output.map_err(|error| error.to_string())?;
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gist_is_the_line_with_the_error() {
+        assert_eq!(gist("info: downloading\nerror: could not download\n  0: std::rt\n"), "error: could not download");
+        assert_eq!(gist("Reading lists\nE: Unable to locate package\n"), "E: Unable to locate package");
+        assert_eq!(gist("sudo: a password is required\n\n"), "sudo: a password is required");
+        assert_eq!(gist(" \n"), "it gave no reason");
     }
 }

@@ -73,7 +73,7 @@ impl Toolchain {
     /// [`BuildError::NoToolchain`].
     pub fn find() -> Result<Self, BuildError> {
         let active = active_sysroot();
-        if active.as_deref().is_some_and(|sysroot| library(sysroot).is_dir()) {
+        if active.as_deref().is_some_and(has_target) {
             return Ok(Self::Installed);
         }
         if active.as_deref().is_some_and(has_source) {
@@ -190,8 +190,10 @@ fn sysroot_of(rustc: &OsStr) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(text.trim()))
 }
 
-fn library(sysroot: &Path) -> PathBuf {
-    sysroot.join("lib/rustlib").join(TARGET).join("lib")
+/// Whether the target's standard library is there: a folder without it is what a failed installation leaves.
+fn has_target(sysroot: &Path) -> bool {
+    let files = std::fs::read_dir(sysroot.join("lib/rustlib").join(TARGET).join("lib"));
+    files.is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
 fn has_source(sysroot: &Path) -> bool {

@@ -29,8 +29,8 @@ const POOL_COMPONENTS: u32 = 16;
 /// Core instances and memories among them: a componentised JavaScript or Python guest brings several.
 const POOL_CORE: u32 = POOL_COMPONENTS * 8;
 
-/// Memory that a pooled instance keeps between decisions, reset by copying instead of by page faults. Measured best
-/// for a typical policy (`cargo xtask bench decisions`).
+/// Memory that a pooled instance keeps between decisions, reset by copying instead of by page faults. The value of an
+/// early spike; nobody has yet compared it with others on this code (`cargo xtask bench decisions` measures).
 const KEEP_RESIDENT: usize = 128 * 1024;
 
 /// Bytes of a page of linear memory.
@@ -52,7 +52,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A typical decision burns 20,000 to 100,000 units of fuel, so this leaves three orders of magnitude; used up, it
+    /// A typical decision burns 5,000 to 50,000 units of fuel, so this leaves three orders of magnitude; used up, it
     /// takes a tenth of a second.
     pub const DEFAULT: Self = Self {
         fuel: 100_000_000,

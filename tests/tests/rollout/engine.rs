@@ -497,7 +497,7 @@ async fn a_hundred_random_policies_break_no_limit() {
         let mut events = Vec::new();
         // A policy that waits without a wake waits for ever: some day a person stops it.
         let patience = async {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(150)).await;
             let _ = stop.send(Stop::Gently).await;
             std::future::pending::<()>().await;
         };

@@ -64,6 +64,7 @@ struct World {
     semaphore_told: bool,
     question: Option<(usize, bool)>,
     stopping: bool,
+    stopped_now: bool,
     log: Vec<String>,
 }
 
@@ -116,6 +117,7 @@ impl World {
             semaphore_told: false,
             question: None,
             stopping: false,
+            stopped_now: false,
             log: Vec::new(),
             dice,
         }
@@ -128,6 +130,7 @@ impl World {
     fn step(&mut self, input: Input) {
         self.log.push(format!("{} < {input:?}", self.now));
         self.stopping |= matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. });
+        self.stopped_now |= matches!(input, Input::Stop(Stop::Now));
         for action in self.rollout.step(self.now, input) {
             if !matches!(action, Action::Admit { .. } | Action::Settle { .. }) {
                 self.log.push(format!("    > {action:?}"));
@@ -168,6 +171,7 @@ impl World {
     fn ask(&mut self, target: usize, settle: bool) {
         assert!(self.question.is_none(), "two questions at once");
         assert!(settle || !self.stopping, "t{target} is asked about after the end");
+        assert!(!self.stopped_now, "t{target} is asked about after everything was to stop at once");
         self.question = Some((target, settle));
     }
 

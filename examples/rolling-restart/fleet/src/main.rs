@@ -1,12 +1,13 @@
 //! A fleet of small server processes on one machine: something real to restart.
 //!
 //! Each server answers on a Unix socket in the fleet's folder, and runs beneath `lockkeeper party join`, so that it is a
-//! member of the party exactly while it lives.
+//! member of the party exactly while it lives. Both write to the server's log, which is locked while they do: whoever can
+//! lock the log knows that nothing of the server is left, whatever became of it.
 
 #![expect(clippy::print_stdout, reason = "what a command line tool answers")]
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -29,6 +31,15 @@ const START_UP: Duration = Duration::from_millis(300);
 
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an answer may take; who is slower is down.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The file that says: nothing starts here any more.
+const CLOSED: &str = "closed";
+
+/// The file that ends the watching.
+const STOP: &str = "stop";
 
 /// How often something is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
@@ -53,7 +64,7 @@ enum Action {
     Probe { name: String },
     /// Look at all servers from outside until a file `stop` appears in the folder; then say what was seen.
     Watch { servers: usize },
-    /// Stop all servers.
+    /// Stop all servers, those that are just starting too, and wait until nothing of them is left.
     Down,
     /// Be a server.
     Serve { name: String },
@@ -84,7 +95,13 @@ fn names(servers: usize) -> Vec<String> {
 
 fn up(dir: &Path, servers: usize) -> Result<()> {
     fs::create_dir_all(dir)?;
+    if dir.join(CLOSED).exists() {
+        fs::remove_file(dir.join(CLOSED))?;
+    }
     let names = names(servers);
+    if let Some(name) = names.iter().find(|name| pid_of(dir, name).is_some()) {
+        bail!("{name} is up already");
+    }
     for name in &names {
         start(dir, name)?;
     }
@@ -96,9 +113,16 @@ fn up(dir: &Path, servers: usize) -> Result<()> {
 }
 
 /// Starts a server beneath `lockkeeper party join`, in a process group of its own: it outlives whoever starts it.
+///
+/// Waits until the one before it has left the party: no server is two members.
 fn start(dir: &Path, name: &str) -> Result<()> {
     let ourselves = std::env::current_exe()?;
-    let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log")))?;
+    let log = File::options().create(true).append(true).open(log_of(dir, name))?;
+    // The lock goes with the file to those who inherit it, and ends with the last of them.
+    wait_for(|| is_free(&log)).with_context(|| format!("{name} does not go"))?;
+    if dir.join(CLOSED).exists() {
+        bail!("the fleet is closed, {name} does not start");
+    }
     let lockkeeper = std::env::var_os("LOCKKEEPER").unwrap_or_else(|| "lockkeeper".into());
     Command::new(&lockkeeper)
         .args(["party", "join", PARTY, "--identifier", name, "--"])
@@ -117,8 +141,7 @@ fn start(dir: &Path, name: &str) -> Result<()> {
 
 fn restart(dir: &Path, name: &str) -> Result<()> {
     if let Some(pid) = pid_of(dir, name) {
-        kill(pid, Signal::SIGTERM).with_context(|| format!("cannot stop {name}"))?;
-        wait_for(|| Ok(pid_of(dir, name).is_none())).with_context(|| format!("{name} does not stop"))?;
+        terminate(pid, name)?;
     }
     start(dir, name)?;
     wait_for(|| Ok(pid_of(dir, name).is_some())).with_context(|| format!("{name} does not come up"))
@@ -137,7 +160,7 @@ fn watch(dir: &Path, servers: usize) -> Result<()> {
     let mut last: BTreeMap<&str, Pid> = BTreeMap::new();
     let mut restarted: BTreeMap<&str, u32> = BTreeMap::new();
     let (mut most_down, mut looks) = (0, 0_u64);
-    while !dir.join("stop").exists() {
+    while dir.exists() && !dir.join(STOP).exists() {
         let mut down = 0;
         for name in &names {
             match pid_of(dir, name) {
@@ -158,19 +181,39 @@ fn watch(dir: &Path, servers: usize) -> Result<()> {
 }
 
 fn down(dir: &Path) -> Result<()> {
-    let files = fs::read_dir(dir).with_context(|| format!("no fleet in {}", dir.display()))?;
-    for file in files {
+    // First this, then the locks: whoever starts a server looks the other way round, so that one of us sees the other.
+    File::create(dir.join(CLOSED)).with_context(|| format!("no fleet in {}", dir.display()))?;
+    let mut left = BTreeSet::new();
+    for file in fs::read_dir(dir)? {
         let path = file?.path();
-        let is_socket = path.extension().is_some_and(|extension| extension == "socket");
-        if let (true, Some(name)) = (is_socket, path.file_stem().and_then(|stem| stem.to_str())) {
-            // Only a process that answers on our socket is one of ours.
-            if let Some(pid) = pid_of(dir, name) {
-                kill(pid, Signal::SIGTERM).with_context(|| format!("cannot stop {name}"))?;
-                wait_for(|| Ok(pid_of(dir, name).is_none())).with_context(|| format!("{name} does not stop"))?;
-            }
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        if let (true, Some(name)) = (is_log, path.file_stem().and_then(|stem| stem.to_str())) {
+            left.insert(name.to_owned());
         }
     }
-    Ok(())
+    let mut told = BTreeSet::new();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut still = BTreeSet::new();
+        for name in left {
+            if is_free(&File::open(log_of(dir, &name))?)? {
+                continue;
+            }
+            // Only a process that answers on our socket is one of ours; who is just starting soon answers.
+            if let Some(pid) = pid_of(dir, &name).filter(|pid| told.insert(*pid)) {
+                terminate(pid, &name)?;
+            }
+            still.insert(name);
+        }
+        if still.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("waited {PATIENCE:?}, and these do not stop: {still:?}");
+        }
+        left = still;
+        sleep(LOOK);
+    }
 }
 
 fn serve(dir: &Path, name: &str) -> Result<()> {
@@ -190,12 +233,36 @@ fn serve(dir: &Path, name: &str) -> Result<()> {
 /// The process that answers under a name.
 fn pid_of(dir: &Path, name: &str) -> Option<Pid> {
     let mut answer = String::new();
-    UnixStream::connect(socket(dir, name)).ok()?.read_to_string(&mut answer).ok()?;
-    answer.trim().parse().ok().map(Pid::from_raw)
+    let mut connection = UnixStream::connect(socket(dir, name)).ok()?;
+    connection.set_read_timeout(Some(ANSWER)).ok()?;
+    connection.read_to_string(&mut answer).ok()?;
+    // 0 and what is negative would be whole groups of processes.
+    answer.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
+}
+
+fn terminate(pid: Pid, name: &str) -> Result<()> {
+    match kill(pid, Signal::SIGTERM) {
+        // It went by itself, just now.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot stop {name}")),
+    }
 }
 
 fn socket(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.socket"))
+}
+
+fn log_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.log"))
+}
+
+/// Locks a log if nobody writes to it.
+fn is_free(log: &File) -> Result<bool> {
+    match log.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock a server's log"),
+    }
 }
 
 fn wait_for(condition: impl Fn() -> Result<bool>) -> Result<()> {
