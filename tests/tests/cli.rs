@@ -472,6 +472,21 @@ fn a_pipe_that_closes_is_no_error() {
 }
 
 #[test]
+fn data_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    for line in ["holders /x", "lock /x", "schema job", "man", "completions bash", "policy list --format json"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let child = world.lockkeeper(line.split(' ')).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        // Where nobody holds anything nothing is written.
+        let code = if line == "holders /x" { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told.contains("cannot write to stdout: "), code == 1, "{line}: {told}");
+    }
+}
+
+#[test]
 fn what_is_no_terminal_gets_no_colours() {
     let world = World::new();
     for line in ["lock /x", "lock /a/../b", "--help", "unlock /y"] {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -125,38 +126,112 @@ fn fifty_commands_under_ephemeral_leases_never_exceed_three_slots() {
     assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap().lines().count(), 100);
 }
 
+/// A shell with a child of its own, which writes both process ids down and ignores SIGTERM where it is told so.
+fn family(world: &World, trap: &str) -> [String; 4] {
+    let pids = world.folder().join("pids").display().to_string();
+    let script = format!("{trap} sleep 600 & echo $$ $! > \"$0\"; wait; wait");
+    ["sh".to_owned(), "-c".to_owned(), script, pids]
+}
+
+/// The process ids that a [`family`] has written down.
+fn its_pids(world: &World) -> [Pid; 2] {
+    let read = || fs::read_to_string(world.folder().join("pids")).unwrap_or_default();
+    eventually("the command runs", || read().ends_with('\n'));
+    let pids: Vec<_> = read().split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+    pids.try_into().unwrap()
+}
+
 #[test]
-fn a_killed_holder_frees_its_slot_and_takes_its_command_along() {
+fn a_killed_holder_frees_its_slot_and_takes_its_command_along_with_all_its_children() {
     let world = World::new();
     let mut line = world.lockkeeper(["lock", "/x", "--session-timeout", "2s", "--ephemeral-lease", "--"]);
-    let file = world.folder().join("pid");
-    line.args(["sh", "-c", "echo $$ > \"$0\"; exec sleep 600"]).arg(&file);
-    let mut holder = line.spawn().unwrap();
-    eventually("the command runs", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
-    let command = Pid::from_raw(fs::read_to_string(&file).unwrap().trim().parse().unwrap());
-    assert!(lives(command));
+    let mut holder = line.args(family(&world, "trap '' TERM;")).spawn().unwrap();
+    let family = its_pids(&world);
+    assert!(family.into_iter().all(lives));
     kill(pid(&holder), Signal::SIGKILL).unwrap();
     let killed = Instant::now();
     holder.wait().unwrap();
     assert_eq!(world.run("lock /x --identifier next --timeout 30s").code, Some(0));
     println!("the slot was free {:?} after the kill, with a session time-out of 2 s", killed.elapsed());
-    eventually("the command is gone", || !lives(command));
+    eventually("the command and its child are gone", || !family.into_iter().any(lives));
     assert_eq!(world.holders("/x"), ["next"]);
+}
+
+#[test]
+fn a_command_without_its_guard_is_stopped() {
+    let world = World::new();
+    let mut line = world.lockkeeper(["lock", "/x", "--ephemeral-lease", "--"]);
+    let mut holder = line.args(family(&world, "")).spawn().unwrap();
+    let family = its_pids(&world);
+    let stat = fs::read_to_string(format!("/proc/{}/stat", family[0])).unwrap();
+    let guard = Pid::from_raw(stat.split_whitespace().nth(3).unwrap().parse().unwrap());
+    assert_ne!(guard, pid(&holder));
+    kill(guard, Signal::SIGKILL).unwrap();
+    assert_eq!(holder.wait().unwrap().code(), Some(137));
+    eventually("the command and its child are gone", || !family.into_iter().any(lives));
+    assert!(world.holders("/x").is_empty());
+}
+
+#[test]
+fn a_holder_whose_binary_was_replaced_still_starts_its_command() {
+    let world = World::new();
+    let binary = world.folder().join("lockkeeper");
+    fs::copy(lockkeeper_tests::binaries().join("lockkeeper"), &binary).unwrap();
+    assert_eq!(world.run("lock /x --identifier first").code, Some(0));
+    let mut line = Command::new(&binary);
+    for (key, value) in world.command("lockkeeper").get_envs() {
+        match value {
+            Some(value) => line.env(key, value),
+            None => line.env_remove(key),
+        };
+    }
+    line.args(["lock", "/x", "--ephemeral-lease", "--quiet", "--", "echo", "hello"]);
+    line.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut waiter = None;
+    // A process that another test starts just now may still have the copy open for writing.
+    eventually("the copy can be run", || {
+        waiter = line.spawn().ok();
+        waiter.is_some()
+    });
+    eventually("it queues", || world.run("holders /x").stderr.contains("1 waiting"));
+    fs::remove_file(&binary).unwrap();
+    fs::write(&binary, "another version").unwrap();
+    assert_eq!(world.run("unlock /x --identifier first").code, Some(0));
+    let output = waiter.unwrap().wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"hello\n"[..]), "{output:?}");
 }
 
 #[test]
 fn a_paused_holder_is_not_in_the_way_and_its_command_is_stopped() {
     let world = World::new();
-    let mut line =
-        world.lockkeeper(["lock", "/x", "--session-timeout", "1s", "--ephemeral-lease", "--", "sleep", "600"]);
-    let mut holder = line.stderr(Stdio::piped()).spawn().unwrap();
-    eventually("it holds", || !world.holders("/x").is_empty());
+    let line = ["lock", "/x", "--session-timeout", "1s", "--ephemeral-lease", "--format", "json", "--"];
+    let mut holder = world.lockkeeper(line);
+    let holder = holder.args(family(&world, "")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let family = its_pids(&world);
     kill(pid(&holder), Signal::SIGSTOP).unwrap();
     assert_eq!(world.run("lock /x --identifier next --timeout 30s").code, Some(0));
     kill(pid(&holder), Signal::SIGCONT).unwrap();
-    let status = holder.wait().unwrap();
-    assert_eq!(status.code(), Some(1));
+    let output = holder.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"], "lease-lost");
+    assert!(!family.into_iter().any(lives));
     assert_eq!(world.holders("/x"), ["next"]);
+}
+
+#[test]
+fn what_is_left_of_a_command_after_its_lease_is_killed() {
+    let world = World::new();
+    let line = ["lock", "/x", "--identifier", "me", "--kill-after", "300ms", "--"];
+    // The shell ends on SIGTERM, its child does not.
+    let pids = world.folder().join("pids").display().to_string();
+    let script = "sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & echo $$ $! > \"$0\"; wait";
+    let mut holder = world.lockkeeper(line.into_iter().chain(["sh", "-c", script, &pids]));
+    let mut holder = holder.stderr(Stdio::null()).spawn().unwrap();
+    let family = its_pids(&world);
+    assert_eq!(world.run("unlock /x --identifier me").code, Some(0));
+    assert_eq!(holder.wait().unwrap().code(), Some(1));
+    eventually("the command and its child are gone", || !family.into_iter().any(lives));
 }
 
 #[test]
@@ -191,14 +266,39 @@ fn a_waiter_that_is_told_to_stop_leaves_nothing() {
 
 #[test]
 fn a_holder_that_is_told_to_stop_passes_it_on_and_releases() {
+    for (signal, name) in
+        [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT")]
+    {
+        for lifetime in [&[][..], &["--ephemeral-lease"]] {
+            let world = World::new();
+            let ready = world.folder().join("ready");
+            let script = format!("trap 'exit 7' {name}; : > \"$0\"; while :; do sleep 0.05; done");
+            let mut line = world.lockkeeper(["lock", "/x"]);
+            let line = line.args(lifetime).args(["--", "sh", "-c", &script]).arg(&ready);
+            let mut holder = line.stderr(Stdio::null()).spawn().unwrap();
+            eventually("the command runs", || ready.exists());
+            kill(pid(&holder), signal).unwrap();
+            assert_eq!(holder.wait().unwrap().code(), Some(7), "{signal} {lifetime:?}");
+            assert!(world.holders("/x").is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_waiter_that_was_killed_is_not_in_the_way() {
     let world = World::new();
-    let ready = world.folder().join("ready");
-    let script = "trap 'exit 7' TERM; : > \"$0\"; while :; do sleep 0.05; done";
-    let mut holder = world.lockkeeper(["lock", "/x", "--", "sh", "-c", script]).arg(&ready).spawn().unwrap();
-    eventually("the command runs", || ready.exists());
-    kill(pid(&holder), Signal::SIGTERM).unwrap();
-    assert_eq!(holder.wait().unwrap().code(), Some(7));
-    assert!(world.holders("/x").is_empty());
+    assert_eq!(world.run("lock /x --identifier first").code, Some(0));
+    let line = "lock /x --identifier second --session-timeout 1s";
+    let mut killed = world.lockkeeper(line.split(' ')).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the second queues", || world.run("holders /x").stderr.contains("1 waiting"));
+    let mut third = world.lockkeeper("lock /x --identifier third".split(' '));
+    let mut third = third.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the third queues", || world.run("holders /x").stderr.contains("2 waiting"));
+    kill(pid(&killed), Signal::SIGKILL).unwrap();
+    killed.wait().unwrap();
+    assert_eq!(world.run("unlock /x --identifier first").code, Some(0));
+    assert!(third.wait().unwrap().success());
+    assert_eq!(world.holders("/x"), ["third"]);
 }
 
 #[test]
@@ -247,21 +347,50 @@ fn a_forced_lease_says_who_why_and_when() {
 
 #[test]
 fn a_member_is_one_while_its_command_runs() {
-    let world = World::new();
-    let mut line =
-        world.lockkeeper(["party", "join", "/party", "--identifier", "web01", "--session-timeout", "1s", "--"]);
-    let mut member = line.args(["sleep", "600"]).spawn().unwrap();
-    let members = || world.json("party members /party").as_array().unwrap().len();
-    eventually("it is a member", || members() == 1);
-    assert_eq!(world.run("party members /party --min-nodes 1").code, Some(0));
-    assert_eq!(world.run("party members /party --min-nodes 2 --timeout 50ms").code, Some(75));
-    kill(pid(&member), Signal::SIGKILL).unwrap();
-    member.wait().unwrap();
-    eventually("it is no member any more", || members() == 0);
+    for kind in ["shallow", "party"] {
+        let world = World::new();
+        let line = format!("party join /party --identifier web01 --kind {kind} --session-timeout 1s --");
+        let mut member = world.lockkeeper(line.split(' '));
+        let mut member = member.args(family(&world, "")).stderr(Stdio::null()).spawn().unwrap();
+        let family = its_pids(&world);
+        let members = || world.json("party members /party").as_array().unwrap().len();
+        assert_eq!(members(), 1);
+        assert_eq!(world.run("party members /party --min-nodes 1").code, Some(0));
+        assert_eq!(world.run("party members /party --min-nodes 2 --timeout 50ms").code, Some(75));
+        kill(pid(&member), Signal::SIGKILL).unwrap();
+        member.wait().unwrap();
+        eventually("it is no member any more", || members() == 0);
+        eventually("its command is gone", || !family.into_iter().any(lives));
 
-    let gone = world.run("party join /party --identifier web02 -- true");
-    assert_eq!(gone.code, Some(0));
-    assert_eq!(members(), 0);
+        let gone = world.run("party join /party --identifier web02 -- true");
+        assert_eq!(gone.code, Some(0));
+        assert_eq!(members(), 0);
+    }
+}
+
+#[test]
+fn somebody_who_waits_for_members_hears_of_them() {
+    let world = World::new();
+    let mut waiting = world.lockkeeper("party members /party --min-nodes 2 --format json".split(' '));
+    let waiting = waiting.stdout(Stdio::piped()).spawn().unwrap();
+    let join = |name: &str| {
+        let line = format!("party join /party --identifier {name} --format json");
+        let mut member = world.lockkeeper(line.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(member.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&said).unwrap()["joined"], true);
+        member
+    };
+    let members = [join("web01"), join("web02")];
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+    for mut member in members {
+        kill(pid(&member), Signal::SIGINT).unwrap();
+        assert!(member.wait().unwrap().success());
+    }
+    assert!(world.json("party members /party").as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -55,10 +55,7 @@ impl Global {
 
     /// A session with it.
     pub(super) async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.connect()?
-            .connect()
-            .await
-            .map_err(|error| Failure::from(error).hint("`--store FILE` or `--state-dir DIR` says where the store is"))
+        session(self.connect()?.as_ref()).await
     }
 
     /// The policy engine.
@@ -69,6 +66,14 @@ impl Global {
         };
         Ok(Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache })?)
     }
+}
+
+/// A session with the store.
+pub(super) async fn session(connect: &dyn Connect) -> Result<Arc<dyn Store>, Failure> {
+    connect
+        .connect()
+        .await
+        .map_err(|error| Failure::from(error).hint("`--store FILE` or `--state-dir DIR` says where the store is"))
 }
 
 /// Who we are: what was said, or the host's name.

@@ -1,7 +1,5 @@
 //! What is made of the command line and the job's shape: completions, manual pages, schemas.
 
-use std::io;
-
 use clap::CommandFactory;
 
 use super::exit::{ErrorKind, Exit, Failure};
@@ -18,13 +16,14 @@ pub(super) fn schema(output: &Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+pub(super) fn completions(output: &Output, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "lockkeeper", &mut script);
-    write(&script)
+    output.bytes(&script);
+    Ok(Exit::Done)
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<Exit, Failure> {
+pub(super) fn man(output: &Output, args: &ManArgs) -> Result<Exit, Failure> {
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder)).map_err(
             |error| Failure::message(ErrorKind::Io, format!("cannot write to `{}`: {error}", folder.display())),
@@ -33,13 +32,6 @@ pub(super) fn man(args: &ManArgs) -> Result<Exit, Failure> {
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| Failure::new(ErrorKind::Io, error))?;
-    write(&page)
-}
-
-fn write(bytes: &[u8]) -> Result<Exit, Failure> {
-    match io::Write::write_all(&mut io::stdout().lock(), bytes) {
-        // A pager that was closed has shown what it should.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(ErrorKind::Io, error)),
-        _ => Ok(Exit::Done),
-    }
+    output.bytes(&page);
+    Ok(Exit::Done)
 }

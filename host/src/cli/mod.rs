@@ -342,7 +342,8 @@ pub fn main() -> ExitCode {
         Err(error) => return usage::answer(&error),
     };
     let output = output::Output::new(&cli.global);
-    match dispatch(cli, &output) {
+    let done = dispatch(cli, &output).and_then(|exit| output.complete().map(|()| exit));
+    match done {
         Ok(exit) => exit.code(),
         Err(failure) => {
             output.failure(&failure);
@@ -355,8 +356,8 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Schema(SchemaCommand::Job) => generate::schema(output),
-        Command::Completions(args) => generate::completions(&args),
-        Command::Man(args) => generate::man(&args),
+        Command::Completions(args) => generate::completions(output, &args),
+        Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),

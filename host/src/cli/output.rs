@@ -1,6 +1,7 @@
 //! From events and errors to lines for people or for programs.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -25,6 +26,8 @@ pub(super) struct Output {
     format: Format,
     quiet: bool,
     bar: Option<ProgressBar>,
+    /// Why data could not be written, when that was first so.
+    lost: Arc<OnceLock<io::Error>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +39,7 @@ enum Tone {
 
 impl Output {
     pub(super) fn new(global: &Global) -> Self {
-        Self { format: global.format, quiet: global.quiet, bar: None }
+        Self { format: global.format, quiet: global.quiet, bar: None, lost: Arc::default() }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -49,8 +52,28 @@ impl Output {
 
     /// A line of data.
     pub(super) fn data(&self, line: &str) {
-        // Whoever closed the pipe has what they want.
-        let _ = writeln!(io::stdout().lock(), "{line}");
+        self.bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Data as it is.
+    pub(super) fn bytes(&self, bytes: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            // Whoever closed the pipe has what they want.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                // The first error is the one to tell.
+                let _ = self.lost.set(error);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all data was written that somebody wants to read.
+    pub(super) fn complete(&self) -> Result<(), Failure> {
+        match self.lost.get() {
+            Some(error) => Err(Failure::message(ErrorKind::Io, format!("cannot write to stdout: {error}"))),
+            None => Ok(()),
+        }
     }
 
     /// A JSON value of data, on one line.

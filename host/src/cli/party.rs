@@ -104,7 +104,7 @@ struct Joined {
 
 impl Joined {
     async fn new(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifier) -> Result<Self, Failure> {
-        let store = connect.connect().await?;
+        let store = context::session(connect).await?;
         let membership = Party::new(Arc::clone(&store), args.path.clone()).join(identifier, args.kind.into()).await?;
         Ok(Self { store, membership })
     }
@@ -141,7 +141,7 @@ impl Member<'_> {
             match Joined::new(self.connect, self.args, self.identifier).await {
                 Ok(joined) => {
                     self.joined = Some(joined);
-                    self.announce("Joined again");
+                    self.announce("Rejoined");
                 }
                 Err(failure) if failure.kind == ErrorKind::Unavailable => tokio::time::sleep(BETWEEN_SESSIONS).await,
                 Err(failure) => return failure,

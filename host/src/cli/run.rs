@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::context::session;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::job::{Loaded, load};
 use super::output::Output;
@@ -21,7 +22,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     loaded.warn(output);
     let mut signals = Signals::new()?;
     let connect = global.connect()?;
-    let store = connect.connect().await?;
+    let store = session(connect.as_ref()).await?;
     let targets = loaded.targets(Some(&store)).await?;
     let Loaded { job, folder, policy, .. } = loaded;
     let plan = Plan::new(&job, targets);

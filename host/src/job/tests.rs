@@ -300,6 +300,69 @@ fn targets_listed_elsewhere_are_held_against_the_commands() {
     assert!(job.problems_with_targets(&targets[2..]).is_empty());
 }
 
+/// Somebody who misses a setting, dislikes another, and knows an inventory.
+struct Critic;
+
+impl Look for Critic {
+    fn policy(&mut self, _: &PolicySpec) -> Vec<Complaint> {
+        let complaint = |path: &str| Complaint {
+            about: PolicyPlace::Setting(path.to_owned()),
+            message: format!("bad {path:?}"),
+            help: None,
+        };
+        vec![complaint(""), complaint("window"), complaint("floor")]
+    }
+
+    fn inventory(&mut self, path: &std::path::Path) -> Listed {
+        parse_inventory(&path.display().to_string(), "hosts = [\"a\", \"a\"]")
+            .map_or_else(Listed::Wrong, Listed::Targets)
+    }
+}
+
+fn told_with_a_critic(text: &str) -> Vec<String> {
+    let problems = JobSpec::parse_and_look("job.toml", text, &mut Critic).unwrap_err();
+    problems.problems().iter().map(|problem| format!("{} {problem}", problem.place)).collect()
+}
+
+#[test]
+fn complaints_about_settings_come_with_all_others() {
+    let text = with("attempts = 2", "attempts = 0");
+    let expected = [
+        "job.toml:28:1 policy.settings: bad \"\"",
+        "job.toml:29:9 policy.settings.floor: bad \"floor\"",
+        "job.toml:31:10 policy.settings.window: bad \"window\"",
+    ];
+    let told = told_with_a_critic(&text);
+    assert_eq!(told[..3], expected);
+    assert_eq!(told.len(), 4, "{told:?}");
+}
+
+#[test]
+fn settings_that_were_not_read_to_their_end_are_not_blamed_for_what_is_missing() {
+    let unreadable = told_with_a_critic(&with("ratio = 0.5", "ratio = nan"));
+    assert!(unreadable.iter().all(|line| !line.contains("bad")), "{unreadable:?}");
+    let torn = told_with_a_critic(&with("ratio = 0.5", "ratio = "));
+    assert_eq!(torn.iter().filter(|line| line.contains("bad \"floor\"")).count(), 1, "{torn:?}");
+    assert_eq!(torn.iter().filter(|line| line.contains("bad")).count(), 1, "{torn:?}");
+}
+
+#[test]
+fn an_inventorys_problems_stand_behind_the_jobs_own() {
+    let text = OTHER.replacen("name = ", "name = 3 #", 1);
+    let problems = JobSpec::parse_and_look("job.toml", &text, &mut Critic).unwrap_err();
+    let last = problems.problems().last().unwrap();
+    assert_eq!(last.place.to_string(), "web.toml:1:15");
+    assert!(problems.to_string().ends_with(", 1 of them in `web.toml`"), "{problems}");
+}
+
+#[test]
+fn bytes_that_are_no_text_have_a_place() {
+    let problems = text_of("job", "job.toml", b"a = 1\nb = \"\xc3\xa9\xff\"").unwrap_err();
+    assert_eq!(problems.problems()[0].place.to_string(), "job.toml:2:7");
+    assert_eq!(problems.problems()[0].message, "the byte 0xff is no UTF-8");
+    assert!(rendered(&problems).contains("job.toml:2:7"));
+}
+
 #[test]
 fn a_mistake_is_told_once() {
     let problems = JobSpec::parse("job.toml", include_str!("testdata/mistakes.toml")).unwrap_err();
