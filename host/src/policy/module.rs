@@ -100,12 +100,11 @@ pub(super) fn link(engine: &Engine, component: &Component, digest: String, bytes
 }
 
 fn check_imports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
-    for (name, item) in component.component_type().imports(engine.wasmtime()) {
+    for (name, _) in component.component_type().imports(engine.wasmtime()) {
         let ours = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
         if !ours.is_some_and(|interface| ALLOWED_IMPORTS.contains(&interface)) {
             return Err(PolicyError::ForbiddenImport { import: name.to_owned() });
         }
-        let _ = item;
         check_version(name)?;
     }
     Ok(())
