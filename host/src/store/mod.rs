@@ -12,6 +12,7 @@ pub mod memory;
 mod path;
 mod types;
 mod watch;
+pub mod zookeeper;
 
 use std::fmt::Debug;
 use std::pin::Pin;
