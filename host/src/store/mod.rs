@@ -4,12 +4,14 @@
 //! the trait alone; which backend stands behind it is decided in `cli/context.rs` and nowhere else. What the trait
 //! promises is written down as tests in [`conformance`], which every backend passes unchanged.
 
+mod boot;
 mod clock;
 pub mod conformance;
 pub mod embedded;
 mod error;
 pub mod memory;
 mod path;
+mod pulse;
 mod types;
 mod watch;
 pub mod zookeeper;
