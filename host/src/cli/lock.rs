@@ -17,7 +17,7 @@ use crate::store::{Lifetime, Store};
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let store = match signals.or(global.open()).await {
+    let store = match signals.or(global.open(output)).await {
         Ok(opened) => opened?,
         Err(wish) => return Ok(wish.exit()),
     };
