@@ -1,6 +1,7 @@
 //! `lockkeeper lock`: take a slot, and hold it while a command runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use serde_json::json;
@@ -12,7 +13,7 @@ use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, Semaphore};
-use crate::store::{Lifetime, Store};
+use crate::store::{Lifetime, SessionState, Store};
 
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
@@ -131,6 +132,8 @@ async fn hold(
         ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
         ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
     ];
+    // Nothing new starts while the store is not heard; a lease that is lost meanwhile ends the wait.
+    let _ = store.session().wait_for(|state| *state != SessionState::Suspended).await;
     let bond = if args.ephemeral_lease { Bond::Tied(output.format()) } else { Bond::Loose };
     let outcome = match Running::start(&args.command, &environment, bond) {
         Ok(mut running) => watch(args, &lease, &mut running, signals).await,
@@ -161,8 +164,20 @@ async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &
                     // It outlives its session.
                     (Loss::SessionOver, Lifetime::Persistent) => continue,
                 };
-                running.stop(args.kill_after).await;
-                let message = format!("the lease of `{}` was lost: {reason}; the command was stopped", args.path);
+                // Who broke it has not waited for the command; who gets it after the session may not have to.
+                let others_from = lease.safe_until(loss);
+                let patient = Instant::now() + args.kill_after;
+                running.stop(if loss == Loss::SessionOver { patient.min(others_from) } else { patient }).await;
+                let overran = Instant::now().saturating_duration_since(others_from);
+                let overran = match u64::try_from(overran.as_millis()) {
+                    Ok(0) => String::new(),
+                    overran => format!(
+                        ", {} after somebody else may have had the slot",
+                        humantime::format_duration(Duration::from_millis(overran.unwrap_or(u64::MAX)))
+                    ),
+                };
+                let message =
+                    format!("the lease of `{}` was lost: {reason}; the command was stopped{overran}", args.path);
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
                     .hint("what it did until then is done: look before you run it again"));
             }
