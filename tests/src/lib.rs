@@ -1,5 +1,7 @@
 //! The harness: the built binaries in a world of their own, and waiting for conditions.
 
+pub mod txnlog;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Debug;

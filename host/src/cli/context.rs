@@ -72,7 +72,7 @@ impl Global {
 }
 
 /// The store that was chosen, and what opens sessions with it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) connect: Arc<dyn Connect>,
     pub(super) choice: Choice,

@@ -88,7 +88,7 @@ async fn while_it_runs(member: &mut Member<'_>, signals: &mut Signals) -> Result
         tokio::select! {
             exit = running.wait() => return exit,
             failure = member.stay() => {
-                running.stop(KILL_AFTER).await;
+                running.stop(Instant::now() + KILL_AFTER).await;
                 return Err(failure);
             }
             wish = signals.next() => running.pass(wish),

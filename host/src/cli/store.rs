@@ -28,7 +28,7 @@ const STORE_FILE: &str = "store.db";
 const CONFIG_FILE: &str = "config.toml";
 
 /// The store that was chosen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Choice {
     /// The embedded one in a file.
     File {

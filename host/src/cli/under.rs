@@ -88,9 +88,8 @@ impl Running {
         };
     }
 
-    /// SIGTERM, and SIGKILL for what of its group is still there after `kill_after`.
-    pub(super) async fn stop(&mut self, kill_after: Duration) {
-        let deadline = Instant::now() + kill_after;
+    /// SIGTERM, and SIGKILL for what of its group is still there at `deadline`.
+    pub(super) async fn stop(&mut self, deadline: Instant) {
         self.signal(Signal::SIGTERM);
         if timeout_at(deadline, self.child.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);

@@ -24,8 +24,8 @@ pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal};
 pub use messages::{
-    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Report, SeenLease, SeenMember,
-    Setup, Stop,
+    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Others, Report, SeenLease,
+    SeenMember, Setup, Stop,
 };
 pub use plan::Plan;
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 pub use clock::Clock;
 pub use error::{PathError, StoreError};
@@ -129,6 +130,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// How long the store keeps a silent session's ephemeral nodes.
     fn session_timeout(&self) -> Duration;
+
+    /// Until when, by our own clock, nobody else can be given what this session's ephemeral nodes hold. It moves on as the
+    /// store hears us, lies a little after [`SessionState::Expired`], and is past once that is no longer certain: what acts
+    /// under such a node must have stopped by then.
+    fn safe_until(&self) -> Instant;
 
     /// The session's state now, and a way to wait for the next.
     fn session(&self) -> tokio::sync::watch::Receiver<SessionState>;

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::SessionState;
 use super::boot;
@@ -20,17 +21,32 @@ pub(super) struct Pulse {
     timeout_ms: u64,
     /// How long after it was last heard the session is over.
     over_after_ms: u64,
+    /// How long after it was last heard nobody can be given its nodes.
+    safe_for_ms: u64,
     /// When the store last heard of us for certain, by the clock since boot.
     heard_ms: AtomicU64,
     state: watch::Sender<SessionState>,
 }
 
 impl Pulse {
-    /// A session that was heard at `heard_ms`, and is over when it was not heard for `over_after`.
-    pub(super) fn new(timeout: Duration, over_after: Duration, heard_ms: u64) -> Self {
+    /// A session that was heard at `heard_ms`. It is over when it was not heard for `over_after`, and nobody is given its
+    /// nodes before `safe_for`.
+    pub(super) fn new(timeout: Duration, over_after: Duration, safe_for: Duration, heard_ms: u64) -> Self {
         let (state, _) = watch::channel(SessionState::Connected);
-        let (timeout_ms, over_after_ms) = (millis(timeout), millis(over_after));
-        Self { timeout_ms, over_after_ms, heard_ms: AtomicU64::new(heard_ms), state }
+        Self {
+            timeout_ms: millis(timeout),
+            over_after_ms: millis(over_after),
+            safe_for_ms: millis(safe_for),
+            heard_ms: AtomicU64::new(heard_ms),
+            state,
+        }
+    }
+
+    /// As [`super::Store::safe_until`].
+    pub(super) fn safe_until(&self) -> Instant {
+        let (now, now_ms, until_ms) = (Instant::now(), boot::now_ms(), self.heard_ms() + self.safe_for_ms);
+        let past = Duration::from_millis(now_ms.saturating_sub(until_ms));
+        now.checked_sub(past).unwrap_or(now) + Duration::from_millis(until_ms.saturating_sub(now_ms))
     }
 
     pub(super) fn timeout_ms(&self) -> u64 {

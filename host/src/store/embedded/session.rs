@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::engine::{Answer, Engine, Request, Work};
 use crate::store::pulse::Pulse;
@@ -26,7 +27,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(id: SessionId, timeout: Duration, heard_ms: u64) -> Self {
         // A tenth is left before anybody else may take the session's nodes away.
-        let pulse = Pulse::new(timeout, timeout - timeout / 10, heard_ms);
+        let pulse = Pulse::new(timeout, timeout - timeout / 10, timeout, heard_ms);
         Self { id, timeout, pulse, silent: AtomicBool::new(false) }
     }
 
@@ -183,6 +184,10 @@ impl Store for Session {
 
     fn session_timeout(&self) -> Duration {
         self.shared.timeout
+    }
+
+    fn safe_until(&self) -> Instant {
+        self.shared.pulse.safe_until()
     }
 
     fn session(&self) -> watch::Receiver<SessionState> {

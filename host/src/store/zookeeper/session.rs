@@ -11,7 +11,7 @@ use bytes::Bytes;
 use client::OneshotWatcher;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use zookeeper_client as client;
 
 use super::convert::{self, Purpose};
@@ -50,13 +50,19 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// How much of its time-out a session may not be heard before it counts as over: three quarters.
+    /// How long after a session was last heard no server can give its nodes away: three quarters of its time-out.
     ///
     /// The server that we are connected to starts its timer anew when it hears us. But the ensemble's leader decides, and
     /// learns from a follower whom that has heard only every half tick; a follower that dies in between takes up to that
     /// much of our time-out with it. A time-out is two ticks at least, so half a tick is a quarter of it at most.
-    fn over_after(timeout: Duration) -> Duration {
+    fn safe_for(timeout: Duration) -> Duration {
         timeout * 3 / 4
+    }
+
+    /// How long a session may not be heard before it counts as over: a tenth of its time-out less, for stopping what acts
+    /// under its leases.
+    fn over_after(timeout: Duration) -> Duration {
+        Self::safe_for(timeout) - timeout / 10
     }
 
     /// Starts to keep a session that the client has opened, and that was heard when something sent at `sent_ms` was answered.
@@ -67,7 +73,7 @@ impl Session {
         sent_ms: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let (id, timeout) = (SessionId(client.session_id().0), client.session_timeout());
-        let pulse = Arc::new(Pulse::new(timeout, Self::over_after(timeout), sent_ms));
+        let pulse = Arc::new(Pulse::new(timeout, Self::over_after(timeout), Self::safe_for(timeout), sent_ms));
         pulse::guard(&pulse)
             .map_err(|error| StoreError::Unavailable { reason: format!("cannot start a thread: {error}") })?;
         let (watches, watched) = mpsc::unbounded_channel();
@@ -375,6 +381,10 @@ impl Store for Session {
 
     fn session_timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn safe_until(&self) -> Instant {
+        self.pulse.safe_until()
     }
 
     fn session(&self) -> watch::Receiver<SessionState> {
