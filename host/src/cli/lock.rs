@@ -7,6 +7,7 @@ use nix::unistd::{Uid, User};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::signals::Signals;
@@ -16,7 +17,7 @@ use crate::recipe::{
     AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, ReleaseError,
     Semaphore,
 };
-use crate::store::{Connect, Lifetime, SessionState, Store};
+use crate::store::{Lifetime, SessionState, Store};
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let mut ground = match signals.or(Ground::new(global.connect()?, &args)).await {
+    let mut ground = match signals.or(Ground::new(global.store(output, None)?, &args)).await {
         Ok(opened) => opened?,
         Err(wish) => return Ok(wish.exit()),
     };
@@ -45,22 +46,22 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
 
 /// The session, and the semaphore on it.
 struct Ground {
-    connect: Arc<dyn Connect>,
+    opener: Opener,
     store: Arc<dyn Store>,
     semaphore: Semaphore,
 }
 
 impl Ground {
-    async fn new(connect: Arc<dyn Connect>, args: &LockArgs) -> Result<Self, Failure> {
-        let store = context::session(connect.as_ref()).await?;
+    async fn new(opener: Opener, args: &LockArgs) -> Result<Self, Failure> {
+        let store = opener.session().await?;
         let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
-        Ok(Self { connect, store, semaphore })
+        Ok(Self { opener, store, semaphore })
     }
 
     /// Another session in place of one that is over. A store that cannot be reached is tried until the deadline.
     async fn renew(&mut self, args: &LockArgs, deadline: Option<Instant>) -> Result<(), Failure> {
         loop {
-            match Self::new(Arc::clone(&self.connect), args).await {
+            match Self::new(self.opener.clone(), args).await {
                 Ok(ground) => {
                     *self = ground;
                     return Ok(());

@@ -52,6 +52,8 @@ pub struct Run<P = Module> {
     pub name: String,
     /// Where journal and output go: a folder of this run alone.
     pub journal: PathBuf,
+    /// Where the store is: servers, or a file.
+    pub place: String,
     /// Opens sessions.
     pub connect: Arc<dyn Connect>,
     /// The first of them.
@@ -511,6 +513,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             batches: self.run.plan.batches(),
             slots: self.run.plan.limits.slots,
             semaphore: self.run.job.semaphore.path.to_string(),
+            store: self.run.place.clone(),
             journal: self.run.journal.display().to_string(),
         });
     }

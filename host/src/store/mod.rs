@@ -29,6 +29,11 @@ pub use error::{PathError, StoreError};
 pub use path::NodePath;
 pub use types::{Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};
+// What jobs, profiles and flags say of servers is typed data, and not the backend that acts on it.
+pub use zookeeper::{
+    Acl, AclEntry, AclError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_SESSION_TIMEOUT, Hosts, HostsError, Login, LoginError,
+    Permissions, Secret, TlsOptions, ZooKeeperOptions,
+};
 
 /// The answer to a request that is already on its way.
 ///

@@ -235,7 +235,7 @@ impl Acl {
     /// Everybody may do everything: what kazoo and Salt do where nothing else is said.
     #[must_use]
     pub fn open() -> Self {
-        Self(vec![AclEntry::world(Permissions::ALL)])
+        AclEntry::world(Permissions::ALL).into()
     }
 
     /// Reads entries with commas between them, as zkCli does: `world:anyone:r,auth::cdrwa`.
@@ -256,6 +256,12 @@ impl Acl {
     #[must_use]
     pub fn needs_login(&self) -> bool {
         self.0.iter().any(|entry| entry.scheme == "auth")
+    }
+}
+
+impl From<AclEntry> for Acl {
+    fn from(entry: AclEntry) -> Self {
+        Self(vec![entry])
     }
 }
 

@@ -53,19 +53,49 @@ pub enum LoginError {
     /// The server takes what stands before the first colon for the name.
     #[error("a username is neither empty nor has a colon")]
     Username,
+    /// One that says who one is by the connection, or that we do not speak.
+    #[error("nobody logs in by scheme `{0}` with a name and a password: `digest` is the usual one")]
+    Scheme(String),
 }
 
+/// Schemes of access control that know one by other means than a name and a password.
+const NO_LOGIN: [&str; 5] = ["auth", "ip", "sasl", "world", "x509"];
+
 impl Login {
+    /// What a name and a password are meant for where nothing else is said.
+    pub const DEFAULT_SCHEME: &str = "digest";
+
     /// By name and password, in a scheme that takes both with a colon between them, as `digest` does.
     ///
     /// # Errors
-    /// [`LoginError`]: a name that the server would read as another.
+    /// [`LoginError`]: a name that the server would read as another, a scheme that knows no passwords.
     pub fn new(scheme: &str, username: &str, password: &Secret) -> Result<Self, LoginError> {
-        if username.is_empty() || username.contains(':') {
-            return Err(LoginError::Username);
-        }
+        Self::check_scheme(scheme)?;
+        Self::check_username(username)?;
         let secret = Secret(format!("{username}:{}", password.expose()));
         Ok(Self { scheme: scheme.to_owned(), secret })
+    }
+
+    /// Whether one can log in by it at all.
+    ///
+    /// # Errors
+    /// [`LoginError::Scheme`].
+    pub fn check_scheme(scheme: &str) -> Result<(), LoginError> {
+        match scheme.is_empty() || scheme.contains(':') || NO_LOGIN.contains(&scheme) {
+            true => Err(LoginError::Scheme(scheme.to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the server would read the name as it is.
+    ///
+    /// # Errors
+    /// [`LoginError::Username`].
+    pub fn check_username(username: &str) -> Result<(), LoginError> {
+        match username.is_empty() || username.contains(':') {
+            true => Err(LoginError::Username),
+            false => Ok(()),
+        }
     }
 }
 
@@ -129,6 +159,10 @@ mod tests {
     fn a_name_that_the_server_would_misread_is_refused() {
         for name in ["", "me:you"] {
             assert_eq!(Login::new("digest", name, &Secret::new("x")), Err(LoginError::Username));
+        }
+        for scheme in ["", "world", "ip"] {
+            let error = Login::new(scheme, "me", &Secret::new("x")).unwrap_err();
+            assert_eq!(error, LoginError::Scheme(scheme.to_owned()));
         }
     }
 }
