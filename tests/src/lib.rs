@@ -1,6 +1,8 @@
 //! The harness: the built binaries in a world of their own, and waiting for conditions.
 
+pub mod proxy;
 pub mod txnlog;
+pub mod zookeeper;
 
 use std::env;
 use std::ffi::OsStr;
