@@ -4,7 +4,7 @@
 //! up:
 //!
 //! ```text
-//! cli → rollout → policy → { job, recipe } → store ← { embedded, memory }
+//! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
 //! ```
 
 pub mod cli;

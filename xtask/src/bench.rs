@@ -107,7 +107,10 @@ fn shell(targets: u32, at_once: u32, folder: &Path) -> Result<Took> {
 fn measured(command: &[&OsStr], state: &Path) -> Result<Took> {
     let mut measuring = Command::new(std::env::current_exe()?);
     measuring.args(["bench", "one", "--"]).args(command);
-    measuring.env("LOCKKEEPER_STATE_DIR", state).env_remove("LOCKKEEPER_STORE").env_remove("LOCKKEEPER_ZK_HOSTS");
+    measuring.env("LOCKKEEPER_STATE_DIR", state);
+    for elsewhere in ["LOCKKEEPER_STORE", "LOCKKEEPER_ZK_HOSTS", "LOCKKEEPER_PROFILE"] {
+        measuring.env_remove(elsewhere);
+    }
     let output = measuring.current_dir(root()).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         bail!("what is measured failed");

@@ -172,7 +172,8 @@ impl Fleet {
             .env("LOCKKEEPER_STATE_DIR", self.folder.join("state"))
             .env_remove("LOCKKEEPER")
             .env_remove("LOCKKEEPER_STORE")
-            .env_remove("LOCKKEEPER_ZK_HOSTS");
+            .env_remove("LOCKKEEPER_ZK_HOSTS")
+            .env_remove("LOCKKEEPER_PROFILE");
         command
     }
 }

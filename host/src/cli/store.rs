@@ -94,12 +94,12 @@ impl fmt::Display for Choice {
 /// What the environment says; a variable that is empty says nothing.
 #[derive(Debug, Default)]
 struct Environment {
-    store: Option<String>,
+    store: Option<PathBuf>,
     zk_hosts: Option<String>,
     profile: Option<String>,
-    config: Option<String>,
+    config: Option<PathBuf>,
     username: Option<String>,
-    password_file: Option<String>,
+    password_file: Option<PathBuf>,
 }
 
 impl Environment {
@@ -109,13 +109,14 @@ impl Environment {
             Err(env::VarError::NotPresent) => Ok(None),
             Err(env::VarError::NotUnicode(_)) => Err(bad(format!("{name} is not UTF-8"))),
         };
+        let file = |name: &str| env::var_os(name).filter(|file| !file.is_empty()).map(PathBuf::from);
         Ok(Self {
-            store: variable("LOCKKEEPER_STORE")?,
+            store: file("LOCKKEEPER_STORE"),
             zk_hosts: variable("LOCKKEEPER_ZK_HOSTS")?,
             profile: variable("LOCKKEEPER_PROFILE")?,
-            config: variable("LOCKKEEPER_CONFIG")?,
+            config: file("LOCKKEEPER_CONFIG"),
             username: variable("LOCKKEEPER_USERNAME")?,
-            password_file: variable("LOCKKEEPER_PASSWORD_FILE")?,
+            password_file: file("LOCKKEEPER_PASSWORD_FILE"),
         })
     }
 
@@ -166,7 +167,7 @@ impl StoreFlags {
         let password = match (secret, &environment.password_file) {
             (Some(_), Some(_)) => return Err(both("LOCKKEEPER_PASSWORD", "LOCKKEEPER_PASSWORD_FILE")),
             (Some(secret), None) => Some(Password::Given(secret.clone())),
-            (None, file) => file.as_ref().map(|file| Password::File(file.into())),
+            (None, file) => file.clone().map(Password::File),
         };
         if let Some(username) = &environment.username {
             Login::check_username(username).map_err(|error| of_flag("LOCKKEEPER_USERNAME", error))?;
@@ -211,7 +212,7 @@ impl Global {
         match (&environment.store, &environment.zk_hosts, &environment.profile) {
             (Some(_), Some(_), _) => Err(both("LOCKKEEPER_STORE", "LOCKKEEPER_ZK_HOSTS")),
             (Some(_), _, Some(_)) => Err(both("LOCKKEEPER_STORE", "LOCKKEEPER_PROFILE")),
-            (Some(file), None, None) => self.file(Some(file.into()), "LOCKKEEPER_STORE"),
+            (Some(file), None, None) => self.file(Some(file.clone()), "LOCKKEEPER_STORE"),
             (None, None, None) => self.file(None, "the store"),
             (None, _, profile) => {
                 let place = StoreSpec { profile: profile.clone(), hosts: environment.hosts()?, ..StoreSpec::default() };
@@ -286,7 +287,7 @@ impl Global {
     }
 
     fn config_file(&self, environment: &Environment) -> Result<PathBuf, Failure> {
-        if let Some(file) = self.store.config.clone().or(environment.config.as_ref().map(PathBuf::from)) {
+        if let Some(file) = self.store.config.clone().or_else(|| environment.config.clone()) {
             return Ok(file);
         }
         let ours = ProjectDirs::from("", "", "lockkeeper").map(|ours| ours.config_dir().join(CONFIG_FILE));
