@@ -188,7 +188,8 @@ fn store_kind(error: &StoreError) -> ErrorKind {
 
 /// What to do about a store's error.
 fn store_hint(error: &StoreError) -> Option<String> {
-    let hint = "log in with `--username` and a password, or a `--profile`, or ask who owns the node to let you";
+    let hint =
+        "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
     (store_kind(error) == ErrorKind::Refused).then(|| hint.to_owned())
 }
 
