@@ -21,10 +21,11 @@ const MAY_USE: [(&str, &[&str]); 6] = [
 ];
 
 /// A library, and the only place that may name it.
-const STAYS_IN: [(&str, &str); 5] = [
+const STAYS_IN: [(&str, &str); 6] = [
     ("wasmtime", "policy/"),
     ("wasmparser", "policy/"),
     ("rusqlite", "store/embedded/"),
+    ("zookeeper_client", "store/zookeeper/"),
     ("clap", "cli/"),
     ("anyhow", "cli/"),
 ];

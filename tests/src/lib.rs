@@ -6,6 +6,10 @@ pub mod proxy;
 pub mod python;
 pub mod zookeeper;
 
+pub mod proxy;
+pub mod txnlog;
+pub mod zookeeper;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -115,10 +119,13 @@ impl World {
             path.push(rest);
         }
         let mut command = Command::new(binaries().join(binary));
-        command.env("PATH", path).env("LOCKKEEPER_STATE_DIR", self.folder().join("state")).stdin(Stdio::null());
-        for inherited in ["LOCKKEEPER_STORE", "LOCKKEEPER_ZK_HOSTS", "NO_COLOR", "CLICOLOR_FORCE"] {
+        command.env("PATH", path).stdin(Stdio::null());
+        let foreign = |name: &str| name.starts_with("LOCKKEEPER_") || ["NO_COLOR", "CLICOLOR_FORCE"].contains(&name);
+        for inherited in env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(foreign)) {
             command.env_remove(inherited);
         }
+        command.env("LOCKKEEPER_STATE_DIR", self.folder().join("state"));
+        command.env("XDG_CONFIG_HOME", self.folder().join("config"));
         command
     }
 

@@ -162,6 +162,7 @@ fn every_command_explains_itself() {
     let help = |line: &str| {
         let text = shown(&world, line);
         let (ours, rest) = text.split_once("\nGlobal options:\n").expect("every command has them");
+        let (_, rest) = rest.split_once("\nStore options:\n").expect("and these below");
         let behind = rest.split_once("\n\n").map_or("--- stderr\n--- exit 0\n", |(_, behind)| behind);
         format!("{ours}\n{behind}")
     };

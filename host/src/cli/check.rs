@@ -19,11 +19,14 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         TargetSource::Party(ref path) => format!("targets from the party `{path}`"),
     };
     loaded.warn(output);
+    // Whatever it needs is there; whether it answers is for `run` to see.
+    let store = global.choose(output, loaded.store())?;
     let manifest = policy.manifest();
+    output.talk("Store", &store.to_string());
     output.talk("Checked", &format!("{}: {targets}, policy {} {}", job.name, manifest.name, manifest.version));
     if output.is_json() {
         output.json(
-            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "warnings": loaded.warnings() }),
+            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.place(), "warnings": loaded.warnings() }),
         );
     }
     Ok(Exit::Done)

@@ -8,16 +8,17 @@ use directories::ProjectDirs;
 
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
+use super::output::Output;
+use super::store::Choice;
+use crate::job::StoreSpec;
 use crate::policy::{Engine, EngineOptions, Limits};
 use crate::recipe::Identifier;
 use crate::store::embedded::{Embedded, EmbeddedOptions};
+use crate::store::zookeeper::ZooKeeper;
 use crate::store::{Connect, Store};
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;
-
-/// The embedded store's file in the state folder.
-const STORE_FILE: &str = "store.db";
 
 /// Runs a command's future on a runtime of its own. What is not spawned runs on this thread: a child that must die with
 /// its parent is started by a thread that lives as long.
@@ -43,19 +44,21 @@ impl Global {
         })
     }
 
-    /// What opens sessions with the store that the flags ask for.
-    pub(super) fn connect(&self) -> Result<Arc<dyn Connect>, Failure> {
-        let file = match &self.store {
-            Some(file) => file.clone(),
-            None => self.state_dir()?.join(STORE_FILE),
+    /// The store that is meant; `job` is what a job says of it.
+    pub(super) fn store(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
+        let choice = self.choose(output, job)?;
+        let connect: Arc<dyn Connect> = match &choice {
+            Choice::File { file, session_timeout } => {
+                Arc::new(Embedded::new(file, EmbeddedOptions { session_timeout: *session_timeout }))
+            }
+            Choice::Servers { options, .. } => Arc::new(ZooKeeper::new(options.as_ref().clone())),
         };
-        let options = EmbeddedOptions { session_timeout: self.session_timeout };
-        Ok(Arc::new(Embedded::new(file, options)))
+        Ok(Opener { connect, choice })
     }
 
-    /// A session with it.
-    pub(super) async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        session(self.connect()?.as_ref()).await
+    /// A session with it, for a command that has no job.
+    pub(super) async fn open(&self, output: &Output) -> Result<Arc<dyn Store>, Failure> {
+        self.store(output, None)?.session().await
     }
 
     /// The policy engine.
@@ -68,12 +71,30 @@ impl Global {
     }
 }
 
-/// A session with the store.
-pub(super) async fn session(connect: &dyn Connect) -> Result<Arc<dyn Store>, Failure> {
-    connect
-        .connect()
-        .await
-        .map_err(|error| Failure::from(error).hint("`--store FILE` or `--state-dir DIR` says where the store is"))
+/// The store that was chosen, and what opens sessions with it.
+#[derive(Debug, Clone)]
+pub(super) struct Opener {
+    pub(super) connect: Arc<dyn Connect>,
+    pub(super) choice: Choice,
+}
+
+impl Opener {
+    /// A new session.
+    pub(super) async fn session(&self) -> Result<Arc<dyn Store>, Failure> {
+        self.connect.connect().await.map_err(|error| {
+            let failure = Failure::from(error);
+            match (&self.choice, failure.kind) {
+                (Choice::File { .. }, _) => failure.hint("`--store FILE` or `--state-dir DIR` says where the store is"),
+                (Choice::Servers { options, .. }, ErrorKind::Unavailable) => failure.hint(match options.tls {
+                    Some(_) => "do the servers take TLS there, and does `--tls-ca` vouch for them under that name?",
+                    None => {
+                        "`--zk-hosts` or the profile says where the servers are; those that want TLS need `--tls-ca`"
+                    }
+                }),
+                (Choice::Servers { .. }, _) => failure,
+            }
+        })
+    }
 }
 
 /// Who we are: what was said, or the host's name.

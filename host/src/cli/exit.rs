@@ -61,6 +61,8 @@ pub enum ErrorKind {
     BadArgument,
     /// The job's file, or what it names.
     BadJob,
+    /// The configuration file.
+    BadConfig,
     /// The store cannot be reached.
     Unavailable,
     /// Login or access control.
@@ -87,6 +89,7 @@ impl ErrorKind {
             Self::BadPath => "bad-path",
             Self::BadArgument => "bad-argument",
             Self::BadJob => "bad-job",
+            Self::BadConfig => "bad-config",
             Self::Unavailable => "unavailable",
             Self::Refused => "refused",
             Self::LeaseLost => "lease-lost",
@@ -101,7 +104,7 @@ impl ErrorKind {
     fn exit(self) -> Exit {
         match self {
             Self::TimedOut => Exit::TimedOut,
-            Self::SlotsDiffer | Self::BadPath | Self::BadArgument | Self::BadJob => Exit::Usage,
+            Self::SlotsDiffer | Self::BadPath | Self::BadArgument | Self::BadJob | Self::BadConfig => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
             Self::Refused => Exit::Refused,
             Self::PolicyFault => Exit::PolicyFault,
@@ -183,9 +186,16 @@ fn store_kind(error: &StoreError) -> ErrorKind {
     }
 }
 
+/// What to do about a store's error.
+fn store_hint(error: &StoreError) -> Option<String> {
+    let hint =
+        "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
+    (store_kind(error) == ErrorKind::Refused).then(|| hint.to_owned())
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(store_kind(&error), error)
+        Self { hint: store_hint(&error), ..Self::new(store_kind(&error), error) }
     }
 }
 
@@ -201,7 +211,7 @@ impl From<AcquireError> for Failure {
             }
             AcquireError::SessionOver { .. } => (ErrorKind::Unavailable, None),
             AcquireError::QueueWornOut { .. } | AcquireError::Evicted { .. } => (ErrorKind::Internal, None),
-            AcquireError::Store { source, .. } => (store_kind(source), None),
+            AcquireError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
         Self { hint, ..Self::new(kind, error) }
     }
@@ -209,39 +219,39 @@ impl From<AcquireError> for Failure {
 
 impl From<ForceError> for Failure {
     fn from(error: ForceError) -> Self {
-        let kind = match &error {
-            ForceError::Conflict { .. } | ForceError::Deleted { .. } => ErrorKind::NotHeld,
-            ForceError::SessionOver { .. } => ErrorKind::Unavailable,
-            ForceError::Store { source, .. } => store_kind(source),
+        let (kind, hint) = match &error {
+            ForceError::Conflict { .. } | ForceError::Deleted { .. } => (ErrorKind::NotHeld, None),
+            ForceError::SessionOver { .. } => (ErrorKind::Unavailable, None),
+            ForceError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
-        Self::new(kind, error)
+        Self { hint, ..Self::new(kind, error) }
     }
 }
 
 impl From<ReleaseError> for Failure {
     fn from(error: ReleaseError) -> Self {
-        let kind = match &error {
-            ReleaseError::SessionOver { .. } => ErrorKind::Unavailable,
-            ReleaseError::Store { source, .. } => store_kind(source),
+        let (kind, hint) = match &error {
+            ReleaseError::SessionOver { .. } => (ErrorKind::Unavailable, None),
+            ReleaseError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
-        Self::new(kind, error).hint("`lockkeeper unlock` gives it back")
+        Self::new(kind, error).hint(hint.unwrap_or_else(|| "`lockkeeper unlock` gives it back".to_owned()))
     }
 }
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        let kind = match &error {
-            JoinError::Slash { .. } | JoinError::Identifier { .. } => ErrorKind::BadArgument,
-            JoinError::SessionOver { .. } => ErrorKind::Unavailable,
-            JoinError::Store { source, .. } => store_kind(source),
+        let (kind, hint) = match &error {
+            JoinError::Slash { .. } | JoinError::Identifier { .. } => (ErrorKind::BadArgument, None),
+            JoinError::SessionOver { .. } => (ErrorKind::Unavailable, None),
+            JoinError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
-        Self::new(kind, error)
+        Self { hint, ..Self::new(kind, error) }
     }
 }
 
 impl From<LeaveError> for Failure {
     fn from(error: LeaveError) -> Self {
-        Self::new(store_kind(&error.source), error)
+        Self { hint: store_hint(&error.source), ..Self::new(store_kind(&error.source), error) }
     }
 }
 
@@ -252,7 +262,7 @@ impl From<WaitError> for Failure {
                 (ErrorKind::TimedOut, Some(format!("`lockkeeper party members {path}` shows who is there")))
             }
             WaitError::SessionOver { .. } => (ErrorKind::Unavailable, None),
-            WaitError::Store { source, .. } => (store_kind(source), None),
+            WaitError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
         Self { hint, ..Self::new(kind, error) }
     }

@@ -13,7 +13,7 @@ use super::{Global, HoldersArgs};
 use crate::recipe::{Forced, ForcedRecords, Holder, Semaphore};
 
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
-    let store = global.open().await?;
+    let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
     let (state, _) = semaphore.observe().await?;
     let records = ForcedRecords::new(Arc::clone(&store));

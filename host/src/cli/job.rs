@@ -7,7 +7,8 @@ use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
 use crate::job::{
-    Complaint, JobSpec, Listed, Look, PolicyPlace, PolicySource, PolicySpec, Problems, Target, parse_inventory, text_of,
+    Complaint, JobSpec, Listed, Look, PolicyPlace, PolicySource, PolicySpec, Problems, StoreSpec, Target,
+    parse_inventory, text_of,
 };
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
@@ -74,6 +75,11 @@ impl Loaded {
             serde_json::json!(self.job.problem_at(at, message.clone(), help.clone()).into_warning())
         };
         self.warnings.iter().map(shown).collect()
+    }
+
+    /// What the job says of its store.
+    pub(super) fn store(&self) -> Option<StoreSpec> {
+        self.job.store.clone().map(|store| store.below(&self.folder))
     }
 
     /// The job's targets, as listed.

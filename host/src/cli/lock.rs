@@ -1,32 +1,40 @@
 //! `lockkeeper lock`: take a slot, and hold it while a command runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
-use crate::recipe::{Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, Semaphore};
-use crate::store::{Lifetime, Store};
+use crate::recipe::{
+    AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, ReleaseError,
+    Semaphore,
+};
+use crate::rollout::group;
+use crate::store::{Lifetime, SessionState, Store};
+
+/// How long after a session that could not be opened the next is tried.
+const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let store = match signals.or(global.open()).await {
+    let mut ground = match signals.or(Ground::new(global.store(output, None)?, &args)).await {
         Ok(opened) => opened?,
         Err(wish) => return Ok(wish.exit()),
     };
-    let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
-    let outcome = locked(output, &args, &identifier, &store, &semaphore, &mut signals).await;
+    let outcome = locked(output, &args, &identifier, &mut ground, &mut signals).await;
     // Whatever was given up half-way is gone before the session is; whoever does not want to wait for that says so again.
     let tidied = async {
-        semaphore.settled().await;
-        store.close().await
+        ground.semaphore.settled().await;
+        ground.store.close().await
     };
     let closed = match signals.or(tidied).await {
         Ok(closed) => closed,
@@ -37,33 +45,61 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     Ok(exit)
 }
 
+/// The session, and the semaphore on it.
+struct Ground {
+    opener: Opener,
+    store: Arc<dyn Store>,
+    semaphore: Semaphore,
+}
+
+impl Ground {
+    async fn new(opener: Opener, args: &LockArgs) -> Result<Self, Failure> {
+        let store = opener.session().await?;
+        let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
+        Ok(Self { opener, store, semaphore })
+    }
+
+    /// Another session in place of one that is over. A store that cannot be reached is tried until the deadline.
+    async fn renew(&mut self, args: &LockArgs, deadline: Option<Instant>) -> Result<(), Failure> {
+        loop {
+            match Self::new(self.opener.clone(), args).await {
+                Ok(ground) => {
+                    *self = ground;
+                    return Ok(());
+                }
+                Err(failure) if failure.kind == ErrorKind::Unavailable => {
+                    let next = Instant::now() + BETWEEN_SESSIONS;
+                    if deadline.is_some_and(|deadline| deadline <= next) {
+                        return Err(failure);
+                    }
+                    tokio::time::sleep_until(next).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+}
+
 async fn locked(
     output: &Output,
     args: &LockArgs,
     identifier: &Identifier,
-    store: &Arc<dyn Store>,
-    semaphore: &Semaphore,
+    ground: &mut Ground,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
     let lifetime = if args.ephemeral_lease { Lifetime::Ephemeral } else { Lifetime::Persistent };
     let (lease, how) = match &args.reason {
         Some(reason) if args.force => {
+            let Ground { store, semaphore, .. } = &*ground;
             (force(semaphore, store, identifier, lifetime, reason, output).await?, Acquisition::Fresh)
         }
-        _ => {
-            let patience = match args.timeout {
-                None => Patience::Forever,
-                Some(timeout) if timeout.is_zero() => Patience::Once,
-                Some(timeout) => Patience::Until(Instant::now() + timeout),
-            };
-            match signals.or(semaphore.acquire(identifier, lifetime, patience)).await {
-                Ok(acquired) => {
-                    let Acquired { lease, how } = acquired?;
-                    (lease, how)
-                }
-                Err(wish) => return Ok(wish.exit()),
+        _ => match signals.or(acquire(output, args, identifier, lifetime, ground)).await {
+            Ok(acquired) => {
+                let Acquired { lease, how } = acquired?;
+                (lease, how)
             }
-        }
+            Err(wish) => return Ok(wish.exit()),
+        },
     };
     let again = how == Acquisition::Reentered;
     let verb = if again { "Held" } else { "Leased" };
@@ -78,7 +114,31 @@ async fn locked(
             keep(output, args, &lease, again);
             Ok(Exit::Done)
         }
-        false => hold(output, args, store, lease, signals).await,
+        false => hold(output, args, ground, lease, signals).await,
+    }
+}
+
+/// Waits for a slot, over the ends of sessions: who waits has lost a place in the queue with one, and nothing else.
+async fn acquire(
+    output: &Output,
+    args: &LockArgs,
+    identifier: &Identifier,
+    lifetime: Lifetime,
+    ground: &mut Ground,
+) -> Result<Acquired, Failure> {
+    let (patience, deadline) = match args.timeout.map(|timeout| (timeout, Instant::now() + timeout)) {
+        None => (Patience::Forever, None),
+        Some((timeout, deadline)) if timeout.is_zero() => (Patience::Once, Some(deadline)),
+        Some((_, deadline)) => (Patience::Until(deadline), Some(deadline)),
+    };
+    loop {
+        match ground.semaphore.acquire(identifier, lifetime, patience).await {
+            Err(AcquireError::SessionOver { .. }) if patience != Patience::Once => {
+                output.warn("the session with the store ended while waiting: queueing anew in the next");
+                ground.renew(args, deadline).await?;
+            }
+            acquired => return Ok(acquired?),
+        }
     }
 }
 
@@ -122,7 +182,7 @@ fn keep(output: &Output, args: &LockArgs, lease: &Lease, again: bool) {
 async fn hold(
     output: &Output,
     args: &LockArgs,
-    store: &Arc<dyn Store>,
+    ground: &mut Ground,
     lease: Lease,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
@@ -131,17 +191,28 @@ async fn hold(
         ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
         ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
     ];
+    // Nothing new starts while the store is not heard; a lease that is lost meanwhile ends the wait.
+    let _ = ground.store.session().wait_for(|state| *state != SessionState::Suspended).await;
     let bond = if args.ephemeral_lease { Bond::Tied(output.format()) } else { Bond::Loose };
     let outcome = match Running::start(&args.command, &environment, bond) {
         Ok(mut running) => watch(args, &lease, &mut running, signals).await,
         Err(failure) => Err(failure),
     };
     let node = lease.path().clone();
-    let released = lease.release().await;
+    let identifier = lease.identifier().clone();
+    let released = match lease.release().await {
+        // It outlived its session: the next one gives it back.
+        Err(ReleaseError::SessionOver { .. }) => match signals.or(ground.renew(args, None)).await {
+            Ok(Ok(())) => ground.semaphore.unlock(&identifier).await.map(drop).map_err(Failure::from),
+            Ok(Err(failure)) => Err(failure),
+            Err(wish) => return Ok(wish.exit()),
+        },
+        released => released.map(drop).map_err(Failure::from),
+    };
     let exit = outcome?;
     released?;
     if args.force {
-        ForcedRecords::new(Arc::clone(store)).forget(&node).await?;
+        ForcedRecords::new(Arc::clone(&ground.store)).forget(&node).await?;
     }
     output.talk("Released", &format!("`{}`", args.path));
     Ok(exit)
@@ -161,8 +232,21 @@ async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &
                     // It outlives its session.
                     (Loss::SessionOver, Lifetime::Persistent) => continue,
                 };
-                running.stop(args.kill_after).await;
-                let message = format!("the lease of `{}` was lost: {reason}; the command was stopped", args.path);
+                // Who broke it has not waited for the command; who gets it after the session may not have to.
+                let others_from = lease.safe_until(loss);
+                let patient = Instant::now() + args.kill_after;
+                let by = others_from.checked_sub(group::KILL_LEAD).unwrap_or(others_from);
+                running.stop(if loss == Loss::SessionOver { patient.min(by) } else { patient }).await;
+                let overran = Instant::now().saturating_duration_since(others_from);
+                let overran = match u64::try_from(overran.as_millis()) {
+                    Ok(0) => String::new(),
+                    overran => format!(
+                        ", {} after somebody else may have had the slot",
+                        humantime::format_duration(Duration::from_millis(overran.unwrap_or(u64::MAX)))
+                    ),
+                };
+                let message =
+                    format!("the lease of `{}` was lost: {reason}; the command was stopped{overran}", args.path);
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
                     .hint("what it did until then is done: look before you run it again"));
             }

@@ -16,12 +16,15 @@ mod plan;
 mod policy;
 mod run;
 mod signals;
+mod store;
 mod under;
 mod unlock;
 mod usage;
+mod veil;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,8 +33,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use exit::{ErrorKind, Exit};
 
+use crate::job as jobs;
 use crate::recipe::{Identifier, IdentifierError, MemberKind};
-use crate::store::NodePath;
+use crate::store::{Acl, Hosts, NodePath, Secret};
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
 /// failure budget.
@@ -41,10 +45,13 @@ use crate::store::NodePath;
     version,
     max_term_width = 110,
     after_help = "A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party \
-        is a path whose members are alive. Both live in a store; without any flag that is one file on this machine.\n\n\
+        is a path whose members are alive. Both live in a store: ZooKeeper, or one file on this machine.\n\n\
+        Which store: --store, --zk-hosts or --profile where one is given, else the job's [store], else LOCKKEEPER_STORE, \
+        LOCKKEEPER_ZK_HOSTS or LOCKKEEPER_PROFILE, else the file. The other store options count before what the job or the \
+        profile says, and that before the environment.\n\n\
         Examples:\n  \
         lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \
-        lockkeeper holders /locks/reboot\n  \
+        lockkeeper holders /locks/reboot --zk-hosts zk1:2181,zk2:2181/fleet\n  \
         lockkeeper check job.toml && lockkeeper run job.toml\n\n\
         Exit codes:\n  \
         0   done\n  \
@@ -66,17 +73,10 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// The embedded store's file, on a local disk; any number of processes may use it at once [default: `store.db` in the
-    /// state folder].
-    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_STORE", hide_env_values = true)]
-    store: Option<PathBuf>,
     /// Where the embedded store, journals and compiled policies are kept [default: `lockkeeper` in your state folder, such
     /// as `~/.local/state`].
     #[arg(long, global = true, value_name = "DIR", env = "LOCKKEEPER_STATE_DIR", hide_env_values = true)]
     state_dir: Option<PathBuf>,
-    /// How long the store keeps a silent session's ephemeral leases and members.
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = session_timeout)]
-    session_timeout: Duration,
     /// How data and errors are written: for people, or one JSON value a line.
     #[arg(long, global = true, value_enum, default_value = "human")]
     format: Format,
@@ -86,6 +86,67 @@ struct Global {
     /// Compile policies anew each time.
     #[arg(long, global = true)]
     no_cache: bool,
+    // Last: its heading would be that of all that follows.
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// Which store, and how to log in there. The environment is looked at in `store.rs`, as it counts less than a job.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Store options")]
+struct StoreFlags {
+    /// A store in this file, on a local disk; any number of processes may use it at once [default: `store.db` in the state
+    /// folder] [env: LOCKKEEPER_STORE].
+    #[arg(long, global = true, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// ZooKeeper servers, and the node that all paths are below: `zk1:2181,zk2:2181/fleet` [env: LOCKKEEPER_ZK_HOSTS].
+    #[arg(long, global = true, value_name = "HOSTS", alias = "zk_hosts", value_parser = Hosts::parse)]
+    zk_hosts: Option<Hosts>,
+    /// A profile of the configuration file: servers, login and all else under one name [env: LOCKKEEPER_PROFILE].
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// The configuration file [default: `lockkeeper/config.toml` in your configuration folder, such as `~/.config`] [env:
+    /// LOCKKEEPER_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to log in to ZooKeeper [default: digest, with a username and a password].
+    #[arg(long, global = true, value_name = "SCHEME")]
+    scheme: Option<String>,
+    /// As whom to log in [env: LOCKKEEPER_USERNAME].
+    #[arg(long, global = true, value_name = "NAME")]
+    username: Option<String>,
+    /// The password. It is taken out of the process list at once; a file or the environment keeps it out of your shell's
+    /// history, too [env: LOCKKEEPER_PASSWORD].
+    #[arg(long, global = true, value_name = "PASSWORD")]
+    password: Option<String>,
+    /// A file that has the password and nothing else [env: LOCKKEEPER_PASSWORD_FILE].
+    #[arg(long, global = true, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Where the password can be read once: see `veil.rs`.
+    #[arg(long, global = true, value_name = "FD", hide = true)]
+    password_fd: Option<RawFd>,
+    /// What was read there.
+    #[arg(skip)]
+    secret: Option<Secret>,
+    /// Who may touch the nodes that are made, as zkCli writes it: `auth::cdrwa` is whoever logs in like this,
+    /// `world:anyone:r` lets everybody look [default: world:anyone:cdrwa].
+    #[arg(long, global = true, value_name = "ACL", alias = "default_acl", value_parser = Acl::parse)]
+    default_acl: Option<Acl>,
+    /// How long the store keeps a silent session's ephemeral leases and members [default: 10s].
+    #[arg(long, global = true, value_name = "DURATION", value_parser = session_timeout)]
+    session_timeout: Option<Duration>,
+    /// How long servers are tried before that is an error [default: 15s].
+    #[arg(long, global = true, value_name = "DURATION", value_parser = connect_timeout)]
+    connect_timeout: Option<Duration>,
+    /// The certificates, in PEM, of who vouches for the servers: then the connection is TLS.
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Our certificate, in PEM, where the servers want one.
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -337,12 +398,21 @@ pub fn main() -> ExitCode {
     if let Some(code) = under::guard() {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    if let Err(failure) = veil::draw() {
+        return usage::fail(&failure);
+    }
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error),
     };
     let output = output::Output::new(&cli.global);
-    let done = dispatch(cli, &output).and_then(|exit| output.complete().map(|()| exit));
+    // Before anything is started that could inherit it.
+    let received = cli.global.store.password_fd.map(veil::receive).transpose();
+    let done = received.and_then(|secret| {
+        cli.global.store.secret = secret;
+        dispatch(cli, &output)
+    });
+    let done = done.and_then(|exit| output.complete().map(|()| exit));
     match done {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -390,11 +460,11 @@ fn slots(text: &str) -> Result<NonZeroU32, String> {
 }
 
 fn session_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = duration(text)?;
-    match timeout >= Duration::from_secs(1) && timeout <= Duration::from_secs(3600) {
-        true => Ok(timeout),
-        false => Err("a session time-out is from 1s to 1h".to_owned()),
-    }
+    jobs::session_timeout(duration(text)?)
+}
+
+fn connect_timeout(text: &str) -> Result<Duration, String> {
+    jobs::connect_timeout(duration(text)?)
 }
 
 fn identifier(text: &str) -> Result<Identifier, IdentifierError> {

@@ -8,6 +8,7 @@ use comfy_table::presets::NOTHING;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::{plain, trimmed};
 use super::output::{Output, moment, of};
@@ -15,7 +16,7 @@ use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
 use crate::recipe::{Identifier, Membership, Party, Patience};
-use crate::store::{Connect, Store};
+use crate::store::Store;
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);
 const KILL_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs) -> Result<Exit, Failure> {
-    let store = global.open().await?;
+    let store = global.open(output).await?;
     let party = Party::new(Arc::clone(&store), args.path.clone());
     let members = match args.min_nodes {
         None => party.members().await?,
@@ -60,13 +61,12 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
 pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let connect = global.connect()?;
-    let first = match signals.or(Joined::new(connect.as_ref(), &args, &identifier)).await {
+    let opener = global.store(output, None)?;
+    let first = match signals.or(Joined::new(&opener, &args, &identifier)).await {
         Ok(joined) => joined?,
         Err(wish) => return Ok(wish.exit()),
     };
-    let mut member =
-        Member { connect: connect.as_ref(), output, args: &args, identifier: &identifier, joined: Some(first) };
+    let mut member = Member { opener: &opener, output, args: &args, identifier: &identifier, joined: Some(first) };
     member.announce("Joined");
     let outcome = match args.command.is_empty() {
         true => tokio::select! {
@@ -88,7 +88,7 @@ async fn while_it_runs(member: &mut Member<'_>, signals: &mut Signals) -> Result
         tokio::select! {
             exit = running.wait() => return exit,
             failure = member.stay() => {
-                running.stop(KILL_AFTER).await;
+                running.stop(Instant::now() + KILL_AFTER).await;
                 return Err(failure);
             }
             wish = signals.next() => running.pass(wish),
@@ -103,8 +103,8 @@ struct Joined {
 }
 
 impl Joined {
-    async fn new(connect: &dyn Connect, args: &JoinArgs, identifier: &Identifier) -> Result<Self, Failure> {
-        let store = context::session(connect).await?;
+    async fn new(opener: &Opener, args: &JoinArgs, identifier: &Identifier) -> Result<Self, Failure> {
+        let store = opener.session().await?;
         let membership = Party::new(Arc::clone(&store), args.path.clone()).join(identifier, args.kind.into()).await?;
         Ok(Self { store, membership })
     }
@@ -118,7 +118,7 @@ impl Joined {
 
 /// Somebody who is a member, or wants to be one again.
 struct Member<'a> {
-    connect: &'a dyn Connect,
+    opener: &'a Opener,
     output: &'a Output,
     args: &'a JoinArgs,
     identifier: &'a Identifier,
@@ -138,7 +138,7 @@ impl Member<'_> {
                 self.joined = None;
                 self.output.warn(&format!("the membership of `{}` was lost", self.args.path));
             }
-            match Joined::new(self.connect, self.args, self.identifier).await {
+            match Joined::new(self.opener, self.args, self.identifier).await {
                 Ok(joined) => {
                     self.joined = Some(joined);
                     self.announce("Rejoined");

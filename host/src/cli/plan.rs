@@ -14,8 +14,9 @@ use crate::rollout::{Plan, needs_store};
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
     let Loaded { job, policy, .. } = &loaded;
+    let opener = global.store(output, loaded.store())?;
     let store = match needs_store(job) {
-        true => Some(global.open().await?),
+        true => Some(opener.session().await?),
         false => None,
     };
     let targets = loaded.targets(store.as_ref()).await?;
@@ -34,6 +35,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.json(&json!({
             "job": job.name.to_string(),
             "policy": policy.manifest().name,
+            "store": opener.choice.place(),
             "semaphore": job.semaphore.path,
             "slots": plan.limits.slots,
             "floor": plan.limits.floor,
@@ -45,6 +47,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     }
     let manifest = policy.manifest();
     output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
+    output.talk("Store", &opener.choice.to_string());
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);

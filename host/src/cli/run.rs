@@ -6,7 +6,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::context::session;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::job::{Loaded, load};
 use super::output::Output;
@@ -21,8 +20,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     let loaded = load(global, &args.job)?;
     loaded.warn(output);
     let mut signals = Signals::new()?;
-    let connect = global.connect()?;
-    let store = session(connect.as_ref()).await?;
+    let opener = global.store(output, loaded.store())?;
+    output.talk("Store", &opener.choice.to_string());
+    let store = opener.session().await?;
     let targets = loaded.targets(Some(&store)).await?;
     let Loaded { job, folder, policy, .. } = loaded;
     let plan = Plan::new(&job, targets);
@@ -45,7 +45,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     let output = output.clone().with_bar(plan.targets.len());
     let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder })
         .map_err(|error| Failure::new(ErrorKind::Io, error))?;
-    let run = Run { job, folder, plan, policy, name, journal, connect, store: Arc::clone(&store) };
+    let (place, connect) = (opener.choice.place(), opener.connect);
+    let run = Run { job, folder, plan, policy, name, journal, place, connect, store: Arc::clone(&store) };
     let mut settled = 0;
     let tell = |stamped: &Stamped| {
         if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::signals::{Signals, Wish};
 use super::{Format, context, output};
+use crate::rollout::group;
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id and the
 /// command.
@@ -88,16 +89,15 @@ impl Running {
         };
     }
 
-    /// SIGTERM, and SIGKILL for what of its group is still there after `kill_after`.
-    pub(super) async fn stop(&mut self, kill_after: Duration) {
-        let deadline = Instant::now() + kill_after;
+    /// SIGTERM, and SIGKILL for what of its group is still there at `deadline`.
+    pub(super) async fn stop(&mut self, deadline: Instant) {
         self.signal(Signal::SIGTERM);
         if timeout_at(deadline, self.child.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);
             let _ = self.child.wait().await;
         }
         let Some(group) = self.group else { return };
-        while killpg(group, None).is_ok() {
+        while !group::is_gone(group) {
             if Instant::now() >= deadline {
                 return self.signal(Signal::SIGKILL);
             }

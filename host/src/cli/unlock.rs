@@ -12,7 +12,7 @@ use crate::recipe::{Semaphore, Unlocked};
 
 pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier)?;
-    let store = global.open().await?;
+    let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
     let Unlocked { released, left } = semaphore.unlock(&identifier).await?;
     store.close().await?;

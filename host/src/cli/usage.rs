@@ -11,14 +11,30 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{self, shown};
 use super::{Cli, Format};
 use crate::recipe::IdentifierError;
-use crate::store::PathError;
+use crate::store::{AclError, HostsError, PathError};
 
 /// What clap calls the command behind `--`.
 const COMMAND: &str = "<CMD>...";
 
+/// Our arguments, without those of a command behind `--`.
+fn line() -> Vec<OsString> {
+    let mut line: Vec<OsString> = std::env::args_os().skip(1).take_while(|argument| argument != "--").collect();
+    // Nobody wrote what `veil.rs` puts there.
+    if line.first().is_some_and(|first| first == "--password-fd") {
+        line.drain(..2.min(line.len()));
+    }
+    line
+}
+
+/// What went wrong before the command line was read.
+pub(super) fn fail(failure: &Failure) -> ExitCode {
+    output::failure(format(&line()), failure);
+    failure.exit().code()
+}
+
 /// A command line that clap refuses, or its answer to `--help` and `--version`.
 pub(super) fn answer(error: &clap::Error) -> ExitCode {
-    let line: Vec<OsString> = std::env::args_os().skip(1).take_while(|argument| argument != "--").collect();
+    let line = line();
     let format = format(&line);
     match (error.kind(), format) {
         (Refusal::DisplayHelp | Refusal::DisplayVersion, _) => {
@@ -62,6 +78,11 @@ fn message(error: &clap::Error) -> String {
         (Refusal::ValueValidation, Some(argument), Some(value)) => match error.source() {
             // These name what they are about.
             Some(why) if why.is::<PathError>() || why.is::<IdentifierError>() => why.to_string(),
+            // There may be a password in the value.
+            Some(why) if why.is::<HostsError>() || why.is::<AclError>() => match why.source() {
+                Some(cause) => format!("{argument} cannot be used: {why}: {cause}"),
+                None => format!("{argument} cannot be used: {why}"),
+            },
             Some(why) => format!("`{}` is no value for {argument}: {why}", shown(&value)),
             None => format!("`{}` is no value for {argument}", shown(&value)),
         },

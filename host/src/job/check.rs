@@ -16,6 +16,7 @@ use super::spec::{
     MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
     TargetsSpec, missing_labels,
 };
+use super::store::{self, StoreSpec};
 use super::template::Template;
 use crate::store::Lifetime;
 
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub policy: PolicySpec,
     pub action: ActionSpec,
     pub budget: Option<BudgetSpec>,
+    pub store: Option<StoreSpec>,
 }
 
 /// Checks every part before it gives up on one, so that all complaints are made.
@@ -63,6 +65,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
     }
     let action = file.action.and_then(|table| action(table.value, report));
     let budget = file.budget.map(|table| budget(table.value));
+    let store = file.store.map(|table| store::of_job(table, report));
     Some(Parts {
         name: file.name?.value,
         semaphore: semaphore?,
@@ -71,6 +74,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         policy: policy?,
         action: action?,
         budget: budget.map_or(Some(None), |budget| budget.map(Some))?,
+        store,
     })
 }
 

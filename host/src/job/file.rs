@@ -14,6 +14,7 @@ use super::problem::quote;
 use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
 use super::reader::{unsigned, wrong_type};
 use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault};
+use super::store::StoreTable;
 use super::template::{Template, is_label_key};
 use crate::store::NodePath;
 
@@ -34,9 +35,10 @@ table! {
         required action: ActionTable,
         /// How much may fail: `[budget]` with `max-failed`.
         optional budget: BudgetTable,
+        /// Where the semaphore and the party are: `[store]` with `zk-hosts` or `profile`. Left out: on this machine.
+        optional store: StoreTable,
     }
     refused {
-        "store" => Refused::NotYet("leave it out for the embedded store; `--store FILE` keeps that elsewhere"),
         "wave" => Refused::NotYet("the policy `canary` lets the first few targets go alone"),
         "window" => Refused::NotYet("start the job when it may run"),
         "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
@@ -268,7 +270,7 @@ impl FromToml for Labels {
 }
 
 /// Reads text, and what the text stands for.
-fn parsed<T, E: std::fmt::Display>(
+pub(super) fn parsed<T, E: std::fmt::Display>(
     value: &DeValue<'_>,
     at: &At,
     report: &mut Report,

@@ -12,6 +12,7 @@ mod problem;
 mod reader;
 mod schema;
 mod spec;
+mod store;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -27,5 +28,9 @@ pub use spec::{
     DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,
     JobSpec, Listed, Look, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
     SemaphoreSpec, TargetSource, TargetsSpec,
+};
+pub use store::{
+    MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, connect_timeout, parse_profiles,
+    session_timeout,
 };
 pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -44,6 +44,29 @@ impl Source {
         Self(Arc::new(Text { name: name.to_owned(), text: text.to_owned(), lines }))
     }
 
+    /// The same file for people's eyes: on each line that `may_tell` says so of, what stands behind the first `=` is hidden,
+    /// or all of it where there is none. Places stay what they are.
+    pub(super) fn hiding(&self, may_tell: impl Fn(&str) -> bool) -> Self {
+        let mut text = String::with_capacity(self.text().len());
+        let mut has_hidden = false;
+        for number in 0..self.line_count() {
+            let line = self.line(number);
+            // With the end of the line before.
+            text.push_str(&self.text()[text.len()..line.start]);
+            let shown = &self.text()[line];
+            let is_header = shown.starts_with('[') && !shown.contains(['"', '\'']);
+            if is_header || !may_tell(shown) {
+                text.push_str(shown);
+                continue;
+            }
+            let (key, value) = shown.split_at(shown.find('=').map_or(0, |equals| equals + 1));
+            text.push_str(key);
+            text.extend(value.chars().map(|c| if c.is_whitespace() { c } else { as_wide_as(c) }));
+            has_hidden = true;
+        }
+        if has_hidden { Self::new(self.name(), &text) } else { self.clone() }
+    }
+
     /// The file's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -86,6 +109,16 @@ impl Source {
     fn clamp(&self, span: Range<usize>) -> Range<usize> {
         let start = self.text().floor_char_boundary(span.start);
         start..self.text().ceil_char_boundary(span.end).max(start)
+    }
+}
+
+/// A character that says nothing and takes as many bytes.
+fn as_wide_as(c: char) -> char {
+    match c.len_utf8() {
+        1 => '*',
+        2 => '·',
+        3 => '•',
+        _ => '\u{1d7cf}',
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) enum Refused {
 pub(super) struct Report {
     what: &'static str,
     source: Source,
+    /// The same without what may be a password: complaints show it.
+    shown: Source,
     drafts: Vec<Draft>,
     places: BTreeMap<String, Range<usize>>,
     /// Each table, by its place from the top, with its keys.
@@ -100,9 +102,23 @@ enum Kind {
 
 impl Report {
     pub(super) fn new(what: &'static str, source: &Source) -> Self {
+        let may_tell = |line: &str| {
+            let line = line.to_ascii_lowercase();
+            line.contains("passw") || line.contains("digest:") || line.contains("hosts") && line.contains('@')
+        };
+        Self::showing(what, source, source.hiding(may_tell))
+    }
+
+    /// Of a file that has passwords: no complaint shows any of its values.
+    pub(super) fn of_secrets(what: &'static str, source: &Source) -> Self {
+        Self::showing(what, source, source.hiding(|_| true))
+    }
+
+    fn showing(what: &'static str, source: &Source, shown: Source) -> Self {
         Self {
             what,
             source: source.clone(),
+            shown,
             drafts: Vec::new(),
             places: BTreeMap::new(),
             known: Vec::new(),
@@ -136,7 +152,7 @@ impl Report {
     }
 
     fn draft(&mut self, kind: Kind, key: &str, span: Range<usize>, message: String) -> &mut Problem {
-        let problem = Problem::new(&self.source, key, span, message);
+        let problem = Problem::new(&self.shown, key, span, message);
         self.drafts.push(Draft { problem, kind });
         &mut self.drafts.last_mut().expect("it was just pushed").problem
     }
@@ -197,7 +213,7 @@ impl Report {
         }
         let is_told = |draft: &Draft| draft.kind != Kind::Missing || !self.is_torn;
         let problems = self.drafts.into_iter().filter(is_told).map(|draft| draft.problem).collect();
-        Err(Problems::new(self.what, self.source, problems))
+        Err(Problems::new(self.what, self.shown, problems))
     }
 }
 

@@ -17,6 +17,7 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::problem::{Place, Problem, Problems, Source};
 use super::reader::{Report, join, nearest};
+use super::store::StoreSpec;
 use super::template::{MissingLabel, Substitutions, Template};
 use crate::store::{Lifetime, NodePath};
 
@@ -58,6 +59,8 @@ pub struct JobSpec {
     pub action: ActionSpec,
     /// How much may fail; none: any number.
     pub budget: Option<BudgetSpec>,
+    /// Which store, and how to log in there; none: wherever the command line says.
+    pub store: Option<StoreSpec>,
     /// The SHA-256 of the job file's text, in lower-case hex.
     pub digest: String,
     /// The job file.
@@ -84,9 +87,9 @@ impl JobSpec {
         let mut report = Report::new("job", &source);
         let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
         let (parts, places) = report.finish(parts)?;
-        let check::Parts { name, semaphore, party, targets, policy, action, budget } = parts;
+        let check::Parts { name, semaphore, party, targets, policy, action, budget, store } = parts;
         let digest = hex::encode(Sha256::digest(text));
-        Ok(Self { name, semaphore, party, targets, policy, action, budget, digest, source, places })
+        Ok(Self { name, semaphore, party, targets, policy, action, budget, store, digest, source, places })
     }
 
     /// Where a key stands, such as `party.min-nodes`; where it was left out, the nearest one above it.

@@ -81,6 +81,15 @@ fn every_key_means_what_it_says() {
     assert_eq!(job.action.attempts.get(), 2);
     let budget = BudgetSpec { max_failed: Limit::Share(Share::parse("2%").unwrap()), on_exhausted: OnExhausted::Abort };
     assert_eq!(job.budget, Some(budget));
+    let store = job.store.unwrap();
+    assert_eq!(store.hosts.unwrap().to_string(), "zk1:2181,zk2:2182/fleet");
+    assert_eq!((store.profile.as_deref(), store.scheme.as_deref()), (Some("prod"), Some("digest")));
+    assert_eq!((store.username.as_deref(), store.password), (Some("ops"), Some(Password::File("password".into()))));
+    assert_eq!(store.acl.unwrap().to_string(), "world:anyone:r,auth::cdrwa");
+    let times = (store.session_timeout, store.connect_timeout);
+    assert_eq!(times, (Some(Duration::from_secs(30)), Some(Duration::from_secs(5))));
+    let tls = (store.tls_ca.unwrap(), store.tls_cert.unwrap(), store.tls_key.unwrap());
+    assert_eq!(tls, ("ca.pem".into(), "cert.pem".into(), "key.pem".into()));
     assert_eq!(job.source.text(), FULL);
 }
 
@@ -167,10 +176,47 @@ fn an_empty_job_misses_what_a_job_needs() {
     insta::assert_snapshot!(told("").join("\n"));
 }
 
+/// The full job with another `[store]`.
+fn with_store(store: &str) -> String {
+    let (before, rest) = FULL.split_once("[store]\n").unwrap();
+    let (_, behind) = rest.split_once("[action]\n").unwrap();
+    format!("{before}[store]\n{store}\n[action]\n{behind}")
+}
+
+#[test]
+fn what_is_wrong_with_the_store_is_told() {
+    let cases = [
+        "",
+        "zk-hosts = [\"zk1\"]",
+        "zk-hosts = \"me:secret@zk1\"",
+        "hosts = \"zk1\"",
+        "path = \"store.db\"",
+        "zk-hosts = \"zk1\"\nusername = \"ops\"\npassword = \"secret\"",
+        "zk-hosts = \"zk1\"\nscheme = \"digest\"",
+        "zk-hosts = \"zk1\"\ntls-key = \"key.pem\"",
+        "zk-hosts = \"zk1\"\nsession-timeout = \"2h\"",
+        "zk-hosts = \"zk1\"\ndefault-acl = \"digest:ops:secret:r\"",
+        "zk-hosts = \"zk1\"\ndefault-acl = { username = \"ops\", password = \"secret\", read = true }",
+        "profile = \"\"",
+    ];
+    let told: Vec<_> = cases.iter().map(|case| format!("{case}\n  {}", told(&with_store(case)).join("\n  "))).collect();
+    insta::assert_snapshot!(told.join("\n"));
+    for case in cases.iter().filter(|case| case.contains("secret")) {
+        let shown = rendered(&JobSpec::parse("job.toml", &with_store(case)).unwrap_err());
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+#[test]
+fn a_store_may_be_all_in_a_profile() {
+    let store = JobSpec::parse("job.toml", &with_store("profile = \"prod\"")).unwrap().store.unwrap();
+    assert_eq!(store, StoreSpec { profile: Some("prod".to_owned()), ..StoreSpec::default() });
+}
+
 #[test]
 fn what_comes_later_is_refused_by_name() {
     let text = format!(
-        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[store]\nzk-hosts = \"a\"\n[[wave]]\nsize = 1\n[[window]]\n",
+        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[[wave]]\nsize = 1\n[[window]]\n",
         FULL.replace("on-exhausted = \"abort\"", "on-exhausted = \"pause\"").replace("[budget]", "env = {}\n[budget]")
     );
     insta::assert_snapshot!(told(&text).join("\n"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::identifier::Identifier;
 use super::own::{Loss, Monitor};
@@ -118,6 +119,17 @@ impl Lease {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.monitor.loss().is_some()
+    }
+
+    /// Until when nobody else can be given the slot, however this lease ended: past once it was broken.
+    ///
+    /// A persistent lease has no such end; it stays until somebody deletes it.
+    #[must_use]
+    pub fn safe_until(&self, loss: Loss) -> Instant {
+        match loss {
+            Loss::Deleted => Instant::now(),
+            Loss::SessionOver => self.tools.store.safe_until(),
+        }
     }
 
     /// Gives the slot back: one round trip, and it is asked again until the store has said that the node is gone.

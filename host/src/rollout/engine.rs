@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::Plan;
 use super::decide::Decide;
 use super::event::{Event, Stamped};
-use super::execute::{self, Invocation};
+use super::execute::{self, Invocation, Kill};
 use super::journal::{self, Closing, Header, Journal, Record};
 use super::keeper::{self, Keeper, Order, Way};
 use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
@@ -23,7 +23,7 @@ use super::observe;
 use super::sessions::Sessions;
 use super::step::Rollout;
 use crate::job::{Grants, JobSpec, MissingLabel, Substitutions, Target};
-use crate::policy::types::{Ending, Member, Outcome, View};
+use crate::policy::types::{Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::Identifier;
 use crate::store::{Clock, Connect, Store};
@@ -52,6 +52,8 @@ pub struct Run<P = Module> {
     pub name: String,
     /// Where journal and output go: a folder of this run alone.
     pub journal: PathBuf,
+    /// Where the store is: servers, or a file.
+    pub place: String,
     /// Opens sessions.
     pub connect: Arc<dyn Connect>,
     /// The first of them.
@@ -214,7 +216,7 @@ struct Engine<P, T> {
     /// One a target in flight.
     keepers: HashMap<usize, mpsc::Sender<Order>>,
     /// One an action under way.
-    kills: HashMap<usize, oneshot::Sender<Ending>>,
+    kills: HashMap<usize, oneshot::Sender<Kill>>,
     tasks: JoinSet<()>,
     /// None once it cannot be written.
     journal: Option<Journal>,
@@ -320,10 +322,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
             Action::Release { target } => self.order(target, Order::Release),
             Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
-            Action::Kill { target, ending } => {
+            Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
                     // An action that just ended by itself needs no stopping.
-                    let _ = kill.send(ending);
+                    let _ = kill.send(Kill { ending, others });
                 }
             }
             Action::Emit(event) => self.emit(event),
@@ -511,6 +513,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             batches: self.run.plan.batches(),
             slots: self.run.plan.limits.slots,
             semaphore: self.run.job.semaphore.path.to_string(),
+            store: self.run.place.clone(),
             journal: self.run.journal.display().to_string(),
         });
     }

@@ -34,6 +34,8 @@ pub enum Event {
         slots: u32,
         /// Whose slots.
         semaphore: String,
+        /// Where the store is: servers, or a file.
+        store: String,
         /// Where journal and output are kept.
         journal: String,
     },

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::messages::ActionResult;
+use super::group;
+use super::messages::{ActionResult, Others};
 use crate::policy::types::Ending;
 
 /// Lines of output that a failure shows.
@@ -46,11 +46,40 @@ pub(super) struct Invocation {
     pub kill_after: Duration,
 }
 
+/// That a command is to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kill {
+    /// As what its end then counts.
+    pub ending: Ending,
+    /// From when on somebody else may act in its place.
+    pub others: Option<Others>,
+}
+
+impl Kill {
+    /// From when on its running is over the limit.
+    fn over_the_limit_from(&self) -> Option<Instant> {
+        self.others.map(|(Others::Since(at) | Others::From(at))| at)
+    }
+
+    /// When it is killed, if it may take `kill_after` to end by itself.
+    fn at(&self, kill_after: Duration) -> Instant {
+        let patient = Instant::now() + kill_after;
+        match self.others {
+            Some(Others::From(at)) => patient.min(at.checked_sub(group::KILL_LEAD).unwrap_or(at)),
+            Some(Others::Since(_)) | None => patient,
+        }
+    }
+}
+
 /// How one command ended.
 enum Ended {
     Exited(ExitStatus),
     TimedOut,
-    Killed(Ending),
+    /// Stopped, and how long it ran when somebody else may have acted already.
+    Killed {
+        ending: Ending,
+        overran: Duration,
+    },
     NotStarted(io::Error),
     NoLog(io::Error),
 }
@@ -61,7 +90,7 @@ enum Ended {
 ///
 /// # Cancel safety
 /// None: dropped, it leaves the command running.
-pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Ending>) -> ActionResult {
+pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill>) -> ActionResult {
     let began = Instant::now();
     let deadline = invocation.timeout.map(|timeout| began + timeout);
     let mut what = "command";
@@ -79,7 +108,14 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Endi
             let timeout = humantime::format_duration(invocation.timeout.unwrap_or_default());
             (Ending::TimedOut, None, format!("{what} stopped after {timeout}"))
         }
-        Ended::Killed(ending) => (ending, None, format!("{what} stopped: {}", why(ending))),
+        Ended::Killed { ending, overran } if overran.is_zero() => {
+            (ending, None, format!("{what} stopped: {}", why(ending)))
+        }
+        Ended::Killed { ending, overran } => {
+            let overran = humantime::format_duration(Duration::from_millis(millis(overran).max(1)));
+            let ran_on = format!("it ran on for {overran} when somebody else may have had its slot");
+            (ending, None, format!("{what} stopped: {}; {ran_on}", why(ending)))
+        }
         Ended::NotStarted(error) => {
             let program = if what == "probe" { invocation.probe.as_deref() } else { Some(&*invocation.run) };
             let program = program.and_then(|command| command.first()).cloned().unwrap_or_default();
@@ -93,7 +129,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Endi
     ActionResult {
         ending,
         exit_code,
-        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms: millis(began.elapsed()),
         detail,
         output,
         log: invocation.log.display().to_string(),
@@ -104,13 +140,13 @@ async fn one(
     invocation: &Invocation,
     command: &[String],
     deadline: Option<Instant>,
-    kill: &mut oneshot::Receiver<Ending>,
+    kill: &mut oneshot::Receiver<Kill>,
 ) -> Ended {
     // Who is to be stopped before it started does not start; without an engine nobody could stop it.
     match kill.try_recv() {
         Err(TryRecvError::Empty) => {}
-        Ok(ending) => return Ended::Killed(ending),
-        Err(TryRecvError::Closed) => return Ended::Killed(Ending::Unknown),
+        Ok(Kill { ending, .. }) => return Ended::Killed { ending, overran: Duration::ZERO },
+        Err(TryRecvError::Closed) => return Ended::Killed { ending: Ending::Unknown, overran: Duration::ZERO },
     }
     let log = match OpenOptions::new().create(true).append(true).open(&invocation.log) {
         Ok(log) => log,
@@ -128,15 +164,27 @@ async fn one(
             None => std::future::pending().await,
         }
     };
-    let ended = tokio::select! {
+    let kill = tokio::select! {
         status = child.wait() => return status.map_or_else(Ended::NotStarted, Ended::Exited),
-        ending = &mut *kill => Ended::Killed(ending.unwrap_or(Ending::Unknown)),
-        () = past_deadline => Ended::TimedOut,
+        kill = &mut *kill => Some(kill.unwrap_or(Kill { ending: Ending::Unknown, others: None })),
+        () = past_deadline => None,
     };
     if let Some(group) = group {
-        stop(&mut child, group, invocation.kill_after).await;
+        let kill_at =
+            kill.map_or_else(|| Instant::now() + invocation.kill_after, |kill| kill.at(invocation.kill_after));
+        stop(&mut child, group, kill_at).await;
     }
-    ended
+    match kill {
+        Some(kill) => {
+            let overran = kill.over_the_limit_from().map(|from| Instant::now().saturating_duration_since(from));
+            Ended::Killed { ending: kill.ending, overran: overran.unwrap_or_default() }
+        }
+        None => Ended::TimedOut,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn start(invocation: &Invocation, command: &[String], log: File) -> io::Result<Child> {
@@ -151,11 +199,11 @@ fn start(invocation: &Invocation, command: &[String], log: File) -> io::Result<C
         .spawn()
 }
 
-/// SIGTERM to all of the group; SIGKILL to what is left of it after `kill_after`.
-async fn stop(child: &mut Child, group: Pid, kill_after: Duration) {
+/// SIGTERM to all of the group; SIGKILL to what is left of it at `kill_at`.
+async fn stop(child: &mut Child, group: Pid, kill_at: Instant) {
     // A group that is gone is what we want.
     let _ = killpg(group, Signal::SIGTERM);
-    if !gone(child, group, Instant::now() + kill_after).await {
+    if !gone(child, group, kill_at).await {
         let _ = killpg(group, Signal::SIGKILL);
         gone(child, group, Instant::now() + AFTER_KILL).await;
     }
@@ -164,7 +212,7 @@ async fn stop(child: &mut Child, group: Pid, kill_after: Duration) {
 async fn gone(child: &mut Child, group: Pid, deadline: Instant) -> bool {
     let empty = async {
         let _ = child.wait().await;
-        while killpg(group, None) != Err(Errno::ESRCH) {
+        while !group::is_gone(group) {
             sleep(GROUP_POLL).await;
         }
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::messages::{Broken, Got, Input, NotLeased};
+use super::messages::{Broken, Got, Input, NotLeased, Others};
 use super::sessions::{Recipes, Sessions};
 use crate::recipe::{
     AcquireError, Acquired, Acquisition, ForceError, Forced, ForcedRecords, Identifier, Lease, Loss, Patience,
@@ -113,7 +113,12 @@ impl Keeper {
                 (Loss::Deleted, _) => "somebody broke or unlocked it".to_owned(),
             };
             watching = false;
-            self.say(Input::LeaseLost { target: self.target, reason }).await;
+            let free = lease.safe_until(loss);
+            let others = match loss {
+                Loss::Deleted => Others::Since(free),
+                Loss::SessionOver => Others::From(free),
+            };
+            self.say(Input::LeaseLost { target: self.target, reason, others }).await;
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::event::Event;
 use super::limits::HardLimits;
 use super::state::Counts;
@@ -125,6 +127,8 @@ pub enum Input {
         target: usize,
         /// How.
         reason: String,
+        /// From when on somebody else may act in its place.
+        others: Others,
     },
     /// A lease was given back, or was gone already.
     Released {
@@ -212,6 +216,15 @@ pub struct ActionResult {
     pub log: String,
 }
 
+/// When somebody else may act under a slot that was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Since then: it was broken or unlocked. Whoever did so has not waited for the command, which gets its time to end.
+    Since(Instant),
+    /// From then on: it went with its session. By then the command must be gone.
+    From(Instant),
+}
+
 /// A policy fault, as far as the rollout cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -288,6 +301,8 @@ pub enum Action {
         target: usize,
         /// As what its end then counts.
         ending: Ending,
+        /// From when on somebody else may act in its place; none while its lease is held.
+        others: Option<Others>,
     },
     /// Give the slot back; answer with [`Input::Released`]. Said once for a slot.
     Release {

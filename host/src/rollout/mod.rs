@@ -8,6 +8,7 @@ mod decide;
 mod engine;
 mod event;
 mod execute;
+pub mod group;
 pub mod journal;
 mod keeper;
 mod limits;
@@ -24,8 +25,8 @@ pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal};
 pub use messages::{
-    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Report, SeenLease, SeenMember,
-    Setup, Stop,
+    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Others, Report, SeenLease,
+    SeenMember, Setup, Stop,
 };
 pub use plan::Plan;
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};

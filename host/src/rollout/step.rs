@@ -23,8 +23,8 @@ use std::time::Duration;
 use super::event::Event;
 use super::limits::{Facts, Refusal};
 use super::messages::{
-    Action, ActionResult, Broken, End, Fault, Got, Hearing, Input, NotLeased, Report, SeenLease, SeenMember, Setup,
-    Stop,
+    Action, ActionResult, Broken, End, Fault, Got, Hearing, Input, NotLeased, Others, Report, SeenLease, SeenMember,
+    Setup, Stop,
 };
 use super::state::{Counts, Final, TargetEvent, TargetState};
 use crate::job::{OnFault, Target};
@@ -293,7 +293,7 @@ impl Rollout {
             Input::Settled { target, answer } => self.settled(now_ms, target, answer, &mut out),
             Input::Leased { target, fence, how } => self.leased(now_ms, target, fence, &how, &mut out),
             Input::NotLeased { target, why } => self.not_leased(now_ms, target, why, &mut out),
-            Input::LeaseLost { target, reason } => self.lease_lost(now_ms, target, reason, &mut out),
+            Input::LeaseLost { target, reason, others } => self.lease_lost(now_ms, target, reason, others, &mut out),
             Input::Released { target } => self.released(now_ms, target, None, &mut out),
             Input::NotReleased { target, reason } => self.released(now_ms, target, Some(reason), &mut out),
             Input::Ended { target, result } => self.ended(now_ms, target, result, &mut out),
@@ -410,13 +410,13 @@ impl Rollout {
     }
 
     /// Whatever happens next, it does not act under this slot again.
-    fn lease_lost(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+    fn lease_lost(&mut self, now_ms: u64, target: usize, reason: String, others: Others, out: &mut Vec<Action>) {
         self.slots[target].lease = None;
         self.happened(now_ms, target, Happening::LeaseLost, &reason);
         out.push(Action::Emit(Event::LeaseLost { target: self.name(target), reason }));
         match self.slots[target].state {
             TargetState::Leased => self.leave(target, Then::Wait, "its lease was lost", out),
-            TargetState::Acting => out.push(Action::Kill { target, ending: Ending::LeaseLost }),
+            TargetState::Acting => out.push(Action::Kill { target, ending: Ending::LeaseLost, others: Some(others) }),
             _ => {}
         }
         if let Some(until) = self.slots[target].keep_until_ms.take() {
@@ -482,7 +482,7 @@ impl Rollout {
         self.end(End::Interrupted, out);
         if stop == Stop::Now {
             let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
-            out.extend(acting.map(|&target| Action::Kill { target, ending: Ending::Unknown }));
+            out.extend(acting.map(|&target| Action::Kill { target, ending: Ending::Unknown, others: None }));
             out.extend(self.to_settle.drain(..).map(|(target, _)| Action::Release { target }));
         }
         // Nobody bakes any more.

@@ -4,14 +4,17 @@
 //! the trait alone; which backend stands behind it is decided in `cli/context.rs` and nowhere else. What the trait
 //! promises is written down as tests in [`conformance`], which every backend passes unchanged.
 
+mod boot;
 mod clock;
 pub mod conformance;
 pub mod embedded;
 mod error;
 pub mod memory;
 mod path;
+mod pulse;
 mod types;
 mod watch;
+pub mod zookeeper;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -19,12 +22,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 pub use clock::Clock;
 pub use error::{PathError, StoreError};
 pub use path::NodePath;
 pub use types::{Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};
+// What jobs, profiles and flags say of servers is typed data, and not the backend that acts on it.
+pub use zookeeper::{
+    Acl, AclEntry, AclError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_SESSION_TIMEOUT, Hosts, HostsError, Login, LoginError,
+    Permissions, Secret, TlsOptions, ZooKeeperOptions,
+};
 
 /// The answer to a request that is already on its way.
 ///
@@ -121,6 +130,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// How long the store keeps a silent session's ephemeral nodes.
     fn session_timeout(&self) -> Duration;
+
+    /// Until when, by our own clock, nobody else can be given what this session's ephemeral nodes hold. It moves on as the
+    /// store hears us, lies a little after [`SessionState::Expired`], and is past once that is no longer certain: what acts
+    /// under such a node must have stopped by then.
+    fn safe_until(&self) -> Instant;
 
     /// The session's state now, and a way to wait for the next.
     fn session(&self) -> tokio::sync::watch::Receiver<SessionState>;

@@ -110,7 +110,17 @@ impl Ground {
         let plan = Plan::new(&job, targets);
         let folder = self.folder.path().to_owned();
         let journal = folder.join("run");
-        Run { job, folder, plan, policy, name: "test-1".to_owned(), journal, connect, store: Arc::clone(store) }
+        Run {
+            job,
+            folder,
+            plan,
+            policy,
+            name: "test-1".to_owned(),
+            journal,
+            place: "memory".to_owned(),
+            connect,
+            store: Arc::clone(store),
+        }
     }
 
     /// Leases and queue entries that are there now.

@@ -9,11 +9,12 @@ use lockkeeper::job::{OnFault, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
     Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased,
-    Rollout, SeenLease, SeenMember, Setup, Stop, TargetState,
+    Others, Rollout, SeenLease, SeenMember, Setup, Stop, TargetState,
 };
 use lockkeeper::store::Lifetime;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
 
 /// How many seeds a test goes through.
 const SEEDS: u64 = 4000;
@@ -158,7 +159,7 @@ impl World {
                 }
             }
             Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
-            Action::Kill { target, ending } => {
+            Action::Kill { target, ending, .. } => {
                 let told =
                     self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
@@ -330,7 +331,11 @@ impl World {
             Keeper::Holds { fence, lost, releasing } => {
                 if wild && !lost && self.chance(0.15) {
                     self.keepers[target] = Keeper::Holds { fence, lost: true, releasing };
-                    self.step(Input::LeaseLost { target, reason: "broken".to_owned() });
+                    self.step(Input::LeaseLost {
+                        target,
+                        reason: "broken".to_owned(),
+                        others: Others::Since(Instant::now()),
+                    });
                 } else if releasing {
                     self.keepers[target] = Keeper::None;
                     let stuck = wild && self.chance(0.005);

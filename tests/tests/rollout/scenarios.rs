@@ -25,10 +25,11 @@ use std::time::Duration;
 use lockkeeper::job::{OnFault, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
-    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Rollout, SeenLease,
+    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Others, Rollout, SeenLease,
     SeenMember, Setup, Stop,
 };
 use lockkeeper::store::Lifetime;
+use tokio::time::Instant;
 
 /// The most that one line may lead to.
 const MAX_STEPS: usize = 1_000;
@@ -140,7 +141,11 @@ impl Scene {
             ["not-released", target] => {
                 Input::NotReleased { target: self.find(target), reason: "the store is silent".to_owned() }
             }
-            ["lost", target] => Input::LeaseLost { target: self.find(target), reason: "somebody broke it".to_owned() },
+            ["lost", target] => Input::LeaseLost {
+                target: self.find(target),
+                reason: "somebody broke it".to_owned(),
+                others: Others::Since(Instant::now()),
+            },
             ["succeed", target] => self.ended(target, Ending::Succeeded),
             ["fail", target] => self.ended(target, Ending::Failed),
             ["ended", target, how] => self.ended(target, ending(how)),
@@ -229,7 +234,7 @@ impl Scene {
                 }
                 None
             }
-            Action::Kill { target, ending } => {
+            Action::Kill { target, ending, .. } => {
                 self.say(format!("> stop the action on {}: {}", self.name(target), ending.word()));
                 None
             }

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::boot;
 use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE};
 use super::ear::Ear;
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
+use crate::store::boot;
 use crate::store::{Clock, Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
 
 /// How often we look whether another process changed something, while anybody here watches and the system does not tell.

@@ -1,14 +1,15 @@
 //! A session as its user sees it: every request is a message to the engine.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
-use super::boot;
 use super::engine::{Answer, Engine, Request, Work};
+use crate::store::pulse::Pulse;
 use crate::store::{
     Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError, Version, Watch,
 };
@@ -18,63 +19,46 @@ use crate::store::{
 pub(super) struct Shared {
     pub(super) id: SessionId,
     pub(super) timeout: Duration,
-    state: watch::Sender<SessionState>,
-    /// When the file last heard of us for certain, by the clock since boot.
-    heard_ms: AtomicU64,
+    pulse: Pulse,
     /// No more heart-beats, as if the process were stopped: for tests.
     silent: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(id: SessionId, timeout: Duration, heard_ms: u64) -> Self {
-        let (state, _) = watch::channel(SessionState::Connected);
-        Self { id, timeout, state, heard_ms: AtomicU64::new(heard_ms), silent: AtomicBool::new(false) }
+        // A tenth is left before anybody else may take the session's nodes away.
+        let pulse = Pulse::new(timeout, timeout - timeout / 10, timeout, heard_ms);
+        Self { id, timeout, pulse, silent: AtomicBool::new(false) }
     }
 
     pub(super) fn timeout_ms(&self) -> u64 {
-        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+        self.pulse.timeout_ms()
     }
 
     /// When the next heart-beat is due.
     pub(super) fn beat_at_ms(&self) -> u64 {
         match self.silent.load(Ordering::Relaxed) {
             true => u64::MAX,
-            false => self.heard_ms.load(Ordering::Relaxed).saturating_add(self.timeout_ms() / 5),
+            false => self.pulse.heard_ms().saturating_add(self.timeout_ms() / 5),
         }
     }
 
     /// A heart-beat of that moment is in the file.
     pub(super) fn heard(&self, at_ms: u64) {
-        self.heard_ms.fetch_max(at_ms, Ordering::Relaxed);
+        self.pulse.heard(at_ms);
         self.turn(SessionState::Connected);
     }
 
-    /// Draws the conclusions from what time it is: suspended at half of the time-out without being heard, over at 0.9 of it,
-    /// which leaves a tenth before anybody else may take the session's nodes away. Says whether it is over.
     pub(super) fn look_at_clock(&self) -> bool {
-        let silence = boot::now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
-        let timeout = self.timeout_ms();
-        if silence >= timeout - timeout / 10 {
-            self.turn(SessionState::Expired);
-        } else if silence >= timeout / 2 {
-            self.turn(SessionState::Suspended);
-        }
-        self.is_over()
+        self.pulse.look_at_clock()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.state.borrow().is_over()
+        self.pulse.is_over()
     }
 
-    /// Goes to `state`, unless the session is over.
     pub(super) fn turn(&self, state: SessionState) {
-        self.state.send_if_modified(|now| {
-            let turns = !now.is_over() && *now != state;
-            if turns {
-                *now = state;
-            }
-            turns
-        });
+        self.pulse.turn(state);
     }
 
     #[cfg(test)]
@@ -202,8 +186,12 @@ impl Store for Session {
         self.shared.timeout
     }
 
+    fn safe_until(&self) -> Instant {
+        self.shared.pulse.safe_until()
+    }
+
     fn session(&self) -> watch::Receiver<SessionState> {
-        self.shared.state.subscribe()
+        self.shared.pulse.state()
     }
 
     fn clock(&self) -> Clock {

@@ -169,7 +169,7 @@ async fn sessions_from_before_a_reboot_are_over() {
     let keeper = store.session().await;
     let far = i64::MAX / 2;
     let outside = store.outside();
-    for (id, boot, expires) in [(1, "another boot", far), (2, super::boot::id().as_str(), far)] {
+    for (id, boot, expires) in [(1, "another boot", far), (2, crate::store::boot::id().as_str(), far)] {
         outside.execute("INSERT INTO sessions VALUES (?1, 1, ?2, 1000, ?3, 0)", (id, boot, expires)).unwrap();
         let name = format!("n{id}");
         let node = "INSERT INTO nodes VALUES (?1, 0, ?2, ?1, 0, 0, 0, ?3, 0, 0, x'')";

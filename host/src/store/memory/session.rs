@@ -225,6 +225,11 @@ impl Store for MemoryStore {
         self.world.options.session_timeout
     }
 
+    fn safe_until(&self) -> Instant {
+        let until = self.world.lock().sessions.get(&self.id).and_then(|session| session.safe_until);
+        until.unwrap_or_else(|| Instant::now() + self.session_timeout())
+    }
+
     fn session(&self) -> watch::Receiver<SessionState> {
         self.world.lock().sessions.get_mut(&self.id).expect("sessions are never forgotten").listen()
     }

@@ -83,6 +83,8 @@ pub(super) struct State {
 /// What the store keeps of one session.
 pub(super) struct Session {
     standing: SessionState,
+    /// When its nodes may go, while it is not heard.
+    pub(super) safe_until: Option<Instant>,
     /// One channel for each listener: among listeners of one channel tokio wakes in an order of its own dice.
     listeners: Vec<watch::Sender<SessionState>>,
     /// How many listeners there may be before those that hung up are dropped.
@@ -299,6 +301,7 @@ impl World {
         session.connection += u64::from(cut);
         session.outage += 1;
         session.set_standing(SessionState::Suspended);
+        session.safe_until = Some(Instant::now() + world.options.session_timeout);
         let this = session.outage;
         let (ends, expires) = if outage < world.patience() { (outage, false) } else { (world.patience(), true) };
         let world = Arc::clone(world);
@@ -313,18 +316,26 @@ impl World {
                 && !session.is_over()
             {
                 session.set_standing(SessionState::Connected);
+                session.safe_until = None;
             }
         });
     }
 
     /// Says `Expired` first and takes the nodes away later.
     pub(super) fn expire(world: &Arc<Self>, id: SessionId) {
-        if !world.lock().end(id, SessionState::Expired) {
-            return;
+        let reaped = Instant::now() + world.options.session_timeout - world.patience();
+        {
+            let mut state = world.lock();
+            if !state.end(id, SessionState::Expired) {
+                return;
+            }
+            if let Some(session) = state.sessions.get_mut(&id) {
+                session.safe_until = Some(reaped);
+            }
         }
         let world = Arc::clone(world);
         tokio::spawn(async move {
-            at(Instant::now() + world.options.session_timeout - world.patience()).await;
+            at(reaped).await;
             world.reap(id);
         });
     }
@@ -353,6 +364,7 @@ impl State {
             id,
             Session {
                 standing: SessionState::Connected,
+                safe_until: None,
                 listeners: Vec::new(),
                 sweep_at: Session::FIRST_SWEEP,
                 outbox: None,
