@@ -186,11 +186,13 @@ fn store_kind(error: &StoreError) -> ErrorKind {
     }
 }
 
+/// What to do when a store turns us away.
+pub(super) const REFUSED_HINT: &str =
+    "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
+
 /// What to do about a store's error.
 fn store_hint(error: &StoreError) -> Option<String> {
-    let hint =
-        "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
-    (store_kind(error) == ErrorKind::Refused).then(|| hint.to_owned())
+    (store_kind(error) == ErrorKind::Refused).then(|| REFUSED_HINT.to_owned())
 }
 
 impl From<StoreError> for Failure {

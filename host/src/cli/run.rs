@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::exit::{ErrorKind, Exit, Failure};
+use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
 use super::output::Output;
 use super::signals::Signals;
@@ -74,7 +74,9 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
         End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted => Ok(Exit::Failed),
         End::FloorMissed(_) => Ok(Exit::TimedOut),
         End::Broken(Broken::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),
-        End::Broken(Broken::Refused(reason)) => Err(Failure::message(ErrorKind::Refused, reason.clone())),
+        End::Broken(Broken::Refused(reason)) => {
+            Err(Failure::message(ErrorKind::Refused, reason.clone()).hint(REFUSED_HINT))
+        }
         End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
             .hint("everybody who names this path must say the same number")),
     }

@@ -1,0 +1,302 @@
+//! Logins, access control, TLS and a job's store on real servers.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lockkeeper_tests::zookeeper::{self, Options, Single};
+use lockkeeper_tests::{Said, World, said};
+use serde_json::Value;
+
+/// The password of all tests: nothing that is shown has it.
+const SECRET: &str = "hunter2";
+
+/// Words for `lockkeeper` in a corner of the shared server, and the error that it ends with.
+struct Corner {
+    world: World,
+    hosts: String,
+}
+
+impl Corner {
+    /// None where no server can be started.
+    fn new() -> Option<Self> {
+        zookeeper::available().then(|| Self {
+            world: World::new(),
+            hosts: format!("{}/corner-{}", zookeeper::shared().hosts(), uuid::Uuid::new_v4().simple()),
+        })
+    }
+
+    fn run(&self, line: &str) -> Said {
+        let mut command = self.world.lockkeeper(line.split(' '));
+        command.current_dir(self.world.folder()).env("LOCKKEEPER_ZK_HOSTS", &self.hosts);
+        command.env("LOCKKEEPER_PASSWORD_FILE", self.world.folder().join("password"));
+        let answer = said(&mut command);
+        assert!(!answer.stdout.contains(SECRET) && !answer.stderr.contains(SECRET), "{line}: {answer:?}");
+        answer
+    }
+
+    /// As somebody with a password.
+    fn run_as(&self, name: &str, password: &str, line: &str) -> Said {
+        self.world.file("password", password);
+        let answer = self.run(&format!("--username {name} --quiet {line}"));
+        fs::remove_file(self.world.folder().join("password")).unwrap();
+        answer
+    }
+
+    fn anonymously(&self, line: &str) -> Said {
+        let mut command = self.world.lockkeeper(line.split(' '));
+        said(command.current_dir(self.world.folder()).env("LOCKKEEPER_ZK_HOSTS", &self.hosts))
+    }
+
+    /// What a refusal says.
+    fn refused(answer: &Said) -> String {
+        assert_eq!(answer.code, Some(77), "{answer:?}");
+        let error: Value = serde_json::from_str(&answer.stderr).unwrap_or_else(|_| panic!("{answer:?}"));
+        assert_eq!(error["error"], "refused");
+        assert!(error["hint"].as_str().unwrap().contains("--username"), "{error}");
+        error["message"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn what_was_made_with_access_control_is_for_whom_it_names() {
+    let Some(corner) = Corner::new() else { return };
+    // Everybody may make locks in the corner itself.
+    assert_eq!(corner.anonymously("holders /x").code, Some(0));
+    let locked = corner.run_as("ops", SECRET, "lock /ours/x --identifier me --default-acl world:anyone:r,auth::cdrwa");
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    // Reading is for everybody.
+    let holders = corner.anonymously("holders /ours/x --format json");
+    assert_eq!(holders.code, Some(0), "{holders:?}");
+    assert!(holders.stdout.contains("\"me\""), "{holders:?}");
+    for (line, path, permission) in [
+        ("lock /ours/x --identifier you --timeout 0", "/ours/x-__lock__", "create"),
+        ("lock /ours/y --identifier you --timeout 0", "/ours", "create"),
+        ("unlock /ours/x --identifier me", "/ours/x", "delete"),
+        ("party join /ours/x --identifier you -- true", "/ours/x", "create"),
+    ] {
+        let line =
+            line.replacen(' ', " --format json ", 1).replace("party --format json join", "party join --format json");
+        let message = Corner::refused(&corner.anonymously(&line));
+        let named = format!("needs permission `{permission}` on `{path}");
+        assert!(message.contains(&named), "{line}: {message}");
+        // A wrong password is no login.
+        let message = Corner::refused(&corner.run_as("ops", "wrong", &line));
+        assert!(message.contains(&named), "{line}: {message}");
+    }
+    assert_eq!(corner.run_as("ops", SECRET, "unlock /ours/x --identifier me").code, Some(0));
+}
+
+#[test]
+fn what_nobody_else_may_read_is_not_listed() {
+    let Some(corner) = Corner::new() else { return };
+    assert_eq!(corner.run_as("ops", SECRET, "lock /x --identifier me --default-acl auth::cdrwa").code, Some(0));
+    for line in ["holders /x --format json", "party members /x --format json"] {
+        let message = Corner::refused(&corner.anonymously(line));
+        assert!(message.contains("needs permission `read` on"), "{message}");
+    }
+    let known = corner.run_as("ops", SECRET, "holders /x --format json");
+    assert!(known.stdout.contains("\"me\""), "{known:?}");
+}
+
+#[test]
+fn a_profile_in_salts_spelling_makes_what_its_user_alone_may_touch() {
+    let Some(corner) = Corner::new() else { return };
+    let config = format!(
+        "[profile.salt]\nzk_hosts = \"{}\"\nusername = \"salt\"\npassword = \"{SECRET}\"\n\
+         default_acl = {{ username = \"salt\", password = \"{SECRET}\", allperms = true }}\n",
+        corner.hosts
+    );
+    corner.world.file("config.toml", &config);
+    let as_salt = |line: &str| {
+        said(
+            corner
+                .world
+                .lockkeeper(line.split(' '))
+                .env("LOCKKEEPER_CONFIG", corner.world.folder().join("config.toml")),
+        )
+    };
+    let locked = as_salt("lock /x --identifier me --profile salt --format json");
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    assert_eq!(corner.anonymously("holders /x").code, Some(77));
+    // The digest is of that name and password, whoever says them.
+    let by_flags = corner.run_as("salt", SECRET, "holders /x --format json");
+    assert!(by_flags.stdout.contains("\"me\""), "{by_flags:?}");
+    assert_eq!(corner.run_as("other", SECRET, "holders /x").code, Some(77));
+}
+
+#[test]
+fn a_scheme_that_no_server_knows_is_refused() {
+    let Some(corner) = Corner::new() else { return };
+    let message = Corner::refused(&corner.run_as("ops", SECRET, "holders /x --scheme strange --format json"));
+    assert!(message.contains("`strange`"), "{message}");
+}
+
+#[test]
+fn a_chroot_of_several_parts_is_made() {
+    let Some(corner) = Corner::new() else { return };
+    let deep = format!("{}/a/b/c", corner.hosts);
+    let locked = said(&mut corner.world.lockkeeper(["lock", "/x", "--identifier", "me", "--zk-hosts", &deep]));
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let seen = corner.anonymously("holders /a/b/c/x --format json");
+    assert!(seen.stdout.contains("\"me\""), "{seen:?}");
+}
+
+const JOB: &str = r#"
+name = "job"
+[store]
+zk-hosts = "HOSTS"
+username = "ops"
+password-file = "password-of-ops"
+default-acl = "auth::cdrwa"
+session-timeout = "5s"
+[semaphore]
+path = "/locks/job"
+max-concurrency = 2
+[targets]
+hosts = ["web01", "web02", "web03"]
+[policy]
+use = "rolling"
+[action]
+run = ["sh", "-c", "lockkeeper holders /locks/job --format json"]
+"#;
+
+#[test]
+fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
+    let Some(corner) = Corner::new() else { return };
+    corner.world.file("password-of-ops", SECRET);
+    corner.world.file("password", SECRET);
+    corner.world.file("job.toml", &JOB.replace("HOSTS", &corner.hosts));
+    let planned = corner.anonymously("plan job.toml");
+    assert!(planned.stderr.contains(&format!("ZooKeeper at `{}` as `ops`, from the job", corner.hosts)), "{planned:?}");
+    // The actions look at the shared path by flags of their own.
+    let mut command = corner.world.lockkeeper(["run", "job.toml", "--format", "json"]);
+    command.current_dir(corner.world.folder()).env("LOCKKEEPER_ZK_HOSTS", &corner.hosts);
+    command.env("LOCKKEEPER_USERNAME", "ops").env("LOCKKEEPER_PASSWORD_FILE", corner.world.folder().join("password"));
+    let ran = said(&mut command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let first: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["event"], &first["store"]), (&"planned".into(), &corner.hosts.clone().into()));
+    let output = Path::new(first["journal"].as_str().unwrap()).join("output");
+    let logs = fs::read_dir(output).unwrap().map(|log| fs::read_to_string(log.unwrap().path()).unwrap());
+    let seen: String = logs.collect();
+    for target in ["web01", "web02", "web03"] {
+        assert!(seen.contains(&format!("\"identifier\":\"{target}\"")), "{target}: {seen}");
+    }
+    let left = corner.run_as("ops", SECRET, "holders /locks/job --format json");
+    assert_eq!(left.stdout.trim(), "[]");
+    // And who may not touch it does not run.
+    corner.world.file("password-of-ops", "wrong");
+    let message = Corner::refused(&corner.anonymously("run job.toml --format json").last_line());
+    assert!(message.contains("/locks/job") && message.contains("permission"), "{message}");
+}
+
+trait LastLine {
+    fn last_line(self) -> Self;
+}
+
+impl LastLine for Said {
+    /// Without what a run says before it fails.
+    fn last_line(self) -> Self {
+        let stderr = self.stderr.lines().last().unwrap_or_default().to_owned();
+        Self { stderr, ..self }
+    }
+}
+
+#[test]
+fn a_server_that_stopped_is_given_up_in_time() {
+    if !zookeeper::available() {
+        return;
+    }
+    let world = World::new();
+    let server = Single::with(&Options::default());
+    server.pause();
+    let began = Instant::now();
+    let line = format!("holders /x --zk-hosts {} --connect-timeout 1s --format json", server.hosts());
+    let answer = world.run(&line);
+    let took = began.elapsed();
+    assert_eq!(answer.code, Some(69), "{answer:?}");
+    assert!(answer.stderr.contains(&server.hosts()) && answer.stderr.contains("within 1s"), "{answer:?}");
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
+    server.resume();
+    assert_eq!(world.run(&line.replace("1s", "30s")).code, Some(0));
+}
+
+/// Makes an authority and what it signs, with the `openssl` command; none where there is no such command.
+fn certificates(folder: &Path) -> Option<()> {
+    let openssl = |line: &str| {
+        let answer = said(Command::new("openssl").args(line.split(' ')).current_dir(folder));
+        assert_eq!(answer.code, Some(0), "{line}: {answer:?}");
+    };
+    Command::new("openssl").arg("version").output().ok()?;
+    const NEW: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for authority in ["ca", "other"] {
+        openssl(&format!(
+            "req -x509 -days 30 {NEW} -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ));
+    }
+    for (name, extension) in
+        [("server", "subjectAltName=DNS:localhost,IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]
+    {
+        fs::write(folder.join("extensions"), extension).unwrap();
+        openssl(&format!("req {NEW} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+        openssl(&format!(
+            "x509 -req -days 30 -CA ca.pem -CAkey ca.key -CAcreateserial -in {name}.csr -extfile extensions -out {name}.pem"
+        ));
+    }
+    let both = ["server.key", "server.pem"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    fs::write(folder.join("both.pem"), both.concat()).unwrap();
+    Some(())
+}
+
+#[test]
+fn a_connection_by_tls_knows_both_ends() {
+    if !zookeeper::available() {
+        return;
+    }
+    let world = World::new();
+    let file = |name: &str| -> PathBuf { world.folder().join(name) };
+    let Some(()) = certificates(world.folder()) else { return };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = [
+        format!("secureClientPort={port}"),
+        "secureClientPortAddress=127.0.0.1".to_owned(),
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
+        "ssl.clientAuth=need".to_owned(),
+        format!("ssl.keyStore.location={}", file("both.pem").display()),
+        format!("ssl.trustStore.location={}", file("ca.pem").display()),
+        "ssl.clientHostnameVerification=false".to_owned(),
+    ];
+    let server = Single::with(&Options { lines: lines.into(), ..Options::default() });
+    let mut config = format!("[profile.tls]\nzk-hosts = \"localhost:{port}\"\nconnect-timeout = \"20s\"\n");
+    config.push_str("tls-ca = \"ca.pem\"\ntls-cert = \"client.pem\"\ntls-key = \"client.key\"\n");
+    world.file("config.toml", &config);
+    let run = |line: &str| {
+        said(
+            world.lockkeeper(line.split(' ')).current_dir(world.folder()).env("LOCKKEEPER_CONFIG", file("config.toml")),
+        )
+    };
+    // The certificate is a login, too: `auth` means it.
+    let locked = run("lock /x --identifier me --profile tls --default-acl auth::cdrwa --quiet");
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let holders = run("holders /x --profile tls --format json");
+    assert!(holders.stdout.contains("\"me\""), "{holders:?}");
+    assert_eq!(run(&format!("holders /x --zk-hosts {}", server.hosts())).code, Some(77));
+    for line in [
+        // Somebody else vouches for the servers.
+        "holders /x --profile tls --tls-ca other.pem --connect-timeout 1s".to_owned(),
+        // We do not say who we are.
+        format!("holders /x --zk-hosts localhost:{port} --tls-ca ca.pem --connect-timeout 1s"),
+        // In the clear on the port for TLS, and the other way round.
+        format!("holders /x --zk-hosts localhost:{port} --connect-timeout 1s"),
+        format!("holders /x --profile tls --zk-hosts {} --connect-timeout 1s", server.hosts()),
+    ] {
+        let answer = run(&line);
+        assert_eq!(answer.code, Some(69), "{line}: {answer:?}");
+        assert!(answer.stderr.contains("no session with") && answer.stderr.contains("hint:"), "{line}: {answer:?}");
+    }
+}
