@@ -1,4 +1,10 @@
-//! The harness: the built binaries in a world of their own, and waiting for conditions.
+//! The harness: the built binaries in a world of their own, real ZooKeeper servers and a bad network before them, real kazoo
+//! and Salt, and waiting for conditions.
+
+mod ports;
+pub mod proxy;
+pub mod python;
+pub mod zookeeper;
 
 pub mod proxy;
 pub mod txnlog;
@@ -28,6 +34,16 @@ const LOOK: Duration = Duration::from_millis(5);
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in the repository").to_owned()
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Panics
+/// Never in a test.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own binary");
+    test.ancestors().nth(3).expect("tests are in `deps` of a profile's folder").to_owned()
 }
 
 /// Where the binaries are; built if they are not up to date.
@@ -163,6 +179,12 @@ pub fn said(command: &mut Command) -> Said {
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     }
+}
+
+/// Says why a test does nothing here.
+#[expect(clippy::print_stdout, reason = "what a test prints is shown with it")]
+fn skipped(why: &str) {
+    println!("skipped: {why}");
 }
 
 /// Waits until something is so.

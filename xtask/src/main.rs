@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Bring what is missing: a Rust that builds wasm, and ZooKeeper for the tests.
+    /// Bring what is missing: a Rust that builds wasm, and for the tests ZooKeeper, kazoo and Salt.
     Setup,
     /// Set up, then restart ten real servers two at a time under a wasm policy, and look from outside.
     Demo,

@@ -1,10 +1,13 @@
 //! What a machine needs, brought where it is missing.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 use lockkeeper_guest_build::{TARGET, Toolchain, add_target};
+
+use super::{root, target_dir};
 
 /// Debian's packages for building wasm where rustup cannot bring the target.
 const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "lld"];
@@ -14,6 +17,12 @@ const DEBIAN_ZOOKEEPER: [&str; 2] = ["zookeeper", "default-jre-headless"];
 
 /// Where that package puts the server.
 const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
+
+/// What the tests drive of other people's, in versions that are known.
+const REQUIREMENTS: &str = "tests/python/requirements.txt";
+
+/// Debian's package for making virtual environments.
+const DEBIAN_VENV: [&str; 1] = ["python3-venv"];
 
 /// What the machine is set up for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +41,7 @@ pub(crate) fn run(purpose: For) -> Result<()> {
     println!("policies: {}", toolchain.describe());
     if purpose == For::Tests {
         bring_zookeeper();
+        bring_python();
     }
     Ok(())
 }
@@ -62,7 +72,7 @@ fn found_after(step: Result<(), String>) -> Result<Toolchain, String> {
 /// The line of what a tool said that tells what was wrong.
 fn gist(said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let wrong = lines().find(|line| line.starts_with("error") || line.starts_with("E: "));
+    let wrong = lines().find(|line| ["error", "ERROR", "E: "].iter().any(|mark| line.starts_with(mark)));
     wrong.or_else(|| lines().next_back()).unwrap_or("it gave no reason").to_owned()
 }
 
@@ -79,6 +89,34 @@ fn bring_zookeeper() {
             println!("zookeeper: not here, and not installed ({}); tests that need it say so", gist(&reason))
         }
     }
+}
+
+/// The tests against kazoo and Salt need a virtual environment; everything else does not, so nothing fails here.
+fn bring_python() {
+    let folder = target_dir().join("python");
+    match python_environment(&folder) {
+        Ok(()) => println!("python: {}", folder.display()),
+        Err(reason) => println!("python: no kazoo and Salt ({}); tests that need them say so", gist(&reason)),
+    }
+}
+
+fn python_environment(folder: &Path) -> Result<(), String> {
+    let wanted = fs::read_to_string(root().join(REQUIREMENTS)).map_err(|error| error.to_string())?;
+    // Written last: what it is missing from was left half-made.
+    let done = folder.join("installed.txt");
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("python: making a virtual environment with kazoo and Salt for the tests");
+    let make = || run_to_end(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder));
+    if let Err(reason) = make() {
+        apt_install(&DEBIAN_VENV).map_err(|apt| format!("{}; {}", gist(&reason), gist(&apt)))?;
+        make()?;
+    }
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]);
+    run_to_end(pip.arg(root().join(REQUIREMENTS)))?;
+    fs::write(done, wanted).map_err(|error| error.to_string())
 }
 
 fn apt_install(packages: &[&str]) -> Result<(), String> {
@@ -104,11 +142,16 @@ fn apt(arguments: &[&str]) -> Result<(), String> {
     };
     // Another apt may be at work, such as the one that a machine starts with.
     command.args(["-o", "DPkg::Lock::Timeout=300"]);
-    let output = command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| error.to_string())?;
+    run_to_end(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Runs a command without input; an error is what it said.
+fn run_to_end(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        false => Err([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()),
     }
 }
 

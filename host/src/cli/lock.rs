@@ -17,6 +17,7 @@ use crate::recipe::{
     AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, ReleaseError,
     Semaphore,
 };
+use crate::rollout::group;
 use crate::store::{Lifetime, SessionState, Store};
 
 /// How long after a session that could not be opened the next is tried.
@@ -234,7 +235,8 @@ async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &
                 // Who broke it has not waited for the command; who gets it after the session may not have to.
                 let others_from = lease.safe_until(loss);
                 let patient = Instant::now() + args.kill_after;
-                running.stop(if loss == Loss::SessionOver { patient.min(others_from) } else { patient }).await;
+                let by = others_from.checked_sub(group::KILL_LEAD).unwrap_or(others_from);
+                running.stop(if loss == Loss::SessionOver { patient.min(by) } else { patient }).await;
                 let overran = Instant::now().saturating_duration_since(others_from);
                 let overran = match u64::try_from(overran.as_millis()) {
                     Ok(0) => String::new(),

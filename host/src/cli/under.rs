@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::signals::{Signals, Wish};
 use super::{Format, context, output};
+use crate::rollout::group;
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id and the
 /// command.
@@ -96,7 +97,7 @@ impl Running {
             let _ = self.child.wait().await;
         }
         let Some(group) = self.group else { return };
-        while killpg(group, None).is_ok() {
+        while !group::is_gone(group) {
             if Instant::now() >= deadline {
                 return self.signal(Signal::SIGKILL);
             }

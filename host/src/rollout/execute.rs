@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::group;
 use super::messages::{ActionResult, Others};
 use crate::policy::types::Ending;
 
@@ -65,7 +65,7 @@ impl Kill {
     fn at(&self, kill_after: Duration) -> Instant {
         let patient = Instant::now() + kill_after;
         match self.others {
-            Some(Others::From(at)) => patient.min(at),
+            Some(Others::From(at)) => patient.min(at.checked_sub(group::KILL_LEAD).unwrap_or(at)),
             Some(Others::Since(_)) | None => patient,
         }
     }
@@ -212,7 +212,7 @@ async fn stop(child: &mut Child, group: Pid, kill_at: Instant) {
 async fn gone(child: &mut Child, group: Pid, deadline: Instant) -> bool {
     let empty = async {
         let _ = child.wait().await;
-        while killpg(group, None) != Err(Errno::ESRCH) {
+        while !group::is_gone(group) {
             sleep(GROUP_POLL).await;
         }
     };

@@ -51,30 +51,34 @@ impl Connect for ZooKeeper {
 async fn open(options: &ZooKeeperOptions) -> Result<Arc<Session>, StoreError> {
     let tls = options.tls.as_ref().map(tls).transpose()?;
     let deadline = Instant::now() + options.connect_timeout;
-    let client = client(options, tls, deadline).await?;
-    nagle::off(options.hosts.servers());
     let acls = convert::acls(&options.acl);
-    let (root, sent_ms) = (client.path().to_owned(), boot::now_ms());
-    // The first request: it proves that the server answers, and when it last heard us.
-    let stat = timeout_at(deadline, client.check_stat("/")).await.map_err(|_| unavailable(options, "no answer"))?;
-    let stat = stat.map_err(|error| unavailable(options, &error.to_string()))?;
-    let (client, top) = rooted(client, &root)?;
-    if stat.is_none() {
-        make(&top, &root, &acls).await?;
-    }
-    Session::start(client, acls, options.hosts.servers().to_vec(), sent_ms)
-}
-
-/// The client, and one that sees the whole tree.
-fn rooted(client: client::Client, root: &str) -> Result<(client::Client, client::Client), StoreError> {
-    match client.clone().chroot("/") {
-        Ok(top) => Ok((client, top)),
-        Err(_) => Err(StoreError::Broken { reason: format!("the client cannot leave `{root}`") }),
+    // Bounded by the deadline.
+    loop {
+        let client = client(options, tls.clone(), deadline).await?;
+        nagle::off(options.hosts.servers());
+        let (root, sent_ms) = (client.path().to_owned(), boot::now_ms());
+        // The first request: it proves that the server answers, and when it last heard us.
+        let made = match timeout_at(deadline, client.check_stat("/")).await {
+            Err(_) => return Err(unavailable(options, "no answer")),
+            Ok(Ok(Some(_))) => Ok(()),
+            Ok(Ok(None)) => make(&client, &root, &acls).await,
+            Ok(Err(error)) => Err(unavailable(options, &error.to_string())),
+        };
+        match made {
+            Ok(()) => return Session::start(client, acls, options.hosts.servers().to_vec(), sent_ms),
+            // The connection went again as soon as it was there.
+            Err(error) if error.is_retryable() && Instant::now() + BETWEEN_ROUNDS < deadline => {
+                sleep(BETWEEN_ROUNDS).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
 /// Makes the chroot and what is missing above it.
-async fn make(top: &client::Client, root: &str, acls: &[client::Acl]) -> Result<(), StoreError> {
+async fn make(client: &client::Client, root: &str, acls: &[client::Acl]) -> Result<(), StoreError> {
+    let top = client.clone().chroot("/");
+    let top = top.map_err(|_| StoreError::Broken { reason: format!("the client cannot leave `{root}`") })?;
     let options = client::CreateMode::Persistent.with_acls(client::Acls::from(acls));
     match top.mkdir(root, &options).await {
         Ok(()) | Err(client::Error::NodeExists) => Ok(()),

@@ -87,7 +87,14 @@ pub(super) async fn keep(
                 }
             }
             Some(new) = watched.recv() => watches.add(new),
-            Some(event) = watches.events.next(), if !watches.events.is_empty() => watches.fire(event),
+            Some(event) = watches.events.next(), if !watches.events.is_empty() => {
+                // While it is being closed the server tells us of our own nodes that go with it: that is the session's
+                // end, and no deletion.
+                match session.upgrade().is_some_and(|session| session.is_open()) {
+                    true => watches.fire(event),
+                    false => watches = Watches::default(),
+                }
+            }
         }
     }
     if let Some(session) = session.upgrade() {
