@@ -4,9 +4,6 @@
 mod ports;
 pub mod proxy;
 pub mod python;
-pub mod zookeeper;
-
-pub mod proxy;
 pub mod txnlog;
 pub mod zookeeper;
 

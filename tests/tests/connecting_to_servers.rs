@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lockkeeper_tests::zookeeper::{self, Options, Single};
+use lockkeeper_tests::zookeeper::{self, Options, Server};
 use lockkeeper_tests::{Said, World, said};
 use serde_json::Value;
 
@@ -213,7 +213,7 @@ fn a_server_that_stopped_is_given_up_in_time() {
         return;
     }
     let world = World::new();
-    let server = Single::with(&Options::default());
+    let server = Server::start_with(&Options::default());
     server.pause();
     let began = Instant::now();
     let line = format!("holders /x --zk-hosts {} --connect-timeout 1s --format json", server.hosts());
@@ -271,7 +271,7 @@ fn a_connection_by_tls_knows_both_ends() {
         format!("ssl.trustStore.location={}", file("ca.pem").display()),
         "ssl.clientHostnameVerification=false".to_owned(),
     ];
-    let server = Single::with(&Options { lines: lines.into(), ..Options::default() });
+    let server = Server::start_with(&Options { lines: lines.into(), ..Options::default() });
     let mut config = format!("[profile.tls]\nzk-hosts = \"localhost:{port}\"\nconnect-timeout = \"20s\"\n");
     config.push_str("tls-ca = \"ca.pem\"\ntls-cert = \"client.pem\"\ntls-key = \"client.key\"\n");
     world.file("config.toml", &config);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockkeeper_tests::proxy::{Direction, Proxy};
+use lockkeeper_tests::proxy::{Break, Caught, Direction, Proxy, Request, opcode};
 use lockkeeper_tests::txnlog::{Change, What, history};
 use lockkeeper_tests::zookeeper::{Ensemble, Server, available};
 use lockkeeper_tests::{World, eventually, said};
@@ -22,10 +22,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-
-/// `ZooDefs.OpCode`: a create with a stat, and a transaction.
-const CREATE: i32 = 15;
-const MULTI: i32 = 14;
 
 /// The lives of a semaphore's leases, in the servers' order.
 struct Leases {
@@ -81,6 +77,15 @@ fn lock(world: &World, hosts: &str, rest: &str) -> Command {
     command
 }
 
+/// Meets the next request of a kind with a cut, after or before the server has it.
+fn trap(proxy: &Proxy, operation: i32, after: bool) -> Caught {
+    let matches = move |request: &Request| request.opcode == operation;
+    match after {
+        true => proxy.cut_after_request(Break::Fin, matches),
+        false => proxy.drop_request(Break::Reset, matches),
+    }
+}
+
 fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
@@ -94,20 +99,19 @@ fn an_answer_that_is_lost_is_found_out_and_nothing_is_done_twice() {
     let proxy = Proxy::start(server.address());
     let hosts = proxy.address().to_string();
     for (index, (request, after)) in
-        [(CREATE, true), (CREATE, false), (MULTI, true), (MULTI, false)].into_iter().enumerate()
+        [(opcode::CREATE2, true), (opcode::CREATE2, false), (opcode::MULTI, true), (opcode::MULTI, false)]
+            .into_iter()
+            .enumerate()
     {
         let path = format!("/lost{index}");
         assert_eq!(
             said(&mut lock(&world, &hosts, &format!("{path} --identifier first --max-concurrency 2"))).code,
             Some(0)
         );
-        match after {
-            true => proxy.cut_after(request),
-            false => proxy.cut_before(request),
-        }
+        let caught = trap(&proxy, request, after);
         let second = said(&mut lock(&world, &hosts, &format!("{path} --identifier second --max-concurrency 2")));
         assert_eq!(second.code, Some(0), "{second:?}");
-        proxy.heal();
+        assert!(caught.now().is_some(), "request {request} was not met");
         let history = history(&[server.data()]).unwrap();
         let leases = leases(&history, &path);
         assert_eq!((leases.granted, leases.left.len()), (2, 2), "request {request}, after {after}");
@@ -115,7 +119,6 @@ fn an_answer_that_is_lost_is_found_out_and_nothing_is_done_twice() {
             queued(&lockkeeper_tests::txnlog::history(&[server.data()]).unwrap(), &path).is_empty()
         });
     }
-    assert_eq!(proxy.caught(), 4);
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn a_command_is_gone_before_its_lease_can_be_given_away() {
         let holder = line.spawn().unwrap();
         eventually("the command", || beat.exists());
         let group = group_of(&holder);
-        proxy.hole();
+        proxy.partition();
         eventually("the command's end", || !lives(group));
         let gone_ms = now_ms();
         fs::write(&dead, "").unwrap();
@@ -180,21 +183,21 @@ fn a_waiter_outlives_the_loss_of_its_server_and_of_its_session() {
     if !available() {
         return;
     }
-    let (world, mut ensemble) = (World::new(), Ensemble::start(3));
+    let (world, ensemble) = (World::new(), Ensemble::start(3));
     let hosts = ensemble.hosts();
     assert_eq!(said(&mut lock(&world, &hosts, "/wait --identifier holder")).code, Some(0));
     let waiting = lock(&world, &hosts, "/wait --identifier waiter --timeout 60s").spawn().unwrap();
     eventually("a waiter", || !queued(&history(&ensemble.data()).unwrap(), "/wait").is_empty());
-    let leader = ensemble.leader().unwrap();
-    ensemble.servers[leader].kill();
-    eventually("another leader", || ensemble.leader().is_some());
-    ensemble.servers[leader].restart();
-    ensemble.settle();
+    let leader = ensemble.leader();
+    ensemble.server(leader).kill();
+    ensemble.leader();
+    ensemble.server(leader).restart();
+    ensemble.wait();
     // All of them, for longer than the session can last.
-    ensemble.servers.iter_mut().for_each(Server::kill);
+    ensemble.servers().iter().for_each(Server::kill);
     sleep(Duration::from_secs(3));
-    ensemble.servers.iter_mut().for_each(Server::restart);
-    ensemble.settle();
+    ensemble.servers().iter().for_each(Server::launch);
+    ensemble.wait();
     let unlock = ["unlock", "/wait", "--identifier", "holder", "--zk-hosts", &hosts];
     assert_eq!(said(&mut world.lockkeeper(unlock)).code, Some(0));
     let ended = waiting.wait_with_output().unwrap();
@@ -208,7 +211,7 @@ fn a_rollout_survives_the_loss_of_servers() {
     if !available() {
         return;
     }
-    let (world, mut ensemble) = (World::new(), Ensemble::start(3));
+    let (world, ensemble) = (World::new(), Ensemble::start(3));
     let folder = world.folder().display().to_string();
     let targets: Vec<String> = (0..16).map(|n| format!("\"t{n:02}\"")).collect();
     for (index, ephemeral) in [false, true].into_iter().enumerate() {
@@ -231,8 +234,8 @@ fn a_rollout_survives_the_loss_of_servers() {
             .unwrap();
         let done = world.folder().join(format!("done{index}"));
         eventually("a first target", || fs::read_to_string(&done).is_ok_and(|done| done.lines().count() > 2));
-        let leader = ensemble.leader().unwrap();
-        ensemble.servers[leader].kill();
+        let leader = ensemble.leader();
+        ensemble.server(leader).kill();
         let ended = run.wait_with_output().unwrap();
         let (stdout, stderr) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         assert_eq!(ended.status.code(), Some(0), "{stdout}\n{stderr}");
@@ -240,8 +243,8 @@ fn a_rollout_survives_the_loss_of_servers() {
         acted.sort();
         let expected: Vec<String> = (0..16).map(|n| format!("t{n:02}")).collect();
         assert_eq!(acted, expected, "each target once");
-        ensemble.servers[leader].restart();
-        ensemble.settle();
+        ensemble.server(leader).restart();
+        ensemble.wait();
         let history = history(&ensemble.data()).unwrap();
         let path = format!("/fleet/roll{index}");
         let leases = leases(&history, &path);
@@ -267,10 +270,10 @@ fn contention_under_every_fault_never_passes_the_limit_and_always_ends() {
     let seconds = std::env::var("LOCKKEEPER_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(25);
     println!("LOCKKEEPER_SEED={seed} LOCKKEEPER_SECONDS={seconds}");
     let world = Arc::new(World::new());
-    let mut ensemble = Ensemble::start(3);
+    let ensemble = Ensemble::start(3);
     // Four ways to the servers, each with its own faults.
     let ways: Vec<Vec<Proxy>> =
-        (0..4).map(|_| ensemble.servers.iter().map(|server| Proxy::start(server.address())).collect()).collect();
+        (0..4).map(|_| ensemble.servers().iter().map(|server| Proxy::start(server.address())).collect()).collect();
     let over = Arc::new(AtomicBool::new(false));
     let running: Arc<Mutex<BTreeMap<usize, i32>>> = Arc::default();
     let mut contenders = Vec::new();
@@ -282,10 +285,10 @@ fn contention_under_every_fault_never_passes_the_limit_and_always_ends() {
     let mut dice = StdRng::seed_from_u64(seed);
     let ends = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < ends {
-        trouble(&mut dice, &mut ensemble, &ways, &running);
+        trouble(&mut dice, &ensemble, &ways, &running);
     }
     ways.iter().flatten().for_each(Proxy::heal);
-    ensemble.servers.iter_mut().for_each(|server| server.resume());
+    ensemble.servers().iter().for_each(Server::resume);
     over.store(true, Ordering::Relaxed);
     let mut ended: BTreeMap<String, usize> = BTreeMap::new();
     for contender in contenders {
@@ -293,7 +296,7 @@ fn contention_under_every_fault_never_passes_the_limit_and_always_ends() {
             *ended.entry(how).or_default() += count;
         }
     }
-    ensemble.settle();
+    ensemble.wait();
     // The sessions of those who were killed end.
     let mut all = Vec::new();
     eventually("nothing left behind", || {
@@ -352,46 +355,45 @@ fn contend(
 }
 
 /// One fault and its end.
-fn trouble(dice: &mut StdRng, ensemble: &mut Ensemble, ways: &[Vec<Proxy>], running: &Mutex<BTreeMap<usize, i32>>) {
+fn trouble(dice: &mut StdRng, ensemble: &Ensemble, ways: &[Vec<Proxy>], running: &Mutex<BTreeMap<usize, i32>>) {
     let pause = Duration::from_millis(dice.random_range(100..700));
     // From far below the session's time-out to beyond it.
     let long = Duration::from_millis(dice.random_range(200..4000));
-    let server = dice.random_range(0..ensemble.servers.len());
+    let server = dice.random_range(0..ensemble.servers().len());
     let way = &ways[dice.random_range(0..ways.len())];
     let proxy = &way[dice.random_range(0..way.len())];
     match dice.random_range(0..12) {
         0 => {
-            ensemble.servers[server].kill();
+            ensemble.server(server).kill();
             sleep(pause);
-            ensemble.servers[server].restart();
+            ensemble.server(server).restart();
         }
         1 => {
-            if let Some(leader) = ensemble.leader() {
-                ensemble.servers[leader].kill();
-                sleep(pause);
-                ensemble.servers[leader].restart();
-            }
+            let leader = ensemble.leader();
+            ensemble.server(leader).kill();
+            sleep(pause);
+            ensemble.server(leader).restart();
         }
         2 => {
-            ensemble.servers[server].pause();
+            ensemble.server(server).pause();
             sleep(long);
-            ensemble.servers[server].resume();
+            ensemble.server(server).resume();
         }
         3 => way.iter().for_each(Proxy::cut),
         4 => way.iter().for_each(Proxy::reset),
         5 | 6 => {
-            way.iter().for_each(Proxy::hole);
+            way.iter().for_each(Proxy::partition);
             sleep(long);
             way.iter().for_each(Proxy::heal);
         }
         7 => {
-            let direction = if dice.random() { Direction::Requests } else { Direction::Replies };
-            way.iter().for_each(|proxy| proxy.lose(direction));
+            let direction = if dice.random() { Direction::ToServer } else { Direction::ToClient };
+            way.iter().for_each(|proxy| proxy.hole(direction));
             sleep(long);
             way.iter().for_each(Proxy::heal);
         }
-        8 => proxy.cut_after(if dice.random() { MULTI } else { CREATE }),
-        9 => proxy.cut_before(if dice.random() { MULTI } else { CREATE }),
+        8 => drop(trap(proxy, if dice.random() { opcode::MULTI } else { opcode::CREATE2 }, true)),
+        9 => drop(trap(proxy, if dice.random() { opcode::MULTI } else { opcode::CREATE2 }, false)),
         10 => proxy.delay(Duration::from_millis(dice.random_range(1..20))),
         _ => {
             let victims: Vec<i32> = running.lock().unwrap().values().copied().collect();

@@ -45,7 +45,7 @@ impl Subject for OnAServer {
     }
 
     fn silence(&self, session: &dyn Store) -> Reply<()> {
-        self.0.of.lock().unwrap()[&session.session_id()].hole();
+        self.0.of.lock().unwrap()[&session.session_id()].partition();
         Box::pin(async { Ok(()) })
     }
 }

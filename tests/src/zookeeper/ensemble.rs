@@ -1,6 +1,7 @@
 //! Several servers that are one.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::server::Peers;
 use super::{Mode, Options, Server};
@@ -72,6 +73,12 @@ impl Ensemble {
     #[must_use]
     pub fn hosts(&self) -> String {
         self.servers.iter().map(Server::hosts).collect::<Vec<_>>().join(",")
+    }
+
+    /// Every server's data folder.
+    #[must_use]
+    pub fn data(&self) -> Vec<PathBuf> {
+        self.servers.iter().map(Server::data).collect()
     }
 
     /// Which one leads; waits until one does.

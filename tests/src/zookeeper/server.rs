@@ -149,7 +149,9 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    fn data(&self) -> PathBuf {
+    /// Its data folder, while it is not dropped.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.file("data")
     }
 
