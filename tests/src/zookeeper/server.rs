@@ -159,6 +159,11 @@ impl Server {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it was started and not killed.
+    pub(super) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
     /// Starts it, where it is not running, with the data and ports that it had, and does not wait until it serves.
     ///
     /// # Panics
