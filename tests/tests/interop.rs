@@ -26,6 +26,8 @@ use lockkeeper_tests::python::{self, Python, Running};
 use lockkeeper_tests::txnlog::{Change, What, history};
 use lockkeeper_tests::zookeeper::{self, Options, Server};
 use lockkeeper_tests::{Said, World, eventually, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// An identifier that is more than ASCII, has blanks, and dashes as the names of shallow members have.
@@ -454,6 +456,87 @@ fn a_digest_shuts_out_whoever_does_not_have_it() {
         wrong.flags = ["--username", "u", "--password", "wrong"].map(str::to_owned).into();
         assert_eq!(wrong.error(77, &["holders", path])["error"], "refused");
     }
+}
+
+#[test]
+fn every_child_is_a_lease_and_only_locks_queue() {
+    let Some(three) = Three::new() else { return };
+    let path = "/counted/alike";
+    let once = ["lock", path, "--identifier", "me", "--max-concurrency", "2", "--timeout", "0"];
+    // Whatever it is called and whatever is in it, a child takes a slot, in kazoo's eyes as in ours.
+    three.kazoo(&["put", path, "2"]);
+    three.kazoo(&["put", &format!("{path}/foreign"), "somebody"]);
+    three.kazoo(&["put", &format!("{path}/no-text"), "ff00fe", "--hex"]);
+    assert_eq!(three.error(75, &once)["error"], "timed-out");
+    let late = ["lock", path, "late", "--slots", "2", "--timeout", "0.3"];
+    assert_eq!(three.python.error("kazoo_cli", late).0, "LockTimeout");
+    let holders = three.holders(path);
+    assert!(holders.len() == 2 && holders.contains(&("somebody".to_owned(), false)), "{holders:?}");
+    three.done(&["unlock", path, "--identifier", "somebody"]);
+    three.done(&once);
+    three.done(&["unlock", path, "--identifier", "me"]);
+
+    // One slot is left. A contender ahead of us keeps it, whatever its name begins with; what is no contender does not.
+    let queue = format!("{path}-__lock__");
+    let entry = |name: &str| {
+        let node = format!("{queue}/{name}");
+        three.kazoo_holds(&["put", &node, "x", "--ephemeral"], json!(node))
+    };
+    for name in ["a__rlock__0000000000", "b__lock__", "c__lock__000000001", "d__lock__0000000000x", "e"] {
+        let ignored = entry(name);
+        three.done(&once);
+        three.done(&["unlock", path, "--identifier", "me"]);
+        ignored.stop();
+    }
+    for name in ["__lock__0000000000", "strange-ä__lock__0000000000"] {
+        let ahead = entry(name);
+        assert_eq!(three.error(75, &once)["error"], "timed-out", "{name}");
+        ahead.stop();
+        three.done(&once);
+        three.done(&["unlock", path, "--identifier", "me"]);
+    }
+    assert_eq!(three.tree(&queue).len(), 1, "nothing of ours is in the queue");
+}
+
+#[test]
+fn a_chroot_and_a_path_mean_the_same_to_everybody() {
+    let Some(all) = Three::new() else { return };
+    all.kazoo(&["put", "/root/of-three", ""]);
+    let three = Three::on(&format!("{}/root/of-three", all.hosts));
+    // Salt drops empty parts and puts a slash in front.
+    assert_eq!(three.salt("lock", json!({ "path": "a//b", "identifier": "salt", "max_concurrency": 3 })), true);
+    three.done(&["lock", "/a/b", "--identifier", "ours", "--max-concurrency", "3"]);
+    let kazoo = three.kazoo_holds(&["lock", "/a/b", "kazoo", "--slots", "3"], json!({ "held": true }));
+    let names = ["kazoo", "ours", "salt"];
+    assert_eq!(all.holders("/root/of-three/a/b").into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+    assert_eq!(sorted(&three.salt("lock_holders", json!({ "path": "/a/b" }))), names);
+    assert_eq!(all.tree("/root/of-three/a/b-__lock__").len(), 1);
+    kazoo.stop();
+    for name in ["salt", "ours"] {
+        three.done(&["unlock", "/a/b", "--identifier", name]);
+    }
+    assert!(three.is_clean("/a/b"));
+}
+
+#[test]
+fn who_gives_up_waiting_leaves_nothing_behind() {
+    let Some(three) = Three::new() else { return };
+    let path = "/given/up";
+    let kazoo = three.kazoo_holds(&["lock", path, "kazoo"], json!({ "held": true }));
+    let late = three.spawn(&["lock", path, "--identifier", "late", "--timeout", "300ms"]);
+    let told = three.spawn(&["lock", path, "--identifier", "told"]);
+    let queued = || three.tree(&format!("{path}-__lock__")).len().saturating_sub(1);
+    assert_eq!(output(late).code, Some(75));
+    eventually("one waits on", || queued() == 1);
+    let mut behind = three.python.spawn("kazoo_cli", ["lock", path, "behind"]);
+    eventually("kazoo waits behind it", || queued() == 2);
+    kill(Pid::from_raw(i32::try_from(told.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(output(told).code, Some(143));
+    eventually("its place is gone", || queued() == 1);
+    kazoo.stop();
+    assert_eq!(behind.answer(), Some(json!({ "held": true })));
+    behind.stop();
+    assert!(three.is_clean(path));
 }
 
 /// What was asked of a server, and what that changed.
