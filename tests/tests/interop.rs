@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ use lockkeeper::store::{Connect as _, Lifetime, NodePath};
 use lockkeeper_tests::proxy::{Proxy, opcode};
 use lockkeeper_tests::python::{self, Python, Running};
 use lockkeeper_tests::txnlog::{Change, What, history};
-use lockkeeper_tests::zookeeper::{self, Options, Server};
+use lockkeeper_tests::zookeeper::{self, Ensemble, Options, Server};
 use lockkeeper_tests::{Said, World, eventually, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -620,7 +621,7 @@ const WORK: Duration = Duration::from_millis(15);
 
 /// The share of the mean that everybody gets at least. A `lockkeeper` is a process and a session for each lease, the others
 /// live on, so they are sooner back in the queue.
-const LEAST_SHARE: f64 = 0.4;
+const LEAST_SHARE: f64 = 0.3;
 
 /// What all contenders together have done, and should.
 struct Goal {
@@ -680,12 +681,24 @@ fn grants(history: &[Change], semaphore: &str) -> (BTreeMap<String, usize>, usiz
 
 #[test]
 fn three_tools_in_contention_never_pass_the_limit_and_nobody_starves() {
-    if !zookeeper::available() || !python::available() {
-        return;
+    if zookeeper::available() && python::available() {
+        let server = Server::start();
+        contention(&server.hosts(), &[server.data()]);
     }
-    let target = if env::var_os("LOCKKEEPER_LONG").is_some() { 5000 } else { 400 };
-    let server = Server::start();
-    let three = Arc::new(Three::on(&server.hosts()));
+}
+
+#[test]
+fn nor_do_they_where_each_asks_a_server_that_may_lag_behind() {
+    if zookeeper::available() && python::available() {
+        let ensemble = Ensemble::start(3);
+        contention(&ensemble.hosts(), &ensemble.data());
+    }
+}
+
+/// Lets all contend on these servers, whose data folders are given.
+fn contention(hosts: &str, folders: &[PathBuf]) {
+    let target = if env::var_os("LOCKKEEPER_LONG").is_some() { 5000 } else { 300 };
+    let three = Arc::new(Three::on(hosts));
     let path = "/contended";
     let slots = SLOTS.to_string();
     let work = WORK.as_secs_f64().to_string();
@@ -736,9 +749,10 @@ fn three_tools_in_contention_never_pass_the_limit_and_nobody_starves() {
     let took = began.elapsed();
     contenders.into_iter().for_each(|contender| contender.join().unwrap());
     let audited = auditor.stop().pop().unwrap();
-    assert!(three.is_clean(path), "{:?}", [three.tree(path), three.tree(&format!("{path}-__lock__"))]);
+    // Whom we ask may lag behind.
+    eventually("nothing is left", || three.is_clean(path));
 
-    let (grants, most) = grants(&history(&[server.data()]).unwrap(), path);
+    let (grants, most) = grants(&history(folders).unwrap(), path);
     let total: usize = grants.values().sum();
     println!("{total} leases in {took:?}, {most} at once; seen from outside {audited}; {grants:?}");
     assert!(total >= target, "{total}");
