@@ -11,6 +11,7 @@ use clap::Subcommand;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
+use crate::setup::{self, For};
 use crate::{cargo, root, target_dir};
 
 /// What to measure.
@@ -29,6 +30,18 @@ pub(crate) enum Bench {
         /// How often both are run, in turn.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
+    },
+    /// Taking, handing over and losing slots on one ZooKeeper server, beside kazoo and Curator.
+    Zookeeper {
+        /// Short windows and one round: whether everything works, not how well.
+        #[arg(long)]
+        quick: bool,
+        /// Write the result into `docs/benchmarks.md`.
+        #[arg(long, conflicts_with = "quick")]
+        write: bool,
+        /// Handed on: `--help` tells of more.
+        #[arg(last = true)]
+        rest: Vec<String>,
     },
     /// Run one command and say in JSON what it took: nothing else was this process's child.
     #[command(hide = true)]
@@ -50,8 +63,21 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Decisions => cargo(&["run", "--release", "--package", "lockkeeper", "--example", "bench_decisions"]),
         Bench::Rollout { targets, at_once, rounds } => rollout(*targets, *at_once, *rounds),
+        Bench::Zookeeper { quick, write, rest } => zookeeper(*quick, *write, rest),
         Bench::One { command } => one(command),
     }
+}
+
+/// Built and run, and not built into this: what sets a machine up cannot need what it brings.
+fn zookeeper(quick: bool, write: bool, rest: &[String]) -> Result<()> {
+    setup::run(For::Benchmarks)?;
+    let mut arguments = vec!["run", "--release", "--package", "lockkeeper-bench", "--", "zookeeper"];
+    arguments.extend(quick.then_some("--quick"));
+    if write {
+        arguments.extend(["--write", "docs/benchmarks.md"]);
+    }
+    arguments.extend(rest.iter().map(String::as_str));
+    cargo(&arguments)
 }
 
 fn rollout(targets: u32, at_once: u32, rounds: u32) -> Result<()> {

@@ -18,6 +18,12 @@ const DEBIAN_ZOOKEEPER: [&str; 2] = ["zookeeper", "default-jre-headless"];
 /// Where that package puts the server.
 const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 
+/// Debian's packages for the benchmarks: Curator, and a compiler for Java that is a tenth of a JDK's size.
+const DEBIAN_CURATOR: [&str; 2] = ["libcurator-recipes-java", "libeclipse-jdt-core-java"];
+
+/// Where those put what is looked for.
+const CURATOR_JARS: [&str; 2] = ["/usr/share/java/curator-recipes.jar", "/usr/share/java/eclipse-jdt-core.jar"];
+
 /// What the tests drive of other people's, in versions that are known.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 
@@ -31,6 +37,8 @@ pub(crate) enum For {
     Building,
     /// The tests too.
     Tests,
+    /// The benchmarks too, which need what the tests do.
+    Benchmarks,
 }
 
 pub(crate) fn run(purpose: For) -> Result<()> {
@@ -39,9 +47,12 @@ pub(crate) fn run(purpose: For) -> Result<()> {
         Err(_) => bring_toolchain()?,
     };
     println!("policies: {}", toolchain.describe());
-    if purpose == For::Tests {
+    if purpose != For::Building {
         bring_zookeeper();
         bring_python();
+    }
+    if purpose == For::Benchmarks {
+        bring_curator();
     }
     Ok(())
 }
@@ -88,6 +99,18 @@ fn bring_zookeeper() {
         Err(reason) => {
             println!("zookeeper: not here, and not installed ({}); tests that need it say so", gist(&reason))
         }
+    }
+}
+
+/// One peer of several: without it the others are measured.
+fn bring_curator() {
+    if CURATOR_JARS.iter().all(|jar| Path::new(jar).exists()) {
+        println!("curator: {}", CURATOR_JARS[0]);
+        return;
+    }
+    match apt_install(&DEBIAN_CURATOR) {
+        Ok(()) => println!("curator: installed for the benchmarks"),
+        Err(reason) => println!("curator: not here, and not installed ({}); it is left out", gist(&reason)),
     }
 }
 

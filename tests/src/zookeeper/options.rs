@@ -25,6 +25,8 @@ pub struct Options {
     pub durability: Durability,
     /// More lines for `zoo.cfg`; they win over ours.
     pub lines: Vec<String>,
+    /// More arguments for Java; they win over ours.
+    pub java: Vec<String>,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             tls: None,
             durability: Durability::Quick,
             lines: Vec::new(),
+            java: Vec::new(),
         }
     }
 }

@@ -343,5 +343,5 @@ impl Server {
 
 fn properties(options: &Options) -> Vec<String> {
     let digest = |digest| format!("-Dzookeeper.DigestAuthenticationProvider.superDigest={digest}");
-    options.super_digest.iter().map(digest).collect()
+    options.super_digest.iter().map(digest).chain(options.java.iter().cloned()).collect()
 }
