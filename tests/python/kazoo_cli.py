@@ -57,7 +57,8 @@ def members(client, args):
 
 
 def put(client, args):
-    client.create(args.path, args.data.encode(), ephemeral=args.ephemeral, makepath=True)
+    data = bytes.fromhex(args.data) if args.hex else args.data.encode()
+    client.create(args.path, data, ephemeral=args.ephemeral, makepath=True)
     say(args.path)
     if args.ephemeral:
         wait_for_stop()
@@ -148,7 +149,9 @@ def arguments():
     command(audit, "path", slots=True)
     command(join, "path", "identifier").add_argument("--kind", choices=KINDS, default="shallow")
     command(members, "path").add_argument("--kind", choices=KINDS, default="shallow")
-    command(put, "path", "data").add_argument("--ephemeral", action="store_true")
+    sub = command(put, "path", "data")
+    sub.add_argument("--ephemeral", action="store_true")
+    sub.add_argument("--hex", action="store_true")
     command(write, "path", "data")
     command(delete, "path")
     command(tree, "path")

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lockkeeper_tests::zookeeper::{self, Options, Server};
+use lockkeeper_tests::python::{self, Python};
+use lockkeeper_tests::zookeeper::{self, ClientAuth, Options, Server, Tls};
 use lockkeeper_tests::{Said, World, said};
 use serde_json::Value;
 
@@ -130,6 +129,33 @@ fn a_profile_in_salts_spelling_makes_what_its_user_alone_may_touch() {
 }
 
 #[test]
+fn the_nodes_that_we_make_have_the_access_control_that_kazoos_have() {
+    let Some(corner) = Corner::new() else { return };
+    if !python::available() {
+        return;
+    }
+    let login = format!("salt:{SECRET}");
+    let kazoo = Python::on(corner.hosts.clone()).digest(&login).acl(&login);
+    assert_eq!(corner.anonymously("holders /x").code, Some(0));
+    let mut theirs = kazoo.spawn("kazoo_cli", ["lock", "/theirs/x", "me"]);
+    assert_eq!(theirs.answer().unwrap()["held"], true);
+    let digest = kazoo.json("kazoo_cli", ["tree", "/theirs"])[0]["acl"][0][2].as_str().unwrap().to_owned();
+    let acl = format!("digest:{digest}:cdrwa");
+    for (path, acl) in [("/flags/x", acl.as_str()), ("/login/x", "auth::cdrwa")] {
+        let locked = corner.run_as("salt", SECRET, &format!("lock {path} --identifier me --default-acl {acl}"));
+        assert_eq!(locked.code, Some(0), "{locked:?}");
+    }
+    for made in ["/theirs", "/flags", "/login"] {
+        let tree = kazoo.json("kazoo_cli", ["tree", made]);
+        let tree = tree.as_array().unwrap();
+        assert!(tree.len() >= 4, "the path, its parent, its queue and a lease: {tree:?}");
+        for node in tree {
+            assert_eq!(node["acl"], serde_json::json!([[31, "digest", digest]]), "{node}");
+        }
+    }
+}
+
+#[test]
 fn a_scheme_that_no_server_knows_is_refused() {
     let Some(corner) = Corner::new() else { return };
     let message = Corner::refused(&corner.run_as("ops", SECRET, "holders /x --scheme strange --format json"));
@@ -191,20 +217,8 @@ fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
     assert_eq!(left.stdout.trim(), "[]");
     // And who may not touch it does not run.
     corner.world.file("password-of-ops", "wrong");
-    let message = Corner::refused(&corner.anonymously("run job.toml --format json").last_line());
+    let message = Corner::refused(&corner.anonymously("run job.toml --format json"));
     assert!(message.contains("/locks/job") && message.contains("permission"), "{message}");
-}
-
-trait LastLine {
-    fn last_line(self) -> Self;
-}
-
-impl LastLine for Said {
-    /// Without what a run says before it fails.
-    fn last_line(self) -> Self {
-        let stderr = self.stderr.lines().last().unwrap_or_default().to_owned();
-        Self { stderr, ..self }
-    }
 }
 
 #[test]
@@ -226,60 +240,24 @@ fn a_server_that_stopped_is_given_up_in_time() {
     assert_eq!(world.run(&line.replace("1s", "30s")).code, Some(0));
 }
 
-/// Makes an authority and what it signs, with the `openssl` command; none where there is no such command.
-fn certificates(folder: &Path) -> Option<()> {
-    let openssl = |line: &str| {
-        let answer = said(Command::new("openssl").args(line.split(' ')).current_dir(folder));
-        assert_eq!(answer.code, Some(0), "{line}: {answer:?}");
-    };
-    Command::new("openssl").arg("version").output().ok()?;
-    const NEW: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for authority in ["ca", "other"] {
-        openssl(&format!(
-            "req -x509 -days 30 {NEW} -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
-        ));
-    }
-    for (name, extension) in
-        [("server", "subjectAltName=DNS:localhost,IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]
-    {
-        fs::write(folder.join("extensions"), extension).unwrap();
-        openssl(&format!("req {NEW} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
-        openssl(&format!(
-            "x509 -req -days 30 -CA ca.pem -CAkey ca.key -CAcreateserial -in {name}.csr -extfile extensions -out {name}.pem"
-        ));
-    }
-    let both = ["server.key", "server.pem"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
-    fs::write(folder.join("both.pem"), both.concat()).unwrap();
-    Some(())
-}
-
 #[test]
 fn a_connection_by_tls_knows_both_ends() {
     if !zookeeper::available() {
         return;
     }
     let world = World::new();
-    let file = |name: &str| -> PathBuf { world.folder().join(name) };
-    let Some(()) = certificates(world.folder()) else { return };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lines = [
-        format!("secureClientPort={port}"),
-        "secureClientPortAddress=127.0.0.1".to_owned(),
-        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
-        "ssl.clientAuth=need".to_owned(),
-        format!("ssl.keyStore.location={}", file("both.pem").display()),
-        format!("ssl.trustStore.location={}", file("ca.pem").display()),
-        "ssl.clientHostnameVerification=false".to_owned(),
-    ];
-    let server = Server::start_with(&Options { lines: lines.into(), ..Options::default() });
-    let mut config = format!("[profile.tls]\nzk-hosts = \"localhost:{port}\"\nconnect-timeout = \"20s\"\n");
-    config.push_str("tls-ca = \"ca.pem\"\ntls-cert = \"client.pem\"\ntls-key = \"client.key\"\n");
-    world.file("config.toml", &config);
-    let run = |line: &str| {
-        said(
-            world.lockkeeper(line.split(' ')).current_dir(world.folder()).env("LOCKKEEPER_CONFIG", file("config.toml")),
-        )
-    };
+    let tls = Tls { client_auth: ClientAuth::Need, ..Tls::default() };
+    let server = Server::start_with(&Options { tls: Some(tls), ..Options::default() });
+    let (secure, certificates) = (server.tls_hosts(), server.certificates());
+    let (ca, other) = (certificates.authority(), certificates.other_authority());
+    let (ca, other) = (ca.display(), other.display());
+    let profile = format!(
+        "[profile.tls]\nzk-hosts = \"{secure}\"\ntls-ca = \"{ca}\"\ntls-cert = \"{}\"\ntls-key = \"{}\"\n",
+        certificates.client_certificate().display(),
+        certificates.client_key().display(),
+    );
+    let config = world.file("config.toml", &profile);
+    let run = |line: &str| said(world.lockkeeper(line.split(' ')).env("LOCKKEEPER_CONFIG", &config));
     // The certificate is a login, too: `auth` means it.
     let locked = run("lock /x --identifier me --profile tls --default-acl auth::cdrwa --quiet");
     assert_eq!(locked.code, Some(0), "{locked:?}");
@@ -288,11 +266,11 @@ fn a_connection_by_tls_knows_both_ends() {
     assert_eq!(run(&format!("holders /x --zk-hosts {}", server.hosts())).code, Some(77));
     for line in [
         // Somebody else vouches for the servers.
-        "holders /x --profile tls --tls-ca other.pem --connect-timeout 1s".to_owned(),
+        format!("holders /x --profile tls --tls-ca {other} --connect-timeout 1s"),
         // We do not say who we are.
-        format!("holders /x --zk-hosts localhost:{port} --tls-ca ca.pem --connect-timeout 1s"),
+        format!("holders /x --zk-hosts {secure} --tls-ca {ca} --connect-timeout 1s"),
         // In the clear on the port for TLS, and the other way round.
-        format!("holders /x --zk-hosts localhost:{port} --connect-timeout 1s"),
+        format!("holders /x --zk-hosts {secure} --connect-timeout 1s"),
         format!("holders /x --profile tls --zk-hosts {} --connect-timeout 1s", server.hosts()),
     ] {
         let answer = run(&line);

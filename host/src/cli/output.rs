@@ -326,12 +326,16 @@ pub(super) fn span(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(rounded)).to_string()
 }
 
-/// A moment as people read it, and how long ago it was.
+/// A moment as people read it, and how long ago it was or how far off it is.
 pub(super) fn moment(ms: u64, now_ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let at = at.map_or_else(|| ms.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
-    let ago = now_ms.saturating_sub(ms);
-    format!("{at} ({} ago)", span(ago - ago % 1000))
+    let far = ms.abs_diff(now_ms);
+    let far = span(far - far % 1000);
+    match ms > now_ms {
+        true => format!("{at} (in {far})"),
+        false => format!("{at} ({far} ago)"),
+    }
 }
 
 /// A number of things: `1 slot`, `2 batches`.

@@ -7,9 +7,11 @@ use serde_json::json;
 use super::exit::{Exit, Failure};
 use super::holders::trimmed;
 use super::job::{Loaded, load};
-use super::output::{Output, of};
+use super::output::{Output, moment, of};
 use super::{Global, JobArgs};
+use crate::job::{Calendar, Opening};
 use crate::rollout::{Plan, needs_store};
+use crate::store::Clock;
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
@@ -25,6 +27,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         store.close().await?;
     }
     let slots = plan.limits.slots as usize;
+    let now_ms = Clock::System.now_ms();
     if output.is_json() {
         let targets: Vec<_> = plan
             .targets
@@ -40,6 +43,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             "slots": plan.limits.slots,
             "floor": plan.limits.floor,
             "max-failed": plan.limits.max_failed,
+            "opening": opening(&plan, now_ms).map(|(_, json)| json),
             "batches": plan.batches(),
             "targets": targets,
         }));
@@ -48,6 +52,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let manifest = policy.manifest();
     output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
     output.talk("Store", &opener.choice.to_string());
+    if let Some((text, _)) = opening(&plan, now_ms) {
+        output.talk("Window", &text);
+    }
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);
@@ -61,6 +68,29 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         &format!("{} in {} when every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "batch")),
     );
     Ok(Exit::Done)
+}
+
+/// Whether something may start now, where the job has windows or freezes: for people and for programs.
+fn opening(plan: &Plan, now_ms: u64) -> Option<(String, serde_json::Value)> {
+    let calendar = plan.limits.calendar.as_ref();
+    if *calendar == Calendar::default() {
+        return None;
+    }
+    let at = |ms: u64| moment(ms, now_ms);
+    Some(match calendar.at(now_ms) {
+        Opening::Open { until_ms: None, .. } => {
+            (String::from("open, with no end in sight"), json!({ "open": true, "until": null }))
+        }
+        Opening::Open { until_ms: Some(until), .. } => {
+            (format!("open until {}", at(until)), json!({ "open": true, "until": until }))
+        }
+        Opening::Shut { until_ms: Some(until), why } => {
+            (format!("shut until {}: {why}", at(until)), json!({ "open": false, "until": until }))
+        }
+        Opening::Shut { until_ms: None, why } => {
+            (format!("shut, and it will not open again: {why}"), json!({ "open": false, "until": null }))
+        }
+    })
 }
 
 fn limits(plan: &Plan, semaphore: &str) -> String {

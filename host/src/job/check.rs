@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Window};
 use super::file::{
-    ActionTable, Argument, BudgetTable, Host, JobFile, OrderWord, PartyTable, PolicyTable, SemaphoreTable, TargetsTable,
+    ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, OrderWord, PartyTable, PolicyTable,
+    SemaphoreTable, TargetsTable, WindowTable,
 };
 use super::limit::Limit;
 use super::name::{JobName, Target};
@@ -30,6 +32,7 @@ pub(super) struct Parts {
     pub action: ActionSpec,
     pub budget: Option<BudgetSpec>,
     pub store: Option<StoreSpec>,
+    pub calendar: Calendar,
 }
 
 /// Checks every part before it gives up on one, so that all complaints are made.
@@ -66,6 +69,8 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
     let action = file.action.and_then(|table| action(table.value, report));
     let budget = file.budget.map(|table| budget(table.value));
     let store = file.store.map(|table| store::of_job(table, report));
+    let longest = action.as_ref().and_then(|action| action.timeout);
+    let calendar = calendar(file.window, file.freeze, longest, report);
     Some(Parts {
         name: file.name?.value,
         semaphore: semaphore?,
@@ -75,6 +80,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         action: action?,
         budget: budget.map_or(Some(None), |budget| budget.map(Some))?,
         store,
+        calendar,
     })
 }
 
@@ -269,6 +275,73 @@ fn check_labels(action: &ActionTable, targets: &[Target], listed: Option<&At>, r
 fn budget(table: BudgetTable) -> Option<BudgetSpec> {
     let max_failed: Limit = table.max_failed?.value;
     Some(BudgetSpec { max_failed, on_exhausted: value_or(table.on_exhausted, DEFAULT_ON_EXHAUSTED) })
+}
+
+fn calendar(
+    windows: Option<Found<Vec<Found<WindowTable>>>>,
+    freezes: Option<Found<Vec<Found<FreezeTable>>>>,
+    longest: Option<Duration>,
+    report: &mut Report,
+) -> Calendar {
+    let windows = windows.map(|windows| windows.value).unwrap_or_default();
+    let freezes = freezes.map(|freezes| freezes.value).unwrap_or_default();
+    Calendar {
+        windows: windows.into_iter().filter_map(|table| window(table.value, longest, report)).collect(),
+        freezes: freezes.into_iter().filter_map(|table| freeze(table.value, report)).collect(),
+    }
+}
+
+fn window(table: WindowTable, longest: Option<Duration>, report: &mut Report) -> Option<Window> {
+    if let Some(days) = table.days.as_ref().filter(|days| days.value.is_empty()) {
+        report.complain(&days.at, "a window without a day never opens").help("leave it out for every day");
+    }
+    let duration = table.duration.and_then(|duration| {
+        if duration.value > MAX_WINDOW {
+            let problem = report.complain(&duration.at, "a window lasts a week at most");
+            problem.help("leave all windows out where something may start at any time");
+            return None;
+        }
+        let is_to_finish = table.fit.as_ref().is_some_and(|fit| fit.value == Fit::Finish);
+        if let Some(longest) = longest.filter(|longest| is_to_finish && *longest > duration.value) {
+            let longest = humantime::format_duration(longest);
+            let message = format!("an action may take {longest}, so that nothing would ever start in this window");
+            report
+                .complain(&duration.at, message)
+                .help("a longer window, a shorter `timeout` of the action, or `fit = \"start\"`");
+        }
+        positive(duration, "a window needs some time", report)
+    });
+    Some(Window {
+        days: table.days.map(|days| days.value.iter().map(|day| day.value.0).collect()).unwrap_or_default(),
+        start: table.start?.value.0,
+        duration: duration?,
+        zone: table.time_zone?.value.0,
+        fit: value_or(table.fit, Fit::Start),
+    })
+}
+
+fn freeze(table: FreezeTable, report: &mut Report) -> Option<Freeze> {
+    let (from, until, zone) = (table.from?, table.until?, table.time_zone?.value.0);
+    let begins = match from.value {
+        Moment::Day(day) => Some(day.at(0, 0, 0, 0)),
+        Moment::At(moment) => Some(moment),
+    };
+    let ends = match until.value {
+        // The whole of its last day.
+        Moment::Day(day) => day.tomorrow().ok().map(|next| next.at(0, 0, 0, 0)),
+        Moment::At(moment) => Some(moment),
+    };
+    let [begins, ends] = [begins, ends].map(|moment| zone.to_ambiguous_timestamp(moment?).compatible().ok());
+    let (from, at) = (begins?, until.at);
+    match ends {
+        Some(until) if until > from => Some(Freeze { from, until, reason: table.reason.map(|reason| reason.value) }),
+        _ => {
+            report
+                .complain(&at, "a freeze ends after it begins")
+                .help("`until` is its last day, or the moment at which it ends");
+            None
+        }
+    }
 }
 
 fn value_or<T>(found: Option<Found<T>>, default: T) -> T {

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::TimeZone;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+use super::calendar::Fit;
 use super::limit::{Limit, Share};
 use super::name::{JobName, Labels, NameError, Target, TargetName};
 use super::problem::quote;
@@ -37,10 +40,13 @@ table! {
         optional budget: BudgetTable,
         /// Where the semaphore and the party are: `[store]` with `zk-hosts` or `profile`. Left out: on this machine.
         optional store: StoreTable,
+        /// When something may start: `[[window]]` with `start`, `duration` and `time-zone` for each. Left out: at any time.
+        optional window: Vec<Found<WindowTable>>,
+        /// When nothing may start, whatever the windows say: `[[freeze]]` with `from`, `until` and `time-zone` for each.
+        optional freeze: Vec<Found<FreezeTable>>,
     }
     refused {
         "wave" => Refused::NotYet("the policy `canary` lets the first few targets go alone"),
-        "window" => Refused::NotYet("start the job when it may run"),
         "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
         "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
         "approve" => Refused::NotYet("leave it out"),
@@ -168,6 +174,42 @@ table! {
         required max_failed: Limit,
         /// What happens when the budget is spent: `"abort"`, so that nothing more starts. Left out: `"abort"`.
         optional on_exhausted: OnExhausted,
+    }
+}
+
+table! {
+    /// A time of the week in which something may start. Outside every window nothing does; what has started goes on.
+    WindowTable {
+        /// The days on which it begins, such as `["Tue", "Thu"]`. Left out: every day.
+        optional days: Vec<Found<Day>>,
+        /// When it begins, by the clocks of its time zone: `start = "01:00"`.
+        required start: TimeOfDay,
+        /// How long it lasts, by no clock that is ever changed: `duration = "4h"`; a week at most.
+        required duration: Duration,
+        /// Whose clocks are meant, by its name in the IANA time zone database: `time-zone = "Europe/Berlin"`.
+        required time_zone: Zone,
+        /// `"start"`: what started in it may end after it. `"finish"`: nothing starts that would still run at its end, going
+        /// by the longest that an action of this run has taken, and before there is one by the action's `timeout`. Left
+        /// out: `"start"`.
+        optional fit: Fit,
+    }
+    refused {
+        "end" => Refused::Never("a window that says how long it lasts is the same on every day of the year", "say how long with `duration`"),
+        "timezone" => Refused::Meant("time-zone"),
+    }
+}
+
+table! {
+    /// A time in which nothing starts, whatever the windows say.
+    FreezeTable {
+        /// Its first day or moment: `from = "2026-12-20"`, or `"2026-12-20 18:00"`.
+        required from: Moment,
+        /// Its last day, or the moment at which it ends: `until = "2027-01-03"`, or `"2027-01-04 06:00"`.
+        required until: Moment,
+        /// Whose clocks are meant: `time-zone = "Europe/Berlin"`.
+        required time_zone: Zone,
+        /// What it is for: shown to whoever waits.
+        optional reason: String,
     }
 }
 
@@ -565,6 +607,116 @@ impl Choice for Grant {
 
 impl Choice for OnFault {
     const CHOICES: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("abort", Self::Abort)];
+}
+
+impl Choice for Fit {
+    const CHOICES: &'static [(&'static str, Self)] = &[("start", Self::Start), ("finish", Self::Finish)];
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Day(pub Weekday);
+
+impl Choice for Day {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("Mon", Self(Weekday::Monday)),
+        ("Tue", Self(Weekday::Tuesday)),
+        ("Wed", Self(Weekday::Wednesday)),
+        ("Thu", Self(Weekday::Thursday)),
+        ("Fri", Self(Weekday::Friday)),
+        ("Sat", Self(Weekday::Saturday)),
+        ("Sun", Self(Weekday::Sunday)),
+    ];
+
+    fn help(word: &str) -> Option<String> {
+        let short = word.get(..3)?;
+        let meant = Self::CHOICES.iter().find(|(name, _)| name.eq_ignore_ascii_case(short))?;
+        Some(format!("did you mean `{}`?", meant.0))
+    }
+}
+
+/// A text as it stands, or a date or time that TOML has of its own.
+fn text_of_time(value: &DeValue<'_>, at: &At, expected: &str, report: &mut Report) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Datetime(datetime) => Some(datetime.to_string()),
+        _ => {
+            wrong_type(at, expected, value, report);
+            None
+        }
+    }
+}
+
+/// A time of day.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeOfDay(pub Time);
+
+impl FromToml for TimeOfDay {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = text_of_time(value, at, "a time of day such as `\"01:00\"`", report)?;
+        // Hours and minutes, and seconds where there are any; a date beside them is not meant.
+        let is_time = text.len() <= 8 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+        match text.parse() {
+            Ok(time) if is_time && text.contains(':') => Some(Self(time)),
+            _ => {
+                let problem = report.complain(at, format!("{} is no time of day", quote(&text)));
+                problem.help("hours and minutes from `\"00:00\"` to `\"23:59\"`");
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$" })
+    }
+}
+
+/// A time zone.
+#[derive(Debug, Clone)]
+pub(super) struct Zone(pub TimeZone);
+
+impl FromToml for Zone {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let find = |name: &str| match name.is_empty() {
+            true => Err(String::from("a time zone has a name")),
+            false => TimeZone::get(name).map_err(|_| format!("{} is no time zone", quote(name))),
+        };
+        let help =
+            |_: &String| Some(String::from("a name such as `\"Europe/Berlin\"`, `\"America/New_York\"` or `\"UTC\"`"));
+        parsed(value, at, report, find, help).map(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A day, or a moment of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Moment {
+    Day(Date),
+    At(DateTime),
+}
+
+impl FromToml for Moment {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = text_of_time(value, at, "a date such as `\"2026-12-20\"`", report)?;
+        let has_zone = text.len() > 10 && text[10..].contains(['Z', 'z', '+', '-', '[']);
+        let read = match text.len() {
+            0..=10 => text.parse().map(Self::Day).ok(),
+            _ if has_zone => None,
+            _ => text.parse().map(Self::At).ok(),
+        };
+        if read.is_none() {
+            let problem = report.complain(at, format!("{} is no date", quote(&text)));
+            problem.help("a day such as `\"2026-12-20\"`, or a moment such as `\"2026-12-20 18:00\"`, by the clocks of `time-zone`");
+        }
+        read
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$" })
+    }
 }
 
 impl Choice for OnExhausted {

@@ -3,6 +3,7 @@
 //! Text becomes a `JobFile`, the shape as written, and that a [`JobSpec`], the same job after every rule was checked, or
 //! [`Problems`]: all of them at once, each with its place. Files are read and commands run elsewhere; here is only text.
 
+mod calendar;
 mod check;
 mod file;
 mod inventory;
@@ -18,6 +19,7 @@ mod template;
 mod tests;
 mod torn;
 
+pub use calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Opening, Shut, Window};
 pub use inventory::{parse_inventory, parse_lines};
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};

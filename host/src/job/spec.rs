@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::calendar::Calendar;
 use super::check;
 use super::file::JobFile;
 use super::limit::Limit;
@@ -59,6 +60,8 @@ pub struct JobSpec {
     pub action: ActionSpec,
     /// How much may fail; none: any number.
     pub budget: Option<BudgetSpec>,
+    /// When something may start.
+    pub calendar: Calendar,
     /// Which store, and how to log in there; none: wherever the command line says.
     pub store: Option<StoreSpec>,
     /// The SHA-256 of the job file's text, in lower-case hex.
@@ -87,9 +90,9 @@ impl JobSpec {
         let mut report = Report::new("job", &source);
         let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
         let (parts, places) = report.finish(parts)?;
-        let check::Parts { name, semaphore, party, targets, policy, action, budget, store } = parts;
+        let check::Parts { name, semaphore, party, targets, policy, action, budget, store, calendar } = parts;
         let digest = hex::encode(Sha256::digest(text));
-        Ok(Self { name, semaphore, party, targets, policy, action, budget, store, digest, source, places })
+        Ok(Self { name, semaphore, party, targets, policy, action, budget, calendar, store, digest, source, places })
     }
 
     /// Where a key stands, such as `party.min-nodes`; where it was left out, the nearest one above it.

@@ -214,9 +214,19 @@ fn a_store_may_be_all_in_a_profile() {
 }
 
 #[test]
+fn a_freeze_lasts_to_the_end_of_its_last_day() {
+    let job = JobSpec::parse("job.toml", FULL).unwrap();
+    let freeze = &job.calendar.freezes[0];
+    assert_eq!(freeze.from, "2026-12-19T23:00:00Z".parse().unwrap());
+    assert_eq!(freeze.until, "2027-01-03T23:00:00Z".parse().unwrap());
+    assert_eq!(freeze.reason.as_deref(), Some("nobody is here"));
+    assert_eq!(job.calendar.windows[0].fit, super::Fit::Finish);
+}
+
+#[test]
 fn what_comes_later_is_refused_by_name() {
     let text = format!(
-        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[[wave]]\nsize = 1\n[[window]]\n",
+        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[[wave]]\nsize = 1\n",
         FULL.replace("on-exhausted = \"abort\"", "on-exhausted = \"pause\"").replace("[budget]", "env = {}\n[budget]")
     );
     insta::assert_snapshot!(told(&text).join("\n"));
@@ -227,6 +237,12 @@ fn what_comes_later_is_refused_by_name() {
 fn a_mistake_is_told_with_its_place_and_a_hint() {
     let cases = [
         ("name = \"kernel-reboot\"", "name = \"kernel reboot\""),
+        ("days = [\"Tue\", \"Thu\"]\nstart = \"01:00\"", "days = [\"Tuesday\", 3]\nstart = \"1am\""),
+        ("days = [\"Tue\", \"Thu\"]\nstart = \"01:00\"", "days = []\nstart = 25:00"),
+        ("duration = \"4h\"\ntime-zone = \"Europe/Berlin\"", "duration = \"8 days\"\ntime-zone = \"Berlin\""),
+        ("duration = \"4h\"\ntime-zone = \"Europe/Berlin\"", "duration = \"1s\"\nend = \"05:00\""),
+        ("from = \"2026-12-20\"", "from = \"2027-01-04\""),
+        ("from = \"2026-12-20\"", "from = \"20.12.2026\""),
         ("name = \"kernel-reboot\"", "name = 3"),
         ("name = \"kernel-reboot\"", "semafore = 3\nname = \"a\""),
         ("name = \"kernel-reboot\"", "name = \"a\"\nmax-concurrency = 3"),

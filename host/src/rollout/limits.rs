@@ -1,9 +1,15 @@
 //! The job's hard limits: the one place that every grant and every dispatch must pass, whatever a policy says.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::job::{Calendar, Opening, Shut};
 
 /// What a job allows, in numbers for the targets that it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HardLimits {
     /// How many targets may be under way at once in this run, forced ones among them.
     pub slots: u32,
@@ -11,6 +17,8 @@ pub struct HardLimits {
     pub floor: Option<u32>,
     /// How many targets may fail; none: any number.
     pub max_failed: Option<u32>,
+    /// When anything may start.
+    pub calendar: Arc<Calendar>,
 }
 
 /// What the limits are checked against.
@@ -27,10 +35,14 @@ pub struct Facts {
     pub remaining: Option<u32>,
     /// Whether the store hears us.
     pub connected: bool,
+    /// What time it is, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// How long an action may be expected to take; none: nobody knows.
+    pub usual_ms: Option<u64>,
 }
 
 /// The limit that refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// As many targets are under way as the semaphore has slots.
     Slots {
@@ -60,6 +72,20 @@ pub enum Refusal {
     },
     /// The store does not hear us: nobody knows who holds what.
     Suspended,
+    /// It is not the time.
+    Shut {
+        /// Until when, in milliseconds since the Unix epoch; none: as far as anybody can see.
+        until_ms: Option<u64>,
+        /// Why.
+        why: Shut,
+    },
+    /// It would not be done by the end of the window, as it should.
+    WontFit {
+        /// How long it may be expected to take.
+        usual_ms: u64,
+        /// When the window ends.
+        ends_ms: u64,
+    },
 }
 
 impl HardLimits {
@@ -73,6 +99,7 @@ impl HardLimits {
         if !facts.connected {
             return Err(Refusal::Suspended);
         }
+        self.is_the_time(facts)?;
         if facts.in_flight >= self.slots {
             return Err(Refusal::Slots { slots: self.slots });
         }
@@ -93,6 +120,18 @@ impl HardLimits {
         }
     }
 
+    fn is_the_time(&self, facts: &Facts) -> Result<(), Refusal> {
+        match (self.calendar.at(facts.now_ms), facts.usual_ms) {
+            (Opening::Shut { until_ms, why }, _) => Err(Refusal::Shut { until_ms, why }),
+            (Opening::Open { finish_by_ms: Some(ends_ms), .. }, Some(usual_ms))
+                if facts.now_ms.saturating_add(usual_ms) > ends_ms =>
+            {
+                Err(Refusal::WontFit { usual_ms, ends_ms })
+            }
+            (Opening::Open { .. }, _) => Ok(()),
+        }
+    }
+
     /// Whether so many failures end the run.
     #[must_use]
     pub fn is_budget_spent(&self, failed: u32) -> bool {
@@ -107,6 +146,21 @@ impl HardLimits {
 }
 
 impl Refusal {
+    /// When it may be worth asking again by the clock alone, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn changes_ms(&self) -> Option<u64> {
+        match self {
+            Self::Shut { until_ms, .. } => *until_ms,
+            // In the next window, and that is after the end of this one.
+            Self::WontFit { ends_ms, .. } => Some(*ends_ms),
+            Self::Slots { .. }
+            | Self::Floor { .. }
+            | Self::BudgetSpent { .. }
+            | Self::BudgetReserved { .. }
+            | Self::Suspended => None,
+        }
+    }
+
     /// A stable word for the limit.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -116,6 +170,9 @@ impl Refusal {
             Self::BudgetSpent { .. } => "budget-spent",
             Self::BudgetReserved { .. } => "budget-reserved",
             Self::Suspended => "store-suspended",
+            Self::Shut { why: Shut::Outside, .. } => "window",
+            Self::Shut { why: Shut::Frozen { .. }, .. } => "freeze",
+            Self::WontFit { .. } => "window-end",
         }
     }
 }
@@ -130,16 +187,31 @@ impl fmt::Display for Refusal {
             Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
             Self::Suspended => f.write_str("the store does not hear us"),
+            Self::Shut { until_ms: Some(until), why } => write!(f, "{why}; nothing starts before {}", moment(*until)),
+            Self::Shut { until_ms: None, why } => write!(f, "{why}; nothing will ever start again"),
+            Self::WontFit { usual_ms, ends_ms } => {
+                let usual = humantime::format_duration(Duration::from_millis(*usual_ms));
+                write!(f, "it may take {usual}, and the window ends at {}", moment(*ends_ms))
+            }
         }
     }
 }
 
+/// In UTC, to the second.
+fn moment(ms: u64) -> String {
+    let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| ms.to_string(), |at| at.strftime("%F %TZ").to_string())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    const FREE: Facts = Facts { in_flight: 0, reserved: 0, failed: 0, remaining: None, connected: true };
-    const SLOTS: HardLimits = HardLimits { slots: 4, floor: None, max_failed: None };
+    const FREE: Facts =
+        Facts { in_flight: 0, reserved: 0, failed: 0, remaining: None, connected: true, now_ms: 0, usual_ms: None };
+    static SLOTS: LazyLock<HardLimits> = LazyLock::new(|| HardLimits { slots: 4, ..HardLimits::default() });
 
     #[test]
     fn the_run_never_takes_more_than_its_slots() {
@@ -149,7 +221,7 @@ mod tests {
 
     #[test]
     fn failures_are_reserved_before_they_happen() {
-        let limits = HardLimits { slots: 20, max_failed: Some(3), ..SLOTS };
+        let limits = HardLimits { slots: 20, max_failed: Some(3), ..SLOTS.clone() };
         for (failed, reserved) in [(0, 2), (1, 1), (2, 0)] {
             assert_eq!(limits.allow_one_more(&Facts { failed, reserved, ..FREE }), Ok(()));
             let full = Facts { failed, reserved: reserved + 1, ..FREE };
@@ -161,7 +233,7 @@ mod tests {
 
     #[test]
     fn with_a_budget_of_none_targets_go_one_at_a_time_until_the_first_fails() {
-        let limits = HardLimits { max_failed: Some(0), ..SLOTS };
+        let limits = HardLimits { max_failed: Some(0), ..SLOTS.clone() };
         assert_eq!(limits.allow_one_more(&FREE), Ok(()));
         assert!(limits.allow_one_more(&Facts { reserved: 1, ..FREE }).is_err());
         assert!(limits.allow_one_more(&Facts { failed: 1, ..FREE }).is_err());
@@ -169,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_floor_that_was_never_read_is_not_kept() {
-        let limits = HardLimits { floor: Some(1), ..SLOTS };
+        let limits = HardLimits { floor: Some(1), ..SLOTS.clone() };
         assert!(limits.allow_one_more(&FREE).is_err());
         assert_eq!(limits.allow_one_more(&Facts { remaining: Some(1), ..FREE }), Ok(()));
     }

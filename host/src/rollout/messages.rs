@@ -26,6 +26,8 @@ pub struct Setup {
     pub targets: Vec<Target>,
     /// The job's hard limits.
     pub limits: HardLimits,
+    /// How long an action may take; none: as long as it likes.
+    pub action_timeout: Option<Duration>,
     /// The semaphore's path.
     pub semaphore: String,
     /// How long its leases live.

@@ -1,10 +1,13 @@
 //! From a job and its targets to who goes in which order under which limits; pure.
 
+use std::sync::Arc;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::HardLimits;
+
 use crate::job::{JobSpec, Order, Rounding, Target};
 
 /// A rollout before it begins.
@@ -29,6 +32,7 @@ impl Plan {
         let limits = HardLimits {
             slots: job.semaphore.max_concurrency.slots(total).get(),
             floor: job.party.as_ref().map(|party| party.min_nodes.of(total, Rounding::Floor)),
+            calendar: Arc::new(job.calendar.clone()),
             max_failed: job.budget.as_ref().map(|budget| budget.max_failed.of(total, Rounding::Budget)),
         };
         Self { targets, limits }

@@ -148,6 +148,8 @@ pub struct Rollout {
     sweep_floor: Option<u32>,
     hold: Option<Hold>,
     held_said: String,
+    /// The longest that an action has taken that succeeded.
+    longest_ms: Option<u64>,
     asking: Option<(usize, Question)>,
     to_settle: VecDeque<(usize, Outcome)>,
     granted: VecDeque<usize>,
@@ -195,6 +197,7 @@ impl Rollout {
             sweep_floor: None,
             hold: None,
             held_said: String::new(),
+            longest_ms: None,
             asking: None,
             to_settle: VecDeque::new(),
             granted: VecDeque::new(),
@@ -334,7 +337,7 @@ impl Rollout {
         }
         self.members = members;
         let met = |facts: Facts| facts.remaining >= self.setup.limits.floor;
-        if self.floor_missed.is_some_and(|(_, target)| met(self.facts(target, Gate::Queue))) {
+        if self.floor_missed.is_some_and(|(_, target)| met(self.facts(0, target, Gate::Queue))) {
             self.floor_missed = None;
         }
         self.changed(Cause::MembersChanged);
@@ -461,6 +464,9 @@ impl Rollout {
         };
         self.happened(now_ms, target, what, &result.detail);
         let ActionResult { ending, took_ms, detail, output, log, .. } = result;
+        if ending == Ending::Succeeded {
+            self.longest_ms = self.longest_ms.max(Some(took_ms));
+        }
         let target_name = self.name(target);
         out.push(Action::Emit(match ending {
             Ending::Succeeded => Event::Succeeded { target: target_name, took_ms },
@@ -547,7 +553,7 @@ impl Rollout {
         out: &mut Vec<Action>,
     ) {
         match verdict {
-            Admission::Lock | Admission::Force(_) => match self.may(Gate::Start, target) {
+            Admission::Lock | Admission::Force(_) => match self.may(now_ms, Gate::Start, target) {
                 Ok(()) => {
                     self.slots[target].attempt = 1;
                     self.start(now_ms, target, out);
@@ -601,7 +607,7 @@ impl Rollout {
         out: &mut Vec<Action>,
     ) {
         let allowed = match verdict {
-            Admission::Lock | Admission::Force(_) => self.may(Gate::Queue, target),
+            Admission::Lock | Admission::Force(_) => self.may(now_ms, Gate::Queue, target),
             _ => Ok(()),
         };
         if let Err(refusal) = allowed {
@@ -654,7 +660,7 @@ impl Rollout {
                 self.changed(Cause::Progressed);
                 out.push(Action::Emit(Event::Keeping { target: self.name(target), keep_ms, reason: answer.reason }));
             }
-            Settlement::Retry if self.has_another_try(target) => match self.may(Gate::Start, target) {
+            Settlement::Retry if self.has_another_try(target) => match self.may(now_ms, Gate::Start, target) {
                 Ok(()) => {
                     self.slots[target].attempt += 1;
                     let attempt = self.slots[target].attempt;
@@ -702,8 +708,8 @@ impl Rollout {
 
     // ------------------------------------------------------------------ the hard limits
 
-    fn may(&self, gate: Gate, target: usize) -> Result<(), Refusal> {
-        self.setup.limits.allow_one_more(&self.facts(target, gate))
+    fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), Refusal> {
+        self.setup.limits.allow_one_more(&self.facts(now_ms, target, gate))
     }
 
     /// The rest of a retry's conditions. Under a lost lease nothing acts again.
@@ -721,7 +727,7 @@ impl Rollout {
     }
 
     /// To queue, whatever is in flight counts as if it acted already, so that no slot is taken that could not be used.
-    fn facts(&self, target: usize, gate: Gate) -> Facts {
+    fn facts(&self, now_ms: u64, target: usize, gate: Gate) -> Facts {
         let (mut in_flight, mut reserved, mut leaving) = (0, 0, self.listed(target));
         for other in self.in_flight.iter().copied().filter(|other| *other != target) {
             in_flight += 1;
@@ -740,6 +746,8 @@ impl Rollout {
             failed: self.counts.failed + self.counts.unknown,
             remaining: self.members_known.then(|| count(self.members.len()).saturating_sub(leaving)),
             connected: self.hearing == Hearing::Connected,
+            now_ms,
+            usual_ms: self.longest_ms.or_else(|| self.setup.action_timeout.map(millis)),
         }
     }
 
@@ -754,7 +762,7 @@ impl Rollout {
                     self.floor_missed.get_or_insert((now_ms, target));
                 }
             }
-            _ => self.hold = Some(Hold { wake_ms: None }),
+            _ => self.hold = Some(Hold { wake_ms: refusal.changes_ms() }),
         }
         self.say_refused(target, refusal, out);
     }

@@ -171,7 +171,7 @@ impl Proxy {
         self.tell(Command::Refuse);
     }
 
-    /// Ends holes, refusal and what waits for a request, and resets connections that were silenced. The delay stays.
+    /// Ends delay, holes, refusal and what waits for a request, and resets connections that were silenced.
     pub fn heal(&self) {
         self.tell(Command::Heal);
     }

@@ -119,6 +119,7 @@ impl Worker {
             Command::Break(how) => self.connections.iter_mut().for_each(|connection| connection.break_now(how)),
             Command::Refuse => self.listener = None,
             Command::Heal => {
+                self.weather.delay = Duration::ZERO;
                 self.weather.hole_to_server = false;
                 self.weather.hole_to_client = false;
                 self.weather.traps.clear();

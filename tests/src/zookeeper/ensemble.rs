@@ -45,12 +45,12 @@ impl Ensemble {
         ensemble
     }
 
-    /// Waits until every server serves, one of them as leader.
+    /// Waits until every server that runs serves, one of them as leader.
     ///
     /// # Panics
     /// When that does not come.
     pub fn wait(&self) {
-        self.servers.iter().for_each(Server::wait_until_serving);
+        self.servers.iter().filter(|server| server.is_running()).for_each(Server::wait_until_serving);
         self.leader();
     }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::supervisor::Supervised;
 use super::{Certificates, ClientAuth, Durability, JARS, Options};
 use crate::ports::Port;
-use crate::{LOOK, PATIENCE};
+use crate::{LOOK, PATIENCE, eventually};
 
 /// The server, what TLS needs beside what its manifest names, and something that writes its log.
 const CLASS_PATH: [&str; 5] = [
@@ -159,6 +159,11 @@ impl Server {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it was started and not killed.
+    pub(super) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
     /// Starts it, where it is not running, with the data and ports that it had, and does not wait until it serves.
     ///
     /// # Panics
@@ -202,12 +207,15 @@ impl Server {
         self.wait_until_serving();
     }
 
-    /// Stops it where it stands: connections stay open, nothing is answered.
+    /// Stops it where it stands, and waits until it does: connections stay open, nothing is answered.
     ///
     /// # Panics
     /// When it is not running.
     pub fn pause(&self) {
-        self.running().as_ref().expect("a server that runs").signal(Signal::SIGSTOP);
+        let running = self.running();
+        let running = running.as_ref().expect("a server that runs");
+        running.signal(Signal::SIGSTOP);
+        eventually("a server that stands still", || running.stands_still());
     }
 
     /// Lets it go on.

@@ -49,6 +49,15 @@ impl Supervised {
         stat.is_ok_and(|stat| !stat.contains(") Z"))
     }
 
+    /// Whether every thread of it stands still after a SIGSTOP, which reaches each in its own time.
+    pub(super) fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        threads.flatten().all(|thread| {
+            // One that has just ended stands still as well.
+            fs::read_to_string(thread.path().join("stat")).map_or(true, |stat| stat.contains(") T"))
+        })
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

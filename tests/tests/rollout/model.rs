@@ -4,8 +4,10 @@
 //! the machine. `LOCKKEEPER_SEED` runs one seed again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use lockkeeper::job::{OnFault, Target, TargetName};
+use jiff::Timestamp;
+use lockkeeper::job::{Calendar, Freeze, OnFault, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
     Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased,
@@ -86,7 +88,8 @@ impl World {
             started_ms: 1_000,
             seed,
             targets: names.iter().map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
-            limits: HardLimits { slots, floor, max_failed },
+            limits: HardLimits { slots, floor, max_failed, calendar: frozen(&mut dice) },
+            action_timeout: None,
             semaphore: "/s".to_owned(),
             lifetime: if dice.random_bool(0.5) { Lifetime::Ephemeral } else { Lifetime::Persistent },
             patience: patience.then(|| std::time::Duration::from_secs(60)),
@@ -518,4 +521,16 @@ fn a_run_that_is_stopped_at_any_moment_ends_with_everything_given_back() {
         }
         world.see_to_the_end();
     });
+}
+
+/// A freeze now and then, somewhere in the first hours.
+fn frozen(dice: &mut StdRng) -> Arc<Calendar> {
+    let mut calendar = Calendar::default();
+    if dice.random_bool(0.3) {
+        let from = dice.random_range(0..3_600_000);
+        let [from, until] =
+            [from, from + dice.random_range(1..7_200_000)].map(|ms| Timestamp::from_millisecond(ms).unwrap());
+        calendar.freezes.push(Freeze { from, until, reason: None });
+    }
+    Arc::new(calendar)
 }

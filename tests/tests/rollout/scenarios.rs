@@ -20,9 +20,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper::job::{OnFault, Target, TargetName};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lockkeeper::job::{Calendar, Fit, Freeze, OnFault, Target, TargetName, Window};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
     Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Others, Rollout, SeenLease,
@@ -97,6 +100,24 @@ fn happen(scene: &mut Option<Scene>, answers: &mut Answers, line: &str) {
     }
 }
 
+/// `window=FROM..UNTIL` on the first day, to be finished in; `freeze=FROM..UNTIL`.
+fn calendar(window: Option<&str>, freeze: Option<&str>) -> Calendar {
+    let both = |text: &str| {
+        let (from, until) = text.split_once("..").expect("`FROM..UNTIL`");
+        (milliseconds(from), milliseconds(until))
+    };
+    let at = |ms: u64| Timestamp::from_millisecond(ms.try_into().unwrap()).unwrap();
+    let freeze = freeze.map(both).map(|(from, until)| Freeze { from: at(from), until: at(until), reason: None });
+    let window = window.map(both).map(|(from, until)| Window {
+        days: Vec::new(),
+        start: TimeZone::UTC.to_datetime(at(from)).time(),
+        duration: Duration::from_millis(until - from),
+        zone: TimeZone::UTC,
+        fit: Fit::Finish,
+    });
+    Calendar { windows: window.into_iter().collect(), freezes: freeze.into_iter().collect() }
+}
+
 impl Scene {
     fn new(settings: &[&str]) -> Self {
         let value = |key: &str| settings.iter().find_map(|setting| setting.strip_prefix(key)?.strip_prefix('='));
@@ -110,7 +131,13 @@ impl Scene {
             started_ms: 0,
             seed: 0,
             targets: names.map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
-            limits: HardLimits { slots: number("slots").unwrap_or(1), floor, max_failed: number("budget") },
+            limits: HardLimits {
+                slots: number("slots").unwrap_or(1),
+                floor,
+                max_failed: number("budget"),
+                calendar: Arc::new(calendar(value("window"), value("freeze"))),
+            },
+            action_timeout: span("timeout"),
             semaphore: "/s".to_owned(),
             lifetime: Lifetime::Persistent,
             patience: span("patience"),

@@ -54,10 +54,15 @@ async fn open(options: &ZooKeeperOptions) -> Result<Arc<Session>, StoreError> {
     let acls = convert::acls(&options.acl);
     // Bounded by the deadline.
     loop {
-        let client = client(options, tls.clone(), deadline).await?;
+        let (client, began_ms) = client(options, tls.clone(), deadline).await?;
         nagle::off(options.hosts.servers());
+        // A session is a decision of the servers, so that they have heard us since its beginning. That is all there is to
+        // know, if it is no long time ago and there is no chroot that might have to be made.
+        let took = Duration::from_millis(boot::now_ms().saturating_sub(began_ms));
+        if options.hosts.chroot().is_none() && took < options.session_timeout / 10 {
+            return Session::start(client, acls, options.hosts.servers().to_vec(), began_ms);
+        }
         let (root, sent_ms) = (client.path().to_owned(), boot::now_ms());
-        // The first request: it proves that the server answers, and when it last heard us.
         let made = match timeout_at(deadline, client.check_stat("/")).await {
             Err(_) => return Err(unavailable(options, "no answer")),
             Ok(Ok(Some(_))) => Ok(()),
@@ -89,14 +94,16 @@ async fn make(client: &client::Client, root: &str, acls: &[client::Acl]) -> Resu
     }
 }
 
+/// A client with a session, and when the try that brought it began.
 async fn client(
     options: &ZooKeeperOptions,
     tls: Option<client::TlsOptions>,
     deadline: Instant,
-) -> Result<client::Client, StoreError> {
+) -> Result<(client::Client, u64), StoreError> {
     let cluster = options.hosts.to_string();
     // Bounded by the deadline.
     loop {
+        let began_ms = boot::now_ms();
         let mut connector = client::Client::connector().with_session_timeout(options.session_timeout);
         for login in &options.logins {
             connector = connector.with_auth(&login.scheme, login.secret.expose().as_bytes());
@@ -106,7 +113,7 @@ async fn client(
             None => timeout_at(deadline, connector.connect(&cluster)).await,
         };
         match opened {
-            Ok(Ok(client)) => return Ok(client),
+            Ok(Ok(client)) => return Ok((client, began_ms)),
             Ok(Err(client::Error::AuthFailed)) => {
                 let schemes: Vec<&str> = options.logins.iter().map(|login| login.scheme.as_str()).collect();
                 let reason =

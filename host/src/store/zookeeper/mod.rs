@@ -4,11 +4,11 @@
 //!
 //! - Its errors of a lost connection have many names. All of them make a write [`StoreError::Ambiguous`].
 //! - It learns of an expiry after the server. A session here is over by our own clock, before the server can give its
-//!   nodes away ([`keeper`], [`super::pulse`]).
+//!   nodes away (`keeper`, `pulse`).
 //! - It waits for ever for an answer, and for a connection. A request here ends with the session, or its time-out later.
-//! - It leaves Nagle's algorithm on ([`nagle`]).
-//! - It takes a watch away from the server, with a request, when its owner drops it. Here that waits ([`keeper`]).
-//! - It has no way to close a session but to drop everything that uses it ([`flight`]).
+//! - It leaves Nagle's algorithm on (`nagle`).
+//! - It takes a watch away from the server, with a request, when its owner drops it. Here that waits (`keeper`).
+//! - It has no way to close a session but to drop everything that uses it (`flight`).
 //! - Its persistent watches are lost at a reconnect, and its lock leaves nodes behind: neither is used.
 //!
 //! [`StoreError::Ambiguous`]: crate::store::StoreError::Ambiguous

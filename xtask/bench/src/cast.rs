@@ -110,7 +110,7 @@ impl Cast {
                 let python = self.python.as_ref().context("no kazoo here")?;
                 let mut command = Command::new(&python.interpreter);
                 // Nothing of its own beside the sources.
-                command.arg("-B").arg(root().join("bench/peers/kazoo_bench.py")).env_remove("PYTHONPATH");
+                command.arg("-B").arg(root().join("xtask/bench/peers/kazoo_bench.py")).env_remove("PYTHONPATH");
                 command
             }
             Who::Curator => {
@@ -144,7 +144,7 @@ fn curator() -> Result<Option<Curator>> {
     let classes = TempDir::with_prefix("lockkeeper-bench-")?;
     let Some(mut compiler) = compiler() else { return Ok(None) };
     compiler.args(["-nowarn", "-proc:none", "-cp", &class_path, "-d"]).arg(classes.path());
-    let output = compiler.arg(root().join("bench/peers/Bench.java")).output()?;
+    let output = compiler.arg(root().join("xtask/bench/peers/Bench.java")).output()?;
     if !output.status.success() {
         bail!("Curator's side does not compile: {}", String::from_utf8_lossy(&output.stderr));
     }
