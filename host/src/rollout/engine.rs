@@ -111,7 +111,7 @@ pub async fn run<P: Decide>(
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
     let header = header(&run, started_ms);
-    let journal = Journal::create(&run.journal.join("journal.jsonl"), &header).map_err(cannot_write)?;
+    let journal = Journal::create(&run.journal.join(journal::FILE), &header).map_err(cannot_write)?;
 
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
     let sessions = Arc::new(Sessions::new(
@@ -465,8 +465,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     fn close_journal(&mut self, report: &Report) {
         let Some(journal) = self.journal.take() else { return };
-        let closing =
-            Closing { end: report.end.word(&report.counts).to_owned(), ended: self.clock.now_ms(), counts: report.counts };
+        let closing = Closing {
+            end: report.end.word(&report.counts).to_owned(),
+            ended: self.clock.now_ms(),
+            counts: report.counts,
+        };
         if let Err(source) = journal.close(&closing) {
             self.journal_failed(source);
         }

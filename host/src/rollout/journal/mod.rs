@@ -12,5 +12,5 @@ mod record;
 mod write;
 
 pub use read::{JournalError, Reader, Recorded, Verified, verify};
-pub use record::{Asked, Closing, Header, Record, VERSION, Written, digest};
+pub use record::{Asked, Closing, FILE, Header, Record, VERSION, Written, digest};
 pub use write::Journal;

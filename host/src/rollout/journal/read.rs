@@ -137,6 +137,9 @@ pub struct Recorded {
     /// The memory that the decision left, where it is another than before.
     #[serde(default, deserialize_with = "from_hex")]
     pub memory: Option<Vec<u8>>,
+    /// On which line it stands, from 1.
+    #[serde(skip)]
+    pub line: usize,
     policy_digest: String,
     view_digest: String,
     members_as_of: Option<u64>,
@@ -217,6 +220,7 @@ impl<R: BufRead> Reader<R> {
             return self.decision();
         }
         let mut decision: Recorded = serde_json::from_slice(text).map_err(unknown)?;
+        decision.line = line;
         self.check(&mut decision)?;
         Ok(Some(self.decision.insert(decision)))
     }
@@ -224,11 +228,6 @@ impl<R: BufRead> Reader<R> {
     /// How the run ended, once everything was read; none: it goes on, was killed, or lines are missing at the end.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()
-    }
-
-    /// The number of the line that was read last, from 1.
-    pub fn line(&self) -> usize {
-        self.lines.number
     }
 
     /// How many bytes were read.

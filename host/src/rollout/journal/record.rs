@@ -12,6 +12,9 @@ use crate::rollout::state::Counts;
 /// The format's version.
 pub const VERSION: u32 = 1;
 
+/// The name of its file, in the run's folder.
+pub const FILE: &str = "journal.jsonl";
+
 /// What comes between a line's content and its hash.
 pub(super) const BEFORE_HASH: &[u8] = br#","hash":""#;
 
