@@ -15,7 +15,7 @@ use crate::store::StoreError;
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: the rollout or the command failed, or there was nothing to unlock.
+    /// 1: the rollout or the command failed, a replay differs, or there was nothing to unlock.
     Failed,
     /// 2: bad usage, or a bad job.
     Usage,

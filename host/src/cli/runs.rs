@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::exit::{ErrorKind, Failure};
 use super::output::{of, shown};
@@ -131,11 +132,23 @@ fn kept(folder: &Path) -> Vec<Kept> {
     let runs = entries.filter_map(|entry| {
         let journal = entry.path().join(journal::FILE);
         let name = entry.file_name().into_string().ok()?;
-        // One that cannot be read is not the newest; whoever names it is told what is wrong with it.
-        let started = || Reader::open(&journal).map_or(0, |journal| journal.header().started);
-        journal.is_file().then(|| Kept { name, started: started(), journal: journal.clone() })
+        journal.is_file().then(|| Kept { name, started: started(&journal), journal })
     });
     runs.collect()
+}
+
+/// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
+/// run the newest: what is wrong with it is said when it is read.
+fn started(journal: &Path) -> u64 {
+    let changed = || {
+        let changed = fs::metadata(journal).and_then(|file| file.modified()).ok()?;
+        let since = changed.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    };
+    match Reader::open(journal) {
+        Ok(reader) => reader.header().started,
+        Err(_) => changed().unwrap_or(0),
+    }
 }
 
 /// The first of some names, and how many more there are.
