@@ -151,6 +151,7 @@ fn every_command_explains_itself() {
         "check",
         "plan",
         "run",
+        "replay",
         "policy",
         "policy list",
         "policy inspect",

@@ -63,11 +63,16 @@ impl Global {
 
     /// The policy engine.
     pub(super) fn engine(&self) -> Result<Engine, Failure> {
+        self.engine_with(Limits::DEFAULT)
+    }
+
+    /// The policy engine, with other limits.
+    pub(super) fn engine_with(&self, limits: Limits) -> Result<Engine, Failure> {
         let cache = match self.no_cache {
             true => None,
             false => Some(self.state_dir()?.join("compiled")),
         };
-        Ok(Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache })?)
+        Ok(Engine::new(&EngineOptions { limits, cache })?)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: the rollout or the command failed, or there was nothing to unlock.
+    /// 1: the rollout or the command failed, a replay differs, or there was nothing to unlock.
     Failed,
     /// 2: bad usage, or a bad job.
     Usage,
@@ -75,6 +75,10 @@ pub enum ErrorKind {
     NotHeld,
     /// A command that could not be started.
     Command,
+    /// No run, or more than one, has that name.
+    NoSuchRun,
+    /// A journal that is not as it was written.
+    BadJournal,
     /// A file of ours that cannot be written.
     Io,
     /// The store's rules were broken, or ours.
@@ -96,6 +100,8 @@ impl ErrorKind {
             Self::PolicyFault => "policy-fault",
             Self::NotHeld => "not-held",
             Self::Command => "command",
+            Self::NoSuchRun => "no-such-run",
+            Self::BadJournal => "bad-journal",
             Self::Io => "io",
             Self::Internal => "internal",
         }
@@ -104,11 +110,16 @@ impl ErrorKind {
     fn exit(self) -> Exit {
         match self {
             Self::TimedOut => Exit::TimedOut,
-            Self::SlotsDiffer | Self::BadPath | Self::BadArgument | Self::BadJob | Self::BadConfig => Exit::Usage,
+            Self::SlotsDiffer
+            | Self::BadPath
+            | Self::BadArgument
+            | Self::BadJob
+            | Self::BadConfig
+            | Self::NoSuchRun => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
             Self::Refused => Exit::Refused,
             Self::PolicyFault => Exit::PolicyFault,
-            Self::LeaseLost | Self::NotHeld | Self::Io | Self::Internal => Exit::Failed,
+            Self::LeaseLost | Self::NotHeld | Self::BadJournal | Self::Io | Self::Internal => Exit::Failed,
             // As shells have it for a command that is not there.
             Self::Command => Exit::Command(127),
         }

@@ -14,7 +14,9 @@ mod output;
 mod party;
 mod plan;
 mod policy;
+mod replay;
 mod run;
+mod runs;
 mod signals;
 mod store;
 mod under;
@@ -55,7 +57,7 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
         lockkeeper check job.toml && lockkeeper run job.toml\n\n\
         Exit codes:\n  \
         0   done\n  \
-        1   the rollout or the command failed, or there was nothing to unlock\n  \
+        1   the rollout or the command failed, a replay differs, or there was nothing to unlock\n  \
         2   bad usage, or a bad job\n  \
         69  the store cannot be reached\n  \
         70  the policy failed\n  \
@@ -184,6 +186,8 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
+    /// Take every decision of a run again: are they the same, and what would another policy decide?
+    Replay(ReplayArgs),
     /// Look at policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -346,6 +350,34 @@ struct RunArgs {
     job: PathBuf,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The journal is believed only if every byte of it is as it was written: a line that was changed, is \
+    missing or was moved is named.\n\n\
+    With another policy or other settings this is a back-test: it lists the decisions that come out otherwise, and why. \
+    Each view is as it was recorded.\n\n\
+    Ends with 0 when all is identical, or a back-test came to its end; with 1 when a decision differs or the journal was \
+    changed; with 70 when the other policy failed.\n\n\
+    Examples:\n  \
+    lockkeeper replay latest\n  \
+    lockkeeper replay kernel-reboot-20260401 --policy canary --settings canary.toml\n  \
+    lockkeeper replay ./journal.jsonl --policy ./my_policy.wasm --all --format json"
+)]
+struct ReplayArgs {
+    /// The run: its name or the beginning of it, `latest`, or a journal's path.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Ask this policy: a standard policy's name, or a wasm file [default: the one that the run asked].
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+    /// Give it the settings in this file, written as below `[policy.settings]` [default: those of the run].
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Show every decision that would change, not the first 50.
+    #[arg(long)]
+    all: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// List the standard policies.
@@ -430,6 +462,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
         Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),
         Command::Holders(args) => context::block_on(holders::run(global, output, args)),

@@ -125,26 +125,34 @@ impl Output {
     // ------------------------------------------------------------------ a rollout
 
     /// Shows a bar of `targets` from now on, where a person looks.
-    pub(super) fn with_bar(mut self, targets: usize) -> Self {
+    pub(super) fn with_bar(self, targets: usize) -> Self {
+        self.bar("Rolling out", targets as u64, "{pos}/{len}")
+    }
+
+    /// Likewise, of something that is read, in bytes.
+    pub(super) fn with_byte_bar(self, what: &'static str, bytes: u64) -> Self {
+        self.bar(what, bytes, "{bytes}/{total_bytes}")
+    }
+
+    fn bar(mut self, what: &'static str, length: u64, count: &str) -> Self {
         if self.quiet || self.is_json() || !io::stderr().is_terminal() {
             return self;
         }
-        let bar = ProgressBar::with_draw_target(Some(targets as u64), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix:>11} [{bar:30}] {pos}/{len} {wide_msg} {elapsed}");
-        if let Ok(style) = style {
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        let template = format!("{{prefix:>11}} [{{bar:30}}] {count} {{wide_msg}} {{elapsed}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix("Rolling out");
+        bar.set_prefix(what);
         bar.enable_steady_tick(Duration::from_millis(500));
         self.bar = Some(bar);
         self
     }
 
     /// Moves the bar.
-    pub(super) fn progress(&self, settled: u32, message: &str) {
+    pub(super) fn progress(&self, position: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(settled));
-            bar.set_message(message.to_owned());
+            bar.set_position(position);
         }
     }
 

@@ -10,7 +10,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::{plain, trimmed};
 use super::output::Output;
 use super::{Global, InspectArgs};
-use crate::policy::{Module, StandardPolicy, standard_policies};
+use crate::policy::{Engine, Module, StandardPolicy, standard_policies};
 
 pub(super) fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let engine = global.engine()?;
@@ -31,18 +31,7 @@ pub(super) fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
 }
 
 pub(super) fn inspect(global: &Global, output: &Output, args: &InspectArgs) -> Result<Exit, Failure> {
-    let engine = global.engine()?;
-    let is_standard = StandardPolicy::named(&args.policy).is_some();
-    let looks_like_a_file = args.policy.contains(['/', '.']) || Path::new(&args.policy).exists();
-    let policy = match !is_standard && looks_like_a_file {
-        true => engine.load_file(Path::new(&args.policy), None),
-        false => engine.load_standard(&args.policy),
-    };
-    let policy = policy.map_err(|error| match Failure::from(error) {
-        // There is no job here that could be bad.
-        failure @ Failure { kind: ErrorKind::BadJob, .. } => Failure { kind: ErrorKind::BadArgument, ..failure },
-        failure => failure,
-    })?;
+    let policy = named(&global.engine()?, &args.policy)?;
     if output.is_json() {
         output.json(&describe(&policy));
         return Ok(Exit::Done);
@@ -73,6 +62,21 @@ pub(super) fn inspect(global: &Global, output: &Output, args: &InspectArgs) -> R
         output.data(&format!("\n{}", trimmed(&table)));
     }
     Ok(Exit::Done)
+}
+
+/// The policy that an argument names: a standard one, or a file.
+pub(super) fn named(engine: &Engine, name: &str) -> Result<Module, Failure> {
+    let is_standard = StandardPolicy::named(name).is_some();
+    let looks_like_a_file = name.contains(['/', '.']) || Path::new(name).exists();
+    let policy = match !is_standard && looks_like_a_file {
+        true => engine.load_file(Path::new(name), None),
+        false => engine.load_standard(name),
+    };
+    policy.map_err(|error| match Failure::from(error) {
+        // There is no job here that could be bad.
+        failure @ Failure { kind: ErrorKind::BadJob, .. } => Failure { kind: ErrorKind::BadArgument, ..failure },
+        failure => failure,
+    })
 }
 
 fn describe(policy: &Module) -> Value {

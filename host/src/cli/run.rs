@@ -1,6 +1,6 @@
 //! `lockkeeper run`: a job, to its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
 use super::output::Output;
 use super::signals::Signals;
-use super::{Global, RunArgs};
+use super::{Global, RunArgs, runs};
 use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
 
 /// Wishes to stop that may wait: gently, then now.
@@ -27,7 +27,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     let Loaded { job, folder, policy, .. } = loaded;
     let plan = Plan::new(&job, targets);
     let name = run_name(job.name.as_str());
-    let journal = journal_folder(&global.state_dir()?, &name)?;
+    let state = global.state_dir()?;
+    let journal = runs::create(&state, &name)?;
+    runs::keep_policy(&state, &journal, &folder, &job.policy.source, &policy)?;
 
     let (sender, stops) = mpsc::channel(MAX_STOPS);
     tokio::spawn(async move {
@@ -56,7 +58,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
             output.end_bar();
         }
         output.event(stamped);
-        output.progress(settled, "");
+        output.progress(settled);
     };
     let report = rollout::run(run, stops, tell).await;
     output.end_bar();
@@ -87,13 +89,4 @@ fn run_name(job: &str) -> String {
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("{job}-{now}-{}", &unique[..6])
-}
-
-fn journal_folder(state: &Path, run: &str) -> Result<PathBuf, Failure> {
-    let folder = state.join("runs").join(run);
-    std::fs::create_dir_all(&folder).map_err(|error| {
-        Failure::message(ErrorKind::Io, format!("cannot make the journal's folder `{}`: {error}", folder.display()))
-            .hint("say where with --state-dir")
-    })?;
-    Ok(folder)
 }

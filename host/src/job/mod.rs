@@ -12,6 +12,7 @@ mod name;
 mod problem;
 mod reader;
 mod schema;
+mod settings;
 mod spec;
 mod store;
 mod template;
@@ -25,6 +26,7 @@ pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub use schema::schema;
+pub use settings::parse_settings;
 pub use spec::{
     ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
     DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -16,7 +15,7 @@ use super::Plan;
 use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Invocation, Kill};
-use super::journal::{self, Closing, Header, Journal, Record};
+use super::journal::{self, Asked, Closing, Header, Journal, Record, Written};
 use super::keeper::{self, Keeper, Order, Way};
 use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
 use super::observe;
@@ -112,7 +111,7 @@ pub async fn run<P: Decide>(
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
     let header = header(&run, started_ms);
-    let journal = Journal::create(&run.journal.join("journal.jsonl"), &header).map_err(cannot_write)?;
+    let journal = Journal::create(&run.journal.join(journal::FILE), &header).map_err(cannot_write)?;
 
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
     let sessions = Arc::new(Sessions::new(
@@ -200,6 +199,7 @@ fn header(run: &Run<impl Decide>, started: u64) -> Header {
         policy_digest: run.policy.digest().to_owned(),
         contract: run.policy.contract(),
         host: format!("lockkeeper {}", env!("CARGO_PKG_VERSION")),
+        grants: run.job.policy.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
         settings: run.job.policy.settings.clone(),
     }
 }
@@ -409,26 +409,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let answer = match outcome {
             None => {
                 let decision = self.run.policy.admit(settings, &view, memory, grants);
-                let written = decision.answer.as_ref().map(|answer| {
-                    let said = json!({
-                        "verdict": answer.verdict,
-                        "code": answer.code,
-                        "reason": answer.reason,
-                        "wake-after": answer.wake_after,
-                    });
-                    (answer.verdict.word(), said, answer.memory.as_slice())
-                });
-                self.record("admit", target, &mut view, None, written, &decision);
+                self.record(Asked::Admit, target, &mut view, None, &decision);
                 self.say_said(target, &decision);
                 Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
             }
             Some(outcome) => {
                 let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
-                let written = decision.answer.as_ref().map(|answer| {
-                    let said = json!({ "verdict": answer.verdict, "code": answer.code, "reason": answer.reason });
-                    (answer.verdict.word(), said, answer.memory.as_slice())
-                });
-                self.record("settle", target, &mut view, Some(&outcome), written, &decision);
+                self.record(Asked::Settle, target, &mut view, Some(&outcome), &decision);
                 self.say_said(target, &decision);
                 Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) }
             }
@@ -440,20 +427,18 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.step(answer);
     }
 
-    fn record<A>(
+    fn record<'a, A>(
         &mut self,
-        question: &'static str,
+        question: Asked,
         target: usize,
         view: &mut View,
         outcome: Option<&Outcome>,
-        written: Result<(&'static str, serde_json::Value, &[u8]), &PolicyError>,
-        decision: &Decision<A>,
-    ) {
+        decision: &'a Decision<A>,
+    ) where
+        Written<'a>: From<&'a Result<A, PolicyError>>,
+    {
         let Some(journal) = &mut self.journal else { return };
-        let (verdict, answer, memory) = match written {
-            Ok((verdict, answer, memory)) => (Some(verdict), answer, Some(memory)),
-            Err(error) => (None, json!({ "fault": error.kind(), "message": error.to_string() }), None),
-        };
+        let Written { verdict, answer, memory } = Written::from(&decision.answer);
         let members_as_of = leave_out_known_members(view, &mut self.members);
         let view = &*view;
         let appended = serde_json::to_vec(view).map_err(io::Error::from).and_then(|text| {
@@ -481,8 +466,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     fn close_journal(&mut self, report: &Report) {
         let Some(journal) = self.journal.take() else { return };
-        let closing =
-            Closing { end: report.end.word(&report.counts), ended: self.clock.now_ms(), counts: report.counts };
+        let closing = Closing {
+            end: report.end.word(&report.counts).to_owned(),
+            ended: self.clock.now_ms(),
+            counts: report.counts,
+        };
         if let Err(source) = journal.close(&closing) {
             self.journal_failed(source);
         }

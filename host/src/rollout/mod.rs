@@ -15,6 +15,7 @@ mod limits;
 mod messages;
 mod observe;
 mod plan;
+pub mod replay;
 mod sessions;
 mod state;
 mod step;

@@ -1,6 +1,6 @@
 //! Where each target stands.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::policy::types::Ending;
@@ -115,7 +115,7 @@ impl Final {
 
 /// How many targets stand where: kept up to date with every change, so that a view costs the same for ten targets and
 /// for ten thousand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Counts {
     /// All of them.

@@ -1,0 +1,470 @@
+//! `lockkeeper replay`: every decision of a run once more, with its own policy or with another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::holders::{plain, trimmed};
+use super::output::{Output, of, problems_failure, span};
+use super::{Global, ReplayArgs, policy, runs};
+use crate::job::{parse_settings, text_of};
+use crate::policy::types::{Diagnostic, Severity};
+use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
+use crate::rollout::journal::{self, Header, JournalError, Reader, Recorded};
+use crate::rollout::replay::{self, Again, Difference, Replay};
+
+/// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
+const PATIENT: Limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
+
+/// Changes that are shown without `--all`.
+const MOST_SHOWN: usize = 50;
+
+/// A journal so long that it takes a while, in bytes.
+const LONG: u64 = 16 * 1024 * 1024;
+
+/// The longest part of a value shown to people, in characters.
+const MAX_VALUE: usize = 100;
+
+/// What of a value is shown before the place where it differs, in characters.
+const BEFORE_DIFFERENCE: usize = 20;
+
+/// What a back-test does not do.
+const AS_RECORDED: &str = "each view is as recorded: what these answers would have led to is not simulated";
+
+/// The policy to ask, and how.
+struct Chosen {
+    policy: Module,
+    /// Where it is from.
+    from: String,
+    settings: Value,
+    /// Whether this is the policy that the run asked, with the settings that it gave.
+    is_own: bool,
+}
+
+pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result<Exit, Failure> {
+    let path = runs::find(&global.state_dir()?, &args.run)?;
+    let reader = Reader::open(&path).map_err(|error| distrusted(&path, error, None))?;
+    let header = reader.header().clone();
+    let engine = global.engine_with(PATIENT)?;
+    let chosen = choose(&engine, args, &header, path.parent().unwrap_or(Path::new("")))?;
+    output.talk("Journal", &format!("of run {}, written by {}", plain(&header.run), plain(&header.host)));
+    let manifest = chosen.policy.manifest();
+    output.talk(
+        "Policy",
+        &format!("{} {}, {}, sha256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
+    );
+    let long = path.metadata().map_or(0, |file| file.len());
+    let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
+    let (journal, all) = (Opened { path: &path, header, reader }, args.all);
+    match chosen.is_own {
+        true => again(journal, &chosen, output),
+        false => back_test(journal, &chosen, all, output),
+    }
+}
+
+/// A journal that is about to be read.
+struct Opened<'a, R> {
+    path: &'a Path,
+    header: Header,
+    reader: Reader<R>,
+}
+
+// ---------------------------------------------------------------------- which policy
+
+fn choose(engine: &Engine, args: &ReplayArgs, header: &Header, folder: &Path) -> Result<Chosen, Failure> {
+    let (policy, from) = match &args.policy {
+        Some(named) => (policy::named(engine, named)?, "as you say".to_owned()),
+        None => own(engine, header, folder)?,
+    };
+    let given = args.settings.as_deref().map(settings_of).transpose()?;
+    let is_own = given.is_none() && policy.digest() == header.policy_digest;
+    let whose = if given.is_some() { "these settings" } else { "the run's settings" };
+    let settings = given.unwrap_or_else(|| header.settings.clone());
+    if !is_own {
+        accepts(&policy, &settings, whose)?;
+    }
+    Ok(Chosen { policy, from, settings, is_own })
+}
+
+/// The policy that the run asked.
+fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Module, String), Failure> {
+    let wanted = &header.policy_digest;
+    let standard = standard_policies();
+    if let Some(same) = standard.iter().find(|policy| journal::digest(policy.wasm) == *wanted) {
+        return Ok((engine.load(same.wasm)?, "of this program".to_owned()));
+    }
+    let kept = runs::policy_file(folder, wanted);
+    // What a journal says is no path.
+    if wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists() {
+        return match engine.load_file(&kept, Some(wanted)) {
+            Ok(policy) => Ok((policy, "kept with the run".to_owned())),
+            Err(PolicyError::WrongDigest { found, .. }) => {
+                let text = format!(
+                    "the policy kept with the run was changed: the sha256 of `{}` is {found}, the journal says {wanted}",
+                    kept.display()
+                );
+                Err(Failure::message(ErrorKind::BadJournal, text)
+                    .hint("`--policy FILE` names a file that is still the same"))
+            }
+            Err(error) => Err(error.into()),
+        };
+    }
+    let ours = standard.iter().find(|policy| policy.name == header.policy);
+    let ours = ours.map_or(String::new(), |ours| format!(", and this program's is {}", journal::digest(ours.wasm)));
+    let text = format!(
+        "the policy that the run asked is not there: the sha256 of its `{}` is {}{ours}",
+        plain(&header.policy),
+        plain(wanted)
+    );
+    Err(Failure::message(ErrorKind::BadArgument, text)
+        .hint("`--policy FILE` names its file; `--policy NAME` shows what a standard policy would have decided"))
+}
+
+fn settings_of(file: &Path) -> Result<Value, Failure> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        Failure::message(ErrorKind::BadArgument, format!("cannot read the settings `{}`: {error}", file.display()))
+    })?;
+    let name = file.display().to_string();
+    let parsed = text_of("settings", &name, &bytes).and_then(|text| parse_settings(&name, text));
+    parsed.map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })
+}
+
+fn accepts(policy: &Module, settings: &Value, whose: &str) -> Result<(), Failure> {
+    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+    let errors: Vec<Diagnostic> = policy.validate(settings)?.into_iter().filter(is_error).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let told = errors.iter().map(|Diagnostic { at, message, .. }| match at.is_empty() {
+        true => message.clone(),
+        false => format!("`{at}`: {message}"),
+    });
+    let name = &policy.manifest().name;
+    let text = format!("policy `{name}` does not accept {whose}: {}", told.collect::<Vec<_>>().join("; "));
+    Err(Failure {
+        more: Some(json!({ "problems": errors })),
+        ..Failure::message(ErrorKind::BadArgument, text)
+            .hint(format!("`--settings FILE` gives its own; `lockkeeper policy inspect {name}` shows which there are"))
+    })
+}
+
+// ---------------------------------------------------------------------- the same policy
+
+/// The first decision that comes to something else.
+struct First {
+    sequence: u64,
+    line: usize,
+    target: String,
+    fields: Vec<Difference>,
+}
+
+/// How many of a journal's decisions there were, and how they came out.
+#[derive(Default)]
+struct Tally {
+    decisions: u64,
+    identical: u64,
+    /// Ended by the host's clock: they say nothing about the policy.
+    unrepeatable: u64,
+    first: Option<First>,
+}
+
+fn again(journal: Opened<'_, impl std::io::BufRead>, chosen: &Chosen, output: &Output) -> Result<Exit, Failure> {
+    let Opened { path, header, mut reader } = journal;
+    let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
+    let mut tally = Tally::default();
+    let ended = loop {
+        match reader.decision() {
+            Ok(Some(recorded)) => tally.take(recorded, &mut replay),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+        output.progress(reader.bytes());
+    };
+    output.end_bar();
+    if let Err(error) = ended {
+        if let Some(first) = &tally.first
+            && !output.is_json()
+        {
+            first.show(output);
+        }
+        return Err(distrusted(path, error, Some(&tally)));
+    }
+    let closed = reader.closing().is_some();
+    if output.is_json() {
+        output.json(&json!({
+            "run": header.run,
+            "journal": path,
+            "policy": about(chosen),
+            "decisions": tally.decisions,
+            "identical": tally.identical,
+            "unrepeatable": tally.unrepeatable,
+            "closed": closed,
+            "difference": tally.first.as_ref().map(First::json),
+        }));
+    } else {
+        say_if_open(closed, output);
+        match &tally.first {
+            Some(first) => {
+                first.show(output);
+                output.talk("Before it", &format!("{} are identical", of_decisions(tally.identical)));
+                let this = format!("lockkeeper {}", env!("CARGO_PKG_VERSION"));
+                if this != header.host {
+                    output.warn(&format!("the journal was written by {}, this is {this}", plain(&header.host)));
+                }
+            }
+            None => {
+                let unrepeatable = match tally.unrepeatable {
+                    0 => String::new(),
+                    number => format!("; {} ended by the host's clock, not by the policy", of_decisions(number)),
+                };
+                let all = tally.decisions - tally.unrepeatable;
+                output.data(&format!(
+                    "Replayed {}: {} of {all} identical{unrepeatable}",
+                    of_decisions(tally.decisions),
+                    tally.identical
+                ));
+            }
+        }
+    }
+    Ok(if tally.first.is_some() { Exit::Failed } else { Exit::Done })
+}
+
+impl Tally {
+    /// One more decision. Behind the first that differs they are only counted: their memory may have become another.
+    fn take(&mut self, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
+        self.decisions += 1;
+        if self.first.is_some() {
+            return;
+        }
+        if !replay::is_repeatable(recorded) {
+            self.unrepeatable += 1;
+            return;
+        }
+        let fields = replay::differences(recorded, &replay.again(recorded));
+        if fields.is_empty() {
+            self.identical += 1;
+        } else {
+            let (sequence, line, target) = (recorded.sequence, recorded.line, recorded.target.clone());
+            self.first = Some(First { sequence, line, target, fields });
+        }
+    }
+}
+
+impl First {
+    fn json(&self) -> Value {
+        let field = |of: &Difference| json!({ "field": of.field, "journal": of.recorded, "replay": of.again });
+        json!({
+            "sequence": self.sequence,
+            "line": self.line,
+            "target": self.target,
+            "fields": self.fields.iter().map(field).collect::<Vec<_>>(),
+        })
+    }
+
+    fn show(&self, output: &Output) {
+        let Self { sequence, line, target, fields } = self;
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(["FIELD", "JOURNAL", "REPLAY"]);
+        for Difference { field, recorded, again } in fields {
+            let (recorded, again) = side_by_side(recorded, again);
+            table.add_row([(*field).to_owned(), recorded, again]);
+        }
+        let target = plain(target);
+        output.data(&format!(
+            "Decision {sequence}, about {target}, differs (line {line} of the journal)\n{}",
+            trimmed(&table)
+        ));
+    }
+}
+
+/// Two values as people read them: of long ones that part where they begin to differ.
+fn side_by_side(one: &Value, other: &Value) -> (String, String) {
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => plain(text),
+        value => plain(&value.to_string()),
+    };
+    let (one, other) = (text(one), text(other));
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    let from = if one.chars().count().max(other.chars().count()) > MAX_VALUE {
+        same.saturating_sub(BEFORE_DIFFERENCE)
+    } else {
+        0
+    };
+    let part = |text: &str| {
+        let before = if from > 0 { "…" } else { "" };
+        let behind = if text.chars().count() > from + MAX_VALUE { "…" } else { "" };
+        format!("{before}{}{behind}", text.chars().skip(from).take(MAX_VALUE).collect::<String>())
+    };
+    (part(&one), part(&other))
+}
+
+// ---------------------------------------------------------------------- another policy
+
+/// A decision that another policy takes otherwise.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Change {
+    sequence: u64,
+    line: usize,
+    target: String,
+    was: Value,
+    would_be: Value,
+}
+
+fn back_test(
+    journal: Opened<'_, impl std::io::BufRead>,
+    chosen: &Chosen,
+    all: bool,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let Opened { path, header, mut reader } = journal;
+    let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
+    let most = if all { usize::MAX } else { MOST_SHOWN };
+    let (mut decisions, mut faults, mut changes) = (0, 0, Vec::new());
+    let mut kinds: BTreeMap<(String, String), u64> = BTreeMap::new();
+    loop {
+        let read = reader.decision().inspect_err(|_| output.end_bar());
+        let Some(recorded) = read.map_err(|error| distrusted(path, error, None))? else { break };
+        let again = replay.again(recorded);
+        decisions += 1;
+        faults += u64::from(again.verdict.is_none());
+        if replay::is_changed(recorded, &again) {
+            *kinds.entry((word(&recorded.answer), word(&again.answer))).or_default() += 1;
+            if changes.len() < most {
+                changes.push(change(recorded, again));
+            }
+        }
+        output.progress(reader.bytes());
+    }
+    output.end_bar();
+    let closed = reader.closing().is_some();
+    let changed: u64 = kinds.values().sum();
+    let left_out = changed - changes.len() as u64;
+    if output.is_json() {
+        let kind = |((was, would_be), count): (&(String, String), &u64)| json!({ "was": was, "would-be": would_be, "count": count });
+        output.json(&json!({
+            "run": header.run,
+            "journal": path,
+            "policy": about(chosen),
+            "decisions": decisions,
+            "changed": changed,
+            "faults": faults,
+            "closed": closed,
+            "kinds": kinds.iter().map(kind).collect::<Vec<_>>(),
+            "changes": changes,
+            "left-out": left_out,
+            "note": AS_RECORDED,
+        }));
+    } else {
+        say_if_open(closed, output);
+        output.talk("Note", AS_RECORDED);
+        if !changes.is_empty() {
+            output.data(&listed(&changes));
+        }
+        if left_out > 0 {
+            output.talk("Left out", &format!("{left_out} more; --all shows them"));
+        }
+        let kinds: Vec<String> =
+            kinds.iter().map(|((was, would_be), count)| format!("{count} {was} → {would_be}")).collect();
+        let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+        output.data(&format!("{changed} of {} would change{kinds}", of_decisions(decisions)));
+        if faults > 0 {
+            output.warn(&format!("the policy failed in {}", of_decisions(faults)));
+        }
+    }
+    Ok(if faults > 0 { Exit::PolicyFault } else { Exit::Done })
+}
+
+fn change(recorded: &Recorded, again: Again) -> Change {
+    Change {
+        sequence: recorded.sequence,
+        line: recorded.line,
+        target: recorded.target.clone(),
+        was: recorded.answer.clone(),
+        would_be: again.answer,
+    }
+}
+
+fn listed(changes: &[Change]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["DECISION", "TARGET", "WAS", "WOULD BE", "BECAUSE"]);
+    for Change { sequence, target, was, would_be, .. } in changes {
+        let why = ["reason", "message"].iter().find_map(|field| would_be[field].as_str()).unwrap_or_default();
+        table.add_row([sequence.to_string(), plain(target), told(was), told(would_be), plain(why)]);
+    }
+    trimmed(&table)
+}
+
+/// An answer's verdict in a word.
+fn word(answer: &Value) -> String {
+    let verdict = &answer["verdict"];
+    let word = verdict.as_str().or_else(|| verdict.as_object()?.keys().next().map(String::as_str));
+    word.unwrap_or("fault").to_owned()
+}
+
+/// An answer in a few words: `keep 30s (baking)`.
+fn told(answer: &Value) -> String {
+    let with = match &answer["verdict"]["keep"] {
+        Value::Number(ms) => format!(" {}", span(ms.as_u64().unwrap_or(0))),
+        _ => String::new(),
+    };
+    let code = ["code", "fault"].iter().find_map(|field| answer[field].as_str()).unwrap_or_default();
+    plain(&format!("{}{with} ({code})", word(answer)))
+}
+
+// ---------------------------------------------------------------------- said by both
+
+fn about(chosen: &Chosen) -> Value {
+    let Chosen { policy, from, settings, .. } = chosen;
+    let manifest = policy.manifest();
+    json!({
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": policy.digest(),
+        "from": from,
+        "settings": settings,
+    })
+}
+
+fn of_decisions(number: u64) -> String {
+    of(usize::try_from(number).unwrap_or(usize::MAX), "decision")
+}
+
+fn say_if_open(closed: bool, output: &Output) {
+    if !closed {
+        output.warn("the journal has no closing line: the run goes on, was killed, or lines are missing at the end");
+    }
+}
+
+/// What is wrong with a journal, and what could be said before.
+fn distrusted(path: &Path, error: JournalError, tally: Option<&Tally>) -> Failure {
+    let line = error.line();
+    let kind = match &error {
+        JournalError::Unreadable(_) => ErrorKind::Io,
+        _ => ErrorKind::BadJournal,
+    };
+    let mut more = json!({ "journal": path, "line": line });
+    let mut failure = Failure::new(kind, error);
+    failure.error = failure.error.context(format!("journal `{}`", path.display()));
+    if let Some(Tally { decisions, identical, unrepeatable, first }) = tally {
+        more["decisions-before"] = json!(decisions);
+        more["identical-before"] = json!(identical);
+        more["unrepeatable-before"] = json!(unrepeatable);
+        more["difference"] = json!(first.as_ref().map(First::json));
+        let before = match (*decisions, first) {
+            (0, _) => "nothing before it was a decision".to_owned(),
+            (_, Some(First { sequence, .. })) => format!("before it, decision {sequence} differs already"),
+            (1, None) => "the decision before it was replayed and is identical".to_owned(),
+            (_, None) => format!("the {} before it were replayed and are identical", of_decisions(*identical)),
+        };
+        failure = failure.hint(before);
+    }
+    Failure { more: Some(more), ..failure }
+}

@@ -1,0 +1,161 @@
+//! Where runs are kept: a folder each, with the journal, the policy's component and the commands' output.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::exit::{ErrorKind, Failure};
+use super::output::{of, shown};
+use crate::job::PolicySource;
+use crate::policy::{Module, StandardPolicy};
+use crate::rollout::journal::{self, Reader, digest};
+
+/// The newest run, for whoever does not want to type its name.
+const LATEST: &str = "latest";
+
+/// How many runs an error names.
+const MOST_NAMED: usize = 10;
+
+/// A run that is kept.
+struct Kept {
+    name: String,
+    journal: PathBuf,
+    started: u64,
+}
+
+/// Makes the folder of a new run.
+pub(super) fn create(state: &Path, run: &str) -> Result<PathBuf, Failure> {
+    let folder = state.join("runs").join(run);
+    fs::create_dir_all(&folder).map_err(|error| {
+        Failure::message(ErrorKind::Io, format!("cannot make the journal's folder `{}`: {error}", folder.display()))
+            .hint("say where with --state-dir")
+    })?;
+    Ok(folder)
+}
+
+/// Where a run's folder has the component of its policy.
+pub(super) fn policy_file(folder: &Path, digest: &str) -> PathBuf {
+    folder.join(format!("policy-{digest}.wasm"))
+}
+
+/// Puts a policy's component into a run's folder, so that the journal can be replayed when the job's file or this program
+/// has become another. One copy a policy is kept; runs have links to it.
+pub(super) fn keep_policy(
+    state: &Path,
+    folder: &Path,
+    job: &Path,
+    source: &PolicySource,
+    policy: &Module,
+) -> Result<(), Failure> {
+    let wasm = match source {
+        PolicySource::Standard(name) => StandardPolicy::named(name).map(|policy| policy.wasm.to_vec()),
+        PolicySource::File { path, .. } => fs::read(job.join(path)).ok(),
+    };
+    let wasm = wasm.filter(|wasm| digest(wasm) == policy.digest()).ok_or_else(|| {
+        Failure::message(ErrorKind::BadJob, "the policy's file changed while the run was being prepared")
+            .hint("run it again")
+    })?;
+    let kept = link(&wasm, policy.digest(), &state.join("policies"), &policy_file(folder, policy.digest()));
+    kept.map_err(|error| {
+        Failure::message(ErrorKind::Io, format!("cannot keep the policy in `{}`: {error}", folder.display()))
+            .hint("say where with --state-dir")
+    })
+}
+
+fn link(wasm: &[u8], digest: &str, shared: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(shared)?;
+    let original = shared.join(format!("{digest}.wasm"));
+    if !fs::read(&original).is_ok_and(|found| found == wasm) {
+        let temporary = shared.join(format!("{digest}.{}", uuid::Uuid::new_v4().simple()));
+        fs::write(&temporary, wasm)?;
+        fs::rename(&temporary, &original)?;
+    }
+    match fs::hard_link(&original, to) {
+        Ok(()) => Ok(()),
+        // Not every file system has links.
+        Err(_) => fs::write(to, wasm),
+    }
+}
+
+/// The journal that is meant: by a run's name, the beginning of one, `latest`, or a path to a journal or its folder.
+pub(super) fn find(state: &Path, wanted: &str) -> Result<PathBuf, Failure> {
+    let folder = state.join("runs");
+    let mut kept = kept(&folder);
+    if let Some(run) = kept.iter().position(|run| run.name == wanted) {
+        return Ok(kept.swap_remove(run).journal);
+    }
+    let path = Path::new(wanted);
+    if wanted.contains('/') || path.exists() {
+        return at(path);
+    }
+    kept.sort_by_cached_key(|run| (Reverse(run.started), run.name.clone()));
+    if wanted == LATEST && !kept.is_empty() {
+        return Ok(kept.swap_remove(0).journal);
+    }
+    let mut meant: Vec<usize> = (0..kept.len()).filter(|run| kept[*run].name.starts_with(wanted)).collect();
+    match (meant.pop(), meant.len()) {
+        (Some(only), 0) => Ok(kept.swap_remove(only).journal),
+        (Some(last), others) => {
+            meant.push(last);
+            let named = named(meant.iter().map(|run| kept[*run].name.as_str()));
+            let text = format!("the names of {} begin with `{}`", of(others + 1, "run"), shown(wanted));
+            Err(Failure::message(ErrorKind::NoSuchRun, text)
+                .hint(format!("say which, or `{LATEST}` for the newest of all: {named}")))
+        }
+        (None, _) if kept.is_empty() => {
+            let text = format!("there is no run in `{}`", folder.display());
+            Err(Failure::message(ErrorKind::NoSuchRun, text)
+                .hint("`lockkeeper run JOB` makes one; --state-dir says where others are"))
+        }
+        (None, _) => {
+            let named = named(kept.iter().map(|run| run.name.as_str()));
+            let text = format!("there is no run `{}` in `{}`", shown(wanted), folder.display());
+            Err(Failure::message(ErrorKind::NoSuchRun, text).hint(format!("there is {named}")))
+        }
+    }
+}
+
+/// A journal by its path.
+fn at(path: &Path) -> Result<PathBuf, Failure> {
+    let journal = if path.is_dir() { path.join(journal::FILE) } else { path.to_owned() };
+    match journal.is_file() {
+        true => Ok(journal),
+        false => Err(Failure::message(ErrorKind::NoSuchRun, format!("there is no journal `{}`", journal.display()))
+            .hint("name a run, or a journal's file, or its folder")),
+    }
+}
+
+fn kept(folder: &Path) -> Vec<Kept> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let runs = entries.filter_map(|entry| {
+        let journal = entry.path().join(journal::FILE);
+        let name = entry.file_name().into_string().ok()?;
+        journal.is_file().then(|| Kept { name, started: started(&journal), journal })
+    });
+    runs.collect()
+}
+
+/// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
+/// run the newest: what is wrong with it is said when it is read.
+fn started(journal: &Path) -> u64 {
+    let changed = || {
+        let changed = fs::metadata(journal).and_then(|file| file.modified()).ok()?;
+        let since = changed.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    };
+    match Reader::open(journal) {
+        Ok(reader) => reader.header().started,
+        Err(_) => changed().unwrap_or(0),
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{}`", super::holders::plain(name))).collect();
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => names.join(", "),
+        more => format!("{}, and {more} more", names[..MOST_NAMED].join(", ")),
+    }
+}

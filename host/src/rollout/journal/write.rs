@@ -1,0 +1,65 @@
+//! Lines are appended, each in one write.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::record::{BEFORE_HASH, Closing, Header, Record, digest};
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    previous: String,
+}
+
+impl Journal {
+    /// Begins a journal; the file must not be there yet.
+    ///
+    /// # Errors
+    /// As the file system has them.
+    pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let mut journal = Self { file, previous: String::new() };
+        journal.write(header)?;
+        Ok(journal)
+    }
+
+    /// Appends a decision, in one write.
+    ///
+    /// # Errors
+    /// As the file system has them; the run cannot go on without its journal.
+    pub fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.write(record)
+    }
+
+    /// Writes the last line, and sees it all to the disk.
+    ///
+    /// # Errors
+    /// As the file system has them.
+    pub fn close(mut self, closing: &Closing) -> io::Result<()> {
+        self.write(closing)?;
+        self.file.sync_all()
+    }
+
+    fn write(&mut self, content: &impl Serialize) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Chained<'a, T> {
+            prev: &'a str,
+            #[serde(flatten)]
+            content: &'a T,
+        }
+        let mut line = serde_json::to_vec(&Chained { prev: &self.previous, content })?;
+        let brace = line.pop();
+        debug_assert_eq!(brace, Some(b'}'), "a struct is a JSON object");
+        let hash = digest(&line);
+        line.extend_from_slice(BEFORE_HASH);
+        line.extend_from_slice(hash.as_bytes());
+        line.extend_from_slice(b"\"}\n");
+        self.file.write_all(&line)?;
+        self.previous = hash;
+        Ok(())
+    }
+}

@@ -1,0 +1,412 @@
+//! `lockkeeper replay` from outside: the same decisions again, journals that were changed, other policies.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+#[allow(dead_code, reason = "the guest in Rust is all that is wanted here")]
+mod hostile;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use lockkeeper::rollout::journal::{JournalError, Reader, digest};
+use lockkeeper_tests::{Said, World, eventually, said};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+/// Lines of a job: so many targets, three at once, under a standard policy; the fifth target fails.
+fn job(targets: usize, policy: &str) -> String {
+    let hosts: Vec<String> = (1..=targets).map(|number| format!("web{number:02}")).collect();
+    format!(
+        "name = \"demo\"\n[semaphore]\npath = \"/locks/demo\"\nmax-concurrency = 3\n[targets]\nhosts = {hosts:?}\n\
+         [action]\nrun = [\"sh\", \"-c\", \"test $0 != web05\", \"{{target}}\"]\n{policy}"
+    )
+}
+
+const ROLLING: &str = "[policy]\nuse = \"rolling\"\n[policy.settings]\nmax-failures = 2\n";
+
+/// A job under a policy of its own, whose setting says what it does.
+fn hostile_job(mode: &str) -> String {
+    job(
+        2,
+        &format!(
+            "[policy]\npath = \"hostile.wasm\"\non-fault = \"abort\"\n[policy.settings]\nmode = \"{mode}\"\nsize = 9\n"
+        ),
+    )
+}
+
+/// Runs a job; where its journal is.
+fn run(world: &World, job: &str) -> PathBuf {
+    world.file("job.toml", job);
+    let ran = said(world.lockkeeper(["run", "job.toml", "--quiet"]).current_dir(world.folder()));
+    assert!(ran.stderr.is_empty(), "{ran:?}");
+    journals(world).pop().expect("the run has a journal")
+}
+
+fn journals(world: &World) -> Vec<PathBuf> {
+    let runs = fs::read_dir(world.folder().join("state/runs")).into_iter().flatten().map(Result::unwrap);
+    let mut runs: Vec<PathBuf> = runs.map(|run| run.path().join("journal.jsonl")).collect();
+    runs.sort();
+    runs
+}
+
+fn lines(journal: &Path) -> Vec<String> {
+    fs::read_to_string(journal).unwrap().lines().map(ToOwned::to_owned).collect()
+}
+
+fn replay(world: &World, arguments: &[&str]) -> Said {
+    let mut command = world.lockkeeper(["replay"]);
+    said(command.args(arguments).current_dir(world.folder()))
+}
+
+/// Replays what was made of a journal.
+fn replay_of(world: &World, bytes: impl AsRef<[u8]>) -> Said {
+    let path = world.folder().join("changed.jsonl");
+    fs::write(&path, bytes).unwrap();
+    replay(world, &[path.to_str().unwrap()])
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Lines chained anew, as somebody would who forges a journal: `prev` and `hash` of each are right again.
+fn rechained(lines: &[String]) -> String {
+    let mut previous = String::new();
+    let mut text = String::new();
+    for line in lines {
+        let rest = line.strip_prefix("{\"prev\":\"").unwrap().split_once('"').unwrap().1;
+        let content = format!("{{\"prev\":\"{previous}\"{}", rest.rsplit_once(",\"hash\":").unwrap().0);
+        previous = digest(content.as_bytes());
+        text.push_str(&format!("{content},\"hash\":\"{previous}\"}}\n"));
+    }
+    text
+}
+
+fn parsed(journal: &Path) -> Vec<Value> {
+    lines(journal).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn identical(decisions: usize) -> String {
+    format!("Replayed {decisions} decisions: {decisions} of {decisions} identical\n")
+}
+
+#[test]
+fn every_decision_is_the_same_again_by_whatever_name_the_run_is_called() {
+    let world = World::new();
+    let journal = run(&world, &job(6, ROLLING));
+    let decisions = lines(&journal).len() - 2;
+    assert!(decisions >= 18, "{decisions}");
+    let folder = journal.parent().unwrap();
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    for wanted in [name, "demo-", "latest", journal.to_str().unwrap(), folder.to_str().unwrap()] {
+        let again = replay(&world, &[wanted]);
+        assert_eq!(
+            (again.code, again.stdout.as_str()),
+            (Some(0), identical(decisions).as_str()),
+            "{wanted}: {again:?}"
+        );
+        assert!(again.stderr.contains(", of this program, sha256 "), "{again:?}");
+    }
+    let told = world.json("replay latest");
+    assert_eq!(
+        (&told["decisions"], &told["identical"], &told["closed"], &told["difference"]),
+        (&json!(decisions), &json!(decisions), &json!(true), &Value::Null)
+    );
+    // The policy lies beside the journal, too.
+    let kept = fs::read(folder.join(format!("policy-{}.wasm", told["policy"]["sha256"].as_str().unwrap()))).unwrap();
+    assert_eq!(digest(&kept), told["policy"]["sha256"].as_str().unwrap());
+}
+
+#[test]
+fn a_run_that_is_not_there_is_told_what_there_is() {
+    let world = World::new();
+    let none = replay(&world, &["latest"]);
+    assert_eq!(none.code, Some(2), "{none:?}");
+    assert!(none.stderr.contains("there is no run in `") && none.stderr.contains("`lockkeeper run JOB`"), "{none:?}");
+    run(&world, &job(1, ROLLING));
+    run(&world, &job(1, ROLLING));
+    let names = journals(&world);
+    let names = names.iter().map(|path| path.parent().unwrap().file_name().unwrap().to_str().unwrap());
+    for wanted in ["dem", "nope"] {
+        let refused = replay(&world, &[wanted]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(names.clone().all(|name| refused.stderr.contains(name)), "{refused:?}");
+    }
+    let refused = replay(&world, &["./nope.jsonl", "--format", "json"]);
+    let error: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!((refused.code, &error["error"]), (Some(2), &json!("no-such-run")), "{refused:?}");
+}
+
+#[test]
+fn members_that_stayed_the_same_and_memory_are_found_again() {
+    let world = World::new();
+    let policy = format!("[party]\npath = \"/party/demo\"\nmin-nodes = 1\n{ROLLING}");
+    world.file("job.toml", &job(3, &policy));
+    let line =
+        ["party", "join", "/party/demo", "--identifier", "other", "--quiet", "--", "lockkeeper", "run", "job.toml"];
+    let ran = said(world.lockkeeper(line).current_dir(world.folder()));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let journal = journals(&world).pop().unwrap();
+    let records = parsed(&journal);
+    assert!(records.iter().any(|record| record["members-as-of"].is_u64()), "some members are left out");
+    assert_eq!(replay(&world, &["latest"]).stdout, identical(records.len() - 2));
+    // Where they were is part of what is checked.
+    let mut lying = lines(&journal);
+    let at = lying.iter().position(|line| line.contains("\"members-as-of\":")).unwrap();
+    lying[at] = lying[at].replace("\"members-as-of\":", "\"members-as-of\":9");
+    let found = replay_of(&world, rechained(&lying));
+    assert!(found.code == Some(1) && found.stderr.contains(&format!("line {} contradicts", at + 1)), "{found:?}");
+
+    let world = World::new();
+    fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
+    let journal = run(&world, &hostile_job("memory"));
+    let records = parsed(&journal);
+    assert_eq!(records.iter().filter(|record| record["memory"] == "01".repeat(9)).count(), 1, "{records:?}");
+    let again = replay(&world, &["latest"]);
+    assert_eq!(again.stdout, identical(records.len() - 2), "{again:?}");
+}
+
+#[test]
+fn a_policys_faults_are_the_same_again() {
+    for (mode, fault) in
+        [("lock", "not-in-manifest"), ("panic", "trap"), ("give-up", "gave-up"), ("memory", "not-in-manifest")]
+    {
+        let world = World::new();
+        fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
+        let journal = run(&world, &hostile_job(mode));
+        let records = parsed(&journal);
+        let faults = records.iter().filter(|record| record["answer"]["fault"] == fault).count();
+        assert!(faults > 0, "{mode}: {records:?}");
+        // The job's file may be gone: the run has its own.
+        fs::remove_file(world.folder().join("hostile.wasm")).unwrap();
+        let again = replay(&world, &["latest"]);
+        let decisions = records.len() - 2;
+        let plural = if decisions == 1 { "" } else { "s" };
+        let expected = format!("Replayed {decisions} decision{plural}: {decisions} of {decisions} identical\n");
+        assert_eq!((again.code, again.stdout), (Some(0), expected), "{mode}");
+        assert!(again.stderr.contains("kept with the run"), "{}", again.stderr);
+    }
+}
+
+#[test]
+fn a_policy_that_is_gone_or_changed_is_told_apart() {
+    let world = World::new();
+    fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
+    let journal = run(&world, &hostile_job("lock"));
+    let kept = fs::read_dir(journal.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.extension().is_some_and(|of| of == "wasm")).unwrap();
+    let mut wasm = fs::read(&kept).unwrap();
+    let last = wasm.len() - 1;
+    wasm[last] ^= 1;
+    fs::write(&kept, &wasm).unwrap();
+    let changed = replay(&world, &["latest"]);
+    assert_eq!(changed.code, Some(1), "{changed:?}");
+    for word in ["was changed", &digest(&wasm), &digest(hostile::rust_guest()), "--policy FILE"] {
+        assert!(changed.stderr.contains(word), "{word}: {changed:?}");
+    }
+    fs::remove_file(&kept).unwrap();
+    let gone = replay(&world, &["latest"]);
+    assert_eq!(gone.code, Some(2), "{gone:?}");
+    assert!(gone.stderr.contains(&digest(hostile::rust_guest())) && gone.stderr.contains("--policy FILE"), "{gone:?}");
+    let named = replay(&world, &["latest", "--policy", "hostile.wasm"]);
+    assert_eq!(named.code, Some(0), "{named:?}");
+    assert!(named.stdout.starts_with("Replayed "), "{named:?}");
+}
+
+#[test]
+fn every_byte_that_changes_is_found_and_its_line_is_named() {
+    let world = World::new();
+    let journal = run(&world, &job(1, ROLLING));
+    let text = fs::read(&journal).unwrap();
+    assert_eq!(lines_read(&text).unwrap(), lines(&journal).len());
+    let seed = std::env::var("LOCKKEEPER_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
+    let line_of = |place: usize| 1 + text[..place].iter().filter(|byte| **byte == b'\n').count();
+    let check = |place: usize, mask: u8| {
+        let mut flipped = text.clone();
+        flipped[place] ^= mask;
+        let error = lines_read(&flipped)
+            .err()
+            .unwrap_or_else(|| panic!("LOCKKEEPER_SEED={seed}: byte {place} ^ {mask:#04x} is not seen"));
+        assert_eq!(error.line(), Some(line_of(place)), "LOCKKEEPER_SEED={seed}, byte {place} ^ {mask:#04x}: {error}");
+    };
+    let mut random = StdRng::seed_from_u64(seed);
+    for place in 0..text.len() {
+        check(place, random.random_range(1..=255));
+    }
+    // Every bit, and every other byte, of ends of lines and of some more.
+    let ends = (0..text.len()).filter(|place| text[*place] == b'\n');
+    let sample: Vec<usize> = ends.chain((0..10).map(|_| random.random_range(0..text.len()))).collect();
+    for place in sample {
+        (1..=255).for_each(|mask| check(place, mask));
+    }
+    for end in 1..text.len() {
+        // Cut anywhere but between lines it has a torn line; there it is a journal without an end.
+        match lines_read(&text[..end]) {
+            Ok(read) => assert!(text[end - 1] == b'\n' && read < lines(&journal).len(), "cut after {end} bytes"),
+            Err(error) => assert_eq!(error.line(), Some(line_of(end - 1)), "cut after {end} bytes: {error}"),
+        }
+    }
+}
+
+/// Reads it all: how many lines there were.
+fn lines_read(bytes: &[u8]) -> Result<usize, JournalError> {
+    let mut reader = Reader::new(bytes)?;
+    let mut lines = 1;
+    while reader.decision()?.is_some() {
+        lines += 1;
+    }
+    Ok(lines + usize::from(reader.closing().is_some()))
+}
+
+#[test]
+fn what_was_done_to_a_journal_is_said() {
+    let world = World::new();
+    let journal = run(&world, &job(3, ROLLING));
+    let whole = lines(&journal);
+    let last = whole.len();
+    let broken = |lines: &[String], words: &[&str]| {
+        let found = replay_of(&world, joined(lines));
+        assert_eq!((found.code, found.stdout.as_str()), (Some(1), ""), "{found:?}");
+        for word in words.iter().chain(&["changed.jsonl"]) {
+            assert!(found.stderr.contains(word), "`{word}` is not said: {found:?}");
+        }
+    };
+    let changed = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut lines = whole.clone();
+        change(&mut lines);
+        lines
+    };
+    broken(&changed(&|lines| drop(lines.remove(3))), &["between lines 3 and 4", "the 2 decisions before it"]);
+    broken(&changed(&|lines| lines.swap(3, 4)), &["between lines 3 and 4"]);
+    broken(&changed(&|lines| lines.insert(3, whole[2].clone())), &["between lines 3 and 4"]);
+    broken(&changed(&|lines| drop(lines.remove(0))), &["line 1", "the beginning is missing"]);
+    broken(&changed(&|lines| lines.push(whole[last - 1].clone())), &["between lines"]);
+    broken(&changed(&|lines| drop(lines.remove(last - 2))), &[&format!("between lines {} and {}", last - 2, last - 1)]);
+    broken(&changed(&|lines| lines[3] = "nonsense".to_owned()), &["line 4 was changed: it is no JSON"]);
+    broken(&changed(&|lines| lines[3] = "{}".to_owned()), &["line 4 was changed: it does not begin with `prev`"]);
+    broken(&changed(&|lines| lines[3] = lines[3].replace("lock", "wait")), &["line 4 was changed: its hash"]);
+    broken(&[], &["it is empty"]);
+    let torn = joined(&whole);
+    let torn = replay_of(&world, &torn.as_bytes()[..torn.len() - 1]);
+    assert!(torn.code == Some(1) && torn.stderr.contains(&format!("line {last} has no end")), "{torn:?}");
+    // Something after the end that was chained to it.
+    let more = replay_of(&world, rechained(&changed(&|lines| lines.push(whole[last - 1].clone()))));
+    assert!(more.code == Some(1) && more.stderr.contains("behind the line that closes"), "{more:?}");
+    // For programs.
+    let path = world.folder().join("changed.jsonl");
+    fs::write(&path, joined(&changed(&|lines| lines.swap(3, 4)))).unwrap();
+    let error = replay(&world, &["changed.jsonl", "--format", "json"]);
+    let error: Value = serde_json::from_str(&error.stderr).unwrap();
+    assert_eq!(
+        (&error["error"], &error["line"], &error["identical-before"]),
+        (&json!("bad-journal"), &json!(4), &json!(2)),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_decision_that_was_forged_is_shown_field_by_field() {
+    let world = World::new();
+    let journal = run(&world, &job(3, ROLLING));
+    let forge = |change: &dyn Fn(&str) -> String| {
+        let mut lines = lines(&journal);
+        lines[4] = change(&lines[4]);
+        replay_of(&world, rechained(&lines))
+    };
+    let unchanged = forge(&|line| line.to_owned());
+    assert_eq!((unchanged.code, unchanged.stdout), (Some(0), identical(lines(&journal).len() - 2)));
+    let fuel = parsed(&journal)[4]["fuel"].as_u64().unwrap();
+    let forged = forge(&|line| {
+        line.replace(&format!("\"fuel\":{fuel}"), &format!("\"fuel\":{}", fuel + 1))
+            .replace("\"code\":\"", "\"code\":\"not-")
+    });
+    assert_eq!(forged.code, Some(1), "{forged:?}");
+    let sequence = parsed(&journal)[4]["sequence"].as_u64().unwrap();
+    let mut shown = forged.stdout.lines();
+    let first = shown.next().unwrap();
+    assert!(first.starts_with(&format!("Decision {sequence}, about web")) && first.contains("line 5"), "{forged:?}");
+    let rest: Vec<Vec<&str>> = shown.map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rest[0], ["FIELD", "JOURNAL", "REPLAY"]);
+    assert!(rest[1][0] == "code" && rest[1][1] == format!("not-{}", rest[1][2]), "{forged:?}");
+    assert_eq!(rest[2], ["fuel", &(fuel + 1).to_string(), &fuel.to_string()]);
+    assert!(forged.stderr.contains("3 decisions are identical"), "{forged:?}");
+    // A view that was forged gives itself away by its digest.
+    let forged = forge(&|line| line.replace("\"slots\":3", "\"slots\":4"));
+    assert!(forged.code == Some(1) && forged.stderr.contains("line 5 contradicts its own `view-digest`"), "{forged:?}");
+}
+
+#[test]
+fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
+    let world = World::new();
+    let slow = job(6, ROLLING).replace("\"sh\", \"-c\", \"test $0 != web05\", \"{target}\"", "\"sleep\", \"600\"");
+    world.file("job.toml", &slow);
+    let mut command = world.lockkeeper(["run", "job.toml", "--quiet"]);
+    let mut running = command.current_dir(world.folder()).stdout(Stdio::null()).spawn().unwrap();
+    eventually("three are asked when they have their slots", || {
+        let decided = journals(&world).pop().map(|journal| lines(&journal));
+        decided.is_some_and(|lines| lines.iter().filter(|line| line.contains("\"cause\":\"granted\"")).count() == 3)
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let decisions = lines(&journals(&world).pop().unwrap()).len() - 1;
+    let again = replay(&world, &["latest"]);
+    assert_eq!((again.code, again.stdout), (Some(0), identical(decisions)));
+    assert!(again.stderr.contains("has no closing line"), "{}", again.stderr);
+    assert_eq!(world.json("replay latest")["closed"], json!(false));
+}
+
+#[test]
+fn another_policy_says_what_it_would_change_and_why() {
+    let world = World::new();
+    let journal = run(&world, &job(12, ROLLING));
+    let decisions = lines(&journal).len() - 2;
+    world.file("strict.toml", "max-failures = 0\n");
+    let strict = replay(&world, &["latest", "--settings", "strict.toml"]);
+    assert_eq!(strict.code, Some(0), "{strict:?}");
+    assert!(strict.stdout.contains("abort (too-many-failures)"), "{strict:?}");
+    assert!(strict.stdout.contains("1 of 12 targets failed, 0 may"), "{strict:?}");
+    assert!(strict.stdout.contains(&format!(" of {decisions} decisions would change: ")), "{strict:?}");
+    assert!(strict.stderr.contains("each view is as recorded"), "{strict:?}");
+    let same = replay(&world, &["latest", "--policy", "rolling"]);
+    assert_eq!(same.stdout, identical(decisions), "the same policy is no other");
+
+    let refused = replay(&world, &["latest", "--policy", "canary"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(
+        refused.stderr.contains("missing setting `bake`") && refused.stderr.contains("--settings FILE"),
+        "{refused:?}"
+    );
+    world.file("canary.toml", "bake = \"10m\"\n");
+    let told = world
+        .json(&format!("replay latest --policy canary --settings {}", world.folder().join("canary.toml").display()));
+    assert_eq!((&told["decisions"], &told["faults"]), (&json!(decisions), &json!(0)), "{told}");
+    let counted: u64 = told["kinds"].as_array().unwrap().iter().map(|kind| kind["count"].as_u64().unwrap()).sum();
+    assert_eq!(told["changed"], json!(counted));
+    assert_eq!(told["changes"].as_array().unwrap().len() as u64, counted);
+    assert!(told["changes"].as_array().unwrap().iter().any(|change| change["would-be"]["verdict"] == "hold"), "{told}");
+
+    world.file("broken.toml", "bake = \n");
+    let broken = replay(&world, &["latest", "--policy", "canary", "--settings", "broken.toml"]);
+    assert!(broken.code == Some(2) && broken.stderr.contains("broken.toml"), "{broken:?}");
+}
+
+#[test]
+fn another_policy_that_fails_is_a_policys_fault_and_long_lists_are_cut() {
+    let world = World::new();
+    let journal = run(&world, &job(20, ROLLING));
+    let decisions = lines(&journal).len() - 2;
+    assert!(decisions > 50);
+    fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
+    world.file("settings.toml", "mode = \"panic\"\n");
+    let line = ["latest", "--policy", "hostile.wasm", "--settings", "settings.toml"];
+    let failed = replay(&world, &line);
+    assert_eq!(failed.code, Some(70), "{failed:?}");
+    assert_eq!(failed.stdout.lines().count(), 1 + 50 + 1, "{failed:?}");
+    assert!(failed.stdout.contains("fault (trap)") && failed.stdout.contains("no slot for web"), "{failed:?}");
+    assert!(failed.stderr.contains(&format!("{} more; --all shows them", decisions - 50)), "{failed:?}");
+    let all = replay(&world, &[&line[..], &["--all"]].concat());
+    assert_eq!(all.stdout.lines().count(), 1 + decisions + 1);
+}
