@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
-//! cli → guard
+//! cli → guard → rollout::group
 //! ```
 
 pub mod cli;

@@ -13,11 +13,11 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 /// Each module, and the modules that it may use.
 const MAY_USE: [(&str, &[&str]); 7] = [
     ("store", &[]),
-    ("guard", &[]),
     ("recipe", &["store"]),
     ("job", &["store"]),
     ("policy", &["job", "recipe", "store"]),
     ("rollout", &["policy", "job", "recipe", "store"]),
+    ("guard", &["rollout"]),
     ("cli", &["guard", "rollout", "policy", "job", "recipe", "store"]),
 ];
 

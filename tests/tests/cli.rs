@@ -148,6 +148,7 @@ fn every_command_explains_itself() {
         "party",
         "party join",
         "party members",
+        "guard",
         "check",
         "plan",
         "run",

@@ -1,8 +1,9 @@
 //! The token file: a ledger on disk, and the locks beside it.
 //!
 //! `F.lock` is held while the ledger is read and changed. `F.running` is held by a guard from before its token is accepted
-//! until its outcome is recorded, and `F.command` by the process that leads the command's group until nothing of it is left.
-//! A lock ends with the process that holds it, whatever becomes of it; no process is looked up by its number.
+//! until its outcome is recorded, and `F.command` by the process that leads the command's group. A lock ends with the process
+//! that holds it, whatever becomes of it. Only when both were killed at once is the group, whose number stands in
+//! `F.command`, looked for among the processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,10 +11,14 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Pid, getpgrp, getpid};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::{Incoherent, Ledger, Liveness, Outcome};
+use super::process::{Process, boot};
+use crate::rollout::group;
 
 /// How long `F.lock` is waited for: it is held for one write to the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,6 +104,16 @@ pub struct CommandLock {
     file: File,
 }
 
+/// What stands in `F.command`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    /// A group that runs, unless its lock is free and it is gone.
+    Runs { leader: Process, boot: Option<String> },
+    /// How it ended.
+    Ended(Outcome),
+}
+
 impl TokenFile {
     /// A token file; two names of one file come to the same.
     ///
@@ -146,6 +161,16 @@ impl TokenFile {
         self.beside("command")
     }
 
+    /// The process group that a command runs in, if its guard left no word of its end and something of it lives.
+    #[must_use]
+    pub fn group(&self) -> Option<Pid> {
+        let Some(Word::Runs { leader, boot: of }) = word(&self.command_lock()) else { return None };
+        let number = Pid::from_raw(leader.pid);
+        // A number is not given anew while a group has it: if it was, that group is gone.
+        let is_ours = leader.pid > 1 && of == boot() && !leader.is_succeeded();
+        (is_ours && !group::is_gone(number)).then_some(number)
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut path: OsString = self.path.clone().into();
         path.push(".");
@@ -159,7 +184,8 @@ impl TokenFile {
     /// When it cannot be read or is not to be relied on, or nobody can write beside it.
     pub async fn lock(&self) -> Result<Locked, TokenFileError> {
         let path = self.beside("lock");
-        let lock = open(&path).map_err(|source| TokenFileError::Io { doing: "write to", path: path.clone(), source })?;
+        let lock =
+            open(&path).map_err(|source| TokenFileError::Io { doing: "write to", path: path.clone(), source })?;
         patiently(&path, || lock.try_lock()).await?;
         self.read(Some(lock))
     }
@@ -257,6 +283,9 @@ impl Locked {
         let Some(hold) = try_exclusively(&running)? else { return Ok(None) };
         // What is left of a guard that was killed. Until its own command takes this lock nobody else can: we hold the other.
         let Some(left) = try_exclusively(&command)? else { return Ok(None) };
+        if self.file.group().is_some() {
+            return Ok(None);
+        }
         left.set_len(0).map_err(|source| TokenFileError::Io { doing: "write to", path: command, source })?;
         Ok(Some(Hold { _lock: hold }))
     }
@@ -276,12 +305,12 @@ impl Locked {
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(Liveness::Nobody)
+        Ok(if self.file.group().is_some() { Liveness::Alive } else { Liveness::Nobody })
     }
 }
 
 impl CommandLock {
-    /// Takes it, unless nobody waits for our command any more.
+    /// Takes it for the group that we lead, unless nobody waits for our command any more.
     ///
     /// # Errors
     /// When it cannot be had at all.
@@ -294,7 +323,13 @@ impl CommandLock {
                 return Ok(None);
             }
             match taken {
-                Ok(()) => return Ok(Some(Self { file })),
+                Ok(()) => {
+                    let mut lock = Self { file };
+                    if getpgrp() == getpid() {
+                        lock.leave(&Word::Runs { leader: Process::current(), boot: boot() })?;
+                    }
+                    return Ok(Some(lock));
+                }
                 Err(TryLockError::WouldBlock) => sleep(LOOK).await,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -306,16 +341,27 @@ impl CommandLock {
     /// # Errors
     /// When it cannot be written.
     pub fn report(&mut self, outcome: &Outcome) -> io::Result<()> {
+        self.leave(&Word::Ended(outcome.clone()))
+    }
+
+    fn leave(&mut self, word: &Word) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
-        self.file.write_all(&serde_json::to_vec(outcome)?)
+        self.file.write_all(&serde_json::to_vec(word)?)
     }
 
     /// The word that was left, if one was.
     #[must_use]
     pub fn reported(path: &Path) -> Option<Outcome> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        match word(path)? {
+            Word::Ended(outcome) => Some(outcome),
+            Word::Runs { .. } => None,
+        }
     }
+}
+
+fn word(path: &Path) -> Option<Word> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -427,6 +473,34 @@ mod tests {
         drop(command);
         assert!(locked.hold().unwrap().is_some());
         assert_eq!(CommandLock::reported(&file.command_lock()), None, "that was the one before");
+    }
+
+    #[tokio::test]
+    async fn a_group_that_outlives_its_leader_and_its_guard_keeps_others_out() {
+        use std::os::unix::process::CommandExt;
+
+        let (_folder, file) = place();
+        let locked = file.lock().await.unwrap();
+        drop(locked.hold().unwrap().unwrap());
+        let mut child = std::process::Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let leader = Process::with_pid(i32::try_from(child.id()).unwrap());
+        let leave = |leader, boot| {
+            let mut lock = CommandLock { file: open(&file.command_lock()).unwrap() };
+            lock.leave(&Word::Runs { leader, boot }).unwrap();
+        };
+        leave(leader, boot());
+        assert_eq!(file.group(), Some(Pid::from_raw(leader.pid)));
+        assert!(locked.hold().unwrap().is_none());
+        assert_eq!(locked.liveness().unwrap(), Liveness::Alive);
+        leave(leader, Some("another".to_owned()));
+        assert_eq!(file.group(), None, "before a reboot");
+        leave(Process { started: Some(1), ..leader }, boot());
+        assert_eq!(file.group(), None, "another has the number");
+        leave(leader, boot());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(file.group(), None);
+        assert!(locked.hold().unwrap().is_some());
     }
 
     #[tokio::test]

@@ -24,7 +24,21 @@ impl Process {
         Self::with_pid(getpid().as_raw())
     }
 
-    fn with_pid(pid: i32) -> Self {
+    /// Whether it runs, or could.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        // Zero and less would be whole groups.
+        self.pid > 0
+            && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
+            && stat(self.pid).is_none_or(|(ended, ticks)| !ended && Some(ticks) == self.started)
+    }
+
+    /// Whether another has its number by now.
+    pub(super) fn is_succeeded(&self) -> bool {
+        started(self.pid).is_some_and(|ticks| Some(ticks) != self.started)
+    }
+
+    pub(super) fn with_pid(pid: i32) -> Self {
         Self { pid, started: started(pid) }
     }
 
@@ -33,8 +47,7 @@ impl Process {
     /// # Errors
     /// When we may not.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        // Zero and less would be whole groups.
-        if self.pid <= 0 || Self::with_pid(self.pid) != *self {
+        if !self.lives() {
             return Ok(());
         }
         match kill(Pid::from_raw(self.pid), signal) {
@@ -44,10 +57,22 @@ impl Process {
     }
 }
 
+/// What tells this boot from others; none where the system does not tell.
+pub(super) fn boot() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
 fn started(pid: i32) -> Option<u64> {
+    stat(pid).map(|(_, ticks)| ticks)
+}
+
+/// Whether a process has ended, and only waits for somebody to ask how; and when it started.
+fn stat(pid: i32) -> Option<(bool, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything; behind it come the state as the third field and the start as the 22nd.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    Some((matches!(state, "Z" | "X"), fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -62,6 +87,7 @@ mod tests {
         let process = Process::with_pid(i32::try_from(child.id()).unwrap());
         let another = Process { started: process.started.map(|ticks| ticks + 1), ..process };
         if process.started.is_some() {
+            assert!(process.lives() && !another.lives());
             another.signal(Signal::SIGKILL).unwrap();
             assert!(child.try_wait().unwrap().is_none(), "it was another's number");
         }
