@@ -200,8 +200,7 @@ fn a_token_file_that_cannot_be_used_runs_nothing() {
     world.file("zero", "{ \"version\": 1, \"least\": { \"fence\": 0, \"attempt\": 1 }, \"attempts\": [] }");
     std::os::unix::fs::symlink("nowhere", world.folder().join("loose")).unwrap();
     // Not even root can write here.
-    let lines =
-        ["folder", "damaged", "empty", "newer", "zero", "loose", "missing/token", "/dev/null", "/proc/self/token"];
+    let lines = ["folder", "damaged", "empty", "newer", "zero", "loose", "missing/token", "/dev/null", "/proc/token"];
     let mut text = String::new();
     for name in lines {
         for rest in
@@ -468,19 +467,66 @@ fn another_name_of_the_token_file_is_no_way_around_it() {
     assert_eq!(said.code, Some(77), "{said:?}");
 }
 
+#[test]
+fn a_job_acts_through_the_guards_of_its_targets() {
+    let world = World::new();
+    let job = r#"
+        name = "restart"
+        [semaphore]
+        path = "/locks/restart"
+        max-concurrency = 2
+        [targets]
+        hosts = ["web1", "web2", "web3"]
+        [policy]
+        use = "rolling"
+        [action]
+        run = ["lockkeeper", "guard", "--token-file", "{job-dir}/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+               "--", "sh", "-c", "echo $LOCKKEEPER_TARGET $LOCKKEEPER_ATTEMPT >> $0", "{job-dir}/done"]
+        probe = ["lockkeeper", "guard", "--token-file", "{job-dir}/{target}", "--outcome", "{attempt}", "--fence", "{fence}"]
+    "#;
+    world.file("job.toml", job);
+    let run = |world: &World| said(world.lockkeeper(["run", "job.toml"]).current_dir(world.folder()));
+    for round in 1..=2 {
+        let ran = run(&world);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(read(&world, "done").lines().count(), round * 3, "each lease has a greater fence");
+    }
+    let ledger: Value = serde_json::from_str(&read(&world, "web2")).unwrap();
+    assert_eq!(ledger["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(ledger["attempts"][1]["target"], "web2");
+    assert!(ledger["attempts"][1]["run"].as_str().unwrap().starts_with("restart"), "{ledger}");
+}
+
 /// Whoever has it makes a folder that nobody else may have made, and writes its token down before and after.
 const ALONE: &str = r#"mkdir inside || echo overlap >> wrong
     echo $LOCKKEEPER_FENCE $LOCKKEEPER_ATTEMPT >> done; sleep 0.02; rmdir inside || echo overlap >> wrong"#;
+
+/// In which order guards are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Random,
+    AlmostGrowing,
+}
 
 #[test]
 fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    for (round, options) in ["--wait 1m", "", "--wait 50ms", "--stop --kill-after 20ms"].into_iter().enumerate() {
+    let rounds = [
+        ("--wait 1m", Order::Random),
+        ("", Order::Random),
+        ("--wait 50ms", Order::Random),
+        ("--stop --kill-after 20ms", Order::Random),
+        ("--wait 1m", Order::AlmostGrowing),
+    ];
+    for (round, (options, order)) in rounds.into_iter().enumerate() {
         let world = World::new();
         let mut tokens: Vec<(u64, u64)> = (0..20).map(|number| (10 + number / 2, 1 + number % 2)).collect();
-        tokens.shuffle(&mut random);
+        match order {
+            Order::Random => tokens.shuffle(&mut random),
+            Order::AlmostGrowing => tokens.chunks_mut(2).for_each(|two| two.shuffle(&mut random)),
+        }
         // What is stopped leaves its folder behind.
         let alone = if options.contains("stop") {
             "exec 9< .; flock -n 9 || echo overlap >> wrong; \
@@ -491,6 +537,9 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
         let started: Vec<(Child, (u64, u64), PathBuf)> = tokens
             .into_iter()
             .map(|(fence, attempt)| {
+                if order == Order::AlmostGrowing {
+                    sleep(Duration::from_millis(random.random_range(0..60)));
+                }
                 let said = world.folder().join(format!("said-{fence}-{attempt}"));
                 let options = format!("--fence {fence} --attempt {attempt} {options}");
                 let mut line = guard(&world, &options, &["sh", "-c", alone]);
@@ -516,8 +565,8 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
         assert_eq!(read(&world, "wrong"), "", "two ran at once");
         assert!(done.is_sorted_by(|one, next| one < next), "{done:?}");
         assert!(done.iter().all(|token| ran.contains(token)), "{done:?} of {ran:?}");
-        match options {
-            "" | "--wait 50ms" => assert!(!ran.is_empty()),
+        match (options, order) {
+            ("" | "--wait 50ms", _) => assert!(!ran.is_empty()),
             _ => assert!(ran.contains(&(19, 2)), "who waits long enough and is the last is run: {ran:?}"),
         }
     }

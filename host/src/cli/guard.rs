@@ -390,6 +390,10 @@ impl From<TokenFileError> for Failure {
             TokenFileError::Locked(_) => Some("it is held for one write to the disk: is that process stopped?"),
             TokenFileError::NoFile { .. } | TokenFileError::Io { .. } => None,
         };
-        Self { hint: hint.map(str::to_owned), ..Self::new(ErrorKind::TokenFile, error) }
+        let kind = match &error {
+            TokenFileError::Locked(_) => ErrorKind::TimedOut,
+            _ => ErrorKind::TokenFile,
+        };
+        Self { hint: hint.map(str::to_owned), ..Self::new(kind, error) }
     }
 }

@@ -171,7 +171,7 @@ enum Command {
     /// The same as `party members`, under Salt's name.
     #[command(hide = true)]
     PartyMembers(MembersArgs),
-    /// Run a command on the host that is acted on, unless a later lease or attempt was here; or say how one went.
+    /// On the host that is acted on: run a command unless a later fence was here, or say how one went.
     Guard(GuardArgs),
     /// Say everything that is wrong with a job, and do nothing.
     #[command(
@@ -338,10 +338,11 @@ impl From<Kind> for MemberKind {
     The command gets LOCKKEEPER_FENCE and LOCKKEEPER_ATTEMPT in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
     remembered where they are set.\n\n\
     Examples:\n  \
-    # in a job: run = [\"ssh\", \"{target}\", \"lockkeeper guard … --fence {fence} --attempt {attempt} -- …\"]\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- systemctl restart app\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --wait 1m --stop -- systemctl restart app\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- ./restart\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --stop -- ./restart\n  \
     lockkeeper guard --token-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n\n\
+    In a job, an argument each:\n  \
+    ssh {target} lockkeeper guard --token-file FILE --fence {fence} --attempt {attempt} -- ./restart\n\n\
     Exit codes with a command: its own, or\n  \
     2   bad usage                               nothing was run\n  \
     74  the token file cannot be used           nothing was run\n  \
@@ -380,7 +381,7 @@ struct GuardArgs {
         conflicts_with_all = ["attempt", "wait", "stop", "command"])]
     outcome: Option<u64>,
     /// If it has not started, see to it that it never will: then that answer stays true.
-    #[arg(long, requires = "outcome", requires = "fence")]
+    #[arg(long, requires = "outcome", requires = "fence", conflicts_with_all = ["attempt", "command"])]
     settle: bool,
     /// What to run.
     #[arg(last = true, value_name = "CMD", required_unless_present = "outcome")]
