@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
+//! cli → guard → rollout::group
 //! ```
 
 pub mod cli;
+pub mod guard;
 pub mod job;
 pub mod policy;
 pub mod recipe;

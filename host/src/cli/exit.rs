@@ -19,12 +19,18 @@ pub enum Exit {
     Failed,
     /// 2: bad usage, or a bad job.
     Usage,
+    /// 66: an attempt that a guard was asked about has not started.
+    NotStarted,
     /// 69: the store cannot be reached.
     Unavailable,
     /// 70: the policy failed.
     PolicyFault,
-    /// 75: timed out waiting.
+    /// 74: a guard's token file cannot be used.
+    TokenFile,
+    /// 75: timed out waiting, or a command still runs.
     TimedOut,
+    /// 76: nobody saw how an attempt ended that a guard was asked about.
+    Unknown,
     /// 77: refused.
     Refused,
     /// A command's own code, or 128 and the signal that ended it.
@@ -39,9 +45,12 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::NotStarted => 66,
             Self::Unavailable => 69,
             Self::PolicyFault => 70,
+            Self::TokenFile => 74,
             Self::TimedOut => 75,
+            Self::Unknown => 76,
             Self::Refused => 77,
             Self::Command(code) => code,
         })
@@ -79,6 +88,12 @@ pub enum ErrorKind {
     NoSuchRun,
     /// A journal that is not as it was written.
     BadJournal,
+    /// A fence or an attempt that came too late.
+    Stale,
+    /// An earlier attempt's command still runs.
+    StillRunning,
+    /// A guard's token file.
+    TokenFile,
     /// A file of ours that cannot be written.
     Io,
     /// The store's rules were broken, or ours.
@@ -102,6 +117,9 @@ impl ErrorKind {
             Self::Command => "command",
             Self::NoSuchRun => "no-such-run",
             Self::BadJournal => "bad-journal",
+            Self::Stale => "stale",
+            Self::StillRunning => "still-running",
+            Self::TokenFile => "token-file",
             Self::Io => "io",
             Self::Internal => "internal",
         }
@@ -109,7 +127,7 @@ impl ErrorKind {
 
     fn exit(self) -> Exit {
         match self {
-            Self::TimedOut => Exit::TimedOut,
+            Self::TimedOut | Self::StillRunning => Exit::TimedOut,
             Self::SlotsDiffer
             | Self::BadPath
             | Self::BadArgument
@@ -117,7 +135,8 @@ impl ErrorKind {
             | Self::BadConfig
             | Self::NoSuchRun => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
-            Self::Refused => Exit::Refused,
+            Self::Refused | Self::Stale => Exit::Refused,
+            Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
             Self::LeaseLost | Self::NotHeld | Self::BadJournal | Self::Io | Self::Internal => Exit::Failed,
             // As shells have it for a command that is not there.

@@ -7,6 +7,7 @@ mod check;
 mod context;
 mod exit;
 mod generate;
+mod guard;
 mod holders;
 mod job;
 mod lock;
@@ -62,8 +63,8 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
         69  the store cannot be reached\n  \
         70  the policy failed\n  \
         75  timed out waiting\n  \
-        77  refused: login, access control, or a grant that is missing\n  \
-        `lock … -- CMD` and `party join … -- CMD` end with CMD's own code."
+        77  refused: login, access control, a grant that is missing, or a stale fence\n  \
+        `lock … -- CMD`, `party join … -- CMD` and `guard … -- CMD` end with CMD's own code; `guard --help` has more."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -172,6 +173,8 @@ enum Command {
     /// The same as `party members`, under Salt's name.
     #[command(hide = true)]
     PartyMembers(MembersArgs),
+    /// On the host that is acted on: run a command unless a later fence was here, or say how one went.
+    Guard(GuardArgs),
     /// Say everything that is wrong with a job, and do nothing.
     #[command(
         after_help = "Every mistake comes at once, with line and column: in the job, in its policy's settings, in its \
@@ -330,6 +333,66 @@ impl From<Kind> for MemberKind {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A paused runner that comes back has lost its slot, and its fence is below the one that was here since: \
+    the guard refuses it. What was accepted is on disk before the command starts, how it ended when it has; the command is \
+    killed with its guard. No two run at once, and no store is asked. The whole story is in `docs/guard.md`.\n\n\
+    The token file's folder must be there, on a disk that outlives a reboot. One file for each thing that must not be done \
+    twice; every command that does it goes through the guard.\n\n\
+    The command gets LOCKKEEPER_FENCE and LOCKKEEPER_ATTEMPT in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
+    remembered where they are set.\n\n\
+    Examples:\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- ./restart\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --stop -- ./restart\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n\n\
+    In a job, an argument each:\n  \
+    ssh {target} lockkeeper guard --token-file FILE --fence {fence} --attempt {attempt} -- ./restart\n\n\
+    Exit codes with a command: its own, or\n  \
+    2   bad usage                               nothing was run\n  \
+    74  the token file cannot be used           nothing was run\n  \
+    75  an earlier token's command still runs   nothing was run; try again, or --stop it\n  \
+    77  a stale fence or attempt                nothing was run, nor ever will be\n  \
+    127 the command could not be started\n\n\
+    Exit codes of --outcome:\n  \
+    0   it succeeded\n  \
+    1   it failed\n  \
+    66  it has not started; with --settle it never will\n  \
+    74  the token file cannot be used\n  \
+    75  it still runs\n  \
+    76  unknown: it started and died with its guard or the host, or is too long ago"
+)]
+struct GuardArgs {
+    /// Where it is remembered what was here, for whatever must not be done twice at once.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// The lease's fence: `{fence}` in a job. With --outcome: of which lease [default: the newest that was here].
+    #[arg(long, value_name = "N", value_parser = fence, allow_negative_numbers = true, required_unless_present = "outcome")]
+    fence: Option<u64>,
+    /// Which try under that lease: `{attempt}` in a job.
+    #[arg(long, value_name = "N", value_parser = attempt, allow_negative_numbers = true, required_unless_present = "outcome")]
+    attempt: Option<u64>,
+    /// How long an earlier token's command may go on before we give up or stop it; 0: not at all.
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    wait: Duration,
+    /// Stop it then: SIGTERM to its guard, which passes that on, then SIGKILL.
+    #[arg(long)]
+    stop: bool,
+    /// How long after SIGTERM comes SIGKILL.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, requires = "stop")]
+    kill_after: Duration,
+    /// Say how this attempt went, and run nothing.
+    #[arg(long, value_name = "N", value_parser = attempt, allow_negative_numbers = true,
+        conflicts_with_all = ["attempt", "wait", "stop", "command"])]
+    outcome: Option<u64>,
+    /// If it has not started, see to it that it never will: then that answer stays true.
+    #[arg(long, requires = "outcome", requires = "fence", conflicts_with_all = ["attempt", "command"])]
+    settle: bool,
+    /// What to run.
+    #[arg(last = true, value_name = "CMD", required_unless_present = "outcome")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 struct JobArgs {
     /// The job's file.
     #[arg(value_name = "JOB")]
@@ -470,6 +533,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
             context::block_on(party::members(global, output, args))
         }
         Command::Party(PartyCommand::Join(args)) => context::block_on(party::join(global, output, args)),
+        Command::Guard(args) => context::block_on(guard::run(output, args)),
         Command::Check(args) => context::block_on(check::run(global, output, args)),
         Command::Plan(args) => context::block_on(plan::run(global, output, args)),
         Command::Run(args) => context::block_on(run::run(global, output, args)),
@@ -490,6 +554,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn slots(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| "expected a whole number from 1 on".to_owned())
+}
+
+/// A fence, which no store grants below 1.
+fn fence(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "a fence is a whole number from 1 on";
+    text.parse::<i64>()
+        .ok()
+        .and_then(|fence| u64::try_from(fence).ok())
+        .filter(|fence| *fence > 0)
+        .ok_or(EXPECTED.into())
+}
+
+fn attempt(text: &str) -> Result<u64, String> {
+    slots(text).map(|number| number.get().into())
 }
 
 fn session_timeout(text: &str) -> Result<Duration, String> {

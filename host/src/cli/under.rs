@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -17,22 +18,28 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::signals::{Signals, Wish};
 use super::{Format, context, output};
+use crate::guard::{CommandLock, Outcome};
 use crate::rollout::group;
 
-/// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id and the
-/// command.
+/// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, what it
+/// locks if anything, and the command.
 const GUARD: &str = "__guard";
 
 /// How often it is looked whether a group that was told to stop is empty.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a group that was killed is waited for: what cannot be killed hangs in the kernel.
+const AFTER_KILL: Duration = Duration::from_secs(2);
+
 /// Whether a command outlives us when we are killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bond {
     /// It does.
     Loose,
     /// It is killed with us: what it works under is gone then. An error of its guard is written so.
     Tied(Format),
+    /// Likewise, and its guard holds the lock of this file while it lives, and leaves word there how the command ended.
+    Locked(Format, PathBuf),
 }
 
 /// A command that is running.
@@ -49,9 +56,10 @@ impl Running {
     /// Starts a command with our stdin, stdout and stderr.
     pub(super) fn start(command: &[OsString], environment: &[(&str, String)], bond: Bond) -> Result<Self, Failure> {
         let (program, arguments) = split(command)?;
-        let mut line = match bond {
+        let mut line = match &bond {
             Bond::Loose => Command::new(program),
-            Bond::Tied(format) => guarded(program, format)?,
+            Bond::Tied(format) => guarded(program, *format, Path::new(""))?,
+            Bond::Locked(format, lock) => guarded(program, *format, lock)?,
         };
         line.args(arguments).envs(environment.iter().map(|(key, value)| (key, value)));
         let own_group = !io::stdin().is_terminal();
@@ -67,8 +75,14 @@ impl Running {
     pub(super) async fn wait(&mut self) -> Result<Exit, Failure> {
         let status = self.child.wait().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
         // A guard ends by itself when its command has: one that was killed has left that alone.
-        if let (Bond::Tied(_), Some(_)) = (self.bond, status.signal()) {
+        if self.bond != Bond::Loose && status.signal().is_some() {
             self.signal(Signal::SIGKILL);
+            if let (Bond::Locked(..), Some(group)) = (&self.bond, self.group) {
+                let deadline = Instant::now() + AFTER_KILL;
+                while !group::is_gone(group) && Instant::now() < deadline {
+                    sleep(LOOK).await;
+                }
+            }
         }
         Ok(exit(status))
     }
@@ -107,7 +121,7 @@ impl Running {
 }
 
 /// Our own binary as the guard of a command whose arguments follow.
-fn guarded(program: &OsStr, format: Format) -> Result<Command, Failure> {
+fn guarded(program: &OsStr, format: Format, lock: &Path) -> Result<Command, Failure> {
     // The very binary that we are, though another was installed in its place meanwhile.
     #[cfg(target_os = "linux")]
     let ourselves = "/proc/self/exe";
@@ -118,7 +132,7 @@ fn guarded(program: &OsStr, format: Format) -> Result<Command, Failure> {
         Format::Json => "json",
     };
     let mut line = Command::new(ourselves);
-    line.arg0("lockkeeper").args([GUARD, format]).arg(getpid().to_string()).arg(program);
+    line.arg0("lockkeeper").args([GUARD, format]).arg(getpid().to_string()).arg(lock).arg(program);
     Ok(line)
 }
 
@@ -133,8 +147,9 @@ pub(super) fn guard() -> Option<ExitCode> {
         false => Format::Human,
     };
     let parent = arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
+    let lock = arguments.next().filter(|lock| !lock.is_empty()).map(PathBuf::from);
     let command: Vec<OsString> = arguments.collect();
-    Some(match context::block_on(stand_guard(parent, &command)) {
+    Some(match context::block_on(stand_guard(parent, lock.as_deref(), &command)) {
         Ok(exit) => exit.code(),
         Err(failure) => {
             output::failure(format, &failure);
@@ -143,25 +158,46 @@ pub(super) fn guard() -> Option<ExitCode> {
     })
 }
 
-async fn stand_guard(parent: Option<Pid>, command: &[OsString]) -> Result<Exit, Failure> {
+async fn stand_guard(parent: Option<Pid>, lock: Option<&Path>, command: &[OsString]) -> Result<Exit, Failure> {
     // What the whole group gets is for the command: a guard only sees that its command has ended.
     let mut signals = Signals::new()?;
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+    let has_parent = || Some(getppid()) == parent;
+    let mut lock = match lock {
+        // None: nobody waits any more.
+        Some(path) => CommandLock::take(path, has_parent).await.map_err(|error| {
+            Failure::message(ErrorKind::TokenFile, format!("cannot lock `{}`: {error}", path.display()))
+        })?,
+        None => None,
+    };
     // It may have died before the kernel was asked.
-    if Some(getppid()) != parent {
-        return Err(Failure::message(ErrorKind::LeaseLost, "the process that holds the lease is gone"));
+    if !has_parent() {
+        return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command is gone"));
     }
+    let mut report = |outcome: Outcome| {
+        // Without a report the exit code is all that is known.
+        let _ = lock.as_mut().map(|lock| lock.report(&outcome));
+    };
     let (program, arguments) = split(command)?;
-    let mut child = Command::new(program).args(arguments).spawn().map_err(|error| not_started(program, &error))?;
+    let mut child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let failure = not_started(program, &error);
+            report(Outcome::NotRun(failure.text()));
+            return Err(failure);
+        }
+    };
     loop {
         tokio::select! {
             status = child.wait() => {
-                return status.map(exit).map_err(|error| Failure::new(ErrorKind::Internal, error));
+                let status = status.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+                report(outcome(status));
+                return Ok(exit(status));
             }
             _ = signals.next() => {}
         }
-        if Some(getppid()) != parent {
+        if !has_parent() {
             if getpgrp() == getpid() {
                 // Ourselves, too.
                 let _ = killpg(getpgrp(), Signal::SIGKILL);
@@ -169,6 +205,20 @@ async fn stand_guard(parent: Option<Pid>, command: &[OsString]) -> Result<Exit, 
             let _ = child.kill().await;
         }
     }
+}
+
+/// How a command ended, told exactly.
+fn outcome(status: ExitStatus) -> Outcome {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Outcome::Exit(code),
+        (None, Some(number)) => Outcome::Signal(signal_name(number)),
+        (None, None) => Outcome::Exit(1),
+    }
+}
+
+/// A signal's name, or its number where it has none.
+pub(super) fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }
 
 fn split(command: &[OsString]) -> Result<(&OsString, &[OsString]), Failure> {

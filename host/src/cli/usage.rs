@@ -129,7 +129,7 @@ fn hint(error: &clap::Error, command: &str, line: &[OsString]) -> Option<String>
     if !valid.is_empty() {
         return Some(format!("it is one of {}", quoted(&valid, " or ")));
     }
-    let takes_a_command = command.ends_with(" lock") || command.ends_with(" join");
+    let takes_a_command = [" lock", " join", " guard"].iter().any(|name| command.ends_with(name));
     match error.kind() {
         Refusal::UnknownArgument if takes_a_command => {
             let unknown = one(error, ContextKind::InvalidArg)?;
@@ -143,7 +143,10 @@ fn hint(error: &clap::Error, command: &str, line: &[OsString]) -> Option<String>
         Refusal::MissingRequiredArgument
             if every(error, ContextKind::InvalidArg).iter().any(|argument| argument == COMMAND) =>
         {
-            Some("name a command behind `--`: such a lease lives only as long as the command runs".to_owned())
+            Some(match command.ends_with(" guard") {
+                true => "name the command behind `--`, or ask how an attempt went by `--outcome`".to_owned(),
+                false => "name a command behind `--`: such a lease lives only as long as the command runs".to_owned(),
+            })
         }
         _ => None,
     }

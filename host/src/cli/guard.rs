@@ -1,0 +1,399 @@
+//! `lockkeeper guard`: run a command on the host that is acted on, unless whoever asks for it is superseded; or say how an
+//! attempt went.
+
+use std::env;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, killpg};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::GuardArgs;
+use super::exit::{ErrorKind, Exit, Failure};
+use super::output::{self, Output, shown};
+use super::signals::{Signals, Wish};
+use super::under::{Bond, Running, signal_name};
+use crate::guard::{
+    Answer, Attempt, CommandLock, Ended, Hold, Liveness, Locked, Outcome, Process, Stale, Token, TokenFile,
+    TokenFileError, Verdict,
+};
+
+/// How often it is looked whether an earlier command has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long after SIGKILL an earlier command is waited for: what cannot be killed hangs in the kernel.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(output: &Output, args: GuardArgs) -> Result<Exit, Failure> {
+    let file = TokenFile::new(&args.token_file)?;
+    match (args.outcome, args.fence, args.attempt) {
+        (Some(attempt), fence, _) => tell(output, &file, &args, attempt, fence).await,
+        (None, Some(fence), Some(attempt)) => act(output, &file, &args, Token { fence, attempt }).await,
+        _ => Err(Failure::message(ErrorKind::BadArgument, "missing `--fence` or `--attempt`")),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- to run a command
+
+async fn act(output: &Output, file: &TokenFile, args: &GuardArgs, token: Token) -> Result<Exit, Failure> {
+    // Before anything is promised: a signal must not keep us from writing down how it ended.
+    let mut signals = Signals::new()?;
+    let (hold, attempt) = match Admission::new(output, file, args, token).wait(&mut signals).await? {
+        Ok(admitted) => admitted,
+        Err(wish) => return Ok(wish.exit()),
+    };
+    output.talk("Accepted", &token.to_string());
+    let environment =
+        [("LOCKKEEPER_FENCE", token.fence.to_string()), ("LOCKKEEPER_ATTEMPT", token.attempt.to_string())];
+    let bond = Bond::Locked(output.format(), file.command_lock());
+    let (outcome, exit) = match Running::start(&args.command, &environment, bond) {
+        Ok(mut running) => {
+            let exit = loop {
+                tokio::select! {
+                    exit = running.wait() => break exit?,
+                    wish = signals.next() => running.pass(wish),
+                }
+            };
+            (CommandLock::reported(&file.command_lock()).unwrap_or_else(|| inferred(exit)), Ok(exit))
+        }
+        Err(failure) => (Outcome::NotRun(failure.text()), Err(failure)),
+    };
+    if let Err(failure) = finish(file, hold, attempt, outcome).await {
+        // The command has its own say all the same; a later `--outcome` does not know.
+        output.failure(&failure.hint("the command has ended, but how is not recorded: `--outcome` will not know"));
+    }
+    exit
+}
+
+/// How a command ended of which no word was left: its keeper was killed, and the command with it, or the disk is full.
+fn inferred(exit: Exit) -> Outcome {
+    match exit {
+        Exit::Command(code) if code > 128 => Outcome::Signal(signal_name(i32::from(code) - 128)),
+        Exit::Command(code) => Outcome::Exit(code.into()),
+        Exit::Done => Outcome::Exit(0),
+        _ => Outcome::Exit(1),
+    }
+}
+
+/// Writes down how an attempt ended, and lets the next one start.
+async fn finish(file: &TokenFile, hold: Hold, mut attempt: Attempt, outcome: Outcome) -> Result<(), Failure> {
+    let mut locked = file.lock().await?;
+    attempt.ended = Some(Ended { at: Timestamp::now(), how: outcome });
+    let mut ledger = locked.ledger().clone();
+    ledger.record(attempt);
+    let kept = locked.keep(ledger);
+    // While the ledger is locked, so that nobody ever sees a command that has ended and still runs.
+    drop(hold);
+    Ok(kept?)
+}
+
+/// A token on its way to be accepted.
+struct Admission<'a> {
+    output: &'a Output,
+    file: &'a TokenFile,
+    args: &'a GuardArgs,
+    token: Token,
+    stopping: Option<Stopping>,
+}
+
+/// An earlier attempt that we stop.
+struct Stopping {
+    token: Token,
+    kill_at: Instant,
+    killed: Option<(Instant, Timestamp)>,
+}
+
+/// What came of one look.
+enum Step {
+    Admitted(Hold, Attempt),
+    Busy(Option<Attempt>),
+}
+
+impl<'a> Admission<'a> {
+    fn new(output: &'a Output, file: &'a TokenFile, args: &'a GuardArgs, token: Token) -> Self {
+        Self { output, file, args, token, stopping: None }
+    }
+
+    /// Waits until nothing earlier runs, as long as that is wanted, or until a signal comes.
+    async fn wait(mut self, signals: &mut Signals) -> Result<Result<(Hold, Attempt), Wish>, Failure> {
+        let deadline = Instant::now() + self.args.wait;
+        let mut said = false;
+        loop {
+            let before = match self.step().await? {
+                Step::Admitted(hold, attempt) => return Ok(Ok((hold, attempt))),
+                Step::Busy(before) => before,
+            };
+            if Instant::now() >= deadline {
+                match self.args.stop {
+                    true => self.stop(before.as_ref())?,
+                    false => return Err(self.busy(before.as_ref())),
+                }
+            } else if !said {
+                self.output.talk("Waiting", &format!("until {} ends", described(before.as_ref(), self.file)));
+                said = true;
+            }
+            if let Err(wish) = signals.or(sleep(LOOK)).await {
+                return Ok(Err(wish));
+            }
+        }
+    }
+
+    /// Starts if that may be, and is remembered either way.
+    async fn step(&self) -> Result<Step, Failure> {
+        let mut locked = self.file.lock().await?;
+        let hold = locked.hold()?;
+        let liveness = if hold.is_some() { Liveness::Nobody } else { Liveness::Alive };
+        let mut ledger = locked.ledger().clone();
+        match (ledger.admit(self.token, liveness), hold) {
+            (Verdict::Stale(stale), _) => Err(self.stale(&stale)),
+            (Verdict::Start, Some(hold)) => {
+                if let Some(Stopping { token, killed, .. }) = &self.stopping {
+                    ledger.stopped(*token, self.token, killed.map(|(_, at)| at));
+                }
+                let attempt = self.attempt();
+                ledger.record(attempt.clone());
+                locked.keep(ledger)?;
+                Ok(Step::Admitted(hold, attempt))
+            }
+            (Verdict::Busy(before), _) => {
+                self.see(&mut locked)?;
+                Ok(Step::Busy(before))
+            }
+            (Verdict::Start, None) => Ok(Step::Busy(None)),
+        }
+    }
+
+    /// From now on whoever is before us is superseded, though we cannot start yet.
+    fn see(&self, locked: &mut Locked) -> Result<(), TokenFileError> {
+        let mut ledger = locked.ledger().clone();
+        ledger.see(self.token);
+        if ledger == *locked.ledger() { Ok(()) } else { locked.keep(ledger) }
+    }
+
+    fn attempt(&self) -> Attempt {
+        let said = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let program = self.args.command.first().map(|program| program.to_string_lossy().into_owned());
+        Attempt {
+            token: self.token,
+            run: said("LOCKKEEPER_RUN"),
+            target: said("LOCKKEEPER_TARGET"),
+            program: program.unwrap_or_default(),
+            guard: Process::current(),
+            started: Timestamp::now(),
+            stopped_for: None,
+            ended: None,
+        }
+    }
+
+    /// SIGTERM at first, SIGKILL when that did not help in time, and then an error.
+    fn stop(&mut self, before: Option<&Attempt>) -> Result<(), Failure> {
+        // Somebody holds a lock of whom we know nothing.
+        let Some(before) = before else { return Err(self.busy(None)) };
+        let now = Instant::now();
+        let signal = match &mut self.stopping {
+            Some(stopping) if stopping.token == before.token => match stopping.killed {
+                Some((at, _)) if now >= at + AFTER_KILL => return Err(self.busy(Some(before))),
+                None if now >= stopping.kill_at => {
+                    stopping.killed = Some((now, Timestamp::now()));
+                    Signal::SIGKILL
+                }
+                _ => return Ok(()),
+            },
+            _ => {
+                let kill_at = now + self.args.kill_after;
+                self.stopping = Some(Stopping { token: before.token, kill_at, killed: None });
+                Signal::SIGTERM
+            }
+        };
+        self.output.warn(&format!("{signal} to {}", described(Some(before), self.file)));
+        // A guard passes it on; where it was killed, the group that it left has to be told itself.
+        let sent = match (before.guard.lives(), self.file.group()) {
+            (false, Some(group)) => killpg(group, signal),
+            _ => before.guard.signal(signal),
+        };
+        sent.map_err(|error| {
+            let what = described(Some(before), self.file);
+            Failure::message(ErrorKind::StillRunning, format!("cannot stop {what}: {}", error.desc()))
+        })
+    }
+
+    fn stale(&self, stale: &Stale) -> Failure {
+        let hint = match stale {
+            Stale::Started(_) => {
+                let Token { fence, attempt } = self.token;
+                format!("`--outcome {attempt} --fence {fence}` says how it went")
+            }
+            Stale::Fence { .. } | Stale::Attempt { .. } => {
+                "whoever sent this is superseded, and must not act any more; nothing was run".to_owned()
+            }
+        };
+        let failure = Failure::message(ErrorKind::Stale, stale.to_string()).hint(hint);
+        self.with_token(failure)
+    }
+
+    fn busy(&self, before: Option<&Attempt>) -> Failure {
+        let message = format!("{} still runs; nothing was run", described(before, self.file));
+        let hint = match (self.args.stop, before) {
+            (false, Some(_)) => "try again later, `--wait` for its end, or `--stop` it",
+            _ => "it does not end: look at that process",
+        };
+        self.with_token(Failure::message(ErrorKind::StillRunning, message).hint(hint))
+    }
+
+    fn with_token(&self, mut failure: Failure) -> Failure {
+        failure.more = Some(json!({ "fence": self.token.fence, "attempt": self.token.attempt }));
+        failure
+    }
+}
+
+/// An attempt as somebody needs it who has to find it among the processes.
+fn described(attempt: Option<&Attempt>, file: &TokenFile) -> String {
+    let Some(attempt) = attempt else {
+        return format!("a process that holds the locks of `{}`", file.path().display());
+    };
+    let Attempt { token, guard, program, started, .. } = attempt;
+    let since = started.strftime("%Y-%m-%d %H:%M:%SZ");
+    let process = match (guard.lives(), file.group()) {
+        (false, Some(group)) => format!("process group {group}, its guard was killed"),
+        _ => format!("pid {}", guard.pid),
+    };
+    format!("`{}` of {token} ({process}, since {since}{})", shown(program), whose(attempt, ", "))
+}
+
+/// Which run it was for which target, where that is known.
+fn whose(attempt: &Attempt, lead: &str) -> String {
+    let part = |name, value: &Option<String>| value.as_ref().map(|value| format!("{name} {}", shown(value)));
+    let parts: Vec<String> =
+        [part("run", &attempt.run), part("target", &attempt.target)].into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!("{lead}{}", parts.join(", ")) }
+}
+
+// -------------------------------------------------------------------------------------------------- to say how one went
+
+async fn tell(
+    output: &Output,
+    file: &TokenFile,
+    args: &GuardArgs,
+    attempt: u64,
+    fence: Option<u64>,
+) -> Result<Exit, Failure> {
+    let mut locked = if args.settle { file.lock().await? } else { file.look().await? };
+    let Some(fence) = fence.or(locked.ledger().newest_fence()) else {
+        let text = format!("not started: attempt {attempt}; nobody has used `{}` yet", args.token_file.display());
+        say(output, &text, &object(None, attempt, "not-started", None));
+        return Ok(Exit::NotStarted);
+    };
+    let token = Token { fence, attempt };
+    let mut answer = locked.ledger().answer(token, locked.liveness()?);
+    if args.settle && answer == (Answer::NotStarted { may_start: true }) {
+        let mut ledger = locked.ledger().clone();
+        ledger.settle(token);
+        locked.keep(ledger)?;
+        answer = Answer::NotStarted { may_start: false };
+    }
+    let (state, exit) = match &answer {
+        Answer::Succeeded(_) => ("succeeded", Exit::Done),
+        Answer::Failed(_) => ("failed", Exit::Failed),
+        Answer::Running(_) => ("running", Exit::TimedOut),
+        Answer::NotStarted { .. } => ("not-started", Exit::NotStarted),
+        Answer::Unknown(_) => ("unknown", Exit::Unknown),
+    };
+    let mut object = object(Some(fence), attempt, state, record(&answer));
+    if let Answer::NotStarted { may_start } = answer {
+        object["may-start"] = may_start.into();
+    }
+    say(output, &sentence(token, &answer), &object);
+    Ok(exit)
+}
+
+fn say(output: &Output, text: &str, object: &Value) {
+    match output.is_json() {
+        true => output.json(object),
+        false => output.data(text),
+    }
+}
+
+fn record(answer: &Answer) -> Option<&Attempt> {
+    match answer {
+        Answer::Succeeded(attempt) | Answer::Failed(attempt) | Answer::Running(attempt) => Some(attempt),
+        Answer::Unknown(attempt) => attempt.as_ref(),
+        Answer::NotStarted { .. } => None,
+    }
+}
+
+fn sentence(token: Token, answer: &Answer) -> String {
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+    let when = |at: Timestamp| output::moment(u64::try_from(at.as_millisecond()).unwrap_or_default(), now);
+    let whose = record(answer).map_or_else(String::new, |attempt| whose(attempt, "; "));
+    match answer {
+        Answer::Succeeded(attempt) | Answer::Failed(attempt) => {
+            let Some(Ended { at, how }) = &attempt.ended else { return format!("ended: {token}") };
+            let verb = if how.is_success() { "succeeded" } else { "failed" };
+            let took = at.duration_since(attempt.started).as_millis();
+            let took = output::span(u64::try_from(took).unwrap_or_default());
+            let by = attempt.stopped_for.map_or_else(String::new, |by| format!("; stopped for {by}"));
+            let program = shown(&attempt.program);
+            format!("{verb}: {token}: `{program}` {how} after {took}, {}{by}{whose}", when(*at))
+        }
+        Answer::Running(attempt) => {
+            let program = shown(&attempt.program);
+            format!("running: {token}: `{program}`, pid {}, since {}{whose}", attempt.guard.pid, when(attempt.started))
+        }
+        Answer::NotStarted { may_start: true } => format!("not started: {token}; it still may"),
+        Answer::NotStarted { may_start: false } => format!("not started: {token}; it never will"),
+        Answer::Unknown(Some(attempt)) => {
+            let started = when(attempt.started);
+            let program = shown(&attempt.program);
+            format!("unknown: {token}: `{program}` was accepted {started} and died with its guard or the host{whose}")
+        }
+        Answer::Unknown(None) => format!("unknown: {token}: that is too long ago to be remembered"),
+    }
+}
+
+/// An answer for programs; every key is always there.
+fn object(fence: Option<u64>, attempt: u64, state: &str, record: Option<&Attempt>) -> Value {
+    let ended = record.and_then(|record| record.ended.as_ref());
+    let how = ended.map(|ended| &ended.how);
+    let (exit, signal, not_run) = match how {
+        Some(Outcome::Exit(code)) => (Some(*code), None, None),
+        Some(Outcome::Signal(name)) => (None, Some(name), None),
+        Some(Outcome::NotRun(why)) => (None, None, Some(why)),
+        None => (None, None, None),
+    };
+    json!({
+        "fence": fence,
+        "attempt": attempt,
+        "state": state,
+        "exit": exit,
+        "signal": signal,
+        "not-run": not_run,
+        "started": record.map(|record| record.started),
+        "ended": ended.map(|ended| ended.at),
+        "run": record.and_then(|record| record.run.as_ref()),
+        "target": record.and_then(|record| record.target.as_ref()),
+        "pid": record.map(|record| record.guard.pid),
+        "stopped-for": record.and_then(|record| record.stopped_for),
+        "may-start": state == "not-started",
+    })
+}
+
+impl From<TokenFileError> for Failure {
+    fn from(error: TokenFileError) -> Self {
+        let hint = match &error {
+            TokenFileError::NoFolder(_) => {
+                Some("make it on a disk that outlives a reboot, once; if it was there, is something not mounted?")
+            }
+            TokenFileError::Shape { .. } | TokenFileError::Incoherent { .. } => {
+                Some("it is moved away only when nothing earlier can be on its way: without it every token is new")
+            }
+            TokenFileError::Locked(_) => Some("it is held for one write to the disk: is that process stopped?"),
+            TokenFileError::NoFile { .. } | TokenFileError::Io { .. } => None,
+        };
+        let kind = match &error {
+            TokenFileError::Locked(_) => ErrorKind::TimedOut,
+            _ => ErrorKind::TokenFile,
+        };
+        Self { hint: hint.map(str::to_owned), ..Self::new(kind, error) }
+    }
+}

@@ -1,0 +1,455 @@
+//! Which token may start, and how each attempt went: data and decisions, no I/O.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::process::Process;
+
+/// How many attempts are remembered.
+pub const KEPT: usize = 20;
+
+/// How the file's shape is counted.
+const VERSION: u32 = 1;
+
+/// What an attempt is known by: its lease's fence first, then which try it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Grows with every grant of a lease.
+    pub fence: u64,
+    /// 1 for the first try under it.
+    pub attempt: u64,
+}
+
+impl Token {
+    /// The least of all.
+    const FIRST: Self = Self { fence: 1, attempt: 1 };
+
+    /// The least that is greater.
+    fn next(self) -> Self {
+        match self.attempt.checked_add(1) {
+            Some(attempt) => Self { attempt, ..self },
+            None => Self { fence: self.fence.saturating_add(1), attempt: 1 },
+        }
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fence {}, attempt {}", self.fence, self.attempt)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// By itself, with this code.
+    Exit(i32),
+    /// By a signal: its name.
+    Signal(String),
+    /// It never began: why.
+    NotRun(String),
+}
+
+impl Outcome {
+    /// Whether it did what it was to do.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        *self == Self::Exit(0)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "exited with {code}"),
+            Self::Signal(name) => write!(f, "was ended by {name}"),
+            Self::NotRun(why) => write!(f, "did not run: {why}"),
+        }
+    }
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub how: Outcome,
+}
+
+/// An attempt that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Attempt {
+    /// What it is known by.
+    pub token: Token,
+    /// The run that it belongs to, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The target, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// What is run, without its arguments: they may hold secrets.
+    pub program: String,
+    /// Who runs it.
+    pub guard: Process,
+    /// When it was accepted, which is just before it began.
+    pub started: Timestamp,
+    /// For which later token it was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_for: Option<Token>,
+    /// Its end; none: it runs, or nobody saw the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// Whether somebody holds the right to run commands at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// A guard, or what is left of one, is alive.
+    Alive,
+    /// Nobody.
+    Nobody,
+}
+
+/// Whether a token may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Start,
+    /// Never again.
+    Stale(Stale),
+    /// Not while an earlier one runs; none where it is not known which.
+    Busy(Option<Attempt>),
+}
+
+/// Why a token may never start.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Stale {
+    /// It did already.
+    #[error("{} was started already, {}", .0.token, .0.started.strftime("%Y-%m-%d %H:%M:%SZ"))]
+    Started(Box<Attempt>),
+    /// A later lease was here.
+    #[error("fence {} is stale: fence {newest} was here", .token.fence)]
+    Fence {
+        /// Who came too late.
+        token: Token,
+        /// The greatest that was here.
+        newest: u64,
+    },
+    /// A later try was here, or this one was settled.
+    #[error("attempt {} of fence {} is stale: only attempt {least} or a later one may start", .token.attempt, .token.fence)]
+    Attempt {
+        /// Who came too late.
+        token: Token,
+        /// The first that still may.
+        least: u64,
+    },
+}
+
+/// What is known of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It succeeded.
+    Succeeded(Attempt),
+    /// It failed.
+    Failed(Attempt),
+    /// It still runs.
+    Running(Attempt),
+    /// It was not started.
+    NotStarted {
+        /// Whether it still may be.
+        may_start: bool,
+    },
+    /// It started, and nobody saw its end; or it is too long ago to be remembered, then without a record.
+    Unknown(Option<Attempt>),
+}
+
+/// Why a ledger contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Incoherent {
+    /// A later version wrote it.
+    #[error("it is of version {0}, and this lockkeeper knows version {VERSION}")]
+    Version(u32),
+    /// A token of zero.
+    #[error("fences and attempts begin at 1")]
+    Zero,
+    /// Each attempt is greater than the one before, and all are less than what may start.
+    #[error("its tokens are not in order")]
+    Order,
+}
+
+/// All that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ledger {
+    version: u32,
+    /// The least token that may start: beyond all that were accepted or settled, and none below one that was here.
+    least: Token,
+    /// The greatest that was accepted and is remembered no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgotten: Option<Token>,
+    /// The last that were accepted, oldest first.
+    attempts: Vec<Attempt>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { version: VERSION, least: Token::FIRST, forgotten: None, attempts: Vec::new() }
+    }
+}
+
+impl Ledger {
+    /// Whether a file of this version can be read.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn knows(version: u32) -> Result<(), Incoherent> {
+        if version == VERSION { Ok(()) } else { Err(Incoherent::Version(version)) }
+    }
+
+    /// Whether it says what a ledger can say.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn check(&self) -> Result<(), Incoherent> {
+        Self::knows(self.version)?;
+        let started = self.forgotten.into_iter().chain(self.attempts.iter().map(|attempt| attempt.token));
+        let tokens: Vec<Token> = started.chain([self.least]).collect();
+        if tokens.iter().any(|token| token.fence == 0 || token.attempt == 0) {
+            return Err(Incoherent::Zero);
+        }
+        if !tokens.is_sorted_by(|one, next| one < next) {
+            return Err(Incoherent::Order);
+        }
+        Ok(())
+    }
+
+    /// The greatest fence that was here.
+    #[must_use]
+    pub fn newest_fence(&self) -> Option<u64> {
+        (self.least > Token::FIRST).then_some(self.least.fence)
+    }
+
+    /// Whether a token may start now.
+    #[must_use]
+    pub fn admit(&self, token: Token, liveness: Liveness) -> Verdict {
+        if token < self.least {
+            return Verdict::Stale(self.stale(token));
+        }
+        match liveness {
+            Liveness::Alive => Verdict::Busy(self.attempts.last().filter(|last| last.ended.is_none()).cloned()),
+            Liveness::Nobody => Verdict::Start,
+        }
+    }
+
+    fn stale(&self, token: Token) -> Stale {
+        match self.find(token) {
+            Some(attempt) => Stale::Started(Box::new(attempt.clone())),
+            None if token.fence < self.least.fence => Stale::Fence { token, newest: self.least.fence },
+            None => Stale::Attempt { token, least: self.least.attempt },
+        }
+    }
+
+    fn find(&self, token: Token) -> Option<&Attempt> {
+        self.attempts.iter().find(|attempt| attempt.token == token)
+    }
+
+    /// Remembers that a token was here, though it could not start: whoever is below it never will.
+    pub fn see(&mut self, token: Token) {
+        self.least = self.least.max(token);
+    }
+
+    /// Remembers that an attempt is about to start, or how it stands now.
+    pub fn record(&mut self, attempt: Attempt) {
+        self.least = self.least.max(attempt.token.next());
+        match self.attempts.iter().position(|one| one.token >= attempt.token) {
+            Some(place) if self.attempts[place].token == attempt.token => self.attempts[place] = attempt,
+            Some(place) => self.attempts.insert(place, attempt),
+            None => self.attempts.push(attempt),
+        }
+        let too_many = self.attempts.len().saturating_sub(KEPT);
+        if let Some(last) = self.attempts.drain(..too_many).next_back() {
+            self.forgotten = self.forgotten.max(Some(last.token));
+        }
+    }
+
+    /// Remembers that an attempt was stopped for a later one; `killed` says when, if that was without its guard's help.
+    pub fn stopped(&mut self, token: Token, by: Token, killed: Option<Timestamp>) {
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.token == token) else { return };
+        attempt.stopped_for = Some(by);
+        if let Some(at) = killed {
+            attempt.ended.get_or_insert(Ended { at, how: Outcome::Signal("SIGKILL".to_owned()) });
+        }
+    }
+
+    /// Sees to it that a token that was not started never will be.
+    pub fn settle(&mut self, token: Token) {
+        self.least = self.least.max(token.next());
+    }
+
+    /// How an attempt went.
+    #[must_use]
+    pub fn answer(&self, token: Token, liveness: Liveness) -> Answer {
+        let Some(attempt) = self.find(token) else {
+            return match self.forgotten {
+                Some(forgotten) if token <= forgotten => Answer::Unknown(None),
+                _ => Answer::NotStarted { may_start: token >= self.least },
+            };
+        };
+        let is_last = self.attempts.last() == Some(attempt);
+        let attempt = attempt.clone();
+        match &attempt.ended {
+            Some(Ended { how: Outcome::NotRun(_), .. }) => Answer::Failed(attempt),
+            Some(ended) if ended.how.is_success() => Answer::Succeeded(attempt),
+            Some(_) => Answer::Failed(attempt),
+            None if is_last && liveness == Liveness::Alive => Answer::Running(attempt),
+            None => Answer::Unknown(Some(attempt)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(fence: u64, attempt: u64) -> Token {
+        Token { fence, attempt }
+    }
+
+    fn attempt(fence: u64, attempt: u64) -> Attempt {
+        Attempt {
+            token: token(fence, attempt),
+            run: None,
+            target: None,
+            program: "true".to_owned(),
+            guard: Process { pid: 1, started: None },
+            started: Timestamp::UNIX_EPOCH,
+            stopped_for: None,
+            ended: None,
+        }
+    }
+
+    fn ended(mut attempt: Attempt, how: Outcome) -> Attempt {
+        attempt.ended = Some(Ended { at: Timestamp::UNIX_EPOCH, how });
+        attempt
+    }
+
+    fn with(attempts: &[Attempt]) -> Ledger {
+        let mut ledger = Ledger::default();
+        attempts.iter().for_each(|attempt| ledger.record(attempt.clone()));
+        ledger.check().unwrap();
+        ledger
+    }
+
+    #[test]
+    fn only_a_greater_token_starts() {
+        let ledger = with(&[attempt(5, 2)]);
+        let says = |fence, attempt| ledger.admit(token(fence, attempt), Liveness::Nobody);
+        assert_eq!(says(5, 3), Verdict::Start);
+        assert_eq!(says(6, 1), Verdict::Start);
+        assert_eq!(says(5, 2), Verdict::Stale(Stale::Started(Box::new(attempt(5, 2)))));
+        assert_eq!(says(5, 1), Verdict::Stale(Stale::Attempt { token: token(5, 1), least: 3 }));
+        assert_eq!(says(4, 9), Verdict::Stale(Stale::Fence { token: token(4, 9), newest: 5 }));
+        assert_eq!(Ledger::default().admit(token(1, 1), Liveness::Nobody), Verdict::Start);
+    }
+
+    #[test]
+    fn nothing_starts_while_another_runs_but_what_is_stale_is_told_so() {
+        let ledger = with(&[attempt(5, 2)]);
+        assert_eq!(ledger.admit(token(6, 1), Liveness::Alive), Verdict::Busy(Some(attempt(5, 2))));
+        assert!(matches!(ledger.admit(token(5, 1), Liveness::Alive), Verdict::Stale(_)));
+        let over = with(&[ended(attempt(5, 2), Outcome::Exit(0))]);
+        assert_eq!(over.admit(token(6, 1), Liveness::Alive), Verdict::Busy(None));
+    }
+
+    #[test]
+    fn one_that_had_to_wait_supersedes_who_was_before_it() {
+        let mut ledger = with(&[attempt(5, 1)]);
+        ledger.see(token(7, 1));
+        ledger.see(token(6, 1));
+        let says = |fence, attempt| ledger.admit(token(fence, attempt), Liveness::Nobody);
+        assert_eq!(says(5, 2), Verdict::Stale(Stale::Fence { token: token(5, 2), newest: 7 }));
+        assert_eq!(says(6, 1), Verdict::Stale(Stale::Fence { token: token(6, 1), newest: 7 }));
+        assert_eq!(says(7, 1), Verdict::Start);
+        assert_eq!(ledger.newest_fence(), Some(7));
+    }
+
+    #[test]
+    fn what_is_settled_never_starts() {
+        let mut ledger = with(&[attempt(5, 1)]);
+        assert_eq!(ledger.answer(token(6, 1), Liveness::Alive), Answer::NotStarted { may_start: true });
+        ledger.settle(token(6, 1));
+        ledger.settle(token(5, 1));
+        ledger.check().unwrap();
+        assert_eq!(ledger.answer(token(6, 1), Liveness::Alive), Answer::NotStarted { may_start: false });
+        assert!(matches!(ledger.admit(token(6, 1), Liveness::Nobody), Verdict::Stale(Stale::Attempt { .. })));
+        assert_eq!(ledger.admit(token(6, 2), Liveness::Nobody), Verdict::Start);
+    }
+
+    #[test]
+    fn an_attempt_is_answered_for() {
+        let succeeded = ended(attempt(5, 1), Outcome::Exit(0));
+        let failed = ended(attempt(5, 2), Outcome::Signal("SIGTERM".to_owned()));
+        let ledger = with(&[succeeded.clone(), failed.clone(), attempt(5, 3), attempt(6, 1)]);
+        let says = |fence, attempt, liveness| ledger.answer(token(fence, attempt), liveness);
+        assert_eq!(says(5, 1, Liveness::Alive), Answer::Succeeded(succeeded));
+        assert_eq!(says(5, 2, Liveness::Alive), Answer::Failed(failed));
+        assert_eq!(says(5, 3, Liveness::Alive), Answer::Unknown(Some(attempt(5, 3))), "another is alive");
+        assert_eq!(says(6, 1, Liveness::Alive), Answer::Running(attempt(6, 1)));
+        assert_eq!(says(6, 1, Liveness::Nobody), Answer::Unknown(Some(attempt(6, 1))));
+        assert_eq!(says(6, 2, Liveness::Nobody), Answer::NotStarted { may_start: true });
+        assert_eq!(says(4, 1, Liveness::Nobody), Answer::NotStarted { may_start: false });
+        assert_eq!(ledger.newest_fence(), Some(6));
+        assert_eq!(Ledger::default().newest_fence(), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_unknown_and_not_taken_for_never_started() {
+        let attempts: Vec<Attempt> =
+            (1..=KEPT as u64 + 3).map(|fence| ended(attempt(fence, 1), Outcome::Exit(0))).collect();
+        let ledger = with(&attempts);
+        assert_eq!(ledger.attempts.len(), KEPT);
+        assert_eq!(ledger.answer(token(3, 1), Liveness::Nobody), Answer::Unknown(None));
+        assert_eq!(ledger.answer(token(3, 2), Liveness::Nobody), Answer::NotStarted { may_start: false });
+        assert!(matches!(ledger.answer(token(4, 1), Liveness::Nobody), Answer::Succeeded(_)));
+    }
+
+    #[test]
+    fn who_was_stopped_for_a_later_one_says_so() {
+        let mut ledger = with(&[attempt(5, 1)]);
+        ledger.stopped(token(5, 1), token(6, 1), None);
+        assert!(ledger.find(token(5, 1)).is_some_and(|attempt| attempt.ended.is_none()));
+        ledger.stopped(token(5, 1), token(6, 1), Some(Timestamp::UNIX_EPOCH));
+        let stopped = ledger.find(token(5, 1)).unwrap();
+        assert_eq!(stopped.stopped_for, Some(token(6, 1)));
+        assert_eq!(stopped.ended.as_ref().map(|ended| &ended.how), Some(&Outcome::Signal("SIGKILL".to_owned())));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_told() {
+        let ledger = with(&[attempt(5, 1), attempt(6, 1)]);
+        let but = |change: &dyn Fn(&mut Ledger)| {
+            let mut changed = ledger.clone();
+            change(&mut changed);
+            changed.check()
+        };
+        assert_eq!(but(&|ledger| ledger.version = 2), Err(Incoherent::Version(2)));
+        assert_eq!(but(&|ledger| ledger.attempts.swap(0, 1)), Err(Incoherent::Order));
+        assert_eq!(but(&|ledger| ledger.least = token(6, 1)), Err(Incoherent::Order));
+        assert_eq!(but(&|ledger| ledger.forgotten = Some(token(5, 1))), Err(Incoherent::Order));
+        assert_eq!(but(&|ledger| ledger.attempts[0].token.fence = 0), Err(Incoherent::Zero));
+    }
+
+    #[test]
+    fn tokens_are_ordered_by_fence_and_then_by_attempt() {
+        assert!(token(2, 1) > token(1, 9) && token(2, 2) > token(2, 1));
+        assert_eq!(token(2, u64::MAX).next(), token(3, 1));
+    }
+}
