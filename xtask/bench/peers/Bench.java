@@ -1,5 +1,5 @@
 // Curator's side of `cargo xtask bench zookeeper`: its own InterProcessSemaphoreV2, with as many sessions as are asked for.
-// What is said on standard input and output is told in bench/src/child.rs.
+// What is said on standard input and output is told in xtask/bench/src/child.rs.
 
 import java.io.BufferedReader;
 import java.io.IOException;

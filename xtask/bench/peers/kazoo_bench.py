@@ -1,6 +1,6 @@
 """kazoo's side of `cargo xtask bench zookeeper`: its own Semaphore, in as many processes and sessions as are asked for.
 
-What is said on standard input and output is told in bench/src/child.rs.
+What is said on standard input and output is told in xtask/bench/src/child.rs.
 """
 
 import argparse
