@@ -16,7 +16,7 @@ use crate::plan::{About, Better, Run, SetUp, Work, rows, runs};
 use crate::world::World;
 
 /// Rounds where nothing else is said.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 3;
 
 /// How long callers are left alone before they are measured: Java compiles what runs often.
 const WARM_UP: Duration = Duration::from_millis(2500);
@@ -86,8 +86,14 @@ pub(crate) fn all(options: &Options, cast: &Cast, world: &World) -> Result<Resul
             for turn in 0..run.set_ups.len() {
                 let turn = (turn + round) % run.set_ups.len();
                 let set_up = run.set_ups[turn];
-                let seen =
-                    bench.turn(run, set_up).with_context(|| format!("{:?} in run `{}`", set_up.who, run.name))?;
+                let seen = bench.turn(run, set_up).with_context(|| format!("{:?} in run `{}`", set_up.who, run.name));
+                let seen = match seen {
+                    Err(error) if set_up.who != Who::Lockkeeper => {
+                        eprintln!("  left out this time: {error:#}");
+                        continue;
+                    }
+                    seen => seen?,
+                };
                 eprintln!("  {} {}", described(cast, run, set_up), told(&seen));
                 figures[turn].push(seen);
             }

@@ -221,6 +221,7 @@ pub(crate) fn rows() -> Vec<Row> {
             Less,
             Goal::AtMost(0.9),
         ),
+        row("lost", "suspended", "its session said to be suspended, likewise", 2, Less, Goal::None),
         row("lost", "given-away", "its node gone from the server, likewise", 2, More, Goal::None),
         row("lost", "ahead", "declared before it was gone, likewise", 2, More, Goal::AtLeast(0.0)),
     ]
