@@ -43,7 +43,10 @@ impl Report<'_> {
         for row in rows().iter().filter(|row| self.results.runs.iter().any(|run| run.name == row.run)) {
             let _ = writeln!(text, "{}", self.line(row, &here));
         }
-        let _ = write!(text, "\n{}", self.set_ups(&here));
+        let set_ups = self.set_ups(&here);
+        if !set_ups.is_empty() {
+            let _ = write!(text, "\n{set_ups}");
+        }
         text
     }
 
