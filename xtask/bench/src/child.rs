@@ -100,6 +100,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Once it was waited for, its number may be another's.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         if let Ok(pid) = i32::try_from(self.child.id()) {
             // Those that it started go with it.
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
