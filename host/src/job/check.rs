@@ -13,10 +13,10 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::reader::{At, Found, Report, listed};
 use super::spec::{
-    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
-    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Listed, Look,
-    MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
-    TargetsSpec, missing_labels,
+    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
+    DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
+    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Listed, Look, MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource,
+    PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, missing_labels,
 };
 use super::store::{self, StoreSpec};
 use super::template::Template;
@@ -231,6 +231,9 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
         kill_after: kill_after.unwrap_or(Some(DEFAULT_KILL_AFTER))?,
         probe: probe.map_or(Some(None), |probe| probe.map(Some))?,
         attempts: table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0),
+        back_off: DEFAULT_BACK_OFF,
+        roll_back: None,
+        on_unknown: DEFAULT_ON_UNKNOWN,
     })
 }
 

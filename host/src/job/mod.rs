@@ -28,10 +28,11 @@ pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub use schema::schema;
 pub use settings::parse_settings;
 pub use spec::{
-    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER,
-    DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ORDER, Grant, Grants,
-    JobSpec, Listed, Look, MAX_DURATION, OnExhausted, OnFault, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
-    SemaphoreSpec, TargetSource, TargetsSpec,
+    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
+    DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
+    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Grants, JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted,
+    OnFault, OnUnknown, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
+    TargetsSpec, WaveSpec,
 };
 pub use store::{
     MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, connect_timeout, parse_profiles,

@@ -40,6 +40,10 @@ pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
 pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN;
 /// What an exhausted budget does where `budget.on-exhausted` says nothing.
 pub const DEFAULT_ON_EXHAUSTED: OnExhausted = OnExhausted::Abort;
+/// What becomes of a target of which nobody knows where `action.on-unknown` says nothing.
+pub const DEFAULT_ON_UNKNOWN: OnUnknown = OnUnknown::Hold;
+/// How long a failed target rests before its second try where `action.back-off` says nothing.
+pub const DEFAULT_BACK_OFF: Duration = Duration::ZERO;
 /// The longest time that any key takes, ten years: sums of times and the clock stay far from overflowing.
 pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -60,6 +64,10 @@ pub struct JobSpec {
     pub action: ActionSpec,
     /// How much may fail; none: any number.
     pub budget: Option<BudgetSpec>,
+    /// The waves in which the targets go, in order; none: all together.
+    pub waves: Vec<WaveSpec>,
+    /// Other semaphores and parties that the policy sees.
+    pub observe: Vec<ObserveSpec>,
     /// When something may start.
     pub calendar: Calendar,
     /// Which store, and how to log in there; none: wherever the command line says.
@@ -92,7 +100,22 @@ impl JobSpec {
         let (parts, places) = report.finish(parts)?;
         let check::Parts { name, semaphore, party, targets, policy, action, budget, store, calendar } = parts;
         let digest = hex::encode(Sha256::digest(text));
-        Ok(Self { name, semaphore, party, targets, policy, action, budget, calendar, store, digest, source, places })
+        Ok(Self {
+            name,
+            semaphore,
+            party,
+            targets,
+            policy,
+            action,
+            budget,
+            waves: Vec::new(),
+            observe: Vec::new(),
+            calendar,
+            store,
+            digest,
+            source,
+            places,
+        })
     }
 
     /// Where a key stands, such as `party.min-nodes`; where it was left out, the nearest one above it.
@@ -391,6 +414,47 @@ pub struct ActionSpec {
     pub probe: Option<Command>,
     /// How often a target is tried.
     pub attempts: NonZeroU32,
+    /// How long a failed target rests before its second try; twice as long before each that follows.
+    pub back_off: Duration,
+    /// What undoes it; none: it cannot be undone.
+    pub roll_back: Option<Command>,
+    /// What becomes of a target of which nobody knows, and no probe can say.
+    pub on_unknown: OnUnknown,
+}
+
+/// What becomes of a target whose action nobody saw end, where no probe can say how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnUnknown {
+    /// Nothing more starts until somebody looks.
+    Hold,
+    /// It counts as failed.
+    Fail,
+    /// It is run again.
+    Retry,
+}
+
+/// Targets that go together, after those of the wave before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaveSpec {
+    /// What it is called; names differ.
+    pub name: String,
+    /// How many targets; a share is rounded down but never below 1. None: all that are left, which only the last may say.
+    pub size: Option<Limit>,
+    /// How many of them may be under way at once; none: as many as the semaphore allows.
+    pub max_concurrency: Option<Limit>,
+    /// How long nothing starts after the last of them is done with.
+    pub bake: Duration,
+    /// Whether it begins only when somebody approves of it.
+    pub approve: bool,
+}
+
+/// What a policy sees beside the job's own semaphore and party.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObserveSpec {
+    /// A semaphore at this path.
+    Semaphore(NodePath),
+    /// A party at this path.
+    Party(NodePath),
 }
 
 /// A command: the program and its arguments, each with its placeholders. No shell reads it.
@@ -431,6 +495,10 @@ pub struct BudgetSpec {
 /// What an exhausted budget does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OnExhausted {
-    /// Nothing more starts; what runs may end.
+    /// Nothing more starts, and the run ends; what runs may end.
     Abort,
+    /// Nothing more starts until somebody says how to go on.
+    Pause,
+    /// Nothing more starts, and what was done is undone.
+    RollBack,
 }

@@ -21,7 +21,7 @@ use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
 use super::observe;
 use super::sessions::Sessions;
 use super::step::Rollout;
-use crate::job::{Grants, JobSpec, MissingLabel, Substitutions, Target};
+use crate::job::{DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::types::{Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::Identifier;
@@ -184,7 +184,15 @@ fn setup<P>(run: &Run<P>, started_ms: u64) -> Setup {
             patience: party.timeout,
         }),
         attempts: run.job.action.attempts.get(),
+        back_off: run.job.action.back_off,
         on_fault: run.job.policy.on_fault,
+        waves: run.plan.waves.clone(),
+        has_probe: run.job.action.probe.is_some(),
+        can_roll_back: run.job.action.roll_back.is_some(),
+        on_unknown: run.job.action.on_unknown,
+        on_exhausted: run.job.budget.as_ref().map_or(DEFAULT_ON_EXHAUSTED, |budget| budget.on_exhausted),
+        observe: run.job.observe.clone(),
+        resumed: None,
     }
 }
 
@@ -321,14 +329,15 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target } => self.order(target, Order::Release),
-            Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
+            Action::Release { target, .. } => self.order(target, Order::Release),
+            Action::Start { target, attempt, fence, .. } => self.start(target, attempt, fence),
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
                     // An action that just ended by itself needs no stopping.
                     let _ = kill.send(Kill { ending, others });
                 }
             }
+            Action::Adopt { .. } | Action::Probe { .. } | Action::Save { .. } => {}
             Action::Emit(event) => self.emit(event),
         }
     }

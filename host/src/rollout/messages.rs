@@ -1,13 +1,16 @@
 //! What goes into the machine and what comes out of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::event::Event;
+use super::ledger::{Saved, Standing};
 use super::limits::HardLimits;
+use super::plan::Wave;
 use super::state::Counts;
-use crate::job::{OnFault, Target};
+use crate::job::{ObserveSpec, OnExhausted, OnFault, OnUnknown, Target};
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
 use crate::store::Lifetime;
 
@@ -38,8 +41,64 @@ pub struct Setup {
     pub party: Option<Floor>,
     /// Tries a target may have.
     pub attempts: u32,
+    /// How long a failed target rests before its second try, under its slot; twice as long before each that follows.
+    pub back_off: Duration,
     /// What a policy fault does.
     pub on_fault: OnFault,
+    /// The waves, one after the other, which have all targets among them; none where the job has no waves.
+    pub waves: Vec<Wave>,
+    /// Whether a target can be asked how its action went.
+    pub has_probe: bool,
+    /// Whether an action can be undone.
+    pub can_roll_back: bool,
+    /// What becomes of a target of which nobody knows, and no probe can say.
+    pub on_unknown: OnUnknown,
+    /// What an exhausted budget does.
+    pub on_exhausted: OnExhausted,
+    /// Other semaphores and parties that the policy sees.
+    pub observe: Vec<ObserveSpec>,
+    /// What an earlier runner left; none: the run begins.
+    pub resumed: Option<Resumed>,
+}
+
+/// What an earlier runner of the same run left in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// Where each target stood, in the order of [`Setup::targets`].
+    pub targets: Vec<Saved>,
+    /// The policy's memory.
+    pub memory: Vec<u8>,
+    /// The next decision's number.
+    pub sequence: u64,
+}
+
+/// What people want of a run: everything that is in force, not only what is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steer {
+    /// Nothing new is to start.
+    pub paused: Option<Wish>,
+    /// The run is to end.
+    pub aborted: Option<Wish>,
+    /// Waves that may begin, by name.
+    pub approved: BTreeMap<String, Wish>,
+    /// Targets that are to go again from where they stand now: each is named until it does.
+    pub retry: BTreeMap<usize, Wish>,
+    /// Targets whose failure, or of which that nobody knows, was accepted: they are not charged to the budget and hold
+    /// nobody up.
+    pub accepted: BTreeSet<usize>,
+}
+
+/// Who wants something, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Wish {
+    /// Who: user and host.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// Why, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What to do while the party is below its floor.
@@ -151,6 +210,29 @@ pub enum Input {
         /// How.
         result: ActionResult,
     },
+    /// One of [`Setup::observe`] was read, or cannot be. Nobody is asked about before all were read once.
+    Observed {
+        /// Which.
+        index: usize,
+        /// What was seen; none: it cannot be read now.
+        seen: Option<Observed>,
+    },
+    /// What the probe says of an action whose end nobody saw.
+    Probed {
+        /// On which target.
+        target: usize,
+        /// What.
+        answer: Probed,
+    },
+    /// What people want.
+    Steer(Steer),
+    /// The run is somebody else's now, or may be: the session ended.
+    Lost {
+        /// How.
+        reason: String,
+        /// From when on somebody else may act in its place: by then every command must be gone.
+        others: Others,
+    },
     /// Somebody wants the run to stop.
     Stop(Stop),
     /// The run cannot go on: the store.
@@ -166,6 +248,43 @@ pub enum Hearing {
     Suspended,
     /// The session is over; what was read in it may have changed since.
     Over,
+}
+
+/// One of [`Setup::observe`], as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// A semaphore.
+    Semaphore {
+        /// The number in its data; none: there is no such semaphore.
+        slots: Option<u32>,
+        /// Its leases.
+        leases: Vec<SeenLease>,
+        /// How many queue.
+        queued: u32,
+    },
+    /// A party's members.
+    Party(Vec<SeenMember>),
+}
+
+/// What a probe says of an action whose end nobody saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// It was done (exit code 0).
+    Done,
+    /// It was not, or not well.
+    Failed {
+        /// What it said.
+        detail: String,
+    },
+    /// It never started, and never will (exit code 66, as `lockkeeper guard --outcome --settle` has it).
+    NotStarted,
+    /// It is still under way (75): ask again.
+    Running,
+    /// The probe does not know either (76), or could not be asked.
+    Unknown {
+        /// What it said.
+        detail: String,
+    },
 }
 
 /// How a slot was got.
@@ -186,6 +305,8 @@ pub enum NotLeased {
     TimedOut,
     /// We gave the place in the queue up.
     Withdrawn,
+    /// The lease that was to be taken over is not there any more.
+    Gone,
     /// The leases to be broken have changed.
     Conflict(String),
 }
@@ -266,6 +387,11 @@ pub enum Action {
         /// How the action ended.
         outcome: Outcome,
     },
+    /// Take over the lease that an earlier runner left for it; answer with [`Input::Leased`] or [`NotLeased::Gone`].
+    Adopt {
+        /// For which target.
+        target: usize,
+    },
     /// Queue for a slot; answer with [`Input::Leased`] or [`Input::NotLeased`].
     Acquire {
         /// For which target.
@@ -288,10 +414,12 @@ pub enum Action {
         /// Whose.
         target: usize,
     },
-    /// Run the action; answer with [`Input::Ended`].
+    /// Write down that it acts, or reverts, and then run that; answer with [`Input::Ended`].
     Start {
         /// On which target.
         target: usize,
+        /// Which command.
+        doing: Doing,
         /// 1 for the first try.
         attempt: u32,
         /// The lease's fence.
@@ -306,13 +434,43 @@ pub enum Action {
         /// From when on somebody else may act in its place; none while its lease is held.
         others: Option<Others>,
     },
-    /// Give the slot back; answer with [`Input::Released`]. Said once for a slot.
+    /// Ask the probe how an action went whose end nobody saw; answer with [`Input::Probed`].
+    Probe {
+        /// On which target.
+        target: usize,
+        /// Which try it was.
+        attempt: u32,
+        /// Under which fence.
+        fence: i64,
+        /// How long to wait before, in milliseconds.
+        after_ms: u64,
+    },
+    /// Give the slot back, and write down in the same transaction where the target stands then; answer with
+    /// [`Input::Released`]. Said once for a slot.
     Release {
         /// Whose.
         target: usize,
+        /// Where it stands then.
+        standing: Standing,
+    },
+    /// Write down where a target stands whose slot is not held, or stays held. No answer.
+    Save {
+        /// Which.
+        target: usize,
+        /// Where it stands.
+        standing: Standing,
     },
     /// Say what happened.
     Emit(Event),
+}
+
+/// Which of the job's commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// `action.run`, and `action.probe` behind it.
+    Act,
+    /// `action.roll-back`.
+    Revert,
 }
 
 /// Why a run ended, or is about to.
@@ -332,6 +490,8 @@ pub enum End {
     FloorMissed(String),
     /// Somebody stopped it.
     Interrupted,
+    /// It is somebody else's now, or may be.
+    Lost(String),
     /// The store.
     Broken(Broken),
 }
@@ -360,6 +520,7 @@ impl End {
             Self::Aborted(reason) => format!("the policy aborts: {reason}"),
             Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
+            Self::Lost(reason) => reason.clone(),
             Self::Broken(Broken::Unavailable(reason) | Broken::Refused(reason) | Broken::SlotsDiffer(reason)) => {
                 reason.clone()
             }
@@ -376,6 +537,7 @@ impl End {
             Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
             Self::FloorMissed(_) => "timed-out",
             Self::Interrupted => "interrupted",
+            Self::Lost(_) => "lost",
             Self::Broken(_) => "unavailable",
         }
     }

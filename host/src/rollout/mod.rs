@@ -11,6 +11,7 @@ mod execute;
 pub mod group;
 pub mod journal;
 mod keeper;
+pub mod ledger;
 mod limits;
 mod messages;
 mod observe;
@@ -26,10 +27,10 @@ pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal};
 pub use messages::{
-    Action, ActionResult, Broken, End, Fault, Floor, Got, Hearing, Input, NotLeased, Others, Report, SeenLease,
-    SeenMember, Setup, Stop,
+    Action, ActionResult, Broken, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased, Observed, Others, Probed,
+    Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
 };
-pub use plan::Plan;
+pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 pub use step::Rollout;
 pub use targets::{TargetsError, needs_store, resolve};

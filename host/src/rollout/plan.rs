@@ -1,6 +1,8 @@
 //! From a job and its targets to who goes in which order under which limits; pure.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -17,6 +19,23 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The job's shares as numbers for these targets.
     pub limits: HardLimits,
+    /// The waves; none where the job has none.
+    pub waves: Vec<Wave>,
+}
+
+/// Targets that go together, after those of the wave before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wave {
+    /// What it is called.
+    pub name: String,
+    /// Its targets, as a range of the plan's.
+    pub targets: Range<usize>,
+    /// How many of them may be under way at once; none: as many as there are slots.
+    pub slots: Option<u32>,
+    /// How long nothing starts after the last of them is done with.
+    pub bake: Duration,
+    /// Whether it begins only when somebody approves of it.
+    pub approve: bool,
 }
 
 impl Plan {
@@ -35,7 +54,7 @@ impl Plan {
             calendar: Arc::new(job.calendar.clone()),
             max_failed: job.budget.as_ref().map(|budget| budget.max_failed.of(total, Rounding::Budget)),
         };
-        Self { targets, limits }
+        Self { targets, limits, waves: Vec::new() }
     }
 
     /// How many batches it takes when every slot is free and all targets take as long.

@@ -21,10 +21,11 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::event::Event;
+use super::ledger::Standing;
 use super::limits::{Facts, Refusal};
 use super::messages::{
-    Action, ActionResult, Broken, End, Fault, Got, Hearing, Input, NotLeased, Others, Report, SeenLease, SeenMember,
-    Setup, Stop,
+    Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Others, Report, SeenLease,
+    SeenMember, Setup, Stop,
 };
 use super::state::{Counts, Final, TargetEvent, TargetState};
 use crate::job::{OnFault, Target};
@@ -76,6 +77,9 @@ struct Slot {
     said: String,
     /// The force verdict that it waits for.
     forcing: Option<Forcing>,
+    /// How its action ended, for a person, and how long it took.
+    detail: String,
+    took_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -301,6 +305,8 @@ impl Rollout {
             Input::NotReleased { target, reason } => self.released(now_ms, target, Some(reason), &mut out),
             Input::Ended { target, result } => self.ended(now_ms, target, result, &mut out),
             Input::Stop(stop) => self.stopped(stop, &mut out),
+            Input::Lost { reason, others } => self.lost(reason, others, &mut out),
+            Input::Observed { .. } | Input::Probed { .. } | Input::Steer(_) => {}
             Input::Broken(broken) => self.end(End::Broken(broken), &mut out),
         }
         self.let_kept_slots_go(now_ms, &mut out);
@@ -407,7 +413,9 @@ impl Rollout {
                 self.slots[target].refused = Some(reason);
                 self.back_to_waiting(now_ms, target);
             }
-            (Some(Then::Wait), _) | (None, NotLeased::Withdrawn) => self.back_to_waiting(now_ms, target),
+            (Some(Then::Wait), _) | (None, NotLeased::Withdrawn | NotLeased::Gone) => {
+                self.back_to_waiting(now_ms, target)
+            }
         }
         self.changed(Cause::Progressed);
     }
@@ -424,7 +432,7 @@ impl Rollout {
         }
         if let Some(until) = self.slots[target].keep_until_ms.take() {
             self.keeps.remove(&(until, target));
-            out.push(Action::Release { target });
+            out.push(self.release(target));
         }
     }
 
@@ -463,6 +471,8 @@ impl Rollout {
             Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Happening::Failed,
         };
         self.happened(now_ms, target, what, &result.detail);
+        self.slots[target].detail.clone_from(&result.detail);
+        self.slots[target].took_ms = Some(result.took_ms);
         let ActionResult { ending, took_ms, detail, output, log, .. } = result;
         if ending == Ending::Succeeded {
             self.longest_ms = self.longest_ms.max(Some(took_ms));
@@ -474,7 +484,7 @@ impl Rollout {
         }));
         match self.stop {
             // Who wants out now does not wait for a policy.
-            Some(Stop::Now) => out.push(Action::Release { target }),
+            Some(Stop::Now) => out.push(self.release(target)),
             // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
         }
@@ -489,13 +499,22 @@ impl Rollout {
         if stop == Stop::Now {
             let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
             out.extend(acting.map(|&target| Action::Kill { target, ending: Ending::Unknown, others: None }));
-            out.extend(self.to_settle.drain(..).map(|(target, _)| Action::Release { target }));
+            let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
+            out.extend(left.into_iter().map(|target| self.release(target)));
         }
         // Nobody bakes any more.
         for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
-            out.push(Action::Release { target });
+            out.push(self.release(target));
         }
+    }
+
+    /// Whatever acts is stopped before somebody else may act in its place.
+    fn lost(&mut self, reason: String, others: Others, out: &mut Vec<Action>) {
+        self.end(End::Lost(reason), out);
+        let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
+        let kill = |&target: &usize| Action::Kill { target, ending: Ending::Unknown, others: Some(others) };
+        out.extend(acting.map(kill));
     }
 
     // ------------------------------------------------------------------ what the policy said
@@ -647,7 +666,7 @@ impl Rollout {
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => {
-                out.push(Action::Release { target });
+                out.push(self.release(target));
                 return self.fault(target, fault, out);
             }
         };
@@ -673,18 +692,18 @@ impl Rollout {
                 }
                 Err(refusal) => {
                     self.say_refused(target, &refusal, out);
-                    out.push(Action::Release { target });
+                    out.push(self.release(target));
                 }
             },
             // Without another try, what failed has failed.
-            Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(Action::Release { target }),
+            Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(self.release(target)),
             Settlement::RollBack => {
-                out.push(Action::Release { target });
+                out.push(self.release(target));
                 let message = "the policy answered `roll-back`, which this version of Lockkeeper cannot do".to_owned();
                 self.fault(target, Fault { kind: "not-supported", message, hint: None }, out);
             }
             Settlement::Abort => {
-                out.push(Action::Release { target });
+                out.push(self.release(target));
                 self.end(End::Aborted(answer.reason), out);
             }
         }
@@ -814,7 +833,7 @@ impl Rollout {
         self.moved(target, TargetEvent::Started);
         self.happened(now_ms, target, Happening::Started, "");
         out.push(Action::Emit(Event::Started { target: self.name(target), attempt, fence }));
-        out.push(Action::Start { target, attempt, fence });
+        out.push(Action::Start { target, doing: Doing::Act, attempt, fence });
     }
 
     /// Out of the queue, or its slot given back unused. Said once: the answer brings [`Self::back_to_waiting`] or a skip.
@@ -829,9 +848,23 @@ impl Rollout {
         }
     }
 
+    /// Its slot goes, and its node says where it stands then.
+    fn release(&self, target: usize) -> Action {
+        let slot = &self.slots[target];
+        let reason = || slot.detail.clone();
+        let standing = match (slot.state, &slot.leaving) {
+            (TargetState::Acted(Ending::Succeeded), _) => Standing::Done { took_ms: slot.took_ms },
+            (TargetState::Acted(Ending::Unknown), _) => Standing::Unknown { reason: reason() },
+            (TargetState::Acted(_), _) => Standing::Failed { reason: reason() },
+            (_, Some(Then::Skip { code, reason })) => Standing::Skipped { code: code.clone(), reason: reason.clone() },
+            _ => Standing::Pending,
+        };
+        Action::Release { target, standing }
+    }
+
     fn give_back(&mut self, target: usize, reason: &str, out: &mut Vec<Action>) {
         out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.to_owned() }));
-        out.push(Action::Release { target });
+        out.push(self.release(target));
     }
 
     fn back_to_waiting(&mut self, now_ms: u64, target: usize) {
@@ -856,6 +889,11 @@ impl Rollout {
     }
 
     fn skip(&mut self, now_ms: u64, target: usize, code: String, reason: String, out: &mut Vec<Action>) {
+        // Without a slot nobody has written that down yet.
+        if !matches!(self.slots[target].state, TargetState::Leased) {
+            let standing = Standing::Skipped { code: code.clone(), reason: reason.clone() };
+            out.push(Action::Save { target, standing });
+        }
         self.moved(target, TargetEvent::Skipped);
         self.happened(now_ms, target, Happening::Skipped, &reason);
         out.push(Action::Emit(Event::Skipped { target: self.name(target), code, reason }));
@@ -882,7 +920,7 @@ impl Rollout {
             }
             self.keeps.pop_first();
             self.slots[target].keep_until_ms = None;
-            out.push(Action::Release { target });
+            out.push(self.release(target));
         }
     }
 
@@ -1165,6 +1203,8 @@ impl Slot {
             left: 0,
             said: String::new(),
             forcing: None,
+            detail: String::new(),
+            took_ms: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lockkeeper::job::{Calendar, Freeze, OnFault, Target, TargetName};
+use lockkeeper::job::{Calendar, Freeze, OnExhausted, OnFault, OnUnknown, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
     Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased,
@@ -100,6 +100,14 @@ impl World {
             }),
             attempts,
             on_fault: if dice.random_bool(0.5) { OnFault::Hold } else { OnFault::Abort },
+            back_off: std::time::Duration::ZERO,
+            waves: Vec::new(),
+            has_probe: false,
+            can_roll_back: false,
+            on_unknown: OnUnknown::Hold,
+            on_exhausted: OnExhausted::Abort,
+            observe: Vec::new(),
+            resumed: None,
         };
         Self {
             rollout: Rollout::new(setup),
@@ -154,19 +162,20 @@ impl World {
                 Keeper::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
-            Action::Release { target } => {
+            Action::Release { target, .. } => {
                 assert!(!self.acting.contains_key(&target), "t{target} is released while it acts");
                 match &mut self.keepers[target] {
                     Keeper::Holds { releasing, .. } if !*releasing => *releasing = true,
                     other => panic!("t{target} is released while {other:?}"),
                 }
             }
-            Action::Start { target, attempt, fence } => self.start(target, attempt, fence),
+            Action::Start { target, attempt, fence, .. } => self.start(target, attempt, fence),
             Action::Kill { target, ending, .. } => {
                 let told =
                     self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
+            Action::Adopt { .. } | Action::Probe { .. } | Action::Save { .. } => {}
             Action::Emit(Event::Stopping { .. }) => self.stopping = true,
             Action::Emit(_) => {}
         }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use lockkeeper::job::{Calendar, Fit, Freeze, OnFault, Target, TargetName, Window};
+use lockkeeper::job::{Calendar, Fit, Freeze, OnExhausted, OnFault, OnUnknown, Target, TargetName, Window};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
 use lockkeeper::rollout::{
     Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Others, Rollout, SeenLease,
@@ -148,6 +148,14 @@ impl Scene {
             }),
             attempts: number("attempts").unwrap_or(1),
             on_fault: if value("on-fault") == Some("abort") { OnFault::Abort } else { OnFault::Hold },
+            back_off: Duration::ZERO,
+            waves: Vec::new(),
+            has_probe: false,
+            can_roll_back: false,
+            on_unknown: OnUnknown::Hold,
+            on_exhausted: OnExhausted::Abort,
+            observe: Vec::new(),
+            resumed: None,
         };
         let by_hand = settings.contains(&"by-hand");
         Self { rollout: Rollout::new(setup), now: 0, by_hand, fence: FIRST_FENCE, over: false, out: String::new() }
@@ -265,7 +273,7 @@ impl Scene {
                 self.say(format!("> stop the action on {}: {}", self.name(target), ending.word()));
                 None
             }
-            Action::Start { .. } => None,
+            Action::Start { .. } | Action::Adopt { .. } | Action::Probe { .. } | Action::Save { .. } => None,
             Action::Acquire { target, give_up_at_ms } => {
                 if let Some(at) = give_up_at_ms.filter(|_| by_hand) {
                     self.say(format!("> queue for {} until {}", self.name(target), span(at)));
@@ -280,7 +288,7 @@ impl Scene {
                 self.say(format!("> leave the queue for {}", self.name(target)));
                 (!by_hand).then_some(Input::NotLeased { target, why: NotLeased::Withdrawn })
             }
-            Action::Release { target } => {
+            Action::Release { target, .. } => {
                 if by_hand {
                     self.say(format!("> release {}", self.name(target)));
                 }

@@ -1,0 +1,133 @@
+//! What a target's node holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::types::Ending;
+use crate::store::NodePath;
+
+/// A target's node: written before the effect that it announces, and read by whoever takes the run over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Saved {
+    /// Since when it stands so, in milliseconds since the Unix epoch, by the runner's clock.
+    pub at: u64,
+    /// How often its action was started in this run, the one under way included: 0 before the first time. It only grows.
+    pub attempt: u32,
+    /// The lease under which that was, or is about to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<SavedLease>,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// A lease, as a target's node names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SavedLease {
+    /// Its node.
+    pub path: NodePath,
+    /// Its fence; none where that was not known yet when the node was written: in the transaction that made the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fence: Option<i64>,
+}
+
+/// Where a target stands between two requests to the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Standing {
+    /// Nothing is under way; it goes when its turn comes.
+    #[default]
+    Pending,
+    /// Its slot is held, and nothing was started under it.
+    Leased,
+    /// Its action is under way, or about to start. Whoever finds this and did not start it does not know how it went on.
+    Acting,
+    /// Its action ended; its slot is kept.
+    Kept {
+        /// How it ended.
+        ending: Ending,
+        /// The exit code, where there was one.
+        exit_code: Option<i32>,
+        /// How long it took.
+        took_ms: u64,
+        /// Until when it is kept, in milliseconds since the Unix epoch.
+        until: u64,
+    },
+    /// Its action failed, and is tried again under the same slot.
+    Retrying {
+        /// How it ended.
+        ending: Ending,
+        /// When the next try is due, in milliseconds since the Unix epoch.
+        until: u64,
+    },
+    /// What undoes its action is under way, or about to start.
+    Reverting,
+    /// It is done.
+    Done {
+        /// How long its action took; none where nobody saw it end.
+        took_ms: Option<u64>,
+    },
+    /// It failed.
+    Failed {
+        /// How.
+        reason: String,
+    },
+    /// Nobody knows how its action ended.
+    Unknown {
+        /// Why not.
+        reason: String,
+    },
+    /// It was undone.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// It was left out.
+    Skipped {
+        /// A stable code.
+        code: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Default for Saved {
+    /// A target that nobody has touched: it has no node yet.
+    fn default() -> Self {
+        Self { at: 0, attempt: 0, lease: None, standing: Standing::Pending }
+    }
+}
+
+impl Standing {
+    /// The stable word for it, as in its JSON.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Leased => "leased",
+            Self::Acting => "acting",
+            Self::Kept { .. } => "kept",
+            Self::Retrying { .. } => "retrying",
+            Self::Reverting => "reverting",
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Unknown { .. } => "unknown",
+            Self::RolledBack { .. } => "rolled-back",
+            Self::Skipped { .. } => "skipped",
+        }
+    }
+
+    /// Whether nothing more happens to it in this run, unless somebody asks for it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Done { .. }
+                | Self::Failed { .. }
+                | Self::Unknown { .. }
+                | Self::RolledBack { .. }
+                | Self::Skipped { .. }
+        )
+    }
+}
