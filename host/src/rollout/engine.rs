@@ -380,7 +380,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target, standing } => self.order(target, Order::Release(standing)),
+            Action::Release { target, standing } => self.release(target, standing),
             Action::Save { target, standing } => self.save(target, standing),
             Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
             Action::Probe { target, attempt, fence, after_ms } => self.probe(target, attempt, fence, after_ms),
@@ -418,6 +418,20 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             // There is room for each order once. Closed: the keeper has said that it has nothing to give.
             let _ = keeper.try_send(order);
         }
+    }
+
+    /// Its keeper does that. Without one there is no lease either, and what is left is to write that down.
+    fn release(&mut self, target: usize, standing: Standing) {
+        if self.keepers.contains_key(&target) {
+            return self.order(target, Order::Release(standing));
+        }
+        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = ledger.save(target, standing).await {
+                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            }
+            let _ = inputs.send(Input::Released { target }).await;
+        });
     }
 
     /// Its keeper writes, in its order; without one nobody else writes about this target.
