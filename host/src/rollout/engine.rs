@@ -160,7 +160,7 @@ type Commands = (Vec<String>, Option<Vec<String>>);
 fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, name, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: name, attempt, fence, job_dir: &folder };
+    let with = Substitutions { target, job: &job.name, run: name, wave: "", attempt, fence, job_dir: &folder };
     let probe = job.action.probe.as_ref().map(|probe| probe.render(&with)).transpose()?;
     Ok((job.action.run.render(&with)?, probe))
 }
