@@ -218,7 +218,7 @@ fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
     // And who may not touch it does not run.
     corner.world.file("password-of-ops", "wrong");
     let message = Corner::refused(&corner.anonymously("run job.toml --format json"));
-    assert!(message.contains("/locks/job") && message.contains("permission"), "{message}");
+    assert!(message.contains("/lockkeeper/jobs/") && message.contains("permission"), "{message}");
 }
 
 #[test]

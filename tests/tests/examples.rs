@@ -24,7 +24,7 @@ fn run(world: &World, example: &str) -> (Option<i32>, Vec<Value>) {
 /// Runs a job of `examples/` for a person, and finds each line that its README shows.
 fn shows_its_transcript(world: &World, example: &str) {
     let job = format!("examples/{example}/job.toml");
-    let answer = said(world.lockkeeper(["run", &job]).current_dir(root()));
+    let answer = said(world.lockkeeper(["run", "--again", &job]).current_dir(root()));
     assert_eq!(answer.code, Some(0), "{answer:?}");
     shows(example, &answer.stderr);
 }

@@ -484,7 +484,7 @@ fn a_job_acts_through_the_guards_of_its_targets() {
         probe = ["lockkeeper", "guard", "--token-file", "{job-dir}/{target}", "--outcome", "{attempt}", "--fence", "{fence}"]
     "#;
     world.file("job.toml", job);
-    let run = |world: &World| said(world.lockkeeper(["run", "job.toml"]).current_dir(world.folder()));
+    let run = |world: &World| said(world.lockkeeper(["run", "--again", "job.toml"]).current_dir(world.folder()));
     for round in 1..=2 {
         let ran = run(&world);
         assert_eq!(ran.code, Some(0), "{ran:?}");

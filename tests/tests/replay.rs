@@ -39,14 +39,15 @@ fn hostile_job(mode: &str) -> String {
 /// Runs a job; where its journal is.
 fn run(world: &World, job: &str) -> PathBuf {
     world.file("job.toml", job);
-    let ran = said(world.lockkeeper(["run", "job.toml", "--quiet"]).current_dir(world.folder()));
+    let ran = said(world.lockkeeper(["run", "--again", "job.toml", "--quiet"]).current_dir(world.folder()));
     assert!(ran.stderr.is_empty(), "{ran:?}");
     journals(world).pop().expect("the run has a journal")
 }
 
 fn journals(world: &World) -> Vec<PathBuf> {
     let runs = fs::read_dir(world.folder().join("state/runs")).into_iter().flatten().map(Result::unwrap);
-    let mut runs: Vec<PathBuf> = runs.map(|run| run.path().join("journal.jsonl")).collect();
+    let journals = runs.map(|run| run.path().join("journal.jsonl"));
+    let mut runs: Vec<PathBuf> = journals.filter(|journal| journal.is_file()).collect();
     runs.sort();
     runs
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::output;
 use crate::policy::PolicyError;
 use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, ReleaseError, WaitError};
+use crate::rollout::ledger::LedgerError;
 use crate::rollout::{RunError, TargetsError};
 use crate::store::StoreError;
 
@@ -86,6 +87,12 @@ pub enum ErrorKind {
     Command,
     /// No run, or more than one, has that name.
     NoSuchRun,
+    /// Somebody else runs the job.
+    Running,
+    /// A run of the job is not finished.
+    Unfinished,
+    /// A run is kept in another way than this program knows.
+    BadRun,
     /// A journal that is not as it was written.
     BadJournal,
     /// A fence or an attempt that came too late.
@@ -116,6 +123,9 @@ impl ErrorKind {
             Self::NotHeld => "not-held",
             Self::Command => "command",
             Self::NoSuchRun => "no-such-run",
+            Self::Running => "running",
+            Self::Unfinished => "unfinished",
+            Self::BadRun => "bad-run",
             Self::BadJournal => "bad-journal",
             Self::Stale => "stale",
             Self::StillRunning => "still-running",
@@ -127,18 +137,21 @@ impl ErrorKind {
 
     fn exit(self) -> Exit {
         match self {
-            Self::TimedOut | Self::StillRunning => Exit::TimedOut,
+            Self::TimedOut | Self::StillRunning | Self::Running => Exit::TimedOut,
             Self::SlotsDiffer
             | Self::BadPath
             | Self::BadArgument
             | Self::BadJob
             | Self::BadConfig
-            | Self::NoSuchRun => Exit::Usage,
+            | Self::NoSuchRun
+            | Self::Unfinished => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
             Self::Refused | Self::Stale => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
-            Self::LeaseLost | Self::NotHeld | Self::BadJournal | Self::Io | Self::Internal => Exit::Failed,
+            Self::LeaseLost | Self::NotHeld | Self::BadJournal | Self::BadRun | Self::Io | Self::Internal => {
+                Exit::Failed
+            }
             // As shells have it for a command that is not there.
             Self::Command => Exit::Command(127),
         }
@@ -243,7 +256,9 @@ impl From<AcquireError> for Failure {
             }
             AcquireError::SessionOver { .. } => (ErrorKind::Unavailable, None),
             AcquireError::QueueWornOut { .. } | AcquireError::Evicted { .. } => (ErrorKind::Internal, None),
-            AcquireError::Store { source, .. } => (store_kind(source), store_hint(source)),
+            AcquireError::Store { source, .. } | AcquireError::Along { source, .. } => {
+                (store_kind(source), store_hint(source))
+            }
         };
         Self { hint, ..Self::new(kind, error) }
     }
@@ -254,7 +269,9 @@ impl From<ForceError> for Failure {
         let (kind, hint) = match &error {
             ForceError::Conflict { .. } | ForceError::Deleted { .. } => (ErrorKind::NotHeld, None),
             ForceError::SessionOver { .. } => (ErrorKind::Unavailable, None),
-            ForceError::Store { source, .. } => (store_kind(source), store_hint(source)),
+            ForceError::Store { source, .. } | ForceError::Along { source, .. } => {
+                (store_kind(source), store_hint(source))
+            }
         };
         Self { hint, ..Self::new(kind, error) }
     }
@@ -321,10 +338,38 @@ impl From<TargetsError> for Failure {
     }
 }
 
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let (kind, hint) = match &error {
+            LedgerError::Overtaken { .. } => (ErrorKind::Running, Some("say it again: it has changed meanwhile")),
+            LedgerError::SessionOver => (ErrorKind::Unavailable, None),
+            LedgerError::Together { source, .. } | LedgerError::Store(source) => {
+                return Self { hint: store_hint(source), ..Self::new(store_kind(source), error) };
+            }
+            LedgerError::Runner(_) => match error {
+                LedgerError::Runner(error) => return error.into(),
+                error => return Self::new(ErrorKind::Internal, error),
+            },
+            LedgerError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
+            LedgerError::Layout { .. } => (ErrorKind::BadRun, Some("use the program that wrote it")),
+            LedgerError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
+        };
+        let failure = Self::new(kind, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
+        if let RunError::Ledger(error) = error {
+            return error.into();
+        }
         let kind = match &error {
             RunError::Journal { .. } => ErrorKind::Io,
+            RunError::Ledger(_) => ErrorKind::Unavailable,
             RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
         };
         Self::new(kind, error)

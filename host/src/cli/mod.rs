@@ -401,7 +401,10 @@ struct JobArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
+    after_help = "A run is known by its job: the file, its inventory and its policy. While one is not finished, `run` goes on \
+    with it: after Ctrl-C, after a crash, from another host. Only one process runs a job; another stands by, and takes over \
+    when that one ends. Once it is finished, `run` says so, unless the job has changed.\n\n\
+    Ctrl-C once: nothing new starts, what runs finishes, slots are given back. Twice: what runs is \
     stopped too.\n\nThe journal has every decision: view, verdict, reason; output has what the commands wrote.\n\n\
     Examples:\n  \
     lockkeeper check job.toml && lockkeeper run job.toml\n  \
@@ -411,6 +414,12 @@ struct RunArgs {
     /// The job's file.
     #[arg(value_name = "JOB")]
     job: PathBuf,
+    /// Start a new run although the last is finished and the job has not changed.
+    #[arg(long)]
+    again: bool,
+    /// Do not stand by while somebody else runs the job: end with 75.
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(Debug, Args)]

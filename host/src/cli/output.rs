@@ -180,6 +180,10 @@ impl Output {
                 self.say(Tone::Good, "Planned", &text);
                 self.say(Tone::Plain, "Run", &format!("{run}, journal in {journal}"));
             }
+            Event::GoingOn { run, before, stint, settled, left } => {
+                let text = format!("with {run}, stint {stint} after {before}: {settled} done with, {left} left");
+                self.say(Tone::Good, "Going on", &text);
+            }
             Event::Waiting { target, code, reason, ask_again_ms } => {
                 self.say(Tone::Plain, "Waiting", &format!("{target}: {reason} ({code}){}", again(ask_again_ms)));
             }

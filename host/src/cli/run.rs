@@ -1,20 +1,35 @@
 //! `lockkeeper run`: a job, to its end.
 
-use std::path::Path;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
+use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
-use super::output::Output;
+use super::output::{Output, moment};
 use super::signals::Signals;
 use super::{Global, RunArgs, runs};
+use crate::job::{JobName, TargetSource};
+use crate::recipe::{AcquireError, Identifier, Patience};
+use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
 use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
+use crate::store::Store;
 
 /// Wishes to stop that may wait: gently, then now.
 const MAX_STOPS: usize = 4;
+
+/// How often a lost session is tried to be replaced before the run is left to somebody else: for a minute.
+const MAX_TRIES: u32 = 120;
+
+/// How long after one that could not be opened the next is tried.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
@@ -22,49 +37,297 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     let mut signals = Signals::new()?;
     let opener = global.store(output, loaded.store())?;
     output.talk("Store", &opener.choice.to_string());
-    let store = opener.session().await?;
-    let targets = loaded.targets(Some(&store)).await?;
-    let Loaded { job, folder, policy, .. } = loaded;
-    let plan = Plan::new(&job, targets);
-    let name = run_name(job.name.as_str());
-    let state = global.state_dir()?;
-    let journal = runs::create(&state, &name)?;
-    runs::keep_policy(&state, &journal, &folder, &job.policy.source, &policy)?;
+    let attempt =
+        Attempt { output, args: &args, opener: &opener, state: global.state_dir()?, digest: digest(&loaded)? };
+    let mut store = opener.session().await?;
+    let mut again = args.again;
+    // A run that is lost with its session is gone on with in the next, if nobody else does.
+    loop {
+        let stood = attempt.stand(&loaded, &store, &mut signals, &mut again).await;
+        // A session that is over already has nothing left to close.
+        let _ = store.close().await;
+        match stood? {
+            Stood::Over(exit) => return Ok(exit),
+            Stood::Lost => {}
+        }
+        store = match signals.or(attempt.next_session()).await {
+            Ok(store) => store?,
+            Err(wish) => return Ok(wish.exit()),
+        };
+    }
+}
 
-    let (sender, stops) = mpsc::channel(MAX_STOPS);
-    tokio::spawn(async move {
-        loop {
-            signals.next().await;
-            if sender.send(Stop::Gently).await.is_err() {
-                return;
+/// What becomes of the job while one session lasts.
+enum Stood {
+    Over(Exit),
+    Lost,
+}
+
+/// One command line's worth of running a job.
+struct Attempt<'a> {
+    output: &'a Output,
+    args: &'a RunArgs,
+    opener: &'a Opener,
+    state: PathBuf,
+    digest: String,
+}
+
+impl Attempt<'_> {
+    async fn next_session(&self) -> Result<Arc<dyn Store>, Failure> {
+        for _ in 1..MAX_TRIES {
+            match self.opener.session().await {
+                Err(failure) if failure.kind == ErrorKind::Unavailable => sleep(BETWEEN_TRIES).await,
+                answer => return answer,
             }
-            signals.next().await;
-            if sender.send(Stop::Now).await.is_err() {
-                return;
+        }
+        self.opener.session().await.map_err(|failure| {
+            failure.hint("the run is not finished: `lockkeeper run` with the same job goes on where it is")
+        })
+    }
+
+    async fn stand(
+        &self,
+        loaded: &Loaded,
+        store: &Arc<dyn Store>,
+        signals: &mut Signals,
+        again: &mut bool,
+    ) -> Result<Stood, Failure> {
+        let runner = match signals.or(self.become_runner(&loaded.job.name, store, again)).await {
+            Ok(Ok(runner)) => runner,
+            Ok(Err(error)) => return error,
+            Err(wish) => return Ok(Stood::Over(wish.exit())),
+        };
+        let runner = Arc::new(runner);
+        let stood = self.act(loaded, &runner, signals, again).await;
+        if let Some(runner) = Arc::into_inner(runner) {
+            runner.step_down().await;
+        }
+        stood
+    }
+
+    /// Waits until nobody else runs the job.
+    async fn become_runner(
+        &self,
+        job: &JobName,
+        store: &Arc<dyn Store>,
+        again: &mut bool,
+    ) -> Result<Runner, Result<Stood, Failure>> {
+        let who = me().map_err(Err)?;
+        match Runner::become_one(store, job, who.clone(), Patience::Once).await {
+            Err(LedgerError::Runner(AcquireError::Full { .. })) => {}
+            answer => return answer.map_err(lost_or),
+        }
+        let (holder, standing_by) = Runner::of(store, job).await.map_err(lost_or)?;
+        let (by, since) = match &holder {
+            Some(holder) => (holder.identifier.as_str(), moment(holder.since_ms, store.clock().now_ms())),
+            None => ("somebody", String::from("just now")),
+        };
+        if self.args.no_wait {
+            return Err(Err(Failure::message(ErrorKind::Running, format!("{by} runs job `{job}` since {since}"))
+                .hint("without --no-wait this stands by, and takes over when that ends")));
+        }
+        let others = match standing_by {
+            0 => String::new(),
+            others => format!(", behind {}", super::output::of(others as usize, "other")),
+        };
+        self.output.talk("Standing", &format!("by{others}: {by} runs `{job}` since {since}"));
+        // What runs now is what was asked for.
+        *again = false;
+        Runner::become_one(store, job, who, Patience::Forever).await.map_err(lost_or)
+    }
+
+    /// We are the runner: begins a run, goes on with one, or says that there is nothing to do.
+    async fn act(
+        &self,
+        loaded: &Loaded,
+        runner: &Arc<Runner>,
+        signals: &mut Signals,
+        again: &mut bool,
+    ) -> Result<Stood, Failure> {
+        let newest = match runner.newest().await {
+            Ok(newest) => newest,
+            Err(error) => return lost_or(error),
+        };
+        let opened = match newest {
+            Some(Kept { name, record, .. }) if record.ended.is_none() && record.digest != self.digest => {
+                return Err(unfinished(&name, "the job has changed since").hint(format!(
+                    "`lockkeeper run` with the job as it was goes on with it; `lockkeeper abort {name}` ends it"
+                )));
+            }
+            Some(kept) if kept.record.ended.is_none() => {
+                if *again {
+                    let hint = format!("without --again it is gone on with; `lockkeeper abort {}` ends it", kept.name);
+                    return Err(unfinished(&kept.name, "--again is for what is finished").hint(hint));
+                }
+                let folder = runs::create(&self.state, &kept.name)?;
+                runner.go_on(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
+            }
+            Some(Kept { name, record: RunRecord { digest, ended: Some(ended), .. }, .. })
+                if digest == self.digest && !*again =>
+            {
+                return Ok(Stood::Over(self.finished(&name, &ended)));
+            }
+            earlier => {
+                if let Some(Kept { name, record, .. }) = earlier {
+                    let why = if record.digest == self.digest { "--again was given" } else { "the job has changed" };
+                    self.output.talk("New", &format!("run: {why} since run `{name}` ended"));
+                }
+                *again = false;
+                self.begin(loaded, runner).await?
+            }
+        };
+        match opened {
+            Ok((opened, folder)) => self.roll_out(loaded, runner, opened, folder, signals).await,
+            Err(error) => lost_or(error),
+        }
+    }
+
+    async fn begin(
+        &self,
+        loaded: &Loaded,
+        runner: &Arc<Runner>,
+    ) -> Result<Result<(Opened, PathBuf), LedgerError>, Failure> {
+        let Loaded { job, policy, .. } = loaded;
+        let targets = loaded.targets(Some(runner.store())).await?;
+        let plan = Plan::new(job, targets);
+        let name = run_name(job.name.as_str());
+        let folder = runs::create(&self.state, &name)?;
+        let record = RunRecord {
+            layout: LAYOUT,
+            job: job.name.to_string(),
+            digest: self.digest.clone(),
+            policy: policy.manifest().name.clone(),
+            policy_digest: policy.digest().to_owned(),
+            started: runner.store().clock().now_ms(),
+            targets: u32::try_from(plan.targets.len()).unwrap_or(u32::MAX),
+            semaphore: job.semaphore.path.clone(),
+            slots: plan.limits.slots,
+            stint: 0,
+            stints: Vec::new(),
+            ended: None,
+        };
+        let journal = folder.display().to_string();
+        let job_text = job.source.text().to_owned();
+        let new = NewRun { name, record, job_text, targets: plan.targets, journal };
+        Ok(runner.begin(new).await.map(|opened| (opened, folder)))
+    }
+
+    async fn roll_out(
+        &self,
+        loaded: &Loaded,
+        runner: &Arc<Runner>,
+        opened: Opened,
+        journal: PathBuf,
+        signals: &mut Signals,
+    ) -> Result<Stood, Failure> {
+        let Loaded { job, folder, policy, .. } = loaded;
+        runs::keep_policy(&self.state, &journal, folder, &job.policy.source, policy)?;
+        let Opened { ledger, targets, resumed } = opened;
+        let plan = Plan::of(job, targets);
+        let output = self.output.clone().with_bar(plan.targets.len());
+        let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+            .map_err(|error| Failure::new(ErrorKind::Io, error))?;
+        let mut settled =
+            resumed.iter().flat_map(|resumed| &resumed.targets).filter(|t| t.standing.is_final()).count() as u64;
+        let run = Run {
+            job: job.clone(),
+            folder,
+            plan,
+            policy: policy.clone(),
+            journal,
+            place: self.opener.choice.place(),
+            runner: Arc::clone(runner),
+            ledger,
+            resumed,
+        };
+        let tell = |stamped: &Stamped| {
+            if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
+                settled += 1;
+            }
+            if matches!(stamped.event, Event::Finished { .. }) {
+                output.end_bar();
+            }
+            output.event(stamped);
+            output.progress(settled);
+        };
+        let (sender, stops) = mpsc::channel(MAX_STOPS);
+        let report = obeyed(rollout::run(run, stops, tell), signals, &sender).await;
+        output.end_bar();
+        match report {
+            Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost),
+            Ok(report) => outcome(&report).map(Stood::Over),
+            Err(rollout::RunError::Ledger(error)) => lost_or(error),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same job again, and nothing to do.
+    fn finished(&self, name: &str, ended: &Ended) -> Exit {
+        let Ended { end, reason, at, counts } = ended;
+        let at = moment(*at, crate::store::Clock::System.now_ms());
+        let text =
+            format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed; --again starts anew");
+        self.output.talk("Nothing", &format!("to do: {text}"));
+        if self.output.is_json() {
+            self.output.json(&serde_json::json!({
+                "event": "finished-before", "run": name, "end": end, "ended": ended.at, "counts": counts,
+            }));
+        }
+        match counts.all_done() {
+            true => Exit::Done,
+            false => Exit::Failed,
+        }
+    }
+}
+
+/// The first signal asks to stop gently, the next to stop now.
+async fn obeyed<T>(work: impl Future<Output = T>, signals: &mut Signals, stops: &mpsc::Sender<Stop>) -> T {
+    let mut work = pin!(work);
+    let mut next = Stop::Gently;
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = signals.next() => {
+                // Who sends more than are heard wants no more than the last.
+                let _ = stops.try_send(next);
+                next = Stop::Now;
             }
         }
-    });
-    let output = output.clone().with_bar(plan.targets.len());
-    let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder })
-        .map_err(|error| Failure::new(ErrorKind::Io, error))?;
-    let (place, connect) = (opener.choice.place(), opener.connect);
-    let run = Run { job, folder, plan, policy, name, journal, place, connect, store: Arc::clone(&store) };
-    let mut settled = 0;
-    let tell = |stamped: &Stamped| {
-        if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
-            settled += 1;
+    }
+}
+
+/// A session that ended is no failure: the next goes on.
+fn lost_or(error: LedgerError) -> Result<Stood, Failure> {
+    match error.is_lost() {
+        true => Ok(Stood::Lost),
+        false => Err(error.into()),
+    }
+}
+
+fn unfinished(run: &str, why: &str) -> Failure {
+    Failure::message(ErrorKind::Unfinished, format!("run `{run}` is not finished, and {why}"))
+}
+
+/// Who runs it: host and process.
+fn me() -> Result<Identifier, Failure> {
+    let host = gethostname::gethostname();
+    let text = format!("{}:{}", host.to_string_lossy(), std::process::id());
+    Identifier::new(text).map_err(|error| Failure::message(ErrorKind::BadArgument, format!("the host's name: {error}")))
+}
+
+/// What another run of the same job would differ in.
+fn digest(loaded: &Loaded) -> Result<String, Failure> {
+    let Loaded { job, folder, policy, .. } = loaded;
+    let inventory = match &job.targets.source {
+        TargetSource::Inventory(path) => {
+            let path = folder.join(path);
+            Some(std::fs::read(&path).map_err(|error| {
+                Failure::message(ErrorKind::BadJob, format!("cannot read the inventory `{}`: {error}", path.display()))
+            })?)
         }
-        if matches!(stamped.event, Event::Finished { .. }) {
-            output.end_bar();
-        }
-        output.event(stamped);
-        output.progress(settled);
+        TargetSource::Hosts(_) | TargetSource::Party(_) | TargetSource::Command(_) => None,
     };
-    let report = rollout::run(run, stops, tell).await;
-    output.end_bar();
-    // A session that is over already has nothing left to close.
-    let _ = store.close().await;
-    outcome(&report?)
+    Ok(RunRecord::digest_of(&job.digest, policy.digest(), inventory.as_deref()))
 }
 
 fn outcome(report: &Report) -> Result<Exit, Failure> {

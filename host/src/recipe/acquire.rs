@@ -22,7 +22,7 @@ use super::names;
 use super::observe::first;
 use super::own::{self, Placed};
 use super::patience::Backoff;
-use super::semaphore::{AcquireError, Acquired, Acquisition, Inner, Semaphore, is_of, unless_missing};
+use super::semaphore::{AcquireError, Acquired, Acquisition, Along, Inner, Semaphore, is_of, unless_missing};
 use super::tools::{Entry, Leftovers, Tools, found};
 use crate::store::{Lifetime, NodeKind, NodePath, Op, Reply, StoreError, Version, Watch, WatchEvent};
 
@@ -57,9 +57,10 @@ pub(super) async fn acquire(
     identifier: &Identifier,
     lifetime: Lifetime,
     once: bool,
+    along: Along<'_>,
 ) -> Result<Acquired, AcquireError> {
     for _ in 0..MOST_EVICTIONS {
-        let mut attempt = Attempt::new(semaphore, identifier, lifetime);
+        let mut attempt = Attempt::new(semaphore, identifier, lifetime, along);
         if let Some(acquired) = attempt.run(once).await? {
             return Ok(acquired);
         }
@@ -74,6 +75,7 @@ struct Attempt<'a> {
     tools: &'a Arc<Tools>,
     identifier: &'a Identifier,
     lifetime: Lifetime,
+    along: Along<'a>,
     backoff: Backoff,
     entry: Entry,
     /// A lease that may have been made.
@@ -144,7 +146,7 @@ impl Looking {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(semaphore: &'a Semaphore, identifier: &'a Identifier, lifetime: Lifetime) -> Self {
+    fn new(semaphore: &'a Semaphore, identifier: &'a Identifier, lifetime: Lifetime, along: Along<'a>) -> Self {
         let inner = &*semaphore.0;
         Self {
             semaphore,
@@ -152,6 +154,7 @@ impl<'a> Attempt<'a> {
             tools: &inner.tools,
             identifier,
             lifetime,
+            along,
             backoff: Backoff::patient(),
             entry: Entry::None,
             lease: None,
@@ -352,10 +355,12 @@ impl<'a> Attempt<'a> {
     async fn convert(&mut self) -> Result<Converted, AcquireError> {
         let Entry::Known(entry) = &self.entry else { return Ok(Converted::Evicted) };
         let lease = self.inner.path.child(&self.tools.unique());
-        let ops = vec![
+        let mut ops = vec![
             Op::Create { path: lease.clone(), data: self.identifier.data(), kind: NodeKind::from(self.lifetime) },
             Op::Delete { path: entry.clone(), version: Version::Any },
         ];
+        let own = ops.len();
+        ops.extend((self.along)(&lease));
         self.lease = Some(lease.clone());
         let placed = own::place(self.tools, ops, &lease, self.lifetime, &mut self.backoff).await;
         match placed.map_err(|source| self.error(source))? {
@@ -385,6 +390,9 @@ impl<'a> Attempt<'a> {
                     (1, StoreError::NoNode { .. }) => {
                         self.entry = Entry::None;
                         Ok(Converted::Evicted)
+                    }
+                    (index, source) if index >= own => {
+                        Err(AcquireError::Along { path: self.inner.path.clone(), source })
                     }
                     (_, source) => Err(self.error(source)),
                 }

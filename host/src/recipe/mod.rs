@@ -39,4 +39,6 @@ pub use observe::Changed;
 pub use own::Loss;
 pub use party::{JoinError, LeaveError, Member, MemberKind, Membership, Party, WaitError};
 pub use patience::Patience;
-pub use semaphore::{AcquireError, Acquired, Acquisition, ForceError, Holder, Semaphore, SemaphoreState, Unlocked};
+pub use semaphore::{
+    AcquireError, Acquired, Acquisition, Along, ForceError, Holder, Semaphore, SemaphoreState, Unlocked,
+};

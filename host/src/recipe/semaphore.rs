@@ -76,6 +76,10 @@ pub enum Acquisition {
     Reentered,
 }
 
+/// What is written in the transaction that makes a lease, at the path that is passed: all of it happens, or nothing. It is
+/// asked once for each transaction that is sent, and must not name what the recipe itself writes.
+pub type Along<'a> = &'a (dyn Fn(&NodePath) -> Vec<Op> + Send + Sync);
+
 /// Why a lease could not be had.
 #[derive(Debug, Error)]
 pub enum AcquireError {
@@ -132,6 +136,15 @@ pub enum AcquireError {
         /// Which.
         path: NodePath,
     },
+    /// What was to be written along with the lease was refused, and so no lease was taken.
+    #[error("what goes with a lease of semaphore `{path}` cannot be written")]
+    Along {
+        /// Which.
+        path: NodePath,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
     /// The store refused or could not be reached.
     #[error("cannot take a slot of semaphore `{path}`")]
     Store {
@@ -153,6 +166,15 @@ pub enum ForceError {
         path: NodePath,
         /// The fence that was named.
         fence: i64,
+    },
+    /// What was to be written along with the lease was refused, and so nothing was taken or broken.
+    #[error("what goes with a forced lease of semaphore `{path}` cannot be written")]
+    Along {
+        /// Which semaphore.
+        path: NodePath,
+        /// Why.
+        #[source]
+        source: StoreError,
     },
     /// The forced lease was deleted by somebody as soon as it was there.
     #[error("the forced lease of semaphore `{path}` was deleted at once by somebody else")]
@@ -269,9 +291,24 @@ impl Semaphore {
         lifetime: Lifetime,
         patience: Patience,
     ) -> Result<Acquired, AcquireError> {
+        self.acquire_along(identifier, lifetime, patience, &|_| Vec::new()).await
+    }
+
+    /// As [`Semaphore::acquire`], and in the transaction that makes the lease `along` is written. A lease that is re-entered
+    /// is there already: with it nothing is written.
+    ///
+    /// # Errors
+    /// As [`Semaphore::acquire`]; [`AcquireError::Along`].
+    pub async fn acquire_along(
+        &self,
+        identifier: &Identifier,
+        lifetime: Lifetime,
+        patience: Patience,
+        along: Along<'_>,
+    ) -> Result<Acquired, AcquireError> {
         let begun = Instant::now();
         let path = || self.0.path.clone();
-        let run = acquire::acquire(self, identifier, lifetime, patience == Patience::Once);
+        let run = acquire::acquire(self, identifier, lifetime, patience == Patience::Once, along);
         let answer = match patience {
             Patience::Forever => return run.await,
             Patience::Until(deadline) => tokio::time::timeout_at(deadline, run).await,
@@ -306,6 +343,20 @@ impl Semaphore {
         lifetime: Lifetime,
         breaking: &[i64],
     ) -> Result<Lease, ForceError> {
+        self.force_along(identifier, lifetime, breaking, &|_| Vec::new()).await
+    }
+
+    /// As [`Semaphore::force`], and in the transaction that makes the lease `along` is written.
+    ///
+    /// # Errors
+    /// As [`Semaphore::force`]; [`ForceError::Along`].
+    pub async fn force_along(
+        &self,
+        identifier: &Identifier,
+        lifetime: Lifetime,
+        breaking: &[i64],
+        along: Along<'_>,
+    ) -> Result<Lease, ForceError> {
         let Inner { tools, path, .. } = &*self.0;
         let fences: BTreeSet<i64> = breaking.iter().copied().collect();
         let mut backoff = Backoff::patient();
@@ -323,6 +374,8 @@ impl Semaphore {
                 ops.push(Op::Delete { path: victim.clone(), version: Version::Exactly(marked) });
             }
             ops.push(Op::Create { path: node.clone(), data: identifier.data(), kind: NodeKind::from(lifetime) });
+            let own = ops.len();
+            ops.extend(along(&node));
             let mut unsure = Unsure::new(tools, node.clone());
             let placed = own::place(tools, ops, &node, lifetime, &mut backoff).await;
             match placed.map_err(|source| self.force_error(source))? {
@@ -337,6 +390,9 @@ impl Semaphore {
                 Placed::Not => unsure.sure(),
                 Placed::Refused(index, source) => {
                     unsure.sure();
+                    if index >= own {
+                        return Err(ForceError::Along { path: path.clone(), source });
+                    }
                     match (victims.get(index / 2), source) {
                         (Some((_, victim)), StoreError::NoNode { .. } | StoreError::BadVersion { .. }) => {
                             return Err(ForceError::Conflict { path: path.clone(), fence: victim.stat.czxid });
@@ -351,6 +407,32 @@ impl Semaphore {
         }
         let reason = format!("the transaction was undecided {} times", Self::MOST_ROUNDS);
         Err(self.force_error(StoreError::Unavailable { reason }))
+    }
+
+    /// Follows a persistent lease that is there already: taken by an earlier session, known by its node. None where it is
+    /// not there any more, or never was such a lease.
+    ///
+    /// # Errors
+    /// What the store says, after a few tries.
+    pub async fn adopt(&self, lease: &NodePath, identifier: &Identifier) -> Result<Option<Lease>, StoreError> {
+        let Inner { tools, path, .. } = &*self.0;
+        if lease.parent().as_ref() != Some(path) {
+            return Ok(None);
+        }
+        let mut backoff = Backoff::brief();
+        // Bounded by the back-off.
+        loop {
+            let (node, look) = (tools.store.read(lease), tools.store.stat_and_watch(lease));
+            let seen = async { Ok((unless_missing(node.await)?, look.await?)) };
+            match seen.await {
+                Ok((Some(node), (Some(stat), watch))) if is_of(&node, identifier) && node.stat.czxid == stat.czxid => {
+                    let (lease, identifier) = (lease.clone(), identifier.clone());
+                    return Ok(Some(Lease::new(tools, lease, identifier, Lifetime::Persistent, stat.czxid, watch)));
+                }
+                Ok(_) => return Ok(None),
+                Err(error) => backoff.after(error, tools).await?,
+            }
+        }
     }
 
     /// The leases of those fences, with what they hold.

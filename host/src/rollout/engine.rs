@@ -10,6 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 
 use super::Plan;
 use super::decide::Decide;
@@ -17,15 +18,15 @@ use super::event::{Event, Stamped};
 use super::execute::{self, Invocation, Kill};
 use super::journal::{self, Asked, Closing, Header, Journal, Record, Written};
 use super::keeper::{self, Keeper, Order, Way};
-use super::messages::{Action, Fault, Floor, Input, Report, Setup, Stop};
-use super::observe;
-use super::sessions::Sessions;
+use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
+use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
+use super::observe::{Observer, Wishing};
 use super::step::Rollout;
-use crate::job::{DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
-use crate::policy::types::{Member, Outcome, View};
+use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
+use crate::policy::types::{Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
-use crate::recipe::Identifier;
-use crate::store::{Clock, Connect, Store};
+use crate::recipe::{Identifier, Party, Semaphore};
+use crate::store::{Clock, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
@@ -36,7 +37,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// The longest beginning of a target's name that its log is named by, in bytes: a file's name ends at 255.
 const MAX_LOG_NAME: usize = 200;
 
-/// A run before it begins.
+/// A run, as its runner has it.
 #[derive(Debug)]
 pub struct Run<P = Module> {
     /// The job.
@@ -47,16 +48,16 @@ pub struct Run<P = Module> {
     pub plan: Plan,
     /// Who decides.
     pub policy: P,
-    /// The run's name.
-    pub name: String,
     /// Where journal and output go: a folder of this run alone.
     pub journal: PathBuf,
     /// Where the store is: servers, or a file.
     pub place: String,
-    /// Opens sessions.
-    pub connect: Arc<dyn Connect>,
-    /// The first of them.
-    pub store: Arc<dyn Store>,
+    /// That the run is ours, and the session.
+    pub runner: Arc<Runner>,
+    /// Where its state is written.
+    pub ledger: Arc<Ledger>,
+    /// What an earlier runner left; none: it begins.
+    pub resumed: Option<Resumed>,
 }
 
 /// Why a run could not begin or go on.
@@ -82,16 +83,23 @@ pub enum RunError {
         /// Why not.
         reason: String,
     },
+    /// The run's state cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
 }
 
-/// Runs a job to its end. Every event goes to `tell`; `stops` are obeyed as they come.
+/// Runs a job until it is finished, or stopped, or somebody else's. Every event goes to `tell`; `stops` are obeyed as
+/// they come.
+///
+/// What it did is in the store whenever it does something, so that [`Runner::go_on`] goes on from there: after a stop, a
+/// lost session, a crash.
 ///
 /// # Errors
 /// [`RunError`], before anything was touched, or when the journal cannot be written any more: then nothing new is
 /// started, what runs is stopped and its slots are given back.
 ///
 /// # Session loss
-/// The run goes on in a new session. Persistent leases are kept; an ephemeral one is lost and its command stopped.
+/// [`End::Lost`]: every command is stopped before somebody else can be the runner. What acted is unknown to the next one.
 ///
 /// # Cancel safety
 /// None: dropped, it leaves commands running and persistent leases held. Send a [`Stop`] instead.
@@ -103,31 +111,38 @@ pub async fn run<P: Decide>(
     stops: mpsc::Receiver<Stop>,
     tell: impl FnMut(&Stamped) + Send,
 ) -> Result<Report, RunError> {
-    let clock = run.store.clock();
-    let started_ms = clock.now_ms();
+    let store = Arc::clone(run.runner.store());
+    let clock = store.clock();
     check(&run)?;
-    let setup = setup(&run, started_ms);
+    let setup = setup(&run);
     let output = run.journal.join("output");
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
-    let header = header(&run, started_ms);
-    let journal = Journal::create(&run.journal.join(journal::FILE), &header).map_err(cannot_write)?;
+    let header = header(&run);
+    let journal =
+        Journal::create(&run.journal.join(journal_file(run.ledger.stint())), &header).map_err(cannot_write)?;
 
+    let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
+    let steer = wishes.read(&store).await?;
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
-    let sessions = Arc::new(Sessions::new(
-        Arc::clone(&run.connect),
-        Arc::clone(&run.store),
-        run.job.semaphore.path.clone(),
-        slots,
-        run.job.party.as_ref().map(|party| party.path.clone()),
-    ));
+    let semaphore = Semaphore::new(Arc::clone(&store), run.job.semaphore.path.clone(), slots);
     let (inputs, inbox) = mpsc::channel(MAX_INPUTS);
+    let observer = Observer {
+        store: Arc::clone(&store),
+        runner: Arc::clone(&run.runner),
+        semaphore: semaphore.clone(),
+        party: run.job.party.as_ref().map(|party| Party::new(Arc::clone(&store), party.path.clone())),
+        others: run.job.observe.clone(),
+        wishes,
+        inputs: inputs.clone(),
+    };
     let grants = run.job.policy.grants;
     let mut engine = Engine {
         settings: run.job.policy.settings.to_string(),
         grants,
         output,
-        sessions,
+        store,
+        semaphore,
         inputs,
         clock,
         question: None,
@@ -141,7 +156,9 @@ pub async fn run<P: Decide>(
         tell,
         run,
     };
-    engine.drive(inbox, stops).await
+    engine.say_begun();
+    engine.step(Input::Steer(steer));
+    engine.drive(observer, inbox, stops).await
 }
 
 /// Everything that could not be made of a target later is found before anything is touched.
@@ -154,23 +171,30 @@ fn check<P>(run: &Run<P>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// What is run on a target, and what asks whether that worked.
-type Commands = (Vec<String>, Option<Vec<String>>);
-
-fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
-    let Run { job, name, folder, .. } = run;
-    let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: name, wave: "", attempt, fence, job_dir: &folder };
-    let probe = job.action.probe.as_ref().map(|probe| probe.render(&with)).transpose()?;
-    Ok((job.action.run.render(&with)?, probe))
+/// What is run on a target.
+struct Commands {
+    run: Vec<String>,
+    /// Asks whether that worked.
+    probe: Option<Vec<String>>,
+    /// Undoes it.
+    roll_back: Option<Vec<String>>,
 }
 
-fn setup<P>(run: &Run<P>, started_ms: u64) -> Setup {
-    let seed = journal::digest(run.name.as_bytes());
+fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
+    let Run { job, ledger, folder, .. } = run;
+    let folder = folder.display().to_string();
+    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave: "", attempt, fence, job_dir: &folder };
+    let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
+    let ActionSpec { run, probe, roll_back, .. } = &job.action;
+    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)? })
+}
+
+fn setup<P>(run: &Run<P>) -> Setup {
+    let seed = journal::digest(run.ledger.run().as_bytes());
     Setup {
         job: run.job.name.to_string(),
-        run: run.name.clone(),
-        started_ms,
+        run: run.ledger.run().to_owned(),
+        started_ms: run.ledger.started(),
         seed: u64::from_str_radix(&seed[..16], 16).unwrap_or(0),
         targets: run.plan.targets.clone(),
         limits: run.plan.limits.clone(),
@@ -192,16 +216,16 @@ fn setup<P>(run: &Run<P>, started_ms: u64) -> Setup {
         on_unknown: run.job.action.on_unknown,
         on_exhausted: run.job.budget.as_ref().map_or(DEFAULT_ON_EXHAUSTED, |budget| budget.on_exhausted),
         observe: run.job.observe.clone(),
-        resumed: None,
+        resumed: run.resumed.clone(),
     }
 }
 
-fn header(run: &Run<impl Decide>, started: u64) -> Header {
+fn header(run: &Run<impl Decide>) -> Header {
     Header {
         journal: journal::VERSION,
         job: run.job.name.to_string(),
-        run: run.name.clone(),
-        started,
+        run: run.ledger.run().to_owned(),
+        started: run.ledger.started(),
         job_digest: run.job.digest.clone(),
         policy: run.policy.name().to_owned(),
         policy_digest: run.policy.digest().to_owned(),
@@ -217,7 +241,8 @@ struct Engine<P, T> {
     settings: String,
     grants: Grants,
     output: PathBuf,
-    sessions: Arc<Sessions>,
+    store: Arc<dyn Store>,
+    semaphore: Semaphore,
     inputs: mpsc::Sender<Input>,
     clock: Clock,
     /// What the policy is to be asked next.
@@ -247,12 +272,11 @@ struct Question {
 impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     async fn drive(
         &mut self,
+        observer: Observer,
         mut inbox: mpsc::Receiver<Input>,
         mut stops: mpsc::Receiver<Stop>,
     ) -> Result<Report, RunError> {
-        let mut observer = JoinSet::new();
-        observer.spawn(observe::everything(Arc::clone(&self.sessions), self.inputs.clone()));
-        self.say_planned();
+        let mut observer = observer.start();
         let report = loop {
             if let Some(report) = self.rollout.report() {
                 break report;
@@ -284,13 +308,29 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         while let Some(ended) = self.tasks.join_next().await {
             check_task(ended);
         }
-        self.sessions.finish().await;
+        // Longer than its session nothing lives that is cleaned up; a store that hangs does not hold the run up.
+        let _ = timeout(self.store.session_timeout(), self.semaphore.settled()).await;
+        let ended = self.write_end(&report).await;
         self.close_journal(&report);
         self.say_finished(&report);
         match self.failed.take() {
             Some(error) => Err(error),
-            None => Ok(report),
+            None => ended.map(|()| report),
         }
+    }
+
+    /// What is final is written down as the run's end; with anything else somebody goes on another time.
+    async fn write_end(&self, report: &Report) -> Result<(), RunError> {
+        if !report.end.is_final() {
+            return Ok(());
+        }
+        let ended = Ended {
+            end: report.end.word(&report.counts).to_owned(),
+            reason: report.end.reason(),
+            at: self.clock.now_ms(),
+            counts: report.counts,
+        };
+        Ok(self.run.ledger.end(ended).await?)
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -304,13 +344,23 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Input::NotLeased { target, .. } | Input::Released { target } | Input::NotReleased { target, .. } => {
                 self.keepers.remove(target);
             }
-            Input::Ended { target, .. } => {
+            Input::Ended { target, .. } | Input::Probed { target, .. } => {
                 self.kills.remove(target);
             }
             _ => {}
         }
+        let lost = match &input {
+            Input::Lost { others, .. } => Some(*others),
+            _ => None,
+        };
         for action in self.rollout.step(self.clock.now_ms(), input) {
             self.carry_out(action);
+        }
+        if let Some(others) = lost {
+            // Probes as well: nobody waits for what they say.
+            for (_, kill) in self.kills.drain() {
+                let _ = kill.send(Kill { ending: Ending::Unknown, others: Some(others) });
+            }
         }
     }
 
@@ -320,24 +370,26 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Action::Settle { target, view, outcome } => {
                 self.question = Some(Question { target, view, outcome: Some(outcome) });
             }
+            Action::Adopt { target } => self.keep(target, Way::Adopt(self.run.ledger.lease(target))),
             Action::Acquire { target, give_up_at_ms } => {
                 let patience = keeper::patience(self.clock.now_ms(), give_up_at_ms);
                 self.keep(target, Way::Queue(patience));
             }
             Action::Force { target, breaking, reason } => {
-                let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.name);
+                let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.ledger.run());
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target, .. } => self.order(target, Order::Release),
-            Action::Start { target, attempt, fence, .. } => self.start(target, attempt, fence),
+            Action::Release { target, standing } => self.order(target, Order::Release(standing)),
+            Action::Save { target, standing } => self.save(target, standing),
+            Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
+            Action::Probe { target, attempt, fence, after_ms } => self.probe(target, attempt, fence, after_ms),
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
                     // An action that just ended by itself needs no stopping.
                     let _ = kill.send(Kill { ending, others });
                 }
             }
-            Action::Adopt { .. } | Action::Probe { .. } | Action::Save { .. } => {}
             Action::Emit(event) => self.emit(event),
         }
     }
@@ -352,12 +404,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             target,
             identifier,
             lifetime: self.run.job.semaphore.lifetime,
-            sessions: Arc::clone(&self.sessions),
+            store: Arc::clone(&self.store),
+            semaphore: self.semaphore.clone(),
+            ledger: Arc::clone(&self.run.ledger),
             inputs: self.inputs.clone(),
-            orders,
         };
         self.keepers.insert(target, sender);
-        self.tasks.spawn(keeper.keep(way));
+        self.tasks.spawn(keeper.keep(way, orders));
     }
 
     fn order(&mut self, target: usize, order: Order) {
@@ -367,30 +420,77 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }
     }
 
+    /// Its keeper writes, in its order; without one nobody else writes about this target.
+    fn save(&mut self, target: usize, standing: Standing) {
+        if self.keepers.contains_key(&target) {
+            return self.order(target, Order::Save(standing));
+        }
+        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = ledger.save(target, standing).await {
+                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            }
+        });
+    }
+
     // ------------------------------------------------------------------ actions
 
-    fn start(&mut self, target: usize, attempt: u32, fence: i64) {
+    /// Written down first; only what is written down starts.
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: i64) {
         let about = self.rollout.target(target).clone();
-        let invocation = self.invocation(target, &about, attempt, fence);
+        let invocation = self.invocation(target, &about, doing, attempt, fence);
         let (sender, kill) = oneshot::channel();
         self.kills.insert(target, sender);
+        let (may, written) = oneshot::channel();
+        self.order(target, Order::Announce { doing, attempt, may });
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
-            let result = execute::run(invocation, kill).await;
+            let result = match written.await {
+                Ok(()) => execute::run(invocation, kill).await,
+                Err(_) => ActionResult {
+                    ending: Ending::Unknown,
+                    exit_code: None,
+                    took_ms: 0,
+                    detail: "it was not started: that could not be written down before".to_owned(),
+                    output: Vec::new(),
+                    log: invocation.log.display().to_string(),
+                },
+            };
             // The loop ends after the last action.
             let _ = inputs.send(Input::Ended { target, result }).await;
         });
     }
 
-    fn invocation(&self, index: usize, target: &Target, attempt: u32, fence: i64) -> Invocation {
+    /// Asks how an action went whose end nobody saw.
+    fn probe(&mut self, target: usize, attempt: u32, fence: i64, after_ms: u64) {
+        let about = self.rollout.target(target).clone();
+        let mut invocation = self.invocation(target, &about, Doing::Act, attempt, fence);
+        let probe = invocation.probe.take();
+        let (sender, mut kill) = oneshot::channel();
+        self.kills.insert(target, sender);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let killed = tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(after_ms)) => false,
+                _ = &mut kill => true,
+            };
+            let answer = match probe {
+                Some(run) if !killed => probed(execute::run(Invocation { run, ..invocation }, kill).await),
+                _ => Probed::Unknown { detail: "nobody was asked".to_owned() },
+            };
+            let _ = inputs.send(Input::Probed { target, answer }).await;
+        });
+    }
+
+    fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: i64) -> Invocation {
         let fence = u64::try_from(fence).unwrap_or(0);
         let job = &self.run.job;
-        let (run, probe) = commands(&self.run, target, attempt, fence).expect("`check` made them once already");
+        let commands = commands(&self.run, target, attempt, fence).expect("`check` made them once already");
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
             ("LOCKKEEPER_ATTEMPT".to_owned(), attempt.to_string()),
-            ("LOCKKEEPER_RUN".to_owned(), self.run.name.clone()),
+            ("LOCKKEEPER_RUN".to_owned(), self.run.ledger.run().to_owned()),
             ("LOCKKEEPER_JOB".to_owned(), job.name.to_string()),
             ("LOCKKEEPER_WAVE".to_owned(), String::new()),
         ];
@@ -399,6 +499,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
+        let (run, probe) = match doing {
+            Doing::Act => (commands.run, commands.probe),
+            Doing::Revert => (commands.roll_back.unwrap_or_default(), None),
+        };
         Invocation {
             run,
             probe,
@@ -434,6 +538,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             self.step(Input::Stop(Stop::Now));
         }
         self.step(answer);
+        self.run.ledger.remember(self.rollout.memory());
     }
 
     fn record<'a, A>(
@@ -503,10 +608,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }
     }
 
-    fn say_planned(&mut self) {
+    fn say_begun(&mut self) {
+        let run = self.run.ledger.run().to_owned();
         self.emit(Event::Planned {
             job: self.run.job.name.to_string(),
-            run: self.run.name.clone(),
+            run: run.clone(),
             targets: self.run.plan.targets.len(),
             batches: self.run.plan.batches(),
             slots: self.run.plan.limits.slots,
@@ -514,12 +620,30 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             store: self.run.place.clone(),
             journal: self.run.journal.display().to_string(),
         });
+        if let Some(resumed) = &self.run.resumed {
+            let settled = resumed.targets.iter().filter(|target| target.standing.is_final()).count();
+            let left = resumed.targets.len() - settled;
+            let before = self.run.ledger.before().unwrap_or_default();
+            self.emit(Event::GoingOn { run, before, stint: self.run.ledger.stint(), settled, left });
+        }
     }
 
     fn say_finished(&mut self, report: &Report) {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end, counts: report.counts, forced: report.forced, took_ms });
+    }
+}
+
+/// What a probe's exit code says of an action whose end nobody saw: that of `lockkeeper guard --outcome`.
+fn probed(result: ActionResult) -> Probed {
+    let ActionResult { ending, exit_code, detail, .. } = result;
+    match (ending, exit_code) {
+        (Ending::Succeeded, _) => Probed::Done,
+        (Ending::Failed, Some(66)) => Probed::NotStarted,
+        (Ending::Failed, Some(75)) => Probed::Running,
+        (Ending::Failed, Some(code)) if code != 76 => Probed::Failed { detail },
+        _ => Probed::Unknown { detail },
     }
 }
 
@@ -548,6 +672,14 @@ fn check_task(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// Each stint has a journal of its own.
+fn journal_file(stint: u32) -> String {
+    match stint {
+        1 => journal::FILE.to_owned(),
+        stint => format!("journal-{stint}.jsonl"),
     }
 }
 

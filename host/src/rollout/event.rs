@@ -39,6 +39,19 @@ pub enum Event {
         /// Where journal and output are kept.
         journal: String,
     },
+    /// The run goes on where an earlier runner left it.
+    GoingOn {
+        /// The run's name.
+        run: String,
+        /// Who ran it before.
+        before: String,
+        /// Which stint this is, from 1.
+        stint: u32,
+        /// How many targets nothing more happens to.
+        settled: usize,
+        /// How many are left.
+        left: usize,
+    },
     /// A target may not go now.
     Waiting {
         /// Which.

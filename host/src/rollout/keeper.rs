@@ -1,34 +1,43 @@
-//! One task a target in flight: it queues for the slot, holds the lease, and gives it back.
+//! One task a target in flight: it queues for the slot, holds the lease, writes down where its target stands, and gives
+//! the slot back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::messages::{Broken, Got, Input, NotLeased, Others};
-use super::sessions::{Recipes, Sessions};
+use super::ledger::{Ledger, LedgerError, SavedLease, Standing};
+use super::messages::{Broken, Doing, Got, Input, NotLeased, Others};
 use crate::recipe::{
     AcquireError, Acquired, Acquisition, ForceError, Forced, ForcedRecords, Identifier, Lease, Loss, Patience,
-    ReleaseError,
+    Semaphore,
 };
-use crate::store::{Lifetime, StoreError};
+use crate::store::{Lifetime, Store, StoreError};
 
-/// Sessions that may end one after the other while one slot is waited for, looked for or given back.
-const MAX_SESSIONS: u32 = 5;
-
-/// What a keeper is told; each at most once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a keeper is told.
+#[derive(Debug)]
 pub(super) enum Order {
     /// Give the place in the queue up; too late once the slot is held.
     Withdraw,
-    /// Give the slot back.
-    Release,
+    /// Write down that something is about to start, and say whether it may: not if that could not be written.
+    Announce {
+        /// What.
+        doing: Doing,
+        /// Which try it is.
+        attempt: u32,
+        /// Dropped: it may not.
+        may: oneshot::Sender<()>,
+    },
+    /// Write down where the target stands; the slot stays held.
+    Save(Standing),
+    /// Give the slot back, and write down where the target stands then.
+    Release(Standing),
 }
 
 impl Order {
-    /// As many as there are.
-    pub(super) const MOST: usize = 2;
+    /// As many as may wait: one of a kind, and each is carried out before the machine can have the next of its kind.
+    pub(super) const MOST: usize = 8;
 }
 
 /// What a keeper is for.
@@ -37,9 +46,10 @@ pub(super) struct Keeper {
     pub(super) target: usize,
     pub(super) identifier: Identifier,
     pub(super) lifetime: Lifetime,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) semaphore: Semaphore,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) inputs: mpsc::Sender<Input>,
-    pub(super) orders: mpsc::Receiver<Order>,
 }
 
 /// How the slot is got.
@@ -56,83 +66,202 @@ pub(super) enum Way {
         /// Why.
         reason: String,
     },
+    /// From an earlier runner.
+    Adopt(Option<SavedLease>),
 }
 
-/// Why no slot was got: for this target, or for the run.
+/// Why no slot was got.
 enum Failed {
+    /// For this target.
     Target(NotLeased),
-    Run(Broken),
+    /// For the run.
+    Run(Trouble),
+}
+
+/// What ends a run.
+enum Trouble {
+    Broken(Broken),
+    Lost(LedgerError),
 }
 
 impl Keeper {
     /// Gets the slot, holds it until it is told to release it, and reports every step.
-    pub(super) async fn keep(mut self, way: Way) {
-        let Self { target, lifetime, .. } = self;
+    pub(super) async fn keep(self, way: Way, mut orders: mpsc::Receiver<Order>) {
+        let target = self.target;
         let got = tokio::select! {
-            got = get(&self.sessions, &self.identifier, lifetime, &way) => got,
-            // An acquire that is dropped leaves nothing behind.
-            Some(Order::Withdraw) = self.orders.recv() => Err(Failed::Target(NotLeased::Withdrawn)),
+            got = self.get(&way) => got,
+            // An acquire that is dropped leaves no lease behind.
+            () = withdrawn(&mut orders) => Err(Failed::Target(NotLeased::Withdrawn)),
         };
         match got {
             Ok((lease, how)) => {
                 let is_forced = how == Got::Forced;
                 self.say(Input::Leased { target, fence: lease.fence(), how }).await;
-                let lease = self.hold(lease).await;
-                self.give_back(lease, is_forced).await;
+                if let Some((lease, standing)) = self.hold(lease, &mut orders).await {
+                    self.give_back(lease, standing, is_forced).await;
+                }
             }
-            Err(Failed::Target(why)) => self.say(Input::NotLeased { target, why }).await,
-            Err(Failed::Run(broken)) => {
-                // First what ends the run, so that nothing is tried again meanwhile.
-                self.say(Input::Broken(broken)).await;
-                self.say(Input::NotLeased { target, why: NotLeased::Withdrawn }).await;
+            Err(failed) => {
+                let trouble = match (failed, self.look_again().await) {
+                    (Failed::Run(trouble), _) => Err(trouble),
+                    (Failed::Target(_), Err(error)) => Err(trouble(error)),
+                    (Failed::Target(why), Ok(())) => Ok(why),
+                };
+                match trouble {
+                    Ok(why) => self.say(Input::NotLeased { target, why }).await,
+                    Err(trouble) => {
+                        // First what ends the run, so that nothing is tried again meanwhile.
+                        self.say_trouble(trouble).await;
+                        self.say(Input::NotLeased { target, why: NotLeased::Withdrawn }).await;
+                    }
+                }
             }
         }
     }
 
-    /// Watches the lease until it is to be given back.
-    async fn hold(&mut self, mut lease: Lease) -> Lease {
+    /// What was given up half-way may have written the target's node.
+    async fn look_again(&self) -> Result<(), LedgerError> {
+        self.semaphore.settled().await;
+        self.ledger.look_again(self.target).await
+    }
+
+    async fn get(&self, way: &Way) -> Result<(Lease, Got), Failed> {
+        match way {
+            Way::Queue(patience) => self.queue(*patience).await,
+            Way::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
+            Way::Adopt(None) => Err(Failed::Target(NotLeased::Gone)),
+            Way::Adopt(Some(left)) => {
+                let adopted = self.semaphore.adopt(&left.path, &self.identifier).await;
+                match adopted.map_err(|error| Failed::Run(of_store(error)))? {
+                    // A lease that is under another number is another's.
+                    Some(lease) if left.fence.is_none_or(|fence| fence == lease.fence()) => Ok((lease, Got::Again)),
+                    Some(_) | None => Err(Failed::Target(NotLeased::Gone)),
+                }
+            }
+        }
+    }
+
+    async fn queue(&self, patience: Patience) -> Result<(Lease, Got), Failed> {
+        let Self { target, identifier, lifetime, ledger, .. } = self;
+        let along = ledger.along_with_lease(*target);
+        match self.semaphore.acquire_along(identifier, *lifetime, patience, &along).await {
+            Ok(Acquired { lease, how: Acquisition::Fresh }) => {
+                ledger.was_leased(*target, &lease);
+                Ok((lease, Got::Free))
+            }
+            Ok(Acquired { lease, how: Acquisition::Reentered }) => match ledger.found_leased(*target, &lease).await {
+                Ok(()) => Ok((lease, Got::Again)),
+                Err(error) => Err(Failed::Run(trouble(error))),
+            },
+            Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => Err(Failed::Target(NotLeased::TimedOut)),
+            Err(error @ AcquireError::SlotsDiffer { .. }) => {
+                Err(Failed::Run(Trouble::Broken(Broken::SlotsDiffer(error.to_string()))))
+            }
+            Err(AcquireError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(LedgerError::SessionOver))),
+            Err(AcquireError::Along { source, .. }) => Err(Failed::Run(trouble(ledger.refused(*target, source)))),
+            Err(AcquireError::Store { source, .. }) => Err(Failed::Run(of_store(source))),
+            Err(error) => Err(Failed::Run(Trouble::Broken(Broken::Unavailable(error.to_string())))),
+        }
+    }
+
+    async fn force(&self, breaking: &[i64], by: &str, reason: &str) -> Result<(Lease, Got), Failed> {
+        let Self { target, identifier, lifetime, ledger, store, .. } = self;
+        let along = ledger.along_with_lease(*target);
+        match self.semaphore.force_along(identifier, *lifetime, breaking, &along).await {
+            Ok(lease) => {
+                ledger.was_leased(*target, &lease);
+                let (by, reason, at) = (by.to_owned(), reason.to_owned(), store.clock().now_ms());
+                let record = Forced { lease: lease.path().to_string(), by, reason, at };
+                // The journal has it, too; a record that cannot be kept here stops nobody.
+                let _ = ForcedRecords::new(Arc::clone(store)).keep(lease.path(), &record).await;
+                Ok((lease, Got::Forced))
+            }
+            Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
+                Err(Failed::Target(NotLeased::Conflict(error.to_string())))
+            }
+            // Whether it was taken is not known: the target's node says it to whoever runs this next.
+            Err(ForceError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(LedgerError::SessionOver))),
+            Err(ForceError::Along { source, .. }) => Err(Failed::Run(trouble(ledger.refused(*target, source)))),
+            Err(ForceError::Store { source, .. }) => Err(Failed::Run(of_store(source))),
+        }
+    }
+
+    /// Watches the lease and writes what it is told, until the lease is to be given back.
+    async fn hold(&self, lease: Lease, orders: &mut mpsc::Receiver<Order>) -> Option<(Lease, Standing)> {
+        let Self { target, .. } = *self;
         let mut watching = true;
         loop {
             let loss = tokio::select! {
                 loss = lease.lost(), if watching => loss,
-                order = self.orders.recv() => match order {
-                    Some(Order::Withdraw) => continue,
-                    // Without its engine nobody acts under this slot any more.
-                    Some(Order::Release) | None => return lease,
-                },
-            };
-            let reason = match (loss, self.lifetime) {
-                (Loss::SessionOver, Lifetime::Persistent) => match find_again(&self.sessions, &lease).await {
-                    Ok(found) => {
-                        std::mem::replace(&mut lease, found).forget();
-                        continue;
+                order = orders.recv() => {
+                    match order {
+                        Some(Order::Withdraw) => {}
+                        Some(Order::Announce { doing, attempt, may }) => {
+                            let standing = match doing {
+                                Doing::Act => Standing::Acting,
+                                Doing::Revert => Standing::Reverting,
+                            };
+                            match self.ledger.starts(target, standing, attempt, &lease).await {
+                                // Who asked is gone only with the whole run.
+                                Ok(()) => drop(may.send(())),
+                                Err(error) => self.say_trouble(trouble(error)).await,
+                            }
+                        }
+                        Some(Order::Save(standing)) => {
+                            if let Err(error) = self.ledger.save(target, standing).await {
+                                self.say_trouble(trouble(error)).await;
+                            }
+                        }
+                        Some(Order::Release(standing)) => return Some((lease, standing)),
+                        // Without its engine nobody acts under this slot any more; what the node says holds.
+                        None => return None,
                     }
-                    Err(reason) => reason,
-                },
-                (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended".to_owned(),
-                (Loss::Deleted, _) => "somebody broke or unlocked it".to_owned(),
+                    continue;
+                }
             };
             watching = false;
             let free = lease.safe_until(loss);
-            let others = match loss {
-                Loss::Deleted => Others::Since(free),
-                Loss::SessionOver => Others::From(free),
+            let (reason, others) = match loss {
+                Loss::SessionOver => ("the session with the store ended", Others::From(free)),
+                Loss::Deleted => ("somebody broke or unlocked it", Others::Since(free)),
             };
-            self.say(Input::LeaseLost { target: self.target, reason, others }).await;
+            // A persistent lease stays, with the run, to whoever runs that next.
+            if loss == Loss::Deleted || self.lifetime == Lifetime::Ephemeral {
+                self.say(Input::LeaseLost { target, reason: reason.to_owned(), others }).await;
+            }
         }
     }
 
-    async fn give_back(&self, lease: Lease, is_forced: bool) {
+    async fn give_back(&self, lease: Lease, standing: Standing, is_forced: bool) {
         let target = self.target;
+        let answer = self.ledger.release(target, standing, lease.path()).await;
         let node = lease.path().clone();
-        let given_back = give_back(&self.sessions, lease).await;
-        if is_forced && let Ok(Recipes { store, .. }) = self.sessions.recipes().await {
-            // A record without its lease is swept by the next that is written.
-            let _ = ForcedRecords::new(store).forget(&node).await;
+        lease.forget();
+        match answer {
+            Ok(()) => {
+                if is_forced {
+                    // A record without its lease is swept by the next that is written.
+                    let _ = ForcedRecords::new(Arc::clone(&self.store)).forget(&node).await;
+                }
+                self.say(Input::Released { target }).await;
+            }
+            Err(error) => {
+                let reason = match error.is_lost() {
+                    true => String::from("it is left to whoever runs this next"),
+                    false => format!("the lease of `{}` is still held: {}", self.identifier, told(&error)),
+                };
+                if error.is_lost() {
+                    self.say_trouble(Trouble::Lost(error)).await;
+                }
+                self.say(Input::NotReleased { target, reason }).await;
+            }
         }
-        self.say(match given_back {
-            Ok(()) => Input::Released { target },
-            Err(reason) => Input::NotReleased { target, reason },
+    }
+
+    async fn say_trouble(&self, trouble: Trouble) {
+        self.say(match trouble {
+            Trouble::Broken(broken) => Input::Broken(broken),
+            Trouble::Lost(error) => lost(&error, self.store.as_ref()),
         })
         .await;
     }
@@ -143,110 +272,61 @@ impl Keeper {
     }
 }
 
-async fn get(
-    sessions: &Sessions,
-    identifier: &Identifier,
-    lifetime: Lifetime,
-    way: &Way,
-) -> Result<(Lease, Got), Failed> {
-    for _ in 0..MAX_SESSIONS {
-        let recipes = sessions.recipes().await.map_err(|error| Failed::Run(broken(&error)))?;
-        match way {
-            Way::Queue(patience) => match recipes.semaphore.acquire(identifier, lifetime, *patience).await {
-                Ok(Acquired { lease, how }) => {
-                    let got = if how == Acquisition::Reentered { Got::Again } else { Got::Free };
-                    return Ok((lease, got));
-                }
-                Err(AcquireError::SessionOver { .. }) => {}
-                Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => {
-                    return Err(Failed::Target(NotLeased::TimedOut));
-                }
-                Err(error @ AcquireError::SlotsDiffer { .. }) => {
-                    return Err(Failed::Run(Broken::SlotsDiffer(error.to_string())));
-                }
-                Err(AcquireError::Store { source, .. }) => return Err(Failed::Run(broken(&source))),
-                Err(error) => return Err(Failed::Run(Broken::Unavailable(error.to_string()))),
-            },
-            Way::Force { breaking, by, reason } => {
-                match recipes.semaphore.force(identifier, lifetime, breaking).await {
-                    Ok(lease) => {
-                        let at = recipes.store.clock().now_ms();
-                        let record =
-                            Forced { lease: lease.path().to_string(), by: by.clone(), reason: reason.clone(), at };
-                        // The journal has it, too; a record that cannot be kept here stops nobody.
-                        let _ = ForcedRecords::new(recipes.store).keep(lease.path(), &record).await;
-                        return Ok((lease, Got::Forced));
-                    }
-                    Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
-                        return Err(Failed::Target(NotLeased::Conflict(error.to_string())));
-                    }
-                    // Whether it was taken is not known, and nobody holds it: it goes, and the policy looks again.
-                    Err(ForceError::SessionOver { .. }) => {
-                        return Err(match unlock(sessions, identifier).await {
-                            Ok(()) => Failed::Target(NotLeased::Conflict("the session ended meanwhile".to_owned())),
-                            Err(reason) => Failed::Run(Broken::Unavailable(reason)),
-                        });
-                    }
-                    Err(ForceError::Store { source, .. }) => return Err(Failed::Run(broken(&source))),
-                }
-            }
+/// Waits for a withdrawal. Nothing else is ordered before the slot is there but to take no notice of it, which the end of
+/// the run does as well.
+async fn withdrawn(orders: &mut mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if matches!(order, Order::Withdraw) {
+            return;
         }
     }
-    Err(Failed::Run(Broken::Unavailable(format!("{MAX_SESSIONS} sessions in a row ended"))))
+    std::future::pending().await
 }
 
-/// A persistent lease in a new session, where its end can be watched again. Whoever broke it in between ended it.
-async fn find_again(sessions: &Sessions, lost: &Lease) -> Result<Lease, String> {
-    for _ in 0..MAX_SESSIONS {
-        let Recipes { semaphore, .. } = sessions.recipes().await.map_err(|error| error.to_string())?;
-        match semaphore.acquire(lost.identifier(), Lifetime::Persistent, Patience::Once).await {
-            Ok(Acquired { lease, .. }) if lease.fence() == lost.fence() => return Ok(lease),
-            Ok(Acquired { lease, how }) => {
-                match how {
-                    // Somebody else's, under our name.
-                    Acquisition::Reentered => lease.forget(),
-                    // There was room for another, which is not the one that was acted under.
-                    _ => give_back(sessions, lease).await?,
-                }
-                break;
-            }
-            Err(AcquireError::SessionOver { .. }) => {}
-            Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => break,
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Err("it was gone when the next session looked for it".to_owned())
+/// That the run is not ours any more.
+pub(super) fn lost(error: &LedgerError, store: &dyn Store) -> Input {
+    let others = match error {
+        LedgerError::Overtaken { .. } => Others::Since(Instant::now()),
+        _ => Others::From(store.safe_until()),
+    };
+    Input::Lost { reason: error.to_string(), others }
 }
 
-async fn give_back(sessions: &Sessions, lease: Lease) -> Result<(), String> {
-    let identifier = lease.identifier().clone();
-    let lifetime = lease.lifetime();
-    match lease.release().await {
-        Ok(_) => Ok(()),
-        Err(ReleaseError::SessionOver { .. }) if lifetime == Lifetime::Ephemeral => Ok(()),
-        // It outlived its session: found again by its identifier.
-        Err(ReleaseError::SessionOver { .. }) => unlock(sessions, &identifier).await,
-        Err(error @ ReleaseError::Store { .. }) => Err(format!("the lease of `{identifier}` is still held: {error}")),
+/// What a failed write does to the run, as an input.
+pub(super) fn failed_write(error: LedgerError, store: &dyn Store) -> Input {
+    match trouble(error) {
+        Trouble::Broken(broken) => Input::Broken(broken),
+        Trouble::Lost(error) => lost(&error, store),
     }
 }
 
-/// Every persistent lease with this identifier goes; it is this target's.
-async fn unlock(sessions: &Sessions, identifier: &Identifier) -> Result<(), String> {
-    let mut last = String::new();
-    for _ in 0..MAX_SESSIONS {
-        let unlocked = async { sessions.recipes().await?.semaphore.unlock(identifier).await };
-        match unlocked.await {
-            Ok(_) => return Ok(()),
-            Err(error) => last = error.to_string(),
-        }
+fn trouble(error: LedgerError) -> Trouble {
+    match error {
+        error if error.is_lost() => Trouble::Lost(error),
+        LedgerError::Store(source) => of_store(source),
+        error => Trouble::Broken(Broken::Unavailable(told(&error))),
     }
-    Err(format!("the lease of `{identifier}` is still held: {last}"))
+}
+
+fn of_store(error: StoreError) -> Trouble {
+    match error {
+        StoreError::SessionOver => Trouble::Lost(LedgerError::SessionOver),
+        error => Trouble::Broken(broken(&error)),
+    }
 }
 
 pub(super) fn broken(error: &StoreError) -> Broken {
     match error {
         StoreError::Refused { .. } => Broken::Refused(error.to_string()),
         _ => Broken::Unavailable(error.to_string()),
+    }
+}
+
+/// An error with its cause.
+fn told(error: &LedgerError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

@@ -527,6 +527,15 @@ impl End {
         }
     }
 
+    /// Whether the run is finished; else somebody may go on with it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => true,
+            Self::Held(_) | Self::FloorMissed(_) | Self::Interrupted | Self::Lost(_) | Self::Broken(_) => false,
+        }
+    }
+
     /// A stable word for logs.
     #[must_use]
     pub fn word(&self, counts: &Counts) -> &'static str {

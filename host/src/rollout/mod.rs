@@ -17,7 +17,6 @@ mod messages;
 mod observe;
 mod plan;
 pub mod replay;
-mod sessions;
 mod state;
 mod step;
 mod targets;

@@ -1,15 +1,19 @@
-//! Reads the semaphore and the party after every change, and tells the loop, session after session.
+//! Reads what the machine must know after every change, and tells the loop, for as long as the session lives.
 
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::keeper::broken;
-use super::messages::{Hearing, Input, SeenLease, SeenMember};
-use super::sessions::{Recipes, Sessions};
-use crate::recipe::{Party, Semaphore};
+use super::ledger::{self, AboutVersion, Ledger, LedgerError, Runner, Wishes};
+use super::messages::{Hearing, Input, Observed, Others, SeenLease, SeenMember, Steer};
+use crate::job::{ObserveSpec, Target};
+use crate::recipe::{Changed, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
 use crate::store::{SessionState, Store, StoreError};
 
 /// Changes that follow each other within this time are read together. Our own leases are known at once; this is about
@@ -19,29 +23,59 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// How long after a failed reading the next is tried.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Tells what is seen until the run is over or the store cannot be read any more, which it says, too. One task, so that
-/// what it tells of one session comes before what it tells of the next.
-pub(super) async fn everything(sessions: Arc<Sessions>, inputs: mpsc::Sender<Input>) {
-    loop {
-        let Recipes { store, semaphore, party } = match sessions.recipes().await {
-            Ok(recipes) => recipes,
-            Err(error) => return tell(&inputs, Input::Broken(broken(&error))).await,
-        };
-        let failed = tokio::select! {
-            () = hearing(store.as_ref(), &inputs) => None,
-            error = watch_semaphore(&semaphore, &inputs) => Some(error),
-            error = watch_party(party.as_deref(), &inputs) => Some(error),
-        };
-        match failed {
-            // Said by the session as well, which is about to be looked at.
-            None | Some(StoreError::SessionOver) => tell(&inputs, Input::Session(Hearing::Over)).await,
-            Some(error) => return tell(&inputs, Input::Broken(broken(&error))).await,
+/// What is observed.
+#[derive(Debug)]
+pub(super) struct Observer {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) runner: Arc<Runner>,
+    pub(super) semaphore: Semaphore,
+    pub(super) party: Option<Party>,
+    pub(super) others: Vec<ObserveSpec>,
+    pub(super) wishes: Wishing,
+    pub(super) inputs: mpsc::Sender<Input>,
+}
+
+impl Observer {
+    /// One task for each thing that is observed. Each ends with the session, or with what no later reading could mend, which
+    /// it says.
+    pub(super) fn start(self) -> JoinSet<()> {
+        let Self { store, runner, semaphore, party, others, wishes, inputs } = self;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_runner(runner, inputs.clone()));
+        tasks.spawn(hearing(Arc::clone(&store), inputs.clone()));
+        let told = inputs.clone();
+        tasks.spawn(async move { say_broken(watch_semaphore(&semaphore, &told).await, &told).await });
+        if let Some(party) = party {
+            let told = inputs.clone();
+            tasks.spawn(async move { say_broken(watch_party(&party, &told).await, &told).await });
         }
+        for (index, other) in others.into_iter().enumerate() {
+            tasks.spawn(watch_other(index, Other::new(&store, &other), inputs.clone()));
+        }
+        tasks.spawn(watch_wishes(store, wishes, inputs));
+        tasks
     }
 }
 
+async fn say_broken(error: StoreError, inputs: &mpsc::Sender<Input>) {
+    if error != StoreError::SessionOver {
+        tell(inputs, Input::Broken(broken(&error))).await;
+    }
+}
+
+/// Ends with our lease of the job.
+async fn watch_runner(runner: Arc<Runner>, inputs: mpsc::Sender<Input>) {
+    let loss = runner.lost().await;
+    let at = runner.safe_until(loss);
+    let (reason, others) = match loss {
+        Loss::SessionOver => ("the session with the store ended", Others::From(at)),
+        Loss::Deleted => ("somebody deleted our lease of the job", Others::Since(Instant::now())),
+    };
+    tell(&inputs, Input::Lost { reason: reason.to_owned(), others }).await;
+}
+
 /// Ends when the session does.
-async fn hearing(store: &dyn Store, inputs: &mpsc::Sender<Input>) {
+async fn hearing(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
     let mut states = store.session();
     loop {
         let hearing = match *states.borrow_and_update() {
@@ -49,7 +83,7 @@ async fn hearing(store: &dyn Store, inputs: &mpsc::Sender<Input>) {
             SessionState::Suspended => Hearing::Suspended,
             SessionState::Expired | SessionState::Closed => return,
         };
-        tell(inputs, Input::Session(hearing)).await;
+        tell(&inputs, Input::Session(hearing)).await;
         if states.changed().await.is_err() {
             return;
         }
@@ -61,13 +95,8 @@ async fn watch_semaphore(semaphore: &Semaphore, inputs: &mpsc::Sender<Input>) ->
     loop {
         match semaphore.observe().await {
             Ok((state, mut changed)) => {
-                let seen = state.holders.into_iter().map(|holder| SeenLease {
-                    identifier: holder.identifier,
-                    fence: holder.fence,
-                    since_ms: holder.since_ms,
-                    ephemeral: holder.ephemeral,
-                });
-                tell(inputs, Input::Semaphore { leases: seen.collect(), queued: state.queued }).await;
+                let leases = state.holders.into_iter().map(seen_lease).collect();
+                tell(inputs, Input::Semaphore { leases, queued: state.queued }).await;
                 changed.changed().await;
                 sleep(TOGETHER).await;
             }
@@ -77,16 +106,12 @@ async fn watch_semaphore(semaphore: &Semaphore, inputs: &mpsc::Sender<Input>) ->
     }
 }
 
-/// Likewise; without a party it never ends.
-async fn watch_party(party: Option<&Party>, inputs: &mpsc::Sender<Input>) -> StoreError {
-    let Some(party) = party else { return std::future::pending().await };
+/// Likewise.
+async fn watch_party(party: &Party, inputs: &mpsc::Sender<Input>) -> StoreError {
     loop {
         match party.observe().await {
             Ok((members, mut changed)) => {
-                let seen = members
-                    .into_iter()
-                    .map(|member| SeenMember { identifier: member.identifier, since_ms: member.since_ms });
-                tell(inputs, Input::Party(seen.collect())).await;
+                tell(inputs, Input::Party(members.into_iter().map(seen_member).collect())).await;
                 changed.changed().await;
                 sleep(TOGETHER).await;
             }
@@ -98,6 +123,114 @@ async fn watch_party(party: Option<&Party>, inputs: &mpsc::Sender<Input>) -> Sto
             Err(error) => return error,
         }
     }
+}
+
+/// One that the job only looks at.
+enum Other {
+    Semaphore(Semaphore),
+    Party(Party),
+}
+
+impl Other {
+    fn new(store: &Arc<dyn Store>, spec: &ObserveSpec) -> Self {
+        match spec {
+            // Who only looks takes no slot, and its number is never compared.
+            ObserveSpec::Semaphore(path) => {
+                Self::Semaphore(Semaphore::new(Arc::clone(store), path.clone(), NonZeroU32::MIN))
+            }
+            ObserveSpec::Party(path) => Self::Party(Party::new(Arc::clone(store), path.clone())),
+        }
+    }
+
+    async fn observe(&self) -> Result<(Observed, Changed), StoreError> {
+        match self {
+            Self::Semaphore(semaphore) => {
+                let (SemaphoreState { slots, holders, queued }, changed) = semaphore.observe().await?;
+                let leases = holders.into_iter().map(seen_lease).collect();
+                Ok((Observed::Semaphore { slots, leases, queued }, changed))
+            }
+            Self::Party(party) => {
+                let (members, changed) = party.observe().await?;
+                Ok((Observed::Party(members.into_iter().map(seen_member).collect()), changed))
+            }
+        }
+    }
+}
+
+/// While it cannot be read, whatever the reason, that is told, and it is tried again.
+async fn watch_other(index: usize, other: Other, inputs: mpsc::Sender<Input>) {
+    loop {
+        match other.observe().await {
+            Ok((seen, mut changed)) => {
+                tell(&inputs, Input::Observed { index, seen: Some(seen) }).await;
+                changed.changed().await;
+                sleep(TOGETHER).await;
+            }
+            Err(StoreError::SessionOver) => return,
+            Err(_) => {
+                tell(&inputs, Input::Observed { index, seen: None }).await;
+                sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+/// What people want of the run, in terms of its targets.
+#[derive(Debug)]
+pub(super) struct Wishing {
+    pub(super) ledger: Arc<Ledger>,
+    indexes: HashMap<String, usize>,
+}
+
+impl Wishing {
+    pub(super) fn new(ledger: Arc<Ledger>, targets: &[Target]) -> Self {
+        let names = targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index));
+        Self { ledger, indexes: names.collect() }
+    }
+
+    /// Reads what is in force now.
+    pub(super) async fn read(&self, store: &Arc<dyn Store>) -> Result<Steer, LedgerError> {
+        Ok(self.steer(ledger::wishes(store, self.ledger.run()).await?))
+    }
+
+    fn steer(&self, wishes: Wishes) -> Steer {
+        let Wishes { paused, aborted, approved, retry, accepted } = wishes;
+        // A wish about a target that has gone on since is void.
+        let about = |(name, about): (String, AboutVersion)| {
+            let index = *self.indexes.get(&name)?;
+            (self.ledger.version(index) == about.version).then_some((index, about.wish))
+        };
+        Steer {
+            paused,
+            aborted,
+            approved,
+            retry: retry.into_iter().filter_map(about).collect(),
+            accepted: accepted.into_iter().filter_map(about).map(|(index, _)| index).collect(),
+        }
+    }
+}
+
+async fn watch_wishes(store: Arc<dyn Store>, wishing: Wishing, inputs: mpsc::Sender<Input>) {
+    loop {
+        match ledger::wishes_and_watch(&store, wishing.ledger.run()).await {
+            Ok((wishes, mut watch)) => {
+                tell(&inputs, Input::Steer(wishing.steer(wishes))).await;
+                watch.fired().await;
+            }
+            Err(error) if error.is_lost() => return,
+            // Wishes that cannot be read are not there yet; the run goes on as it was told before.
+            Err(_) => sleep(AFTER_FAILURE).await,
+        }
+    }
+}
+
+fn seen_lease(holder: Holder) -> SeenLease {
+    let Holder { identifier, fence, since_ms, ephemeral, .. } = holder;
+    SeenLease { identifier, fence, since_ms, ephemeral }
+}
+
+fn seen_member(member: Member) -> SeenMember {
+    SeenMember { identifier: member.identifier, since_ms: member.since_ms }
 }
 
 async fn tell(inputs: &mpsc::Sender<Input>, input: Input) {

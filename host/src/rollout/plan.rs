@@ -47,6 +47,12 @@ impl Plan {
             Order::Name => targets.sort_by_cached_key(|target| natural(target.name.as_str())),
             Order::Shuffle { seed } => targets.shuffle(&mut StdRng::seed_from_u64(seed)),
         }
+        Self::of(job, targets)
+    }
+
+    /// Targets that were put in order before, by whoever began the run.
+    #[must_use]
+    pub fn of(job: &JobSpec, targets: Vec<Target>) -> Self {
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         let limits = HardLimits {
             slots: job.semaphore.max_concurrency.slots(total).get(),

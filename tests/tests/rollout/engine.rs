@@ -9,12 +9,11 @@ use std::time::Duration;
 use lockkeeper::job::{Grants, JobSpec};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Outcome, Settled, Settlement, View};
 use lockkeeper::policy::{Decision, Engine, EngineOptions, Limits};
-use lockkeeper::rollout::{
-    Broken, Decide, End, Event, Plan, Report, Run, RunError, Stamped, Stop, journal, resolve, run,
-};
+use lockkeeper::rollout::{Decide, End, Event, Report, Run, RunError, Stamped, Stop, journal, run};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::memory::{Change, Memory, MemoryOptions};
-use lockkeeper::store::{Connect, NodePath, Reply, Store, StoreError, Version, create_all};
+use lockkeeper::store::memory::{Memory, MemoryOptions};
+use lockkeeper::store::{Connect, NodePath, Store, Version, create_all};
+use lockkeeper_tests::runs;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -97,30 +96,15 @@ impl Ground {
         fs::read_to_string(self.folder.path().join("run").join("output").join(name)).unwrap()
     }
 
-    /// Starts the run; what happens comes out of the second.
+    /// Begins the run, or goes on with it in a new session.
     async fn start<P: Decide>(&self, policy: P) -> (Run<P>, Arc<dyn Store>) {
         let store = self.memory.connect().await.unwrap();
-        let connect: Arc<dyn Connect> = Arc::new(self.memory.clone());
-        (self.prepare(policy, connect, &store).await, store)
+        (self.prepare(policy, &store).await, store)
     }
 
-    async fn prepare<P: Decide>(&self, policy: P, connect: Arc<dyn Connect>, store: &Arc<dyn Store>) -> Run<P> {
+    async fn prepare<P: Decide>(&self, policy: P, store: &Arc<dyn Store>) -> Run<P> {
         let job = JobSpec::parse("job.toml", &self.job).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let targets = resolve(&job, self.folder.path(), Some(store)).await.unwrap();
-        let plan = Plan::new(&job, targets);
-        let folder = self.folder.path().to_owned();
-        let journal = folder.join("run");
-        Run {
-            job,
-            folder,
-            plan,
-            policy,
-            name: "test-1".to_owned(),
-            journal,
-            place: "memory".to_owned(),
-            connect,
-            store: Arc::clone(store),
-        }
+        runs::prepare(job, self.folder.path(), policy, store).await.unwrap()
     }
 
     /// Leases and queue entries that are there now.
@@ -287,56 +271,30 @@ async fn a_lease_that_somebody_deletes_stops_the_action() {
 }
 
 #[tokio::test]
-async fn an_ephemeral_lease_ends_with_its_session_and_the_run_goes_on_in_the_next() {
-    let more =
-        "ephemeral-lease = true\n[action]\nrun = [\"sh\", \"-c\", \"test $LOCKKEEPER_TARGET = b || sleep 1000\"]";
-    let ground = Ground::new(1, &["a", "b"], more);
-    let (prepared, store) = ground.start(always_lock()).await;
-    let (_stop, stops) = mpsc::channel(2);
-    let (tell, mut events) = hearing();
-    let expires = async {
-        until(&mut events, started).await;
-        ground.memory.expire(store.session_id());
-        until(&mut events, |event| matches!(event, Event::LeaseLost { .. }).then_some(())).await;
-    };
-    let (report, ()) = tokio::join!(run(prepared, stops, tell), expires);
-    let counts = report.unwrap().counts;
-    assert_eq!((counts.failed, counts.done), (1, 1));
-    assert_eq!(ground.left(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_persistent_lease_outlives_its_session_and_is_still_watched_and_given_back() {
-    let gate = "[action]\nrun = [\"sh\", \"-c\", \"until test -e go; do sleep 0.01; done\"]";
-    let ground = Ground::new(1, &["a", "b"], "");
-    let gate = gate.replace("test -e go", &format!("test -e {}/go", ground.folder.path().display()));
-    let ground = Ground { job: ground.job.clone() + &gate, ..ground };
-    let (prepared, store) = ground.start(always_lock()).await;
-    let (_stop, stops) = mpsc::channel(2);
-    let (tell, mut events) = hearing();
-    let expires = async {
-        until(&mut events, started).await;
-        ground.memory.expire(store.session_id());
-        until(&mut events, |event| matches!(event, Event::Store { state: "reopened" }).then_some(())).await;
-        // The keeper looks for its lease through the queue of the next session, and leaves that again.
-        let somebody = ground.memory.open();
-        let others = |change: &Change| change.session != store.session_id() && change.session != somebody.session_id();
-        while ground.memory.history().iter().filter(|change| others(change)).count() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let lease = ground.left().into_iter().find(|path| path.starts_with("/s/")).unwrap();
-        somebody.delete(&NodePath::parse(&lease).unwrap(), Version::Any).await.unwrap();
-        let lost = until(&mut events, |event| match event {
-            Event::LeaseLost { reason, .. } => Some(reason.clone()),
-            _ => None,
-        });
-        assert_eq!(lost.await, "somebody broke or unlocked it");
-        fs::write(ground.folder.path().join("go"), "").unwrap();
-    };
-    let (report, ()) = tokio::join!(run(prepared, stops, tell), expires);
-    let counts = report.unwrap().counts;
-    assert_eq!((counts.failed, counts.done), (1, 1));
-    assert_eq!(ground.left(), Vec::<String>::new());
+async fn a_run_whose_session_ends_is_lost_and_its_command_is_gone() {
+    for more in ["ephemeral-lease = true\n", ""] {
+        let ground = Ground::new(1, &["a", "b"], "");
+        let folder = ground.folder.path().display().to_string();
+        let action = format!("[action]\nrun = [\"sh\", \"-c\", \"echo $$ >> {folder}/pids; sleep 1000\"]");
+        let ground = Ground { job: ground.job.clone() + more + &action, ..ground };
+        let (prepared, store) = ground.start(always_lock()).await;
+        let (_stop, stops) = mpsc::channel(2);
+        let (tell, mut events) = hearing();
+        let file = ground.folder.path().join("pids");
+        let expires = async {
+            until(&mut events, started).await;
+            while pids(&file).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            ground.memory.expire(store.session_id());
+        };
+        let (report, ()) = tokio::join!(run(prepared, stops, tell), expires);
+        let report = report.unwrap();
+        assert!(matches!(report.end, End::Lost(_)), "{:?}", report.end);
+        assert_eq!(report.counts.open(), 1, "b was never started");
+        let pids = pids(&file);
+        assert!(pids.len() == 1 && pids.iter().all(|pid| is_gone(*pid)), "{pids:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,26 +337,18 @@ async fn stopped_twice_a_run_ends_at_once_and_says_what_nobody_knows() {
     assert_eq!(ground.left(), Vec::<String>::new());
 }
 
-/// Opens nothing.
-#[derive(Debug)]
-struct Nothing;
-
-impl Connect for Nothing {
-    fn connect(&self) -> Reply<Arc<dyn Store>> {
-        Box::pin(async { Err(StoreError::Unavailable { reason: "nobody is there".to_owned() }) })
-    }
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_gone_ends_the_run() {
+async fn a_session_that_is_over_before_anything_began_loses_the_run() {
     let ground = Ground::new(1, &["a", "b"], "[action]\nrun = [\"true\"]");
-    let store = ground.memory.connect().await.unwrap();
-    let prepared = ground.prepare(always_lock(), Arc::new(Nothing), &store).await;
+    let (prepared, store) = ground.start(always_lock()).await;
     ground.memory.expire(store.session_id());
     let (_stop, stops) = mpsc::channel(2);
-    let report = run(prepared, stops, |_| {}).await.unwrap();
-    assert!(matches!(report.end, End::Broken(Broken::Unavailable(_))), "{:?}", report.end);
-    assert_eq!(report.counts.pending, 2);
+    let lost = match run(prepared, stops, |_| {}).await {
+        Ok(report) => matches!(report.end, End::Lost(_)),
+        Err(RunError::Ledger(error)) => error.is_lost(),
+        Err(_) => false,
+    };
+    assert!(lost);
 }
 
 // ---------------------------------------------------------------------- pace
@@ -578,7 +528,7 @@ async fn the_standard_policy_rolls_over_the_embedded_store() {
     let options = EmbeddedOptions { session_timeout: Duration::from_secs(10) };
     let connect: Arc<dyn Connect> = Arc::new(Embedded::new(ground.folder.path().join("store.db"), options));
     let store = connect.connect().await.unwrap();
-    let prepared = ground.prepare(policy, connect, &store).await;
+    let prepared = ground.prepare(policy, &store).await;
     let (_stop, stops) = mpsc::channel(2);
     let mut events = Vec::new();
     let report = run(prepared, stops, |stamped| events.push(stamped.event.clone())).await.unwrap();

@@ -424,7 +424,9 @@ fn line(event: &Event) -> Option<String> {
         Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
         Event::Stopping { reason, acting } => format!("stopping, {acting} under way: {reason}"),
         Event::Store { state } => format!("the session is {state}"),
-        Event::Planned { .. } | Event::Said { .. } | Event::Finished { .. } => unreachable!("these are the engine's"),
+        Event::Planned { .. } | Event::GoingOn { .. } | Event::Said { .. } | Event::Finished { .. } => {
+            unreachable!("these are the engine's")
+        }
     })
 }
 

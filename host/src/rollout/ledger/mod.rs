@@ -1,5 +1,37 @@
 //! A run's state in the store: what a runner that takes over goes on from.
+//!
+//! | what | where | data |
+//! |---|---|---|
+//! | job | `/lockkeeper/jobs/<job>` | JSON: its newest run |
+//! | runner | `/lockkeeper/jobs/<job>/runner`, a [semaphore](crate::recipe) with one slot, beside it its queue | who runs the job; who stands by |
+//! | run | `/lockkeeper/runs/<run>` | JSON: [`RunRecord`]; empty until it has begun |
+//! | its job | `…/job` | the text of the job's file |
+//! | its plan | `…/plan/<6 digits>` | JSON: targets with their labels, in their order |
+//! | a target | `…/targets/<target>` | JSON: [`Saved`]; no node: nobody has touched it yet |
+//! | memory | `…/memory` | JSON: the policy's memory, in hex |
+//! | wishes | `…/wishes` | JSON: [`Wishes`], what people want |
+//! | now | `…/now` | JSON: what its runner waits for |
+//!
+//! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
+//! its lease of the job. That lease is ephemeral: it ends with its session, and whoever stands by takes over.
 
+mod commit;
+mod error;
+mod layout;
+mod prune;
+mod read;
+mod records;
+mod runner;
 mod saved;
+mod wish;
+mod writer;
 
+pub use error::LedgerError;
+pub use prune::{delete, delete_stillborn, forget_jobs};
+pub(crate) use read::wishes_and_watch;
+pub use read::{Kept, StandingOf, all, job_text, now, run, standings_of, targets, wishes};
+pub use records::{AboutVersion, Ended, LAYOUT, RunRecord, Stint, Wishes};
+pub use runner::{NewRun, Opened, Runner, SEQUENCES_OF_A_STINT};
 pub use saved::{Saved, SavedLease, Standing};
+pub use wish::{reopen, wish};
+pub use writer::Ledger;

@@ -1,0 +1,201 @@
+//! A run's state, read by whoever wants to look: no lease is needed for that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::LedgerError;
+use super::layout::{self, RunPaths, node_name};
+use super::records::{LAYOUT, Memory, Planned, RunRecord, Wishes};
+use super::saved::Saved;
+use crate::job::Target;
+use crate::store::{Node, NodePath, Store, StoreError, Watch};
+
+/// So many reads are on their way at once.
+const FLIGHT: usize = 256;
+
+/// A run as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub record: RunRecord,
+    /// The version of its node.
+    pub(super) version: i32,
+}
+
+/// Where a target stands, and the version of its node; none: it has none yet.
+pub type StandingOf = (Saved, Option<i32>);
+
+/// Every run that is kept, oldest first.
+///
+/// # Errors
+/// As the store's. A node that is none of ours is left out.
+pub async fn all(store: &Arc<dyn Store>) -> Result<Vec<Kept>, LedgerError> {
+    let names = match store.children(&layout::runs()).await {
+        Ok(names) => names,
+        Err(StoreError::NoNode { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let paths: Vec<NodePath> = names.iter().map(|name| layout::runs().child(name)).collect();
+    let nodes = nodes(store, &paths).await?;
+    let mut runs: Vec<Kept> = names
+        .into_iter()
+        .zip(nodes)
+        .filter_map(|(name, node)| {
+            let node = node?;
+            let record: RunRecord = serde_json::from_slice(&node.data).ok()?;
+            Some(Kept { name, record, version: node.stat.version })
+        })
+        .collect();
+    runs.sort_by(|a, b| (a.record.started, &a.name).cmp(&(b.record.started, &b.name)));
+    Ok(runs)
+}
+
+/// One run.
+///
+/// # Errors
+/// [`LedgerError::NoSuchRun`]; as the store's.
+pub async fn run(store: &Arc<dyn Store>, name: &str) -> Result<Kept, LedgerError> {
+    let path = RunPaths::new(name).run().clone();
+    let no_such_run = || LedgerError::NoSuchRun { run: name.to_owned() };
+    match store.read(&path).await {
+        // It was about to begin.
+        Ok(node) if node.data.is_empty() => Err(no_such_run()),
+        Ok(node) => {
+            let record: RunRecord = parse(&path, &node.data)?;
+            match record.layout {
+                LAYOUT => Ok(Kept { name: name.to_owned(), record, version: node.stat.version }),
+                found => Err(LedgerError::Layout { run: name.to_owned(), found }),
+            }
+        }
+        Err(StoreError::NoNode { .. }) => Err(no_such_run()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A run's targets, in their order.
+///
+/// # Errors
+/// As the store's; [`LedgerError::Strange`].
+pub async fn targets(store: &Arc<dyn Store>, run: &str) -> Result<Vec<Target>, LedgerError> {
+    plan(store, &RunPaths::new(run)).await
+}
+
+/// Where each of a run's targets stands, in the order of `targets`.
+///
+/// # Errors
+/// As the store's; [`LedgerError::Strange`].
+pub async fn standings_of(
+    store: &Arc<dyn Store>,
+    run: &str,
+    targets: &[Target],
+) -> Result<Vec<StandingOf>, LedgerError> {
+    standings(store, &RunPaths::new(run), targets).await
+}
+
+/// What people want of a run.
+///
+/// # Errors
+/// As the store's; [`LedgerError::Strange`].
+pub async fn wishes(store: &Arc<dyn Store>, run: &str) -> Result<Wishes, LedgerError> {
+    let path = RunPaths::new(run).wishes();
+    parse(&path, &store.read(&path).await?.data)
+}
+
+/// As [`wishes`], with a watch that fires when they change.
+pub(crate) async fn wishes_and_watch(store: &Arc<dyn Store>, run: &str) -> Result<(Wishes, Watch), LedgerError> {
+    let path = RunPaths::new(run).wishes();
+    let (node, watch) = store.read_and_watch(&path).await?;
+    Ok((parse(&path, &node.data)?, watch))
+}
+
+/// What its runner said last that it waits for, as JSON; none: it has said nothing yet.
+///
+/// # Errors
+/// As the store's; [`LedgerError::Strange`].
+pub async fn now(store: &Arc<dyn Store>, run: &str) -> Result<Option<serde_json::Value>, LedgerError> {
+    let path = RunPaths::new(run).now();
+    match store.read(&path).await {
+        Ok(node) => parse(&path, &node.data).map(Some),
+        Err(StoreError::NoNode { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The text of its job.
+///
+/// # Errors
+/// As the store's.
+pub async fn job_text(store: &Arc<dyn Store>, run: &str) -> Result<String, LedgerError> {
+    let node = store.read(&RunPaths::new(run).job_text()).await?;
+    Ok(String::from_utf8_lossy(&node.data).into_owned())
+}
+
+pub(super) async fn plan(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<Target>, LedgerError> {
+    let parts = store.children(&paths.plan()).await?;
+    let parts: Vec<NodePath> = parts.iter().map(|part| paths.plan().child(part)).collect();
+    let mut targets = Vec::new();
+    for (path, node) in parts.iter().zip(nodes(store, &parts).await?) {
+        let Some(node) = node else { continue };
+        for planned in parse::<Vec<Planned>>(path, &node.data)? {
+            let strange =
+                |error: crate::job::NameError| LedgerError::Strange { path: path.clone(), reason: error.to_string() };
+            targets.push(Target::try_from(planned).map_err(strange)?);
+        }
+    }
+    Ok(targets)
+}
+
+pub(super) async fn standings(
+    store: &Arc<dyn Store>,
+    paths: &RunPaths,
+    targets: &[Target],
+) -> Result<Vec<StandingOf>, LedgerError> {
+    let names = store.children(&paths.targets()).await?;
+    let nodes_of: Vec<NodePath> = names.iter().map(|name| paths.targets().child(name)).collect();
+    let found = nodes(store, &nodes_of).await?;
+    let mut by_name = HashMap::with_capacity(names.len());
+    for ((name, path), node) in names.iter().zip(&nodes_of).zip(found) {
+        if let Some(node) = node {
+            by_name.insert(name.as_str(), (parse::<Saved>(path, &node.data)?, Some(node.stat.version)));
+        }
+    }
+    Ok(targets.iter().map(|target| by_name.remove(&*node_name(target.name.as_str())).unwrap_or_default()).collect())
+}
+
+pub(super) async fn memory(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<u8>, LedgerError> {
+    let path = paths.memory();
+    let Memory { memory } = parse(&path, &store.read(&path).await?.data)?;
+    hex::decode(memory).map_err(|error| LedgerError::Strange { path, reason: error.to_string() })
+}
+
+/// Reads many nodes, in flights; none where there is none.
+async fn nodes(store: &Arc<dyn Store>, paths: &[NodePath]) -> Result<Vec<Option<Node>>, LedgerError> {
+    let mut nodes = Vec::with_capacity(paths.len());
+    for flight in paths.chunks(FLIGHT) {
+        let replies: Vec<_> = flight.iter().map(|path| store.read(path)).collect();
+        for reply in replies {
+            nodes.push(match reply.await {
+                Ok(node) => Some(node),
+                Err(StoreError::NoNode { .. }) => None,
+                Err(error) => return Err(error.into()),
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, LedgerError> {
+    let strange = |error: serde_json::Error| LedgerError::Strange { path: path.clone(), reason: error.to_string() };
+    serde_json::from_slice(data).map_err(strange)
+}
+
+/// What this module writes: structs of text, numbers and lists.
+pub(super) fn bytes(value: &impl Serialize) -> Bytes {
+    Bytes::from(serde_json::to_vec(value).expect("plain data is JSON"))
+}
