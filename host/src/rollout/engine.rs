@@ -183,7 +183,7 @@ struct Commands {
 fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, ledger, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: ledger.run(), attempt, fence, job_dir: &folder };
+    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave: "", attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
     let ActionSpec { run, probe, roll_back, .. } = &job.action;
     Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)? })
