@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Plan;
 use super::decide::Decide;
@@ -457,18 +457,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.kills.insert(target, sender);
         let (may, written) = oneshot::channel();
         self.order(target, Order::Announce { doing, attempt, may });
-        let inputs = self.inputs.clone();
+        let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
+            // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
+            let late = || store.safe_until() <= Instant::now();
             let result = match written.await {
-                Ok(()) => execute::run(invocation, kill).await,
-                Err(_) => ActionResult {
-                    ending: Ending::Unknown,
-                    exit_code: None,
-                    took_ms: 0,
-                    detail: "it was not started: that could not be written down before".to_owned(),
-                    output: Vec::new(),
-                    log: invocation.log.display().to_string(),
-                },
+                Ok(()) if !late() => execute::run(invocation, kill).await,
+                Ok(()) => not_started(&invocation, "the session with the store had ended by then"),
+                Err(_) => not_started(&invocation, "that could not be written down before"),
             };
             // The loop ends after the last action.
             let _ = inputs.send(Input::Ended { target, result }).await;
@@ -646,6 +642,18 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end, counts: report.counts, forced: report.forced, took_ms });
+    }
+}
+
+/// An action that was announced and not begun.
+fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
+    ActionResult {
+        ending: Ending::Unknown,
+        exit_code: None,
+        took_ms: 0,
+        detail: format!("it was not started: {why}"),
+        output: Vec::new(),
+        log: invocation.log.display().to_string(),
     }
 }
 
