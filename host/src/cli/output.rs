@@ -190,7 +190,7 @@ impl Output {
             Event::Holding { code, reason, ask_again_ms } => {
                 self.say(Tone::Plain, "Holding", &format!("all: {reason} ({code}){}", again(ask_again_ms)));
             }
-            Event::Refused { target, reason, limit } => {
+            Event::Refused { target, reason, limit, .. } => {
                 self.say(Tone::Plain, "Refused", &format!("{target} by the job's limits: {reason} ({limit})"));
             }
             Event::Queued { .. } | Event::Started { .. } | Event::Released { .. } => {}

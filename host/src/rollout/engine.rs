@@ -120,7 +120,7 @@ pub async fn run<P: Decide>(
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
     let header = header(&run);
     let journal =
-        Journal::create(&run.journal.join(journal_file(run.ledger.stint())), &header).map_err(cannot_write)?;
+        Journal::create(&run.journal.join(journal::file_name(run.ledger.stint())), &header).map_err(cannot_write)?;
 
     let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
     let steer = wishes.read(&store).await?;
@@ -233,6 +233,10 @@ fn header(run: &Run<impl Decide>) -> Header {
         host: format!("lockkeeper {}", env!("CARGO_PKG_VERSION")),
         grants: run.job.policy.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
         settings: run.job.policy.settings.clone(),
+        stint: run.ledger.stint(),
+        sequence: run.resumed.as_ref().map_or(0, |resumed| resumed.sequence),
+        memory: run.resumed.as_ref().map_or_else(Vec::new, |resumed| resumed.memory.clone()),
+        limits: (&run.plan.limits).into(),
     }
 }
 
@@ -608,7 +612,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     // ------------------------------------------------------------------ telling
 
     fn emit(&mut self, event: Event) {
-        (self.tell)(&Stamped { at: self.clock.now_ms(), event });
+        let stamped = Stamped { at: self.clock.now_ms(), event };
+        if let Some(Err(source)) = self.journal.as_mut().map(|journal| journal.tell(&stamped)) {
+            self.journal_failed(source);
+        }
+        (self.tell)(&stamped);
     }
 
     fn say_said<A>(&mut self, target: usize, decision: &Decision<A>) {
@@ -641,7 +649,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn say_finished(&mut self, report: &Report) {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
-        self.emit(Event::Finished { end, counts: report.counts, forced: report.forced, took_ms });
+        self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
     }
 }
 
@@ -694,14 +702,6 @@ fn check_task(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         std::panic::resume_unwind(error.into_panic());
-    }
-}
-
-/// Each stint has a journal of its own.
-fn journal_file(stint: u32) -> String {
-    match stint {
-        1 => journal::FILE.to_owned(),
-        stint => format!("journal-{stint}.jsonl"),
     }
 }
 

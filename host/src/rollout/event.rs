@@ -1,13 +1,16 @@
 //! What happens in a rollout, for people and for logs. The names in JSON are stable.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
+use super::limits::Facts;
 use super::state::Counts;
 use crate::policy::TraceLine;
 use crate::policy::types::Ending;
 
 /// Something that happened, and when.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
@@ -17,7 +20,7 @@ pub struct Stamped {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event {
     /// The run begins.
@@ -77,9 +80,15 @@ pub enum Event {
         /// Which.
         target: String,
         /// The limit's code.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// In one sentence.
         reason: String,
+        /// When the clock alone may change that, in milliseconds since the Unix epoch; none: it takes something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+        /// What the limits were checked against.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Facts>,
     },
     /// A target queues for its slot.
     Queued {
@@ -198,7 +207,8 @@ pub enum Event {
         /// How.
         reason: String,
     },
-    /// The policy said something.
+    /// The policy said something. In a journal that stands beside the decision, and not once more.
+    #[serde(skip_deserializing)]
     Said {
         /// About which target it was asked.
         target: String,
@@ -211,7 +221,7 @@ pub enum Event {
         /// About which target it was asked.
         target: String,
         /// The kind of failure.
-        kind: &'static str,
+        kind: Cow<'static, str>,
         /// What happened.
         message: String,
         /// The next step.
@@ -227,12 +237,12 @@ pub enum Event {
     /// The session with the store changed.
     Store {
         /// `connected`, `suspended`, `lost` or `reopened`.
-        state: &'static str,
+        state: Cow<'static, str>,
     },
     /// The run is over.
     Finished {
         /// `done`, `failed`, `aborted`, `held`, `timed-out`, `interrupted` or `unavailable`.
-        end: &'static str,
+        end: Cow<'static, str>,
         /// How many targets stand where.
         #[serde(flatten)]
         counts: Counts,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::job::{Calendar, Opening, Shut};
 
@@ -21,8 +22,9 @@ pub struct HardLimits {
     pub calendar: Arc<Calendar>,
 }
 
-/// What the limits are checked against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the limits are checked against. A journal has it beside each refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Facts {
     /// Targets of this run that queue, hold a slot or act, the one asked about left out.
     pub in_flight: u32,

@@ -365,7 +365,7 @@ impl Rollout {
             (_, Hearing::Suspended) => "suspended",
             (_, Hearing::Over) => "lost",
         };
-        out.push(Action::Emit(Event::Store { state }));
+        out.push(Action::Emit(Event::Store { state: state.into() }));
         self.changed(Cause::Progressed);
     }
 
@@ -718,7 +718,7 @@ impl Rollout {
 
     fn fault(&mut self, target: usize, fault: Fault, out: &mut Vec<Action>) {
         let Fault { kind, message, hint } = fault.clone();
-        out.push(Action::Emit(Event::PolicyFault { target: self.name(target), kind, message, hint }));
+        out.push(Action::Emit(Event::PolicyFault { target: self.name(target), kind: kind.into(), message, hint }));
         match self.setup.on_fault {
             OnFault::Hold => self.end(End::Held(fault), out),
             OnFault::Abort => self.end(End::Faulted(fault), out),
@@ -727,8 +727,9 @@ impl Rollout {
 
     // ------------------------------------------------------------------ the hard limits
 
-    fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), Refusal> {
-        self.setup.limits.allow_one_more(&self.facts(now_ms, target, gate))
+    fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), (Refusal, Facts)> {
+        let facts = self.facts(now_ms, target, gate);
+        self.setup.limits.allow_one_more(&facts).map_err(|refusal| (refusal, facts))
     }
 
     /// The rest of a retry's conditions. Under a lost lease nothing acts again.
@@ -772,7 +773,8 @@ impl Rollout {
 
     /// A hard limit says no. The floor may allow another target, which is not in the party; all others are everybody's, so
     /// nobody is asked until something changes.
-    fn refused(&mut self, now_ms: u64, target: usize, refusal: &Refusal, out: &mut Vec<Action>) {
+    fn refused(&mut self, now_ms: u64, target: usize, refused: &(Refusal, Facts), out: &mut Vec<Action>) {
+        let (refusal, _) = refused;
         self.slots[target].refused = Some(refusal.to_string());
         match refusal {
             Refusal::Floor { .. } => {
@@ -783,14 +785,15 @@ impl Rollout {
             }
             _ => self.hold = Some(Hold { wake_ms: refusal.changes_ms() }),
         }
-        self.say_refused(target, refusal, out);
+        self.say_refused(target, refused, out);
     }
 
-    fn say_refused(&mut self, target: usize, refusal: &Refusal, out: &mut Vec<Action>) {
+    fn say_refused(&mut self, target: usize, (refusal, facts): &(Refusal, Facts), out: &mut Vec<Action>) {
         let reason = refusal.to_string();
         if self.held_said != reason {
             self.held_said.clone_from(&reason);
-            out.push(Action::Emit(Event::Refused { target: self.name(target), limit: refusal.code(), reason }));
+            let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(*facts));
+            out.push(Action::Emit(Event::Refused { target: self.name(target), limit, reason, until, facts }));
         }
     }
 

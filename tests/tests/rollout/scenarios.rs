@@ -406,7 +406,7 @@ fn line(event: &Event) -> Option<String> {
         // The question before says the same.
         Event::Waiting { .. } | Event::Queued { .. } => return None,
         Event::Holding { reason, .. } => format!("all hold: {reason}"),
-        Event::Refused { target, limit, reason } => format!("{target} refused by {limit}: {reason}"),
+        Event::Refused { target, limit, reason, .. } => format!("{target} refused by {limit}: {reason}"),
         Event::Leased { target, held, slots, fence, .. } => {
             format!("{target} leased, {held} of {slots}, fence {fence}")
         }
