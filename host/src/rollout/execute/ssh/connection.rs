@@ -50,6 +50,15 @@ pub(super) enum Connected {
     Before,
 }
 
+/// How a command gets to its host.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// Over the connection that is open; where that takes nobody any more, over one of its own.
+    Shared,
+    /// Over one of its own.
+    Own,
+}
+
 impl Connections {
     /// None yet. Relative paths are `folder`'s, the job file's.
     pub(in crate::rollout) fn new(ssh: SshSpec, folder: &Path) -> Self {
@@ -120,9 +129,13 @@ impl Connections {
         }
     }
 
-    /// ssh, about to run a line in a host's login shell over the connection that is open; where that broke, over one of its own.
-    pub(super) fn command(&self, host: &str, line: &str) -> Result<Command, String> {
-        let mut command = self.ssh(&self.sockets()?.of(host));
+    /// ssh, about to run a line in a host's login shell.
+    pub(super) fn command(&self, host: &str, way: Way, line: &str) -> Result<Command, String> {
+        let socket = self.sockets()?.of(host);
+        let mut command = match way {
+            Way::Shared => self.ssh(&socket),
+            Way::Own => self.ssh(Path::new("none")),
+        };
         command.args(["-o", "ControlMaster=no", "--", host, line]);
         Ok(command)
     }

@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStderr};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::process;
+use super::connection::Way;
 use super::remote::{self, GONE, LOOKS_A_SECOND, Script};
 use super::{Ended, Host, Limits, Stopped};
 
@@ -23,7 +24,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 const CLIENT_ENDS: Duration = Duration::from_secs(1);
 
 /// How much longer than a command's own time stopping it may take: getting there, and looking after the kill.
-const STOPPING: Duration = Duration::from_secs(15);
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// What became of a command.
 pub(super) enum Over {
@@ -95,7 +96,7 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
 
 fn start(host: &Host, line: &str, log: &File) -> Result<(Child, Told), String> {
     let cannot = |error: io::Error| format!("cannot run `ssh`: {error}");
-    let mut command = host.connections.command(&host.name, line)?;
+    let mut command = host.connections.command(&host.name, Way::Shared, line)?;
     command.stdin(Stdio::piped()).stdout(log.try_clone().map_err(cannot)?).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(cannot)?;
     let errors = child.stderr.take().ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
@@ -106,26 +107,30 @@ fn start(host: &Host, line: &str, log: &File) -> Result<(Child, Told), String> {
 async fn stop(host: &Host, group: u32, kill_at: Instant) -> Stopped {
     let patience = kill_at.saturating_duration_since(Instant::now());
     let looks = u32::try_from(patience.as_millis() * u128::from(LOOKS_A_SECOND) / 1000).unwrap_or(u32::MAX);
-    let command = host.connections.command(&host.name, &remote::stop(group, looks));
-    let mut command = match command {
-        Ok(command) => command,
-        Err(reason) => return Stopped::Perhaps(reason),
-    };
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = match command.spawn() {
-        Ok(child) => timeout_at(kill_at + STOPPING, child.wait_with_output()).await,
-        Err(error) => return Stopped::Perhaps(format!("cannot run `ssh`: {error}")),
-    };
+    let line = remote::stop(group, looks);
     let name = &host.name;
-    match output {
-        Ok(Ok(output)) => match String::from_utf8_lossy(&output.stdout).lines().last() {
-            Some(GONE) => Stopped::Gone,
-            Some(_) => Stopped::Perhaps(format!("some of it could not be killed on `{name}`")),
-            None => Stopped::Perhaps(format!("`{name}` could not be reached to stop it")),
-        },
-        Ok(Err(error)) => Stopped::Perhaps(format!("`{name}` could not be reached to stop it: {error}")),
-        Err(_) => Stopped::Perhaps(format!("`{name}` did not answer when it was to be stopped")),
+    // A server may take no second session on a connection, and that one may be what broke.
+    for over in [Way::Shared, Way::Own] {
+        let mut command = match host.connections.command(name, over, &line) {
+            Ok(command) => command,
+            Err(reason) => return Stopped::Perhaps(reason),
+        };
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let output = match command.spawn() {
+            Ok(child) => timeout_at(kill_at + STOPPING, child.wait_with_output()).await,
+            Err(error) => return Stopped::Perhaps(format!("cannot run `ssh`: {error}")),
+        };
+        let Ok(output) = output else {
+            return Stopped::Perhaps(format!("`{name}` did not answer when it was to be stopped"));
+        };
+        let said = output.map(|output| output.stdout).unwrap_or_default();
+        match String::from_utf8_lossy(&said).lines().last() {
+            Some(GONE) => return Stopped::Gone,
+            Some(_) => return Stopped::Perhaps(format!("some of it could not be killed on `{name}`")),
+            None => {}
+        }
     }
+    Stopped::Perhaps(format!("`{name}` could not be reached to stop it"))
 }
 
 /// What ssh and the other side say beside the command's output.
