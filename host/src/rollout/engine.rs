@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::Plan;
 use super::decide::Decide;
 use super::event::{Event, Stamped};
-use super::execute::{self, Invocation, Kill};
+use super::execute::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Closing, Header, Journal, Record, Written};
 use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
@@ -141,10 +141,12 @@ pub async fn run<P: Decide>(
         inputs: inputs.clone(),
     };
     let grants = run.job.policy.grants;
+    let connections = run.job.action.ssh.clone().map(|ssh| Arc::new(Connections::new(ssh, &run.folder)));
     let mut engine = Engine {
         settings: run.job.policy.settings.to_string(),
         grants,
         output,
+        connections,
         store,
         semaphore,
         inputs,
@@ -184,6 +186,8 @@ struct Commands {
     probe: Option<Vec<String>>,
     /// Undoes it.
     roll_back: Option<Vec<String>>,
+    /// What the job adds to their environment.
+    environment: Vec<(String, String)>,
 }
 
 fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
@@ -191,8 +195,10 @@ fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u
     let folder = folder.display().to_string();
     let with = Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
-    let ActionSpec { run, probe, roll_back, .. } = &job.action;
-    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)? })
+    let ActionSpec { run, probe, roll_back, env, .. } = &job.action;
+    let environment =
+        env.iter().map(|(name, value)| Ok((name.clone(), value.render(&with)?))).collect::<Result<_, _>>()?;
+    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)?, environment })
 }
 
 fn setup<P>(run: &Run<P>) -> Setup {
@@ -251,6 +257,8 @@ struct Engine<P, T> {
     settings: String,
     grants: Grants,
     output: PathBuf,
+    /// To the targets, where the commands run there.
+    connections: Option<Arc<Connections>>,
     store: Arc<dyn Store>,
     semaphore: Semaphore,
     inputs: mpsc::Sender<Input>,
@@ -322,6 +330,9 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         observer.shutdown().await;
         while let Some(ended) = self.tasks.join_next().await {
             check_task(ended);
+        }
+        if let Some(connections) = &self.connections {
+            connections.close().await;
         }
         // Longer than its session nothing lives that is cleaned up; a store that hangs does not hold the run up.
         let _ = timeout(self.store.session_timeout(), self.semaphore.settled()).await;
@@ -557,6 +568,8 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
+        environment.extend(commands.environment);
+        let there = |connections| Place::There(Host { name: target.name.to_string(), connections });
         let (run, probe) = match doing {
             Doing::Act => (commands.run, commands.probe),
             Doing::Revert => (commands.roll_back.unwrap_or_default(), None),
@@ -565,6 +578,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             run,
             probe,
             environment,
+            place: self.connections.clone().map_or(Place::Here, there),
             log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,
             kill_after: job.action.kill_after,
