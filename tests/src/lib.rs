@@ -1,9 +1,11 @@
 //! The harness: the built binaries in a world of their own, real ZooKeeper servers and a bad network before them, real kazoo
 //! and Salt, and waiting for conditions.
 
+pub mod crashing;
 mod ports;
 pub mod proxy;
 pub mod python;
+pub mod runs;
 pub mod txnlog;
 pub mod zookeeper;
 

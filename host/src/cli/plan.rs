@@ -9,8 +9,8 @@ use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
 use super::{Global, JobArgs};
-use crate::job::{Calendar, Opening};
-use crate::rollout::{Plan, needs_store};
+use crate::job::{ActionSpec, Calendar, Command, Opening, SshSpec};
+use crate::rollout::{Plan, Wave, needs_store};
 use crate::store::Clock;
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
@@ -26,14 +26,18 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     if let Some(store) = store {
         store.close().await?;
     }
-    let slots = plan.limits.slots as usize;
+    let batches = plan.batch_of_each();
     let now_ms = Clock::System.now_ms();
     if output.is_json() {
         let targets: Vec<_> = plan
             .targets
             .iter()
+            .zip(&batches)
             .enumerate()
-            .map(|(index, target)| json!({ "target": target.name.as_str(), "batch": index / slots + 1, "labels": target.labels }))
+            .map(|(index, (target, batch))| {
+                let wave = plan.wave_of(index).map(|wave| wave.name.as_str());
+                json!({ "target": target.name.as_str(), "batch": batch, "wave": wave, "labels": target.labels })
+            })
             .collect();
         output.json(&json!({
             "job": job.name.to_string(),
@@ -44,6 +48,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             "floor": plan.limits.floor,
             "max-failed": plan.limits.max_failed,
             "opening": opening(&plan, now_ms).map(|(_, json)| json),
+            "waves": plan.waves.iter().map(wave_json).collect::<Vec<_>>(),
+            "ssh": job.action.ssh.as_ref().map(ssh_json),
+            "roll-back": job.action.roll_back.as_ref().map(as_written),
             "batches": plan.batches(),
             "targets": targets,
         }));
@@ -56,11 +63,21 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.talk("Window", &text);
     }
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
+    if let Some(text) = action(&job.action) {
+        output.talk("Action", &text);
+    }
+    for wave in &plan.waves {
+        output.talk("Wave", &wave_text(wave));
+    }
+    let has_waves = !plan.waves.is_empty();
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["BATCH", "TARGET", "LABELS"]);
-    for (index, target) in plan.targets.iter().enumerate() {
+    let columns = ["BATCH", "WAVE", "TARGET", "LABELS"].into_iter().filter(|column| has_waves || *column != "WAVE");
+    table.load_style(NOTHING).set_header(columns);
+    for (index, (target, batch)) in plan.targets.iter().zip(&batches).enumerate() {
         let labels: Vec<String> = target.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        table.add_row([(index / slots + 1).to_string(), target.name.to_string(), labels.join(" ")]);
+        let wave = plan.wave_of(index).map(|wave| wave.name.clone());
+        let row = [Some(batch.to_string()), wave, Some(target.name.to_string()), Some(labels.join(" "))];
+        table.add_row(row.into_iter().flatten());
     }
     output.data(&trimmed(&table));
     output.talk(
@@ -91,6 +108,51 @@ fn opening(plan: &Plan, now_ms: u64) -> Option<(String, serde_json::Value)> {
             (format!("shut, and it will not open again: {why}"), json!({ "open": false, "until": null }))
         }
     })
+}
+
+/// How the action is done and undone, where there is more to say than that it is a command here.
+fn action(action: &ActionSpec) -> Option<String> {
+    let ssh = action.ssh.as_ref().map(|ssh| {
+        let user = ssh.user.iter().map(|user| format!(" as `{user}`"));
+        let port = ssh.port.iter().map(|port| format!(" on port {port}"));
+        ["over ssh".to_owned()].into_iter().chain(user).chain(port).collect::<String>()
+    });
+    let undone = action.roll_back.as_ref().map(|command| format!("undone by `{}`", as_written(command).join(" ")));
+    let parts: Vec<_> = ssh.into_iter().chain(undone).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn as_written(command: &Command) -> Vec<String> {
+    command.arguments().iter().map(ToString::to_string).collect()
+}
+
+fn ssh_json(ssh: &SshSpec) -> serde_json::Value {
+    json!({
+        "user": ssh.user,
+        "port": ssh.port,
+        "connect-timeout-ms": u64::try_from(ssh.connect_timeout.as_millis()).unwrap_or(u64::MAX),
+        "identity-file": ssh.identity_file,
+        "config": ssh.config,
+        "options": ssh.options,
+    })
+}
+
+fn wave_json(wave: &Wave) -> serde_json::Value {
+    json!({
+        "wave": wave.name,
+        "targets": wave.targets.len(),
+        "slots": wave.slots,
+        "bake-ms": u64::try_from(wave.bake.as_millis()).unwrap_or(u64::MAX),
+        "approve": wave.approve,
+    })
+}
+
+fn wave_text(wave: &Wave) -> String {
+    let mut parts = vec![format!("{}: {}", wave.name, of(wave.targets.len(), "target"))];
+    parts.extend(wave.slots.map(|slots| format!("{slots} at once")));
+    parts.extend(wave.approve.then(|| "begins when somebody approves".to_owned()));
+    parts.extend((!wave.bake.is_zero()).then(|| format!("bakes {}", humantime::format_duration(wave.bake))));
+    parts.join(", ")
 }
 
 fn limits(plan: &Plan, semaphore: &str) -> String {

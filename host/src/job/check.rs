@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Window};
 use super::file::{
-    ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, OrderWord, PartyTable, PolicyTable,
-    SemaphoreTable, TargetsTable, WindowTable,
+    ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, ObserveTable, OrderWord, PartyTable,
+    PolicyTable, SemaphoreTable, TargetsTable, WindowTable,
 };
 use super::limit::Limit;
 use super::name::{JobName, Target};
@@ -15,11 +15,13 @@ use super::reader::{At, Found, Report, listed};
 use super::spec::{
     ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
     DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
-    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Listed, Look, MISSING_LABEL_HELP, Order, PartySpec, PolicyPlace, PolicySource,
-    PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, missing_labels,
+    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Listed, Look, MISSING_LABEL_HELP, ObserveSpec, OnExhausted, Order, PartySpec,
+    PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
 };
+use super::ssh;
 use super::store::{self, StoreSpec};
 use super::template::Template;
+use super::waves::{self, LEFT_OUT_HELP};
 use crate::store::Lifetime;
 
 /// The parts of a job, each checked.
@@ -31,6 +33,8 @@ pub(super) struct Parts {
     pub policy: PolicySpec,
     pub action: ActionSpec,
     pub budget: Option<BudgetSpec>,
+    pub waves: Vec<WaveSpec>,
+    pub observe: Vec<ObserveSpec>,
     pub store: Option<StoreSpec>,
     pub calendar: Calendar,
 }
@@ -53,21 +57,25 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
             }
         }
     }
-    match (&file.action, targets.as_ref().map(|targets| &targets.source)) {
-        (Some(action), Some(TargetSource::Hosts(hosts))) => check_labels(&action.value, hosts, None, report),
-        (action, Some(TargetSource::Inventory(path))) => {
+    let waves = waves::waves(file.wave, report);
+    match targets.as_ref().map(|targets| &targets.source) {
+        Some(TargetSource::Hosts(hosts)) => check_targets(file.action.as_ref(), &waves, hosts, None, report),
+        Some(TargetSource::Inventory(path)) => {
             let at = report.at("targets.inventory");
-            match (look.inventory(path), action) {
-                (Listed::Targets(targets), Some(action)) => check_labels(&action.value, &targets, Some(&at), report),
-                (Listed::Unreadable { message, help }, _) => report.complain(&at, message).help = help,
-                (Listed::Wrong(problems), _) => report.adopt(&problems),
-                (Listed::Targets(_) | Listed::NotSeen, _) => {}
+            match look.inventory(path) {
+                Listed::Targets(targets) => {
+                    check_targets(file.action.as_ref(), &waves, &targets, Some(&at), report);
+                }
+                Listed::Unreadable { message, help } => report.complain(&at, message).help = help,
+                Listed::Wrong(problems) => report.adopt(&problems),
+                Listed::NotSeen => {}
             }
         }
         _ => {}
     }
     let action = file.action.and_then(|table| action(table.value, report));
-    let budget = file.budget.map(|table| budget(table.value));
+    let budget = file.budget.map(|table| budget(table.value, report));
+    let observe = observe(file.observe, semaphore.as_ref(), party.as_ref().and_then(Option::as_ref), report);
     let store = file.store.map(|table| store::of_job(table, report));
     let longest = action.as_ref().and_then(|action| action.timeout);
     let calendar = calendar(file.window, file.freeze, longest, report);
@@ -79,6 +87,8 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         policy: policy?,
         action: action?,
         budget: budget.map_or(Some(None), |budget| budget.map(Some))?,
+        waves,
+        observe,
         store,
         calendar,
     })
@@ -225,15 +235,28 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
     let kill_after = table.kill_after.map(|time| positive(time, "a command needs some time to end by itself", report));
     let run = table.run.and_then(|run| command(run, report));
     let probe = table.probe.map(|probe| command(probe, report));
+    let roll_back = table.roll_back.map(|roll_back| command(roll_back, report));
+    let ssh = table.ssh.map(|choice| ssh::of_action(choice.value, report));
+    let attempts = table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0);
+    if let Some(back_off) = table.back_off.as_ref().filter(|_| {
+        attempts.get() == 1 && !report.has_complaint("action.attempts") && !report.has_misspelt("action.attempts")
+    }) {
+        report
+            .complain(&back_off.at, "means nothing where a target is tried once")
+            .help("try it more often, such as with `attempts = 3`, or leave it out");
+    }
+    let back_off = table.back_off.map(|time| positive(time, "no time is no rest", report));
     Some(ActionSpec {
         run: run?,
         timeout,
         kill_after: kill_after.unwrap_or(Some(DEFAULT_KILL_AFTER))?,
         probe: probe.map_or(Some(None), |probe| probe.map(Some))?,
-        attempts: table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0),
-        back_off: DEFAULT_BACK_OFF,
-        roll_back: None,
-        on_unknown: DEFAULT_ON_UNKNOWN,
+        attempts,
+        back_off: back_off.unwrap_or(Some(DEFAULT_BACK_OFF))?,
+        roll_back: roll_back.map_or(Some(None), |roll_back| roll_back.map(Some))?,
+        on_unknown: value_or(table.on_unknown, DEFAULT_ON_UNKNOWN),
+        env: table.env.into_iter().flat_map(|env| env.value.0).map(|(name, value)| (name, value.value)).collect(),
+        ssh: ssh.unwrap_or(Some(None))?,
     })
 }
 
@@ -263,9 +286,30 @@ fn check_program<T>(arguments: &Found<Vec<Found<T>>>, is_empty: impl Fn(&T) -> b
     }
 }
 
-/// Every label that a command names is one that every target has; `listed` is where these are listed, if elsewhere.
+/// What the job says fits its targets; `listed` is where these are listed, if elsewhere.
+fn check_targets(
+    action: Option<&Found<ActionTable>>,
+    waves: &[WaveSpec],
+    targets: &[Target],
+    listed: Option<&At>,
+    report: &mut Report,
+) {
+    if let Some(action) = action {
+        check_labels(&action.value, targets, listed, report);
+    }
+    let at = report.at(&waves::last_size(waves.len()));
+    if let Some(message) = waves::left_out(waves, targets.len())
+        && !report.has_complaint(&at.key)
+    {
+        report.complain(&at, message).help(LEFT_OUT_HELP);
+    }
+}
+
+/// Every label that a command names is one that every target has.
 fn check_labels(action: &ActionTable, targets: &[Target], listed: Option<&At>, report: &mut Report) {
-    for argument in [&action.run, &action.probe].into_iter().flatten().flat_map(|command| &command.value) {
+    let commands = [&action.run, &action.probe, &action.roll_back].into_iter().flatten();
+    let environment = action.env.iter().flat_map(|env| &env.value.0).map(|(_, value)| value);
+    for argument in commands.flat_map(|command| &command.value).chain(environment) {
         for message in missing_labels(&argument.value, targets) {
             let problem = report.complain(&argument.at, message).help(MISSING_LABEL_HELP);
             if let Some(listed) = listed {
@@ -275,9 +319,53 @@ fn check_labels(action: &ActionTable, targets: &[Target], listed: Option<&At>, r
     }
 }
 
-fn budget(table: BudgetTable) -> Option<BudgetSpec> {
+fn budget(table: BudgetTable, report: &mut Report) -> Option<BudgetSpec> {
+    if let Some(what) = &table.on_exhausted
+        && what.value == OnExhausted::RollBack
+        && report.has("action")
+        && !report.has("action.roll-back")
+        && !report.has_misspelt("action.roll-back")
+    {
+        report
+            .complain_of_missing(&what.at, "the job does not say how its action is undone")
+            .help("give the command as `roll-back` in `[action]`");
+    }
     let max_failed: Limit = table.max_failed?.value;
     Some(BudgetSpec { max_failed, on_exhausted: value_or(table.on_exhausted, DEFAULT_ON_EXHAUSTED) })
+}
+
+/// What the policy sees beside the job's own; nothing twice.
+fn observe(
+    tables: Option<Found<Vec<Found<ObserveTable>>>>,
+    semaphore: Option<&SemaphoreSpec>,
+    party: Option<&PartySpec>,
+    report: &mut Report,
+) -> Vec<ObserveSpec> {
+    let mut observed = Vec::<(ObserveSpec, At)>::new();
+    for Found { value: table, at } in tables.map(|tables| tables.value).unwrap_or_default() {
+        check_one_of(&at, &["semaphore", "party"], "what is observed", report);
+        let found = match (table.semaphore, table.party) {
+            (Some(path), _) => Found { value: ObserveSpec::Semaphore(path.value), at: path.at },
+            (None, Some(path)) => Found { value: ObserveSpec::Party(path.value), at: path.at },
+            (None, None) => continue,
+        };
+        let is_own = match &found.value {
+            ObserveSpec::Semaphore(path) => semaphore.is_some_and(|own| own.path == *path),
+            ObserveSpec::Party(path) => party.is_some_and(|own| own.path == *path),
+        };
+        if is_own {
+            report.complain(&found.at, "it is the job's own, which the policy sees anyway").help("leave it out");
+        } else if let Some((_, first)) = observed.iter().find(|(other, _)| *other == found.value) {
+            let line = report.place_of(first).line;
+            report
+                .complain(&found.at, "is observed twice")
+                .help(format!("it is at line {line} already"))
+                .other(first.span.clone(), "observed first");
+        } else {
+            observed.push((found.value, found.at));
+        }
+    }
+    observed.into_iter().map(|(observed, _)| observed).collect()
 }
 
 fn calendar(

@@ -16,9 +16,11 @@ use super::name::{JobName, Labels, NameError, Target, TargetName};
 use super::problem::quote;
 use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
 use super::reader::{unsigned, wrong_type};
-use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault};
+use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown};
+use super::ssh::SshChoice;
 use super::store::StoreTable;
 use super::template::{Template, is_label_key};
+use super::waves::WaveTable;
 use crate::store::NodePath;
 
 table! {
@@ -38,6 +40,11 @@ table! {
         required action: ActionTable,
         /// How much may fail: `[budget]` with `max-failed`.
         optional budget: BudgetTable,
+        /// Targets that go together, one wave after the other: `[[wave]]` with `name` and `size` for each. Left out: all
+        /// targets together.
+        optional wave: Vec<Found<WaveTable>>,
+        /// What the policy sees beside the job's own: `[[observe]]` with `semaphore` or `party` for each.
+        optional observe: Vec<Found<ObserveTable>>,
         /// Where the semaphore and the party are: `[store]` with `zk-hosts` or `profile`. Left out: on this machine.
         optional store: StoreTable,
         /// When something may start: `[[window]]` with `start`, `duration` and `time-zone` for each. Left out: at any time.
@@ -46,10 +53,9 @@ table! {
         optional freeze: Vec<Found<FreezeTable>>,
     }
     refused {
-        "wave" => Refused::NotYet("the policy `canary` lets the first few targets go alone"),
-        "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
-        "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
-        "approve" => Refused::NotYet("leave it out"),
+        "waves" => Refused::Meant("wave"),
+        "on-unknown" => Refused::Never("it belongs to `[action]`", "write it below `[action]`: `on-unknown = \"hold\"`"),
+        "approve" => Refused::Never("it belongs to a wave", "write it below a `[[wave]]`: `approve = true`"),
         "notify" => Refused::NotYet("leave it out"),
     }
 }
@@ -136,8 +142,8 @@ table! {
         optional settings: Settings,
     }
     refused {
-        "observe" => Refused::NotYet("a policy sees the job's own semaphore and party"),
-        "approve" => Refused::NotYet("leave it out"),
+        "observe" => Refused::Never("what a policy sees is for the job to say", "`[[observe]]` with `semaphore` or `party`"),
+        "approve" => Refused::Never("it belongs to a wave", "write it below a `[[wave]]`: `approve = true`"),
         "name" => Refused::Meant("use"),
         "file" => Refused::Meant("path"),
     }
@@ -156,12 +162,24 @@ table! {
         optional probe: Vec<Found<Template>>,
         /// How often a target is tried. Left out: 1.
         optional attempts: Attempts,
+        /// How long a failed target rests before its second try, twice as long before each that follows. Left out: no time.
+        optional back_off: Duration,
+        /// A command that undoes what `run` did.
+        optional roll_back: Vec<Found<Template>>,
+        /// What becomes of a target whose command nobody saw end, where no probe can say: `"hold"`, `"fail"` or `"retry"`.
+        /// Left out: `"hold"`.
+        optional on_unknown: OnUnknown,
+        /// More of the commands' environment: `env = { APP_HOST = "{target}" }`.
+        optional env: Environment,
+        /// Whether the commands run on the target itself, over ssh: `true`, or a table such as `{ user = "deploy" }`. Left
+        /// out: they run here.
+        optional ssh: SshChoice,
     }
     refused {
         "command" => Refused::Meant("run"),
-        "roll-back" => Refused::NotYet("leave it out; a failed target stays as it is"),
-        "on-unknown" => Refused::NotYet("leave it out: nothing is run again blindly"),
-        "env" => Refused::NotYet("set it in the command: `run = [\"env\", \"NAME=value\", …]`"),
+        "rollback" => Refused::Meant("roll-back"),
+        "backoff" => Refused::Meant("back-off"),
+        "environment" => Refused::Meant("env"),
         "cwd" => Refused::NotYet("name files below `{job-dir}`"),
         "shell" => Refused::NotYet("start one: `run = [\"sh\", \"-c\", \"…\"]`"),
     }
@@ -172,8 +190,22 @@ table! {
     BudgetTable {
         /// So many may fail, and no more: a count, or a share of the targets such as `"2%"`, rounded down. It may be 0.
         required max_failed: Limit,
-        /// What happens when the budget is spent: `"abort"`, so that nothing more starts. Left out: `"abort"`.
+        /// What happens when the budget is spent: `"abort"`, so that nothing more starts and the run ends; `"pause"`, so that
+        /// it waits for somebody; or `"roll-back"`, so that what was done is undone. Left out: `"abort"`.
         optional on_exhausted: OnExhausted,
+    }
+}
+
+table! {
+    /// A semaphore or a party that the policy sees beside the job's own.
+    ObserveTable {
+        /// The path of a semaphore: `semaphore = "/locks/deploy"`.
+        optional semaphore: NodePath,
+        /// The path of a party: `party = "/party/db"`.
+        optional party: NodePath,
+    }
+    refused {
+        "path" => Refused::Never("what it is the path of is not said", "write `semaphore = …` or `party = …`"),
     }
 }
 
@@ -720,8 +752,54 @@ impl FromToml for Moment {
 }
 
 impl Choice for OnExhausted {
-    const CHOICES: &'static [(&'static str, Self)] = &[("abort", Self::Abort)];
-    const NOT_YET: &'static [&'static str] = &["pause", "roll-back"];
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("abort", Self::Abort), ("pause", Self::Pause), ("roll-back", Self::RollBack)];
+}
+
+impl Choice for OnUnknown {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("hold", Self::Hold), ("fail", Self::Fail), ("retry", Self::Retry)];
+}
+
+/// What the commands' environment has more, each in the order written.
+#[derive(Debug)]
+pub(super) struct Environment(pub Vec<(String, Found<Template>)>);
+
+impl FromToml for Environment {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let Some(table) = value.as_table() else {
+            wrong_type(at, "a table such as `{ APP_HOST = \"{target}\" }`", value, report);
+            return None;
+        };
+        let mut variables = Vec::with_capacity(table.len());
+        for (key, value) in in_file_order(table) {
+            let name = key.get_ref();
+            let at_key = At { key: join(&at.key, name), span: key.span() };
+            let at_value = At { key: at_key.key.clone(), span: value.span() };
+            report.note(&at_value);
+            let mut bytes = name.bytes();
+            let is_name = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !is_name {
+                let message = format!("{} is no name of an environment variable", quote(name));
+                report.complain(&at_key, message).help("use letters, digits and `_`, no digit first");
+            } else if name.to_ascii_uppercase().starts_with("LOCKKEEPER_") {
+                let problem = report.complain(&at_key, "names that begin with `LOCKKEEPER_` are taken");
+                problem.help("these are set for every command: see the placeholders; give it another name");
+            } else if let Some(value) = Template::from_toml(value.get_ref(), &at_value, report) {
+                variables.push((name.to_string(), Found { value, at: at_value }));
+            }
+        }
+        Some(Self(variables))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+            "additionalProperties": Template::schema(generator),
+        })
+    }
 }
 
 /// A policy's settings: anything that JSON can say.

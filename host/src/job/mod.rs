@@ -14,11 +14,13 @@ mod reader;
 mod schema;
 mod settings;
 mod spec;
+mod ssh;
 mod store;
 mod template;
 #[cfg(test)]
 mod tests;
 mod torn;
+mod waves;
 
 pub use calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Opening, Shut, Window};
 pub use inventory::{parse_inventory, parse_lines};
@@ -34,6 +36,7 @@ pub use spec::{
     OnFault, OnUnknown, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
     TargetsSpec, WaveSpec,
 };
+pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
 pub use store::{
     MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, connect_timeout, parse_profiles,
     session_timeout,

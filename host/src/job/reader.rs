@@ -162,6 +162,11 @@ impl Report {
         self.places.contains_key(key)
     }
 
+    /// Whether something is wrong with the value of that key.
+    pub(super) fn has_complaint(&self, key: &str) -> bool {
+        self.drafts.iter().any(|draft| draft.problem.key == key)
+    }
+
     /// Whether the file has a misspelt key instead of that one.
     pub(super) fn has_misspelt(&self, key: &str) -> bool {
         self.meant.contains(key)
@@ -502,8 +507,6 @@ impl<T: FromToml> FromToml for Vec<Found<T>> {
 pub(super) trait Choice: Copy + 'static {
     /// Each word, and what it means.
     const CHOICES: &'static [(&'static str, Self)];
-    /// Words that a later release brings.
-    const NOT_YET: &'static [&'static str] = &[];
     /// What to say of a word that is none of them.
     fn help(_word: &str) -> Option<String> {
         None
@@ -517,12 +520,8 @@ impl<T: Choice> FromToml for T {
             report.complain(at, format!("expected text, found {}", kind_of(value))).help(one_of(&names));
             return None;
         };
-        if let Some((_, choice)) = T::CHOICES.iter().find(|(name, _)| *name == word) {
+        if let Some((_, choice)) = T::CHOICES.iter().find(|(name, _)| *name == word.replace('_', "-")) {
             return Some(*choice);
-        }
-        if T::NOT_YET.contains(&word.replace('_', "-").as_str()) {
-            report.complain(at, format!("{} is not supported yet", quote(word))).help(one_of(&names));
-            return None;
         }
         let help = T::help(word).or_else(|| closest(word, &names).map(|close| format!("did you mean `{close}`?")));
         report.complain(at, format!("unknown word {}", quote(word))).help(help.unwrap_or_else(|| one_of(&names)));

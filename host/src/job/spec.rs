@@ -18,8 +18,10 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::problem::{Place, Problem, Problems, Source};
 use super::reader::{Report, join, nearest};
+use super::ssh::SshSpec;
 use super::store::StoreSpec;
 use super::template::{MissingLabel, Substitutions, Template};
+use super::waves;
 use crate::store::{Lifetime, NodePath};
 
 /// How many targets may act at once where `semaphore.max-concurrency` says nothing: as in Salt, one.
@@ -98,7 +100,8 @@ impl JobSpec {
         let mut report = Report::new("job", &source);
         let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
         let (parts, places) = report.finish(parts)?;
-        let check::Parts { name, semaphore, party, targets, policy, action, budget, store, calendar } = parts;
+        let check::Parts { name, semaphore, party, targets, policy, action, budget, waves, observe, store, calendar } =
+            parts;
         let digest = hex::encode(Sha256::digest(text));
         Ok(Self {
             name,
@@ -108,8 +111,8 @@ impl JobSpec {
             policy,
             action,
             budget,
-            waves: Vec::new(),
-            observe: Vec::new(),
+            waves,
+            observe,
             calendar,
             store,
             digest,
@@ -140,18 +143,17 @@ impl JobSpec {
         self.problem_with(&key, message, help)
     }
 
-    /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have.
+    /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have,
+    /// and waves that leave some of them out.
     #[must_use]
     pub fn problems_with_targets(&self, targets: &[Target]) -> Vec<Problem> {
-        let commands = [("action.run", Some(&self.action.run)), ("action.probe", self.action.probe.as_ref())];
-        let missing =
-            commands.into_iter().filter_map(|(key, command)| Some((key, command?))).flat_map(|(key, command)| {
-                let arguments = command.arguments().iter().enumerate();
-                arguments.flat_map(move |(index, argument)| {
-                    missing_labels(argument, targets).map(move |message| (format!("{key}[{index}]"), message))
-                })
-            });
-        missing.map(|(key, message)| self.problem_with(&key, message, Some(String::from(MISSING_LABEL_HELP)))).collect()
+        let missing = self.action.templates().flat_map(|(key, template)| {
+            missing_labels(template, targets).map(move |message| (key.clone(), message, MISSING_LABEL_HELP))
+        });
+        let left_out = waves::left_out(&self.waves, targets.len())
+            .map(|message| (waves::last_size(self.waves.len()), message, waves::LEFT_OUT_HELP));
+        let all = missing.chain(left_out);
+        all.map(|(key, message, help)| self.problem_with(&key, message, Some(String::from(help)))).collect()
     }
 
     /// Problems that were found later, as those of one file.
@@ -420,6 +422,27 @@ pub struct ActionSpec {
     pub roll_back: Option<Command>,
     /// What becomes of a target of which nobody knows, and no probe can say.
     pub on_unknown: OnUnknown,
+    /// What the environment of all these commands has more, by name.
+    pub env: BTreeMap<String, Template>,
+    /// How the target is reached, on which all these commands run; none: they run here.
+    pub ssh: Option<SshSpec>,
+}
+
+impl ActionSpec {
+    /// Everything that is filled in for a target, with its key.
+    fn templates(&self) -> impl Iterator<Item = (String, &Template)> {
+        let commands = [
+            ("action.run", Some(&self.run)),
+            ("action.probe", self.probe.as_ref()),
+            ("action.roll-back", self.roll_back.as_ref()),
+        ];
+        let commands = commands.into_iter().filter_map(|(key, command)| Some((key, command?)));
+        let arguments = commands.flat_map(|(key, command)| {
+            let arguments = command.arguments().iter().enumerate();
+            arguments.map(move |(index, argument)| (format!("{key}[{index}]"), argument))
+        });
+        arguments.chain(self.env.iter().map(|(name, value)| (format!("action.env.{name}"), value)))
+    }
 }
 
 /// What becomes of a target whose action nobody saw end, where no probe can say how it went.

@@ -1,9 +1,11 @@
 //! An argument of a command with its placeholders, such as `{target}`. Read once, filled in for each target.
 
+use std::fmt;
+
 use super::name::{JobName, Target, TargetName};
 
 /// The placeholders without a name of their own behind a dot, for messages.
-pub(super) const PLACEHOLDERS: [&str; 6] = ["target", "job", "run", "attempt", "fence", "job-dir"];
+pub(super) const PLACEHOLDERS: [&str; 7] = ["target", "job", "run", "wave", "attempt", "fence", "job-dir"];
 
 /// One argument of a command. What fills it in stays within this one argument: no shell ever reads it.
 ///
@@ -24,6 +26,8 @@ pub enum Piece {
     Job,
     /// `{run}`: the run's id.
     Run,
+    /// `{wave}`: the name of the target's wave; nothing where the job has none.
+    Wave,
     /// `{attempt}`: 1 for the first try.
     Attempt,
     /// `{fence}`: the lease's fence.
@@ -43,6 +47,8 @@ pub struct Substitutions<'a> {
     pub job: &'a JobName,
     /// The run's id.
     pub run: &'a str,
+    /// The name of the target's wave; empty where the job has none.
+    pub wave: &'a str,
     /// 1 for the first try.
     pub attempt: u32,
     /// The lease's fence.
@@ -73,9 +79,6 @@ pub enum TemplateError {
     /// A placeholder that is not known.
     #[error("unknown placeholder `{{{0}}}`")]
     Unknown(String),
-    /// A placeholder that a later release brings.
-    #[error("placeholder `{{{0}}}` is not supported yet")]
-    NotYet(String),
     /// `{label.KEY}` with a key that no label can have.
     #[error("`{0}` is no key of a label")]
     LabelKey(String),
@@ -94,7 +97,6 @@ impl TemplateError {
                     _ => unknown_help(name),
                 }
             }
-            Self::NotYet(_) => format!("these are known: {}", known()),
             Self::LabelKey(_) => String::from("a label's key has letters, digits, `_`, `.` and `-`"),
         }
     }
@@ -169,6 +171,7 @@ impl Template {
                 Piece::Target => text.push_str(with.target.name.as_str()),
                 Piece::Job => text.push_str(with.job.as_str()),
                 Piece::Run => text.push_str(with.run),
+                Piece::Wave => text.push_str(with.wave),
                 Piece::Attempt => text.push_str(&with.attempt.to_string()),
                 Piece::Fence => text.push_str(&with.fence.to_string()),
                 Piece::JobDir => text.push_str(with.job_dir),
@@ -193,6 +196,23 @@ impl Template {
     }
 }
 
+/// As it can be written.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Literal(literal) => f.write_str(&literal.replace('{', "{{").replace('}', "}}")),
+            Piece::Target => f.write_str("{target}"),
+            Piece::Job => f.write_str("{job}"),
+            Piece::Run => f.write_str("{run}"),
+            Piece::Wave => f.write_str("{wave}"),
+            Piece::Attempt => f.write_str("{attempt}"),
+            Piece::Fence => f.write_str("{fence}"),
+            Piece::JobDir => f.write_str("{job-dir}"),
+            Piece::Label(key) => write!(f, "{{label.{key}}}"),
+        })
+    }
+}
+
 impl Piece {
     fn parse(name: &str) -> Result<Self, TemplateError> {
         match name {
@@ -202,7 +222,7 @@ impl Piece {
             "attempt" => Ok(Self::Attempt),
             "fence" => Ok(Self::Fence),
             "job-dir" | "job_dir" => Ok(Self::JobDir),
-            "wave" => Err(TemplateError::NotYet(name.to_owned())),
+            "wave" => Ok(Self::Wave),
             _ => match name.strip_prefix("label.") {
                 Some(key) if is_label_key(key) => Ok(Self::Label(key.to_owned())),
                 Some(key) => Err(TemplateError::LabelKey(key.to_owned())),
@@ -231,6 +251,7 @@ mod tests {
             target: &target,
             job: &job,
             run,
+            wave: "canary",
             attempt: 2,
             fence: 77,
             job_dir,
@@ -240,8 +261,8 @@ mod tests {
     #[test]
     fn every_placeholder_is_filled_in() {
         assert_eq!(
-            render("{target} {job} {run} {attempt} {fence} {job-dir} {job_dir}").unwrap(),
-            "web01 reboot r-1 2 77 /jobs /jobs"
+            render("{target} {job} {run} {wave} {attempt} {fence} {job-dir} {job_dir}").unwrap(),
+            "web01 reboot r-1 canary 2 77 /jobs /jobs"
         );
     }
 
@@ -256,6 +277,13 @@ mod tests {
             [("{{}}", "{}"), ("{{target}}", "{target}"), ("{{{target}}}", "{web01}"), ("é{{", "é{"), ("", "")]
         {
             assert_eq!(render(text).unwrap(), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_shown_as_it_can_be_written() {
+        for text in ["", "a{{b}}", "{target}{job}{run}{wave}{attempt}{fence}{job-dir}", "<{label.rack}>"] {
+            assert_eq!(Template::parse(text).unwrap().to_string(), text);
         }
     }
 
@@ -276,15 +304,10 @@ mod tests {
             ("{label:zone}", "unknown placeholder `{label:zone}`", "did you mean `{label.zone}`?"),
             ("{label.}", "`` is no key of a label", "a label's key has letters, digits, `_`, `.` and `-`"),
             (
-                "{wave}",
-                "placeholder `{wave}` is not supported yet",
-                "these are known: `{target}`, `{job}`, `{run}`, `{attempt}`, `{fence}`, `{job-dir}`, `{label.KEY}`",
-            ),
-            (
                 "{zone}",
                 "unknown placeholder `{zone}`",
                 "a label is `{label.zone}`; a brace itself is `{{` or `}}`; these are known: `{target}`, `{job}`, \
-                 `{run}`, `{attempt}`, `{fence}`, `{job-dir}`, `{label.KEY}`",
+                 `{run}`, `{wave}`, `{attempt}`, `{fence}`, `{job-dir}`, `{label.KEY}`",
             ),
         ] {
             let error = Template::parse(text).unwrap_err();

@@ -20,6 +20,10 @@ fn told(text: &str) -> Vec<String> {
     told.collect()
 }
 
+fn told_or_none(text: &str) -> Vec<String> {
+    JobSpec::parse("job.toml", text).map_or_else(|_| told(text), |_| Vec::new())
+}
+
 /// As a terminal without colour shows it.
 fn rendered(problems: &Problems) -> String {
     let mut text = String::new();
@@ -79,6 +83,42 @@ fn every_key_means_what_it_says() {
     assert_eq!(job.action.kill_after, Duration::from_secs(20));
     assert_eq!(job.action.probe.map(|probe| probe.arguments().len()), Some(5));
     assert_eq!(job.action.attempts.get(), 2);
+    assert_eq!((job.action.back_off, job.action.on_unknown), (Duration::from_secs(30), OnUnknown::Retry));
+    assert_eq!(
+        job.action.roll_back.map(|roll_back| roll_back.arguments()[3].to_string()),
+        Some("app@{wave}".to_owned())
+    );
+    let env: Vec<_> = job.action.env.iter().map(|(name, value)| (name.as_str(), value.to_string())).collect();
+    assert_eq!(env, [("APP_HOST", "{target}".to_owned()), ("APP_RACK", "rack {job}".to_owned())]);
+    assert_eq!(
+        job.action.ssh,
+        Some(SshSpec {
+            user: Some("deploy".to_owned()),
+            port: Some(2222),
+            connect_timeout: Duration::from_secs(20),
+            identity_file: Some("~/.ssh/deploy".into()),
+            config: Some("ssh_config".into()),
+            options: vec!["StrictHostKeyChecking=accept-new".to_owned(), "Compression yes".to_owned()],
+        })
+    );
+    let below = job.action.ssh.unwrap().below("/jobs".as_ref());
+    assert_eq!((below.identity_file, below.config), (Some("~/.ssh/deploy".into()), Some("/jobs/ssh_config".into())));
+    let wave = |name: &str| WaveSpec {
+        name: name.to_owned(),
+        size: None,
+        max_concurrency: None,
+        bake: Duration::ZERO,
+        approve: false,
+    };
+    let canary = WaveSpec {
+        size: Some(Limit::Count(1)),
+        max_concurrency: Some(Limit::Share(Share::parse("50%").unwrap())),
+        bake: Duration::from_secs(30 * 60),
+        ..wave("canary")
+    };
+    assert_eq!(job.waves, [canary, WaveSpec { approve: true, ..wave("rest") }]);
+    let path = |text| NodePath::parse(text).unwrap();
+    assert_eq!(job.observe, [ObserveSpec::Semaphore(path("/locks/deploy")), ObserveSpec::Party(path("/party/db"))]);
     let budget = BudgetSpec { max_failed: Limit::Share(Share::parse("2%").unwrap()), on_exhausted: OnExhausted::Abort };
     assert_eq!(job.budget, Some(budget));
     let store = job.store.unwrap();
@@ -104,6 +144,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(job.policy.settings, serde_json::json!({}));
     assert_eq!((job.action.timeout, job.action.kill_after), (None, DEFAULT_KILL_AFTER));
     assert_eq!((job.action.probe, job.action.attempts), (None, DEFAULT_ATTEMPTS));
+    assert_eq!((job.action.roll_back, job.action.back_off), (None, DEFAULT_BACK_OFF));
+    assert_eq!((job.action.on_unknown, job.action.ssh), (DEFAULT_ON_UNKNOWN, None));
+    assert!(job.action.env.is_empty() && job.waves.is_empty() && job.observe.is_empty());
     let digest = Some(String::from("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
     assert_eq!(job.policy.source, PolicySource::File { path: "my_policy.wasm".into(), sha256: digest });
 }
@@ -119,9 +162,20 @@ fn the_digest_is_of_the_text() {
 #[test]
 fn salts_spellings_mean_the_same() {
     let mut snake = FULL.to_owned();
-    for key in
-        ["max-concurrency", "ephemeral-lease", "min-nodes", "on-fault", "kill-after", "max-failed", "on-exhausted"]
-    {
+    for key in [
+        "max-concurrency",
+        "ephemeral-lease",
+        "min-nodes",
+        "on-fault",
+        "kill-after",
+        "back-off",
+        "roll-back",
+        "on-unknown",
+        "connect-timeout = \"20s\"",
+        "identity-file",
+        "max-failed",
+        "on-exhausted",
+    ] {
         assert!(snake.contains(key));
         snake = snake.replace(key, &key.replace('-', "_"));
     }
@@ -131,6 +185,7 @@ fn salts_spellings_mean_the_same() {
     assert_eq!(kebab.policy, snake.policy);
     assert_eq!(kebab.action, snake.action);
     assert_eq!(kebab.budget, snake.budget);
+    assert_eq!(kebab.waves, snake.waves);
 }
 
 #[test]
@@ -224,12 +279,79 @@ fn a_freeze_lasts_to_the_end_of_its_last_day() {
 }
 
 #[test]
-fn what_comes_later_is_refused_by_name() {
-    let text = format!(
-        "on-unknown = \"hold\"\n{}\nroll-back = [\"true\"]\n[[wave]]\nsize = 1\n",
-        FULL.replace("on-exhausted = \"abort\"", "on-exhausted = \"pause\"").replace("[budget]", "env = {}\n[budget]")
-    );
+fn what_comes_later_and_what_belongs_elsewhere_is_refused_by_name() {
+    let text = FULL.replace("kill-after", "cwd = \"/\"\nshell = true\nkill-after");
+    let text = text.replace("use = \"rolling\"", "use = \"rolling\"\nobserve = []\napprove = true");
+    let text = format!("on-unknown = \"hold\"\napprove = true\nnotify = 1\nroll-back = [\"true\"]\n{text}");
     insta::assert_snapshot!(told(&text).join("\n"));
+}
+
+/// The full job with other waves.
+fn with_waves(waves: &str) -> String {
+    let (before, rest) = FULL.split_once("[[wave]]\n").unwrap();
+    let (_, behind) = rest.split_once("[[observe]]\n").unwrap();
+    format!("{before}{waves}\n[[observe]]\n{behind}")
+}
+
+/// That many waves of these sizes, without a name for any size that is empty.
+fn sizes(sizes: &[&str]) -> String {
+    let wave = |(index, size): (usize, &&str)| match *size {
+        "" => format!("[[wave]]\nname = \"w{index}\"\n"),
+        size => format!("[[wave]]\nname = \"w{index}\"\nsize = {size}\n"),
+    };
+    sizes.iter().enumerate().map(wave).collect()
+}
+
+#[test]
+fn a_mistake_in_the_waves_is_told() {
+    let cases = [
+        sizes(&["", ""]),
+        sizes(&["0", ""]),
+        sizes(&["\"0%\"", ""]),
+        sizes(&["1"]),
+        sizes(&["\"50%\""]),
+        "[[wave]]\nname = \"a b\"\nsize = true\n[[wave]]\n".to_owned(),
+        "[[wave]]\nname = \"a\"\nsize = 1\n[[wave]]\nname = \"a\"\n".to_owned(),
+        "[[wave]]\nname = \"a\"\nmax_concurrency = 0\nbake = \"5m\"\napprove = \"yes\"\n".to_owned(),
+        "[[wave]]\nname = \"a\"\nsiez = 1\n[[wave]]\nname = \"b\"\ntargets = []\nwait = \"1m\"\n".to_owned(),
+        "[wave]\nname = \"a\"\n".to_owned(),
+    ];
+    let told = cases.iter().map(|case| format!("{case}    {}\n", told(&with_waves(case)).join("\n    ")));
+    insta::assert_snapshot!(told.collect::<String>());
+}
+
+#[test]
+fn waves_that_take_every_target_need_no_rest() {
+    for waves in [&["1", "1"][..], &["2"], &["5"], &["\"100%\""], &["\"50%\"", "\"50%\""], &["1", "\"33.33%\""], &[""]]
+    {
+        let job = JobSpec::parse("job.toml", &with_waves(&sizes(waves))).unwrap();
+        assert_eq!(job.waves.len(), waves.len());
+    }
+}
+
+#[test]
+fn waves_that_leave_targets_out_are_found_when_the_targets_are_known() {
+    let text = |waves: &[&str]| format!("{}\n{}", OTHER.replace("{label.rack}", "x"), sizes(waves));
+    let targets: Vec<_> =
+        (0..10).map(|number| Target::unlabelled(TargetName::parse(&format!("web{number}")).unwrap())).collect();
+    let problems = |waves: &[&str], targets: &[Target]| {
+        let job = JobSpec::parse("job.toml", &text(waves)).unwrap();
+        let problems = job.problems_with_targets(targets);
+        problems.iter().map(|problem| format!("{} {problem}", problem.place)).collect::<Vec<_>>()
+    };
+    // Three shares, each rounded down, leave one of ten out.
+    assert_eq!(
+        problems(&["\"33%\"", "\"33%\"", "\"34%\""], &targets),
+        ["job.toml:24:8 wave[2].size: the waves take 9 of 10 targets: 1 is left out"]
+    );
+    assert_eq!(problems(&["4", "4"], &targets)[0].split(": ").last(), Some("2 are left out"));
+    assert!(problems(&["4", ""], &targets).is_empty());
+    assert!(problems(&["4", "6"], &targets).is_empty());
+    assert!(problems(&["4", "4"], &targets[..8]).is_empty());
+    // Of shares it can be told at once.
+    let told = told(&text(&["\"50%\"", "\"25%\""]));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("wave[1].size: the shares of the waves do not add up to all targets"), "{told:?}");
 }
 
 /// One mistake each: what stands there, what is written instead, and what is said.
@@ -284,6 +406,34 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
         ("ratio = 0.5", "ratio = nan\nhuge = 99999999999999999999"),
         ("kill-after = \"20s\"", "kill-after = \"0s\""),
         ("attempts = 2", "attempts = 0"),
+        ("attempts = 2", ""),
+        ("back-off = \"30s\"", "back_off = \"0s\""),
+        (
+            "roll-back = [\"sudo\", \"systemctl\", \"restart\", \"app@{wave}\"]",
+            "roll-back = [\"\", \"{label.zone}\", \"{wafe}\"]",
+        ),
+        ("roll-back = [\"sudo\", \"systemctl\", \"restart\", \"app@{wave}\"]", "rollback = []"),
+        ("on-unknown = \"retry\"", "on-unknown = \"ignore\""),
+        (
+            "APP_HOST = \"{target}\"",
+            "\"A B\" = \"\", \"1A\" = \"\", LOCKKEEPER_X = \"\", OK = 3, L = \"{label.zone}\", T = \"{\"",
+        ),
+        ("env = { APP_HOST = \"{target}\", APP_RACK = \"rack {job}\" }", "env = [\"A=b\"]"),
+        ("user = \"deploy\"", "user = \"-oProxyCommand=x\""),
+        ("user = \"deploy\"", "user = \"a b\"\npasword = 3\nhost = \"x\""),
+        ("port = 2222", "port = 0"),
+        ("port = 2222", "port = 65536"),
+        ("connect-timeout = \"20s\"", "connect-timeout = \"1ms\""),
+        ("\"Compression yes\"", "\"Compression\", \"\", 3, \"A B\\nC D\", \"-o=x\""),
+        ("\"Compression yes\"", "\"controlmaster=no\", \"Port=3\", \"batchmode no\""),
+        ("[action.ssh]\nuser = \"deploy\"", "[action.unused]"),
+        ("[action.ssh]\nuser = \"deploy\"", "ssh = \"yes\"\n[store]"),
+        ("semaphore = \"/locks/deploy\"", "semaphore = \"/locks/reboot\""),
+        ("semaphore = \"/locks/deploy\"", "party = \"/party/db\""),
+        ("semaphore = \"/locks/deploy\"", "party = \"/party/web\"\nsemaphore = \"/a\""),
+        ("semaphore = \"/locks/deploy\"", ""),
+        ("semaphore = \"/locks/deploy\"", "path = \"/locks/deploy\""),
+        ("on-exhausted = \"abort\"", "on-exhausted = \"stop\""),
         ("run = [\"ssh\", \"{target}\",", "run = [\"ssh\", \"{label.zone}\", \"{tarket}\", \"{\", \"\\u0000\","),
         ("run = [\"ssh\", \"{target}\", \"sudo\", \"systemctl\", \"restart\", \"app\"]", "run = \"reboot\""),
         ("run = [\"ssh\", \"{target}\", \"sudo\", \"systemctl\", \"restart\", \"app\"]", "run = []"),
@@ -302,6 +452,33 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
         }
     }
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_is_undone_must_be_said() {
+    let undo = "roll-back = [\"sudo\", \"systemctl\", \"restart\", \"app@{wave}\"]\n";
+    for (word, meant) in
+        [("pause", OnExhausted::Pause), ("roll-back", OnExhausted::RollBack), ("roll_back", OnExhausted::RollBack)]
+    {
+        let text = with("on-exhausted = \"abort\"", &format!("on-exhausted = \"{word}\""));
+        assert_eq!(JobSpec::parse("job.toml", &text).unwrap().budget.unwrap().on_exhausted, meant);
+        let without = told_or_none(&text.replace(undo, ""));
+        match meant {
+            OnExhausted::RollBack => assert_eq!(
+                without,
+                ["67:16 budget.on-exhausted: the job does not say how its action is undone \
+                  [give the command as `roll-back` in `[action]`]"]
+            ),
+            _ => assert!(without.is_empty(), "{without:?}"),
+        }
+    }
+}
+
+#[test]
+fn ssh_may_be_on_or_off() {
+    let [on, off] = ["true", "false"].map(|word| format!("{OTHER}ssh = {word}\n"));
+    assert_eq!(JobSpec::parse("job.toml", &on).unwrap().action.ssh, Some(SshSpec::default()));
+    assert_eq!(JobSpec::parse("job.toml", &off).unwrap().action.ssh, None);
 }
 
 #[test]

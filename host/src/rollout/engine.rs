@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Plan;
 use super::decide::Decide;
@@ -183,7 +183,7 @@ struct Commands {
 fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, ledger, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: ledger.run(), attempt, fence, job_dir: &folder };
+    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave: "", attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
     let ActionSpec { run, probe, roll_back, .. } = &job.action;
     Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)? })
@@ -386,7 +386,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target, standing } => self.order(target, Order::Release(standing)),
+            Action::Release { target, standing } => self.release(target, standing),
             Action::Save { target, standing } => self.save(target, standing),
             Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
             Action::Probe { target, attempt, fence, after_ms } => self.probe(target, attempt, fence, after_ms),
@@ -426,6 +426,20 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }
     }
 
+    /// Its keeper does that. Without one there is no lease either, and what is left is to write that down.
+    fn release(&mut self, target: usize, standing: Standing) {
+        if self.keepers.contains_key(&target) {
+            return self.order(target, Order::Release(standing));
+        }
+        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = ledger.save(target, standing).await {
+                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            }
+            let _ = inputs.send(Input::Released { target }).await;
+        });
+    }
+
     /// Its keeper writes, in its order; without one nobody else writes about this target.
     fn save(&mut self, target: usize, standing: Standing) {
         if self.keepers.contains_key(&target) {
@@ -449,18 +463,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.kills.insert(target, sender);
         let (may, written) = oneshot::channel();
         self.order(target, Order::Announce { doing, attempt, may });
-        let inputs = self.inputs.clone();
+        let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
+            // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
+            let late = || store.safe_until() <= Instant::now();
             let result = match written.await {
-                Ok(()) => execute::run(invocation, kill).await,
-                Err(_) => ActionResult {
-                    ending: Ending::Unknown,
-                    exit_code: None,
-                    took_ms: 0,
-                    detail: "it was not started: that could not be written down before".to_owned(),
-                    output: Vec::new(),
-                    log: invocation.log.display().to_string(),
-                },
+                Ok(()) if !late() => execute::run(invocation, kill).await,
+                Ok(()) => not_started(&invocation, "the session with the store had ended by then"),
+                Err(_) => not_started(&invocation, "that could not be written down before"),
             };
             // The loop ends after the last action.
             let _ = inputs.send(Input::Ended { target, result }).await;
@@ -642,6 +652,18 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
+    }
+}
+
+/// An action that was announced and not begun.
+fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
+    ActionResult {
+        ending: Ending::Unknown,
+        exit_code: None,
+        took_ms: 0,
+        detail: format!("it was not started: {why}"),
+        output: Vec::new(),
+        log: invocation.log.display().to_string(),
     }
 }
 

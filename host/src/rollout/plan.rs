@@ -66,7 +66,27 @@ impl Plan {
     /// How many batches it takes when every slot is free and all targets take as long.
     #[must_use]
     pub fn batches(&self) -> usize {
-        self.targets.len().div_ceil(self.limits.slots as usize)
+        self.batch_of_each().last().copied().unwrap_or_default()
+    }
+
+    /// In which batch each target then goes: 1 for the first.
+    #[must_use]
+    pub fn batch_of_each(&self) -> Vec<usize> {
+        let slots = self.limits.slots.max(1);
+        let all = (0..self.targets.len(), slots);
+        let waves = self.waves.iter().map(|wave| (wave.targets.clone(), wave.slots.unwrap_or(slots).clamp(1, slots)));
+        let mut batches = Vec::with_capacity(self.targets.len());
+        for (targets, slots) in waves.chain(self.waves.is_empty().then_some(all)) {
+            let before = batches.last().copied().unwrap_or_default();
+            batches.extend((0..targets.len()).map(|index| before + 1 + index / slots as usize));
+        }
+        batches
+    }
+
+    /// The wave that a target is in.
+    #[must_use]
+    pub fn wave_of(&self, target: usize) -> Option<&Wave> {
+        self.waves.iter().find(|wave| wave.targets.contains(&target))
     }
 }
 
@@ -88,6 +108,28 @@ fn natural(name: &str) -> Vec<(String, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plan(targets: usize, slots: u32, waves: &[(usize, Option<u32>)]) -> Plan {
+        let name = |number| Target::unlabelled(crate::job::TargetName::parse(&format!("web{number}")).unwrap());
+        let mut from = 0;
+        let wave = |(size, slots): &(usize, Option<u32>)| {
+            from += size;
+            let targets = from - size..from;
+            Wave { name: from.to_string(), targets, slots: *slots, bake: Duration::ZERO, approve: false }
+        };
+        let limits = HardLimits { slots, floor: None, calendar: Arc::default(), max_failed: None };
+        Plan { targets: (0..targets).map(name).collect(), limits, waves: waves.iter().map(wave).collect() }
+    }
+
+    #[test]
+    fn a_batch_ends_with_its_wave() {
+        assert_eq!(plan(5, 2, &[]).batch_of_each(), [1, 1, 2, 2, 3]);
+        let waves = plan(7, 2, &[(1, None), (3, Some(9)), (0, None), (3, Some(1))]);
+        assert_eq!(waves.batch_of_each(), [1, 2, 2, 3, 4, 5, 6]);
+        assert_eq!((waves.batches(), plan(0, 2, &[]).batches()), (6, 0));
+        assert_eq!(waves.wave_of(3).unwrap().name, "4");
+        assert_eq!(waves.wave_of(7), None);
+    }
 
     #[test]
     fn names_are_ordered_as_people_count() {

@@ -9,12 +9,11 @@ use std::time::Duration;
 use lockkeeper::job::{Grants, JobSpec};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Outcome, Settled, Settlement, View};
 use lockkeeper::policy::{Decision, Engine, EngineOptions, Limits};
-use lockkeeper::recipe::{Identifier, Patience};
-use lockkeeper::rollout::ledger::{LAYOUT, NewRun, RunRecord, Runner};
-use lockkeeper::rollout::{Decide, End, Event, Plan, Report, Run, RunError, Stamped, Stop, journal, resolve, run};
+use lockkeeper::rollout::{Decide, End, Event, Report, Run, RunError, Stamped, Stop, journal, run};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::memory::{Memory, MemoryOptions};
 use lockkeeper::store::{Connect, NodePath, Store, Version, create_all};
+use lockkeeper_tests::runs;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -105,38 +104,7 @@ impl Ground {
 
     async fn prepare<P: Decide>(&self, policy: P, store: &Arc<dyn Store>) -> Run<P> {
         let job = JobSpec::parse("job.toml", &self.job).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let folder = self.folder.path().to_owned();
-        let journal = folder.join("run");
-        let who = Identifier::new("test").unwrap();
-        let runner = Runner::become_one(store, &job.name, who, Patience::Forever).await.unwrap();
-        let place = journal.display().to_string();
-        let opened = match runner.newest().await.unwrap() {
-            Some(kept) => runner.go_on(kept, place).await.unwrap(),
-            None => {
-                let targets = resolve(&job, self.folder.path(), Some(store)).await.unwrap();
-                let plan = Plan::new(&job, targets);
-                let record = RunRecord {
-                    layout: LAYOUT,
-                    job: job.name.to_string(),
-                    digest: job.digest.clone(),
-                    policy: policy.name().to_owned(),
-                    policy_digest: policy.digest().to_owned(),
-                    started: store.clock().now_ms(),
-                    targets: plan.targets.len() as u32,
-                    semaphore: job.semaphore.path.clone(),
-                    slots: plan.limits.slots,
-                    stint: 0,
-                    stints: Vec::new(),
-                    ended: None,
-                };
-                let name = "test-1".to_owned();
-                let new = NewRun { name, record, job_text: self.job.clone(), targets: plan.targets, journal: place };
-                runner.begin(new).await.unwrap()
-            }
-        };
-        let plan = Plan::of(&job, opened.targets);
-        let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
-        Run { job, folder, plan, policy, journal, place: "memory".to_owned(), runner, ledger, resumed }
+        runs::prepare(job, self.folder.path(), policy, store).await.unwrap()
     }
 
     /// Leases and queue entries that are there now.

@@ -1,0 +1,59 @@
+//! A runner for the tests to kill: it runs `job.toml` of a folder, and dies where it is told to.
+//! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|stop:N|never`
+//!
+//! It prints how many writes it made, and ends with 0 when the run is finished and all is done.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lockkeeper::job::JobSpec;
+use lockkeeper::policy::{Engine, EngineOptions, Limits};
+use lockkeeper::rollout;
+use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper::store::zookeeper::ZooKeeper;
+use lockkeeper::store::{Connect, Store, ZooKeeperOptions};
+use lockkeeper_tests::crashing::Crashing;
+use lockkeeper_tests::runs;
+use tokio::sync::mpsc;
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "that is what it is asked for")]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, place, timeout, crash] = arguments.as_slice() else { bail!("four arguments") };
+    let folder = PathBuf::from(folder);
+    let session_timeout = Duration::from_millis(timeout.parse()?);
+    let connect: Arc<dyn Connect> = match place.starts_with('/') {
+        true => Arc::new(Embedded::new(PathBuf::from(place), EmbeddedOptions { session_timeout })),
+        false => {
+            let mut options = ZooKeeperOptions::new(place.parse()?);
+            options.session_timeout = session_timeout;
+            Arc::new(ZooKeeper::new(options))
+        }
+    };
+    let crashing = Crashing::new(connect.connect().await?, crash.parse()?);
+    let writes = crashing.writes();
+    let store: Arc<dyn Store> = Arc::new(crashing);
+    let file = folder.join("job.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let job = JobSpec::parse("job.toml", &text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let engine = Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache: Some(folder.join("compiled")) })?;
+    let policy = engine.load_standard("rolling")?;
+    let prepared = runs::prepare(job, &folder, policy, &store).await?;
+    let runner = Arc::clone(&prepared.runner);
+    let (_stop, stops) = mpsc::channel(1);
+    let report = rollout::run(prepared, stops, |stamped| {
+        println!("{}", serde_json::to_string(stamped).unwrap_or_default());
+    })
+    .await?;
+    Arc::into_inner(runner).context("nobody else has it")?.step_down().await;
+    store.close().await?;
+    println!("{} writes", writes.load(Ordering::SeqCst));
+    match report.counts.all_done() {
+        true => Ok(()),
+        false => bail!("{report:?}"),
+    }
+}

@@ -1,0 +1,161 @@
+//! A store that kills or stops its own process at a chosen write: what `kill -9` and `kill -STOP` do, at a place that can
+//! be named.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockkeeper::store::{
+    Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, Version, Watch,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::Instant;
+
+/// Where the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// Nowhere.
+    Never,
+    /// Before its nth write is sent, from 1.
+    Before(u64),
+    /// When its nth write was answered, and before anybody hears of that: between what was written and what follows.
+    After(u64),
+    /// There it is only stopped, until somebody wakes it.
+    Stop(u64),
+}
+
+impl std::str::FromStr for Crash {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(match text.split_once(':') {
+            Some(("before", number)) => Self::Before(number.parse()?),
+            Some(("after", number)) => Self::After(number.parse()?),
+            Some(("stop", number)) => Self::Stop(number.parse()?),
+            _ => Self::Never,
+        })
+    }
+}
+
+/// Any store, and a crash.
+#[derive(Debug)]
+pub struct Crashing {
+    inner: Arc<dyn Store>,
+    crash: Crash,
+    writes: Arc<AtomicU64>,
+}
+
+impl Crashing {
+    /// Dies at `crash`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, crash: Crash) -> Self {
+        Self { inner, crash, writes: Arc::default() }
+    }
+
+    /// Counts the writes, too.
+    #[must_use]
+    pub fn writes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.writes)
+    }
+
+    fn write<T: Send + 'static>(&self, send: impl FnOnce() -> Reply<T>) -> Reply<T> {
+        let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.crash == Crash::Before(number) {
+            die();
+        }
+        let reply = send();
+        let crash = self.crash;
+        if crash != Crash::After(number) && crash != Crash::Stop(number) {
+            return reply;
+        }
+        Box::pin(async move {
+            let answer = reply.await;
+            if crash == Crash::After(number) {
+                die();
+            }
+            // Returns when somebody wakes us.
+            let _ = kill(Pid::this(), Signal::SIGSTOP);
+            answer
+        })
+    }
+}
+
+fn die() -> ! {
+    let _ = kill(Pid::this(), Signal::SIGKILL);
+    // It takes effect before the call returns; should it ever not, nothing else may happen.
+    loop {
+        std::thread::park();
+    }
+}
+
+impl Store for Crashing {
+    fn create(&self, path: &NodePath, data: Bytes, kind: NodeKind) -> Reply<NodePath> {
+        self.write(|| self.inner.create(path, data, kind))
+    }
+
+    fn delete(&self, path: &NodePath, version: Version) -> Reply<()> {
+        self.write(|| self.inner.delete(path, version))
+    }
+
+    fn set(&self, path: &NodePath, data: Bytes, version: Version) -> Reply<Stat> {
+        self.write(|| self.inner.set(path, data, version))
+    }
+
+    fn multi(&self, ops: Vec<Op>) -> Reply<Vec<Made>> {
+        self.write(|| self.inner.multi(ops))
+    }
+
+    fn read(&self, path: &NodePath) -> Reply<Node> {
+        self.inner.read(path)
+    }
+
+    fn read_and_watch(&self, path: &NodePath) -> Reply<(Node, Watch)> {
+        self.inner.read_and_watch(path)
+    }
+
+    fn stat(&self, path: &NodePath) -> Reply<Option<Stat>> {
+        self.inner.stat(path)
+    }
+
+    fn stat_and_watch(&self, path: &NodePath) -> Reply<(Option<Stat>, Watch)> {
+        self.inner.stat_and_watch(path)
+    }
+
+    fn children(&self, path: &NodePath) -> Reply<Vec<String>> {
+        self.inner.children(path)
+    }
+
+    fn children_and_watch(&self, path: &NodePath) -> Reply<(Vec<String>, Watch)> {
+        self.inner.children_and_watch(path)
+    }
+
+    fn sync(&self, path: &NodePath) -> Reply<()> {
+        self.inner.sync(path)
+    }
+
+    fn session_id(&self) -> SessionId {
+        self.inner.session_id()
+    }
+
+    fn session_timeout(&self) -> Duration {
+        self.inner.session_timeout()
+    }
+
+    fn safe_until(&self) -> Instant {
+        self.inner.safe_until()
+    }
+
+    fn session(&self) -> tokio::sync::watch::Receiver<SessionState> {
+        self.inner.session()
+    }
+
+    fn clock(&self) -> Clock {
+        self.inner.clock()
+    }
+
+    fn close(&self) -> Reply<()> {
+        self.inner.close()
+    }
+}

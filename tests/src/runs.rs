@@ -1,0 +1,53 @@
+//! A run in a process of the tests' own: begun or gone on with, as `lockkeeper run` does it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use lockkeeper::job::JobSpec;
+use lockkeeper::recipe::{Identifier, Patience};
+use lockkeeper::rollout::ledger::{LAYOUT, NewRun, RunRecord, Runner};
+use lockkeeper::rollout::{Decide, Plan, Run, resolve};
+use lockkeeper::store::Store;
+
+/// Becomes the runner of the job, and begins its run or goes on with the one that there is, finished or not. Its journal
+/// goes to `run` in the job's folder.
+///
+/// # Errors
+/// As the parts have them.
+pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &Arc<dyn Store>) -> Result<Run<P>> {
+    let who = Identifier::new(format!("test:{}", std::process::id()))?;
+    let runner = Runner::become_one(store, &job.name, who, Patience::Forever).await?;
+    let journal = folder.join("run");
+    let place = journal.display().to_string();
+    let opened = match runner.newest().await? {
+        Some(kept) => runner.go_on(kept, place).await?,
+        None => {
+            let targets = resolve(&job, folder, Some(store)).await?;
+            let plan = Plan::new(&job, targets);
+            let record = RunRecord {
+                layout: LAYOUT,
+                job: job.name.to_string(),
+                digest: job.digest.clone(),
+                policy: policy.name().to_owned(),
+                policy_digest: policy.digest().to_owned(),
+                started: store.clock().now_ms(),
+                targets: u32::try_from(plan.targets.len())?,
+                semaphore: job.semaphore.path.clone(),
+                slots: plan.limits.slots,
+                stint: 0,
+                stints: Vec::new(),
+                ended: None,
+            };
+            let job_text = job.source.text().to_owned();
+            // No other run has the name, should this one never begin.
+            let name = format!("{}-{}", job.name, uuid::Uuid::new_v4().simple());
+            let new = NewRun { name, record, job_text, targets: plan.targets, journal: place };
+            runner.begin(new).await?
+        }
+    };
+    let plan = Plan::of(&job, opened.targets);
+    let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
+    let (folder, place) = (folder.to_owned(), "a test's".to_owned());
+    Ok(Run { job, folder, plan, policy, journal, place, runner, ledger, resumed })
+}
