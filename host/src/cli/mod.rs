@@ -6,6 +6,7 @@
 mod check;
 mod context;
 mod exit;
+mod explain;
 mod generate;
 mod guard;
 mod holders;
@@ -189,6 +190,8 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
+    /// Say why a target does not go, on what that rests, and what would let it go.
+    Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
     Replay(ReplayArgs),
     /// Look at policies.
@@ -450,6 +453,24 @@ struct ReplayArgs {
     all: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The answer is read from the run's journals and from nothing else: it is that of the last line. What would \
+    let the target go was tried: facts of the decision were changed, and the run's policy and the job's limits asked again.\n\n\
+    Examples:\n  \
+    lockkeeper explain latest web07\n  \
+    lockkeeper explain kernel-reboot-20260401\n  \
+    lockkeeper explain latest web07 --format json"
+)]
+struct ExplainArgs {
+    /// The run: its name or the beginning of it, `latest`, or a journal's path.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The target [default: what the run as a whole waits for].
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// List the standard policies.
@@ -534,6 +555,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
         Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),

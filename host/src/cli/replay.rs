@@ -20,7 +20,7 @@ use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints
 use crate::rollout::replay::{self, Again, Difference, Replay};
 
 /// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
-const PATIENT: Limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
+pub(super) const PATIENT: Limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
 
 /// Changes that are shown without `--all`.
 const MOST_SHOWN: usize = 50;
@@ -103,7 +103,7 @@ fn choose(engine: &Engine, args: &ReplayArgs, header: &Header, folder: &Path) ->
 }
 
 /// The policy that the run asked.
-fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Module, String), Failure> {
+pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Module, String), Failure> {
     let wanted = &header.policy_digest;
     let standard = standard_policies();
     if let Some(same) = standard.iter().find(|policy| journal::digest(policy.wasm) == *wanted) {
@@ -236,7 +236,7 @@ fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) 
             "difference": tally.first.as_ref().map(First::json),
         }));
     } else {
-        say_what_is_missing(&story, output);
+        say_what_is_missing(&story, Newest::ShouldBeClosed, output);
         match &tally.first {
             Some(first) => {
                 first.show(&story, output);
@@ -401,7 +401,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
             "note": AS_RECORDED,
         }));
     } else {
-        say_what_is_missing(&story, output);
+        say_what_is_missing(&story, Newest::ShouldBeClosed, output);
         output.talk("Note", AS_RECORDED);
         if !changes.is_empty() {
             output.data(&listed(&changes));
@@ -490,8 +490,15 @@ pub(super) fn of_stints(story: &Story) -> Vec<Value> {
     story.told().iter().map(one).collect()
 }
 
+/// What the reader makes of a newest stint without a closing line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newest {
+    ShouldBeClosed,
+    MayGoOn,
+}
+
 /// What of a run cannot be read, once all else was.
-pub(super) fn say_what_is_missing(story: &Story, output: &Output) {
+pub(super) fn say_what_is_missing(story: &Story, newest: Newest, output: &Output) {
     for stint in &story.stints().missing {
         output.warn(&format!("stint {stint} is not here: it ran on another host, or its journal was deleted"));
     }
@@ -503,7 +510,7 @@ pub(super) fn say_what_is_missing(story: &Story, output: &Output) {
             (Some(line), Some(_)) => output.warn(&format!(
                 "{stint} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"
             )),
-            (None, _) if told.closing.is_some() => {}
+            (None, _) if told.closing.is_some() || (at == last && newest == Newest::MayGoOn) => {}
             (None, _) if at < last => {
                 output.talk("Note", &format!("{stint} has no closing line: its runner was killed; another went on"));
             }
@@ -512,6 +519,11 @@ pub(super) fn say_what_is_missing(story: &Story, output: &Output) {
             )),
         }
     }
+}
+
+/// A journal that cannot be believed.
+pub(super) fn distrusted_story(error: StoryError) -> Failure {
+    distrusted(error, None)
 }
 
 /// What is wrong with a journal, and what could be said before.

@@ -16,7 +16,7 @@ use super::Plan;
 use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
-use super::journal::{self, Asked, Closing, Header, Journal, Record, Written};
+use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
@@ -248,7 +248,9 @@ fn header(run: &Run<impl Decide>) -> Header {
         stint: run.ledger.stint(),
         sequence: run.resumed.as_ref().map_or(0, |resumed| resumed.sequence),
         memory: run.resumed.as_ref().map_or_else(Vec::new, |resumed| resumed.memory.clone()),
-        limits: (&run.plan.limits).into(),
+        limits: Bounds::new(&run.plan.limits, run.job.action.timeout),
+        targets: run.plan.targets.iter().map(|target| target.name.to_string()).collect(),
+        waves: run.plan.waves.iter().map(Together::from).collect(),
     }
 }
 

@@ -8,6 +8,7 @@ mod decide;
 mod engine;
 mod event;
 mod execute;
+pub mod explain;
 pub mod group;
 pub mod journal;
 mod keeper;

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Calendar, Fit, Freeze, Window};
-use crate::rollout::HardLimits;
+use crate::rollout::{HardLimits, Wave};
 
 /// [`HardLimits`], written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,19 @@ pub struct Bounds {
     /// When nothing may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freezes: Vec<Lasting>,
+    /// The job's time-out of an action: how long one may be expected to take while none has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_ms: Option<u64>,
+}
+
+/// Targets that go together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Together {
+    /// The wave's name.
+    pub name: String,
+    /// How many of the targets, after those of the waves before.
+    pub targets: usize,
 }
 
 /// A [`Window`].
@@ -62,8 +75,10 @@ pub struct Lasting {
     pub reason: Option<String>,
 }
 
-impl From<&HardLimits> for Bounds {
-    fn from(limits: &HardLimits) -> Self {
+impl Bounds {
+    /// A job's limits, and the time-out of its action.
+    #[must_use]
+    pub fn new(limits: &HardLimits, timeout: Option<Duration>) -> Self {
         let Calendar { windows, freezes } = &*limits.calendar;
         Self {
             slots: limits.slots,
@@ -71,7 +86,14 @@ impl From<&HardLimits> for Bounds {
             max_failed: limits.max_failed,
             windows: windows.iter().map(Open::from).collect(),
             freezes: freezes.iter().map(Lasting::from).collect(),
+            usual_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+}
+
+impl From<&Wave> for Together {
+    fn from(wave: &Wave) -> Self {
+        Self { name: wave.name.clone(), targets: wave.targets.len() }
     }
 }
 
@@ -138,7 +160,7 @@ mod tests {
         };
         let calendar = Arc::new(Calendar { windows: vec![window], freezes: vec![freeze] });
         let limits = HardLimits { slots: 3, floor: Some(9), max_failed: Some(0), calendar };
-        let text = serde_json::to_string(&Bounds::from(&limits)).unwrap();
+        let text = serde_json::to_string(&Bounds::new(&limits, None)).unwrap();
         assert_eq!(serde_json::from_str::<Bounds>(&text).unwrap().limits(), limits, "{text}");
     }
 }

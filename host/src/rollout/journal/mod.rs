@@ -17,7 +17,7 @@ mod stints;
 mod story;
 mod write;
 
-pub use bounds::{Bounds, Lasting, Open};
+pub use bounds::{Bounds, Lasting, Open, Together};
 pub use error::JournalError;
 pub use read::{Entry, Reader, Recorded, Verified, verify};
 pub use record::{Asked, Closing, Header, Record, VERSION, Written, digest};

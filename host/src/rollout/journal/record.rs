@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Together};
 use crate::job::{Grant, Grants};
 use crate::policy::types::{Admitted, Outcome, Settled, View};
 use crate::policy::{PolicyError, TraceLine};
@@ -51,6 +51,11 @@ pub struct Header {
     pub memory: Vec<u8>,
     /// The job's hard limits, in numbers for its targets.
     pub limits: Bounds,
+    /// The targets, in the plan's order.
+    pub targets: Vec<String>,
+    /// The waves, which have all of them among them; none where the job has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<Together>,
 }
 
 impl Header {

@@ -1,0 +1,345 @@
+//! `lockkeeper explain`: why a target does not go, or what a run waits for, from its journals.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::{Value, json};
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::holders::{plain, trimmed};
+use super::output::{Output, moment, of, shown};
+use super::replay::{self, PATIENT};
+use super::{ExplainArgs, Global, runs};
+use crate::rollout::explain::{self, Account, Answer, Because, Case, Counterfactual, Nearest, Said, Stand};
+use crate::rollout::journal::{Page, Stints, Story, Want};
+use crate::store::Clock;
+
+/// The width of the word that leads each line.
+const LABEL: usize = 10;
+
+/// How many names stand in a line of the table.
+const MOST_NAMED: usize = 6;
+
+/// What is known of the decision that is in the way.
+struct Why {
+    case: Case,
+    /// None: the policy cannot be asked, and why.
+    nearest: Result<Nearest, String>,
+}
+
+pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
+    let stints = runs::find(&global.state_dir()?, &args.run)?;
+    let (account, story) = followed(&stints)?;
+    let now = Clock::System.now_ms();
+    match &args.target {
+        Some(name) => {
+            let answer = explain::of_target(&account, name, now).ok_or_else(|| no_such_target(&account, name))?;
+            let why = why(global, &stints, &answer)?;
+            tell_of_target(output, &story, &account, &answer, why.as_ref(), now);
+        }
+        None => {
+            let summary = explain::of_run(&account, now);
+            let first = summary.groups.iter().map(|(answer, _)| answer).find(|answer| answer.stand.is_open());
+            let why = first.map(|answer| why(global, &stints, answer)).transpose()?.flatten();
+            tell_of_run(output, &story, &account, &summary, first, why.as_ref(), now);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Reads a run from its beginning to its end.
+pub(super) fn followed(stints: &Stints) -> Result<(Account, Story), Failure> {
+    let mut story = Story::new(stints.clone(), Want::Everything);
+    let mut account: Option<Account> = None;
+    while let Some(page) = story.page().map_err(replay::distrusted_story)? {
+        if let Page::Stint(header) = &page {
+            account.get_or_insert_with(|| Account::new(header));
+        }
+        if let Some(account) = &mut account {
+            account.follow(&page);
+        }
+    }
+    let mut account = account.ok_or_else(|| replay::nothing_written(stints))?;
+    account.close(story.told().last().and_then(|told| told.closing.as_ref()));
+    Ok((account, story))
+}
+
+/// What is missing of the run, and when the last line was written: nobody can tell from it whether the runner lives.
+fn say_as_of(story: &Story, account: &Account, output: &Output, now: u64) {
+    replay::say_what_is_missing(story, replay::Newest::MayGoOn, output);
+    if account.closing.is_none() {
+        let last = moment(account.last_at, now);
+        output.talk("As of", &format!("{last}, the journal's last line: the run goes on, or was killed"));
+    }
+}
+
+fn no_such_target(account: &Account, name: &str) -> Failure {
+    let likely = account.targets().map(|(known, _)| (strsim::jaro_winkler(known, name), known));
+    let likely = likely.filter(|(likeness, _)| *likeness > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
+    let hint = match likely {
+        Some((_, known)) => format!("did you mean `{}`?", plain(known)),
+        None => format!("`lockkeeper explain {}` lists what it waits for", plain(&account.header.run)),
+    };
+    let text = format!("run `{}` has no target `{}`", plain(&account.header.run), shown(name));
+    Failure::message(ErrorKind::BadArgument, text).hint(hint)
+}
+
+/// The decision that is in the way, taken again with other facts.
+fn why(global: &Global, stints: &Stints, answer: &Answer) -> Result<Option<Why>, Failure> {
+    let Some(place) = answer.place else { return Ok(None) };
+    let Some(case) = Case::find(stints, place).map_err(replay::distrusted_story)? else { return Ok(None) };
+    let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
+    let case = case.refused_with(refused.and_then(|refused| refused.facts.clone()));
+    let engine = global.engine_with(PATIENT)?;
+    let nearest = match replay::own(&engine, &case.header, &stints.folder) {
+        Ok((policy, _)) => Ok(explain::nearest(&policy, &case)),
+        Err(failure) => Err(failure.text()),
+    };
+    Ok(Some(Why { case, nearest }))
+}
+
+// ---------------------------------------------------------------------- one target
+
+fn tell_of_target(output: &Output, story: &Story, account: &Account, answer: &Answer, why: Option<&Why>, now: u64) {
+    if output.is_json() {
+        let mut object = about_run(story, account, now);
+        extend(&mut object, of_answer(answer));
+        extend(&mut object, of_why(answer, why, now));
+        return output.json(&object);
+    }
+    say_as_of(story, account, output, now);
+    output.data(&plain(&answer.sentence));
+    let mut lines = Lines::default();
+    for more in &answer.more {
+        lines.push("", more);
+    }
+    tell_said(&mut lines, account, answer, now);
+    tell_why(&mut lines, answer, why, now);
+    output.data(&lines.text());
+}
+
+fn tell_said(lines: &mut Lines, account: &Account, answer: &Answer, now: u64) {
+    if let Some(said) = &answer.said {
+        let Said { verdict, code, reason, sequence, at, .. } = said;
+        let policy = &account.header.policy;
+        lines.push(
+            "Verdict",
+            &format!("{verdict} ({code}), policy `{policy}`, decision {sequence}, {}", moment(*at, now)),
+        );
+        lines.push("", &format!("“{reason}”"));
+    }
+    if let Some(refused) = &answer.refused {
+        let about = if refused.target == answer.target { String::new() } else { format!(", about {}", refused.target) };
+        lines.push("Refused", &format!("by the hard limit `{}`{about}, {}", refused.limit, moment(refused.at, now)));
+        lines.push("", &format!("“{}”", refused.reason));
+    }
+}
+
+fn tell_why(lines: &mut Lines, answer: &Answer, why: Option<&Why>, now: u64) {
+    if let Some(why) = why {
+        let about = &why.case.recorded.target;
+        for (at, fact) in explain::rests_on(&why.case, now).iter().enumerate() {
+            let label = if at == 0 { "Facts" } else { "" };
+            lines.push(label, fact);
+        }
+        if *about != answer.target {
+            lines.push("", &format!("as they were when the policy was asked about {about}"));
+        }
+    }
+    match &answer.earliest {
+        Some(earliest) => lines.push("Earliest", &format!("{}: {}", moment(earliest.at, now), earliest.why)),
+        None if answer.stand.is_open() && answer.because != Because::Over => {
+            lines.push("Earliest", "no time is set: it is asked again when something changes");
+        }
+        None => {}
+    }
+    for (label, text) in counterfactual(answer, why, now) {
+        lines.push(label, &text);
+    }
+    if why.is_none() && answer.stand.is_open() && matches!(answer.because, Because::Slots | Because::Turn) {
+        lines.push("Would go", "that is decided when its policy is asked");
+    }
+}
+
+/// What would have to be different, in sentences.
+fn counterfactual(answer: &Answer, why: Option<&Why>, now: u64) -> Vec<(&'static str, String)> {
+    let Some(why) = why.filter(|_| answer.stand.is_open()) else { return Vec::new() };
+    let about = &why.case.recorded.target;
+    match &why.nearest {
+        Err(text) => vec![("Would go", format!("cannot be said, as the policy cannot be asked: {text}"))],
+        Ok(Nearest::Found { nearest, also, .. }) => {
+            let who = if *about == answer.target { String::new() } else { format!("{about} would go ") };
+            let mut lines = vec![("Would go", format!("{who}{}", conditional(nearest, now)))];
+            lines.extend(also.iter().map(|also| ("", format!("or {}", conditional(also, now)))));
+            lines
+        }
+        Ok(Nearest::Nothing { tried }) => {
+            let text = format!(
+                "with no change of one of these facts that was tried, nor of two ({} asked again)",
+                of(*tried as usize, "time")
+            );
+            vec![("Would go", text)]
+        }
+        Ok(Nearest::Already) => {
+            vec![("Would go", format!("{about} would go by these facts: what is in the way is not among them"))]
+        }
+        Ok(Nearest::Otherwise) => {
+            let text = "cannot be said: the policy answers otherwise now, as `lockkeeper replay` shows".to_owned();
+            vec![("Would go", text)]
+        }
+    }
+}
+
+fn conditional(found: &Counterfactual, now: u64) -> String {
+    let by = if found.verdict == "force" { ", by force" } else { "" };
+    match found.at {
+        Some(at) => format!("at {}, if all else stayed as it was{by}", moment(at, now)),
+        None => format!("if {}{by}", found.change),
+    }
+}
+
+// ---------------------------------------------------------------------- the run
+
+fn tell_of_run(
+    output: &Output,
+    story: &Story,
+    account: &Account,
+    summary: &explain::Summary,
+    first: Option<&Answer>,
+    why: Option<&Why>,
+    now: u64,
+) {
+    if output.is_json() {
+        let mut object = about_run(story, account, now);
+        let one = |(answer, targets): &(Answer, Vec<String>)| {
+            let mut group = of_answer(answer);
+            group["targets"] = json!(targets);
+            group
+        };
+        object["sentence"] = json!(summary.sentence);
+        object["groups"] = summary.groups.iter().map(one).collect();
+        if let Some(first) = first {
+            extend(&mut object, of_why(first, why, now));
+        }
+        return output.json(&object);
+    }
+    say_as_of(story, account, output, now);
+    output.data(&plain(&format!("Run {} of job `{}`: {}", account.header.run, account.header.job, summary.sentence)));
+    if !summary.groups.is_empty() {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(["TARGETS", "STAND", "WHY"]);
+        for (answer, targets) in &summary.groups {
+            let names = match targets.len().saturating_sub(MOST_NAMED) {
+                0 => targets.join(", "),
+                more => format!("{} and {more} more", targets[..MOST_NAMED].join(", ")),
+            };
+            table.add_row([plain(&names), stand(answer).to_owned(), plain(&answer.reason)]);
+        }
+        output.data(&trimmed(&table));
+    }
+    let Some(first) = first else { return };
+    let mut lines = Lines::default();
+    tell_why(&mut lines, first, why, now);
+    output.data(&lines.text());
+    output.talk("More", &format!("of one target: lockkeeper explain {} {}", account.header.run, plain(&first.target)));
+}
+
+/// Whoever has not been asked about waits no less.
+fn stand(answer: &Answer) -> &'static str {
+    match answer.stand {
+        Stand::NotAsked => "waiting",
+        stand => stand.word(),
+    }
+}
+
+// ---------------------------------------------------------------------- for programs
+
+fn about_run(story: &Story, account: &Account, now: u64) -> Value {
+    json!({
+        "run": account.header.run,
+        "job": account.header.job,
+        "policy": account.header.policy,
+        "now": now,
+        "last": account.last_at,
+        "end": account.closing.as_ref().map(|closing| &closing.end),
+        "stints": replay::of_stints(story),
+        "missing": story.stints().missing,
+    })
+}
+
+fn of_answer(answer: &Answer) -> Value {
+    let Answer { target, stand, because, reason, sentence, more, said, refused, earliest, .. } = answer;
+    let said = said.as_ref().map(|said| {
+        json!({
+            "stint": said.place.stint,
+            "line": said.place.line,
+            "sequence": said.sequence,
+            "at": said.at,
+            "verdict": said.verdict,
+            "code": said.code,
+            "reason": said.reason,
+            "wake-after": said.wake_after,
+        })
+    });
+    let refused = refused.as_ref().map(|refused| {
+        json!({
+            "target": refused.target,
+            "limit": refused.limit,
+            "reason": refused.reason,
+            "at": refused.at,
+            "until": refused.until,
+            "facts": refused.facts,
+        })
+    });
+    json!({
+        "target": target,
+        "stands": stand.word(),
+        "because": because.word(),
+        "reason": reason,
+        "sentence": sentence,
+        "more": more,
+        "verdict": said,
+        "refused": refused,
+        "earliest": earliest.as_ref().map(|earliest| json!({ "at": earliest.at, "why": earliest.why })),
+    })
+}
+
+fn of_why(answer: &Answer, why: Option<&Why>, now: u64) -> Value {
+    let one = |found: &Counterfactual| json!({ "change": found.change, "verdict": found.verdict, "at": found.at });
+    let sentences = counterfactual(answer, why, now).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ");
+    let facts = why.map(|why| explain::rests_on(&why.case, now));
+    let nearest = why.filter(|_| answer.stand.is_open()).and_then(|why| why.nearest.as_ref().ok());
+    let would_go = match nearest {
+        Some(Nearest::Found { nearest, also, tried }) => {
+            json!({ "if": one(nearest), "also": also.iter().map(one).collect::<Vec<_>>(), "tried": tried })
+        }
+        Some(Nearest::Nothing { tried }) => json!({ "if": null, "also": [], "tried": tried }),
+        _ => Value::Null,
+    };
+    json!({
+        "asked-about": why.map(|why| &why.case.recorded.target),
+        "facts": facts,
+        "view": why.map(|why| &why.case.recorded.view),
+        "would-go": would_go,
+        "would-go-sentence": (!sentences.is_empty()).then_some(sentences),
+    })
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
+/// Lines that begin with what they are about.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn push(&mut self, label: &str, text: &str) {
+        self.0.push(format!("{label:>LABEL$}  {}", plain(text)).trim_end().to_owned());
+    }
+
+    fn text(&self) -> String {
+        self.0.join("\n")
+    }
+}

@@ -1,0 +1,485 @@
+//! A run, followed page by page: where each target stands, and what holds everybody up.
+
+use std::collections::HashMap;
+
+use super::super::journal::{Asked, Closing, Header, Page, Recorded};
+use super::super::{Event, Facts, Stamped};
+use crate::policy::types::{Cause, Ending};
+
+/// Where in the journals something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// In which stint's.
+    pub stint: u32,
+    /// On which line, from 1.
+    pub line: usize,
+}
+
+/// What a policy said about a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Where that stands.
+    pub place: Place,
+    /// The decision's number.
+    pub sequence: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// The verdict's word, or `fault`.
+    pub verdict: String,
+    /// The policy's code, or the kind of fault.
+    pub code: String,
+    /// The policy's reason, or what failed.
+    pub reason: String,
+    /// In how many milliseconds it wants to be asked again at the latest.
+    pub wake_after: Option<u64>,
+}
+
+/// What a hard limit said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// About which target.
+    pub target: String,
+    /// The limit's code.
+    pub limit: String,
+    /// In one sentence.
+    pub reason: String,
+    /// When.
+    pub at: u64,
+    /// When the clock alone may change it.
+    pub until: Option<u64>,
+    /// What it was checked against.
+    pub facts: Option<Facts>,
+}
+
+/// Why nobody is asked, until something changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// The policy said `hold`, about this target.
+    Policy(String),
+    /// A hard limit refuses everybody, and did so first with the target that it names.
+    Limit(Refused),
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: u64,
+    /// How.
+    pub ending: Ending,
+    /// Which try; none for a success, where nobody said.
+    pub attempt: Option<u32>,
+    /// What happened; empty for a success.
+    pub detail: String,
+    /// Where its output is.
+    pub log: Option<String>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// Where a target stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    /// Nobody asked about it yet.
+    NotAsked,
+    /// Its policy or a limit said not now, or its slot went back unused.
+    Waiting,
+    /// It queues for a slot.
+    Queueing,
+    /// It has its slot, and has not started.
+    Leased,
+    /// Its action is under way.
+    Acting,
+    /// Its action ended, and it has its slot still.
+    Acted,
+    /// It acted when its runner ended: nobody saw how that went.
+    OutOfSight,
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Nobody knows how its action ended.
+    Unknown,
+    /// Left out.
+    Skipped,
+}
+
+impl Stand {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not-asked",
+            Self::Waiting => "waiting",
+            Self::Queueing => "queueing",
+            Self::Leased => "leased",
+            Self::Acting => "acting",
+            Self::Acted => "acted",
+            Self::OutOfSight => "out-of-sight",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Whether it may be asked about.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::NotAsked | Self::Waiting)
+    }
+
+    /// Whether it takes one of the run's slots.
+    #[must_use]
+    pub fn is_in_flight(self) -> bool {
+        matches!(self, Self::Queueing | Self::Leased | Self::Acting | Self::Acted)
+    }
+
+    /// Whether nothing more happens to it.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Unknown | Self::Skipped)
+    }
+}
+
+/// What is known of a target.
+#[derive(Debug, Clone)]
+pub struct Trail {
+    /// Where it stands.
+    pub stand: Stand,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: u64,
+    /// What its policy said last when it was asked whether it may go.
+    pub said: Option<Said>,
+    /// What a hard limit said to that.
+    pub refused: Option<Refused>,
+    /// Since when it has been waiting.
+    pub waiting_since: Option<u64>,
+    /// The lease's fence.
+    pub fence: Option<i64>,
+    /// Which try.
+    pub attempt: u32,
+    /// Who was forced for it and why, if its slot was taken so.
+    pub forced: Option<String>,
+    /// Until when it keeps its slot, and why.
+    pub keeping: Option<(u64, String)>,
+    /// How its last action ended.
+    pub ended: Option<Ended>,
+    /// Why it was left out, or gave its slot back: code and reason.
+    pub left: Option<(String, String)>,
+}
+
+impl Trail {
+    fn new() -> Self {
+        Self {
+            stand: Stand::NotAsked,
+            since: 0,
+            said: None,
+            refused: None,
+            waiting_since: None,
+            fence: None,
+            attempt: 0,
+            forced: None,
+            keeping: None,
+            ended: None,
+            left: None,
+        }
+    }
+}
+
+/// A run as far as it was followed.
+#[derive(Debug)]
+pub struct Account {
+    /// The first line of the newest stint.
+    pub header: Header,
+    /// The time of what was read last.
+    pub last_at: u64,
+    /// Why it ends, and since when.
+    pub stopping: Option<(u64, String)>,
+    /// How the newest stint ended.
+    pub closing: Option<Closing>,
+    /// Since when the store does not hear the run, and the word for that.
+    pub deaf: Option<(u64, String)>,
+    /// Why nobody is asked.
+    pub hold: Option<Hold>,
+    /// Where the newest question to the policy stands.
+    pub newest: Option<Place>,
+    /// The longest that an action has taken that succeeded.
+    pub longest_ms: Option<u64>,
+    targets: HashMap<String, Trail>,
+    last_refused: Option<Refused>,
+    /// The policy said that it may go; what came of that is on one of the next lines.
+    pending: Option<String>,
+}
+
+impl Account {
+    /// From a run's first page.
+    #[must_use]
+    pub fn new(header: &Header) -> Self {
+        Self {
+            header: header.clone(),
+            last_at: header.started,
+            stopping: None,
+            closing: None,
+            deaf: None,
+            hold: None,
+            newest: None,
+            longest_ms: None,
+            targets: header.targets.iter().map(|name| (name.clone(), Trail::new())).collect(),
+            last_refused: None,
+            pending: None,
+        }
+    }
+
+    /// What is known of a target; none: the run has no such target.
+    #[must_use]
+    pub fn target(&self, name: &str) -> Option<&Trail> {
+        self.targets.get(name)
+    }
+
+    /// All targets, in the plan's order.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, &Trail)> {
+        self.header.targets.iter().filter_map(|name| Some((name.as_str(), self.targets.get(name)?)))
+    }
+
+    /// Which wave a target belongs to, from 0, and how it is called.
+    #[must_use]
+    pub fn wave(&self, name: &str) -> Option<(usize, &str)> {
+        let at = self.header.targets.iter().position(|target| target == name)?;
+        let mut end = 0;
+        self.header.waves.iter().enumerate().find_map(|(number, wave)| {
+            end += wave.targets;
+            (at < end).then_some((number, wave.name.as_str()))
+        })
+    }
+
+    /// The last line of the newest stint, once it was read.
+    pub fn close(&mut self, closing: Option<&Closing>) {
+        self.decided();
+        self.closing = closing.cloned();
+        if let Some(closing) = closing {
+            self.last_at = self.last_at.max(closing.ended);
+        }
+    }
+
+    /// One more page.
+    pub fn follow(&mut self, page: &Page<'_>) {
+        match page {
+            Page::Stint(header) => self.another_runner(header),
+            Page::Decision(recorded) => self.asked(recorded),
+            Page::Event(stamped) => self.happened(stamped),
+        }
+    }
+
+    fn another_runner(&mut self, header: &Header) {
+        self.decided();
+        self.header = (*header).clone();
+        (self.stopping, self.closing, self.deaf, self.hold) = (None, None, None, None);
+        for trail in self.targets.values_mut() {
+            match trail.stand {
+                Stand::Acting | Stand::Acted if trail.ended.is_none() => trail.stand = Stand::OutOfSight,
+                Stand::Acted => trail.stand = trail.ended.as_ref().map_or(Stand::OutOfSight, Ended::stand),
+                Stand::Queueing | Stand::Leased => trail.stand = Stand::Waiting,
+                _ => {}
+            }
+        }
+        for name in &header.targets {
+            self.targets.entry(name.clone()).or_insert_with(Trail::new);
+        }
+    }
+
+    fn asked(&mut self, recorded: &Recorded) {
+        self.decided();
+        self.last_at = recorded.view.now;
+        if recorded.question == Asked::Settle {
+            return;
+        }
+        let place = Place { stint: self.header.stint, line: recorded.line };
+        self.newest = Some(place);
+        let said = Said::of(recorded, place);
+        let Some(trail) = self.targets.get_mut(&recorded.target) else { return };
+        let verdict = said.verdict.clone();
+        trail.said = Some(said);
+        trail.refused = None;
+        trail.waiting_since.get_or_insert(recorded.view.target.waiting_since);
+        let was_open = trail.stand.is_open();
+        if was_open {
+            trail.stand = Stand::Waiting;
+            trail.since = recorded.view.now;
+            self.hold = None;
+        } else if trail.stand == Stand::Queueing && recorded.view.cause != Cause::Granted && verdict != "lock" {
+            trail.stand = Stand::Waiting;
+            trail.since = recorded.view.now;
+        }
+        match verdict.as_str() {
+            "hold" => self.hold = Some(Hold::Policy(recorded.target.clone())),
+            "lock" if was_open => self.pending = Some(recorded.target.clone()),
+            "force" if was_open => {
+                trail.stand = Stand::Queueing;
+                trail.since = recorded.view.now;
+            }
+            _ => {}
+        }
+    }
+
+    /// A `lock` that nothing came of was refused by the limit that refused last: the same words are not said twice.
+    fn decided(&mut self) {
+        let Some(name) = self.pending.take() else { return };
+        let Some(refused) = self.last_refused.clone() else { return };
+        self.refuse(&name, refused);
+    }
+
+    fn refuse(&mut self, name: &str, refused: Refused) {
+        // The floor may let another target go; every other limit is everybody's.
+        if refused.limit != "floor" {
+            self.hold = Some(Hold::Limit(refused.clone()));
+        }
+        if let Some(trail) = self.targets.get_mut(name) {
+            trail.stand =
+                if trail.stand.is_in_flight() && trail.stand != Stand::Queueing { trail.stand } else { Stand::Waiting };
+            trail.refused = Some(refused);
+        }
+    }
+
+    fn happened(&mut self, Stamped { at, event }: &Stamped) {
+        let at = *at;
+        self.last_at = at;
+        match event {
+            Event::Refused { target, limit, reason, until, facts } => {
+                self.pending.take_if(|pending| pending == target);
+                let (target, limit, reason) = (target.clone(), limit.to_string(), reason.clone());
+                let refused = Refused { target, limit, reason, at, until: *until, facts: facts.as_deref().cloned() };
+                self.last_refused = Some(refused.clone());
+                self.refuse(&refused.target.clone(), refused);
+            }
+            Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
+            Event::Store { state } => {
+                let hears = matches!(state.as_ref(), "connected" | "reopened");
+                self.deaf = (!hears).then(|| (at, state.to_string()));
+            }
+            Event::Succeeded { took_ms, .. } => self.longest_ms = self.longest_ms.max(Some(*took_ms)),
+            _ => {}
+        }
+        let Some(name) = name_of(event) else { return };
+        if matches!(event, Event::Queued { .. }) {
+            self.pending.take_if(|pending| pending == name);
+        }
+        let last_refused = self.last_refused.clone();
+        let Some(trail) = self.targets.get_mut(name) else { return };
+        let before = trail.stand;
+        match event {
+            Event::Queued { .. } => {
+                trail.stand = Stand::Queueing;
+                trail.refused = None;
+            }
+            Event::Leased { fence, .. } => {
+                trail.stand = Stand::Leased;
+                trail.fence = Some(*fence);
+            }
+            Event::Forced { fence, broken, reason, .. } => {
+                trail.stand = Stand::Leased;
+                trail.fence = Some(*fence);
+                let what = match broken.len() {
+                    0 => "above the limit".to_owned(),
+                    1 => "breaking 1 lease".to_owned(),
+                    more => format!("breaking {more} leases"),
+                };
+                trail.forced = Some(format!("{what}: {reason}"));
+            }
+            Event::Started { attempt, fence, .. } => {
+                trail.stand = Stand::Acting;
+                (trail.attempt, trail.fence, trail.ended) = (*attempt, Some(*fence), None);
+                trail.since = at;
+            }
+            Event::GivenBack { reason, .. } => {
+                trail.stand = Stand::Waiting;
+                trail.left = Some((String::new(), reason.clone()));
+                if reason.contains("hard limit") {
+                    trail.refused = last_refused;
+                }
+            }
+            Event::Succeeded { took_ms, .. } => {
+                trail.stand = Stand::Acted;
+                let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
+                let (ending, detail) = (Ending::Succeeded, String::new());
+                trail.ended = Some(Ended { at, ending, attempt, detail, log: None, took_ms: *took_ms });
+            }
+            Event::Failed { attempt, ending, detail, took_ms, log, .. } => {
+                trail.stand = Stand::Acted;
+                trail.ended = Some(Ended {
+                    at,
+                    ending: *ending,
+                    attempt: Some(*attempt),
+                    detail: detail.clone(),
+                    log: Some(log.clone()),
+                    took_ms: *took_ms,
+                });
+            }
+            Event::Keeping { keep_ms, reason, .. } => {
+                trail.keeping = Some((at.saturating_add(*keep_ms), reason.clone()));
+            }
+            Event::Released { .. } | Event::NotReleased { .. } => {
+                trail.keeping = None;
+                trail.stand = trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand);
+            }
+            Event::Skipped { code, reason, .. } => {
+                trail.stand = Stand::Skipped;
+                trail.left = Some((code.clone(), reason.clone()));
+            }
+            _ => {}
+        }
+        if trail.stand != before {
+            trail.since = at;
+        }
+    }
+}
+
+impl Ended {
+    fn stand(&self) -> Stand {
+        match self.ending {
+            Ending::Succeeded => Stand::Done,
+            Ending::Unknown => Stand::Unknown,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Stand::Failed,
+        }
+    }
+}
+
+impl Said {
+    fn of(recorded: &Recorded, place: Place) -> Self {
+        let text = |fields: [&str; 2]| {
+            let said = fields.iter().find_map(|field| recorded.answer[*field].as_str());
+            said.unwrap_or_default().to_owned()
+        };
+        Self {
+            place,
+            sequence: recorded.sequence,
+            at: recorded.view.now,
+            verdict: recorded.verdict.clone().unwrap_or_else(|| "fault".to_owned()),
+            code: text(["code", "fault"]),
+            reason: text(["reason", "message"]),
+            wake_after: recorded.answer["wake-after"].as_u64(),
+        }
+    }
+}
+
+/// About which target an event is.
+fn name_of(event: &Event) -> Option<&str> {
+    match event {
+        Event::Waiting { target, .. }
+        | Event::Refused { target, .. }
+        | Event::Queued { target }
+        | Event::Leased { target, .. }
+        | Event::Forced { target, .. }
+        | Event::GivenBack { target, .. }
+        | Event::Started { target, .. }
+        | Event::Succeeded { target, .. }
+        | Event::Failed { target, .. }
+        | Event::Keeping { target, .. }
+        | Event::Retrying { target, .. }
+        | Event::Released { target }
+        | Event::NotReleased { target, .. }
+        | Event::Skipped { target, .. }
+        | Event::LeaseLost { target, .. } => Some(target),
+        _ => None,
+    }
+}

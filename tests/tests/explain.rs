@@ -1,0 +1,192 @@
+//! `lockkeeper explain` from outside: real runs, asked why a target does not go, while they go on and afterwards.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use lockkeeper_tests::{Said, World, eventually, said};
+use serde_json::{Value, json};
+
+/// A run in the background, and members of a party; ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(world: &World, arguments: &[&str]) -> Running {
+    let mut command = world.lockkeeper(arguments.iter().copied());
+    Running(command.current_dir(world.folder()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+fn explain(world: &World, arguments: &[&str]) -> Said {
+    let mut command = world.lockkeeper(["explain", "latest"]);
+    said(command.args(arguments).current_dir(world.folder()))
+}
+
+/// For programs, of a target or the run.
+fn told(world: &World, target: &str) -> Value {
+    world.json(format!("explain latest {target}").trim_end())
+}
+
+fn journal(world: &World) -> Option<PathBuf> {
+    let runs = fs::read_dir(world.folder().join("state/runs")).ok()?;
+    runs.filter_map(Result::ok).map(|run| run.path().join("journal.jsonl")).find(|path| path.exists())
+}
+
+fn journal_has(world: &World, text: &str, times: usize) -> bool {
+    let journal = journal(world).and_then(|path| fs::read_to_string(path).ok());
+    journal.is_some_and(|journal| journal.matches(text).count() >= times)
+}
+
+/// A job under `rolling`, with so many targets and slots, and more lines.
+fn job(targets: usize, slots: usize, action: &str, more: &str) -> String {
+    let hosts: Vec<String> = (1..=targets).map(|number| format!("web{number:02}")).collect();
+    format!(
+        "name = \"demo\"\n[semaphore]\npath = \"/locks/demo\"\nmax-concurrency = {slots}\n[targets]\nhosts = {hosts:?}\n\
+         [action]\nrun = [\"sh\", \"-c\", \"{action}\", \"{{target}}\"]\n{more}\n[policy]\nuse = \"rolling\"\n"
+    )
+}
+
+#[track_caller]
+fn says(said: &Said, words: &[&str]) {
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for word in words {
+        assert!(said.stdout.contains(word), "`{word}` is not said: {said:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_slot_is_told_who_has_them_and_who_acts_since_when() {
+    let world = World::new();
+    world.file("job.toml", &job(7, 3, "sleep 600", ""));
+    let _run = start(&world, &["run", "job.toml"]);
+    eventually("three act", || journal_has(&world, "\"event\":\"started\"", 3));
+    let waiting = explain(&world, &["web07"]);
+    says(&waiting, &["web07 does not go: all 3 slots are this run's own already: web01 acting for "]);
+    says(&waiting, &["not been asked about it yet; 3 waiting targets before it", "Earliest  no time is set"]);
+    assert!(waiting.stderr.contains("the run goes on, or was killed"), "{waiting:?}");
+    says(
+        &explain(&world, &["web01"]),
+        &["web01 is acting: try 1 under fence ", "Verdict  lock (slot-held), policy `rolling`"],
+    );
+    let run = explain(&world, &[]);
+    says(&run, &["0 of 7 targets done, 3 under way, 4 to come", "web04, web05, web06, web07  waiting  all 3 slots"]);
+    let object = told(&world, "web07");
+    assert_eq!(
+        (&object["stands"], &object["because"], &object["verdict"], &object["end"]),
+        (&json!("not-asked"), &json!("slots"), &Value::Null, &Value::Null),
+        "{object}"
+    );
+    let unknown = explain(&world, &["web7"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("has no target `web7`") && unknown.stderr.contains("did you mean `web0"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn what_would_let_a_target_go_does_let_it_go() {
+    let world = World::new();
+    world.file("job.toml", &job(2, 2, "true", "[party]\npath = \"/party/web\"\nmin-nodes = 3\nblocking = true"));
+    let member =
+        |name: &str| start(&world, &["party", "join", "/party/web", "--identifier", name, "--", "sleep", "600"]);
+    let there = || world.json("party members /party/web").as_array().map_or(0, Vec::len);
+    let mut members: Vec<Running> = ["web01", "web02"].map(member).into();
+    eventually("two are members", || there() == 2);
+    let _run = start(&world, &["run", "job.toml"]);
+    eventually("both are asked about", || journal_has(&world, "\"event\":\"waiting\"", 2));
+    let object = told(&world, "web02");
+    assert_eq!((&object["because"], &object["verdict"]["code"]), (&json!("policy"), &json!("below-floor")), "{object}");
+    let change = "the party had 4 members; it has 2";
+    assert_eq!(object["would-go"]["if"], json!({ "change": change, "verdict": "lock", "at": null }), "{object}");
+    says(
+        &explain(&world, &["web02"]),
+        &[
+            "web02 does not go: policy `rolling` says wait: 1 of 2 members would remain, the floor is 3 (below-floor)",
+            "party `/party/web` has 2 members, its floor is 3; 1 would remain while this one acts: web01, web02",
+            "Would go  if the party had 4 members; it has 2",
+        ],
+    );
+    // With one more it does not; with two it does.
+    members.push(member("other1"));
+    eventually("a third member is seen", || journal_has(&world, "2 of 3 members would remain", 1));
+    let object = told(&world, "web02");
+    assert_eq!(object["would-go"]["if"]["change"], json!("the party had 4 members; it has 3"), "{object}");
+    assert!(!journal_has(&world, "\"event\":\"started\"", 1));
+    members.push(member("other2"));
+    eventually("the run is over", || journal_has(&world, "\"end\":\"done\"", 1));
+    says(&explain(&world, &["web02"]), &["web02 is done, since ", "try 1 succeeded after "]);
+    assert_eq!(told(&world, "")["end"], json!("done"));
+}
+
+#[test]
+fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
+    let world = World::new();
+    let action = "case $0 in web01) exit 7;; *) sleep 600;; esac";
+    world.file("job.toml", &job(4, 3, action, "[budget]\nmax-failed = 2"));
+    let _run = start(&world, &["run", "job.toml"]);
+    eventually("one acts, and the next is refused", || {
+        journal_has(&world, "\"event\":\"failed\"", 1)
+            && journal_has(&world, "1 under way could spend the failure budget", 1)
+    });
+    let refused = explain(&world, &["web03"]);
+    says(
+        &refused,
+        &[
+            "web03 does not go: a hard limit of the job lets nobody go: 1 under way could spend the failure budget (budget-reserved)",
+            "policy `rolling` would let it go",
+            "Refused  by the hard limit `budget-reserved`",
+            "the failure budget is 2: 0 left while 1 may yet fail",
+            "Would go  if web02 were done and had given its slot back: 0 of 3 held, not 1",
+            "or if no target had failed; 1 has",
+            "or if the job's budget allowed 3 failures; it allows 2",
+        ],
+    );
+    // Who was not asked waits for the same.
+    let object = told(&world, "web04");
+    assert_eq!((&object["because"], &object["asked-about"]), (&json!("limit"), &json!("web03")), "{object}");
+    assert_eq!(object["refused"]["facts"]["reserved"], json!(1), "{object}");
+    says(&explain(&world, &["web01"]), &["web01 failed, ", "try 1, command exited with 7", "output/web01.1.log"]);
+}
+
+#[test]
+fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
+    let world = World::new();
+    // A day that is not today, nor tomorrow.
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let opens = now.date().checked_add(jiff::Span::new().days(3)).unwrap();
+    let day = opens.strftime("%a").to_string();
+    let window = format!("[[window]]\ndays = [\"{day}\"]\nstart = \"03:30\"\nduration = \"2h\"\ntime-zone = \"UTC\"");
+    world.file("job.toml", &job(2, 1, "true", &window));
+    let mut run = start(&world, &["run", "job.toml"]);
+    eventually("the window refuses", || journal_has(&world, "\"event\":\"refused\"", 1));
+    // Killed, and in the middle of a line.
+    run.0.kill().unwrap();
+    run.0.wait().unwrap();
+    let path = journal(&world).unwrap();
+    let mut text = fs::read_to_string(&path).unwrap();
+    let last = text.lines().last().unwrap()[..71 + 9].to_owned();
+    let hash = text.trim_end().rsplit_once("\"hash\":\"").unwrap().1.trim_end_matches("\"}").to_owned();
+    text.push_str(&last.replace(&last[9..9 + 64], &hash));
+    fs::write(&path, text).unwrap();
+    let expected = opens.at(3, 30, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_millisecond();
+    for target in ["web01", "web02"] {
+        let object = told(&world, target);
+        assert_eq!(object["earliest"]["at"], json!(expected), "{object}");
+        assert_eq!(object["would-go"]["if"]["at"], json!(expected), "{object}");
+        assert!(object["stints"][0]["torn"].is_u64(), "{object}");
+    }
+    let run = explain(&world, &[]);
+    says(
+        &run,
+        &["web01, web02  waiting  a hard limit of the job lets nobody go: no window is open", " 03:30:00Z (window)"],
+    );
+    assert!(run.stderr.contains("stops in the middle of line"), "{run:?}");
+}
