@@ -11,15 +11,19 @@ mod generate;
 mod guard;
 mod holders;
 mod job;
+mod kept;
 mod lock;
 mod output;
 mod party;
 mod plan;
 mod policy;
+mod prune;
 mod replay;
 mod run;
 mod runs;
 mod signals;
+mod status;
+mod steer;
 mod store;
 mod under;
 mod unlock;
@@ -194,6 +198,20 @@ enum Command {
     Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
     Replay(ReplayArgs),
+    /// Look at the runs of a store, or at one.
+    Status(StatusArgs),
+    /// Let a run start nothing new.
+    Pause(PauseArgs),
+    /// Take a pause back; accept what failed, so that it holds nobody up.
+    Resume(ResumeArgs),
+    /// End a run.
+    Abort(AbortArgs),
+    /// Let a wave begin that waits for approval.
+    Approve(ApproveArgs),
+    /// Let targets go again that failed, are unknown, were rolled back or left out.
+    Retry(RetryArgs),
+    /// Forget finished runs that are old.
+    Prune(PruneArgs),
     /// Look at policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -471,6 +489,160 @@ struct ExplainArgs {
     target: Option<String>,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run is meant by its name, the beginning of it, its job's name (then it is the job's newest), or \
+    `latest`. It is looked for in the store that the store options name: where the job has a [store], say the same here.\n\n\
+    --watch draws it anew every second until the run is finished; Ctrl-C ends that. In a pipe it writes one block a change. \
+    As JSON a list of runs is one array, a run one object, and --watch one object a change: `docs/rollouts.md` has their \
+    members.\n\n\
+    Examples:\n  \
+    lockkeeper status                                  # every run, newest first\n  \
+    lockkeeper status kernel-reboot --watch            # until it is finished\n  \
+    lockkeeper status latest --all                     # every target\n  \
+    lockkeeper status latest --format json --zk-hosts zk1:2181/fleet"
+)]
+struct StatusArgs {
+    /// The run [default: a table of all].
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    /// Show every target, not only those that did not go well.
+    #[arg(long, requires = "run")]
+    all: bool,
+    /// Show it anew whenever it changes, until it is finished.
+    #[arg(long, requires = "run")]
+    watch: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing new starts; what is under way goes on to its end. Whoever runs the run is told, and what it did is \
+    said. Where nobody runs it, the pause counts from when somebody does. `lockkeeper resume` takes it back.\n\n\
+    Examples:\n  \
+    lockkeeper pause kernel-reboot --reason 'the database is slow'\n  \
+    lockkeeper pause latest"
+)]
+struct PauseArgs {
+    /// The run: its name or the beginning of it, its job's name, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run that is not paused may still be held: by its spent failure budget, or by a target of which nobody \
+    knows how it went. --accept takes all that failed or is unknown now as it is: it spends the budget no more and holds \
+    nobody up. What fails afterwards counts as before. `lockkeeper retry` is the other way out.\n\n\
+    Examples:\n  \
+    lockkeeper resume kernel-reboot\n  \
+    lockkeeper resume kernel-reboot --accept"
+)]
+struct ResumeArgs {
+    /// The run: its name or the beginning of it, its job's name, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Accept every target as it is that has failed, was rolled back or is unknown now.
+    #[arg(long)]
+    accept: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Whoever runs it starts nothing new, sees to its end what is under way, gives every slot back, and the run is \
+    over. A run that nobody runs is ended here: its slots are given back, and what was under way when its runner went is \
+    unknown. `lockkeeper retry` opens it again.\n\n\
+    Examples:\n  \
+    lockkeeper abort kernel-reboot --reason 'wrong kernel'\n  \
+    lockkeeper abort kernel-reboot-20260401T0100"
+)]
+struct AbortArgs {
+    /// The run: its name or the beginning of it, its job's name, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A wave with `approve = true` begins when the waves before it are done with, their bake is over, and \
+    somebody has approved of it; that may be said before.\n\n\
+    Example:\n  \
+    lockkeeper approve kernel-reboot rest"
+)]
+struct ApproveArgs {
+    /// The run: its name or the beginning of it, its job's name, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The wave.
+    #[arg(value_name = "WAVE")]
+    wave: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each target is named with what became of it. One that goes now, or is done, is refused, and then nothing is \
+    asked for.\n\n\
+    A finished run is opened again: `lockkeeper run` with its job, as it was, goes on with it, and whatever never started \
+    goes, too.\n\n\
+    Examples:\n  \
+    lockkeeper retry kernel-reboot web07 web09\n  \
+    lockkeeper retry kernel-reboot --failed --reason 'the mirror is back'\n  \
+    lockkeeper retry kernel-reboot --all && lockkeeper run job.toml"
+)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["targets", "failed", "unknown", "skipped", "everyone"]))]
+struct RetryArgs {
+    /// The run: its name or the beginning of it, its job's name, or `latest`.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The targets.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Every target that failed or was rolled back.
+    #[arg(long)]
+    failed: bool,
+    /// Every target of which nobody knows how it went.
+    #[arg(long)]
+    unknown: bool,
+    /// Every target that was left out.
+    #[arg(long)]
+    skipped: bool,
+    /// All of these.
+    #[arg(long = "all")]
+    everyone: bool,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Finished runs go from the store, and their journals, output and policies from this host's state folder. A run \
+    that is not finished stays, whoever runs it or not: `lockkeeper abort` ends it first. A folder whose run is not in this \
+    store stays unless its journal says that the run is over, and since when.\n\n\
+    Examples:\n  \
+    lockkeeper prune --dry-run\n  \
+    lockkeeper prune --older-than 7d --job kernel-reboot"
+)]
+struct PruneArgs {
+    /// How long ago a run must have ended.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration)]
+    older_than: Duration,
+    /// Say what would go, and let it stay.
+    #[arg(long)]
+    dry_run: bool,
+    /// Only runs of this job.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// List the standard policies.
@@ -557,6 +729,13 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
+        Command::Status(args) => context::block_on(status::run(global, output, args)),
+        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
+        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
+        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
+        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
+        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
+        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
         Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),
         Command::Holders(args) => context::block_on(holders::run(global, output, args)),

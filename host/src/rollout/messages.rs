@@ -75,6 +75,8 @@ pub struct Resumed {
 /// What people want of a run: everything that is in force, not only what is new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steer {
+    /// The version of the node that they stand in: it tells whoever wants something that it was heard.
+    pub version: i32,
     /// Nothing new is to start.
     pub paused: Option<Wish>,
     /// The run is to end.
@@ -484,6 +486,8 @@ pub enum End {
     Faulted(Fault),
     /// The policy said `abort`.
     Aborted(String),
+    /// Somebody aborted it: who, and why.
+    AbortedBy(String),
     /// The failure budget is spent.
     BudgetSpent(String),
     /// The party stayed below its floor.
@@ -518,6 +522,7 @@ impl End {
             Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
             Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
             Self::Aborted(reason) => format!("the policy aborts: {reason}"),
+            Self::AbortedBy(who) => format!("aborted by {who}"),
             Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
             Self::Lost(reason) => reason.clone(),
@@ -531,7 +536,7 @@ impl End {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => true,
+            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::AbortedBy(_) | Self::BudgetSpent(_) => true,
             Self::Held(_) | Self::FloorMissed(_) | Self::Interrupted | Self::Lost(_) | Self::Broken(_) => false,
         }
     }
@@ -543,7 +548,7 @@ impl End {
             Self::Completed if counts.failed + counts.unknown > 0 => "failed",
             Self::Completed => "done",
             Self::Held(_) => "held",
-            Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
+            Self::Faulted(_) | Self::Aborted(_) | Self::AbortedBy(_) | Self::BudgetSpent(_) => "aborted",
             Self::FloorMissed(_) => "timed-out",
             Self::Interrupted => "interrupted",
             Self::Lost(_) => "lost",
