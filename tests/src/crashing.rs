@@ -1,4 +1,5 @@
-//! A store that kills its own process at a chosen write: what `kill -9` does, at a place that can be named.
+//! A store that kills or stops its own process at a chosen write: what `kill -9` and `kill -STOP` do, at a place that can
+//! be named.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ pub enum Crash {
     Before(u64),
     /// When its nth write was answered, and before anybody hears of that: between what was written and what follows.
     After(u64),
+    /// There it is only stopped, until somebody wakes it.
+    Stop(u64),
 }
 
 impl std::str::FromStr for Crash {
@@ -30,6 +33,7 @@ impl std::str::FromStr for Crash {
         Ok(match text.split_once(':') {
             Some(("before", number)) => Self::Before(number.parse()?),
             Some(("after", number)) => Self::After(number.parse()?),
+            Some(("stop", number)) => Self::Stop(number.parse()?),
             _ => Self::Never,
         })
     }
@@ -62,12 +66,18 @@ impl Crashing {
             die();
         }
         let reply = send();
-        if self.crash != Crash::After(number) {
+        let crash = self.crash;
+        if crash != Crash::After(number) && crash != Crash::Stop(number) {
             return reply;
         }
         Box::pin(async move {
-            let _ = reply.await;
-            die()
+            let answer = reply.await;
+            if crash == Crash::After(number) {
+                die();
+            }
+            // Returns when somebody wakes us.
+            let _ = kill(Pid::this(), Signal::SIGSTOP);
+            answer
         })
     }
 }

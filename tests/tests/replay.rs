@@ -56,6 +56,12 @@ fn lines(journal: &Path) -> Vec<String> {
     fs::read_to_string(journal).unwrap().lines().map(ToOwned::to_owned).collect()
 }
 
+/// Where the decisions are among the lines, from 0.
+fn decisions(lines: &[String]) -> Vec<usize> {
+    let is_decision = |line: &String| line.split_once("\",\"").is_some_and(|(_, rest)| rest.starts_with("question\":"));
+    (0..lines.len()).filter(|at| is_decision(&lines[*at])).collect()
+}
+
 fn replay(world: &World, arguments: &[&str]) -> Said {
     let mut command = world.lockkeeper(["replay"]);
     said(command.args(arguments).current_dir(world.folder()))
@@ -97,7 +103,7 @@ fn identical(decisions: usize) -> String {
 fn every_decision_is_the_same_again_by_whatever_name_the_run_is_called() {
     let world = World::new();
     let journal = run(&world, &job(6, ROLLING));
-    let decisions = lines(&journal).len() - 2;
+    let decisions = decisions(&lines(&journal)).len();
     assert!(decisions >= 18, "{decisions}");
     let folder = journal.parent().unwrap();
     let name = folder.file_name().unwrap().to_str().unwrap();
@@ -152,7 +158,7 @@ fn members_that_stayed_the_same_and_memory_are_found_again() {
     let journal = journals(&world).pop().unwrap();
     let records = parsed(&journal);
     assert!(records.iter().any(|record| record["members-as-of"].is_u64()), "some members are left out");
-    assert_eq!(replay(&world, &["latest"]).stdout, identical(records.len() - 2));
+    assert_eq!(replay(&world, &["latest"]).stdout, identical(decisions(&lines(&journal)).len()));
     // Where they were is part of what is checked.
     let mut lying = lines(&journal);
     let at = lying.iter().position(|line| line.contains("\"members-as-of\":")).unwrap();
@@ -166,7 +172,7 @@ fn members_that_stayed_the_same_and_memory_are_found_again() {
     let records = parsed(&journal);
     assert_eq!(records.iter().filter(|record| record["memory"] == "01".repeat(9)).count(), 1, "{records:?}");
     let again = replay(&world, &["latest"]);
-    assert_eq!(again.stdout, identical(records.len() - 2), "{again:?}");
+    assert_eq!(again.stdout, identical(decisions(&lines(&journal)).len()), "{again:?}");
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn a_policys_faults_are_the_same_again() {
         // The job's file may be gone: the run has its own.
         fs::remove_file(world.folder().join("hostile.wasm")).unwrap();
         let again = replay(&world, &["latest"]);
-        let decisions = records.len() - 2;
+        let decisions = decisions(&lines(&journal)).len();
         let plural = if decisions == 1 { "" } else { "s" };
         let expected = format!("Replayed {decisions} decision{plural}: {decisions} of {decisions} identical\n");
         assert_eq!((again.code, again.stdout), (Some(0), expected), "{mode}");
@@ -221,7 +227,7 @@ fn every_byte_that_changes_is_found_and_its_line_is_named() {
     let world = World::new();
     let journal = run(&world, &job(1, ROLLING));
     let text = fs::read(&journal).unwrap();
-    assert_eq!(lines_read(&text).unwrap(), lines(&journal).len());
+    assert_eq!(lines_read(&text).unwrap(), (lines(&journal).len(), None));
     let seed = std::env::var("LOCKKEEPER_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
     let line_of = |place: usize| 1 + text[..place].iter().filter(|byte| **byte == b'\n').count();
@@ -246,20 +252,24 @@ fn every_byte_that_changes_is_found_and_its_line_is_named() {
     for end in 1..text.len() {
         // Cut anywhere but between lines it has a torn line; there it is a journal without an end.
         match lines_read(&text[..end]) {
-            Ok(read) => assert!(text[end - 1] == b'\n' && read < lines(&journal).len(), "cut after {end} bytes"),
-            Err(error) => assert_eq!(error.line(), Some(line_of(end - 1)), "cut after {end} bytes: {error}"),
+            Ok((read, torn)) => {
+                let whole = text[end - 1] == b'\n';
+                assert!(read < lines(&journal).len(), "cut after {end} bytes");
+                assert_eq!(torn, (!whole).then(|| line_of(end - 1)), "cut after {end} bytes");
+            }
+            Err(error) => assert_eq!(error.line(), Some(1), "cut after {end} bytes: {error}"),
         }
     }
 }
 
-/// Reads it all: how many lines there were.
-fn lines_read(bytes: &[u8]) -> Result<usize, JournalError> {
+/// Reads it all: how many lines there were, and which has no end.
+fn lines_read(bytes: &[u8]) -> Result<(usize, Option<usize>), JournalError> {
     let mut reader = Reader::new(bytes)?;
     let mut lines = 1;
-    while reader.decision()?.is_some() {
+    while reader.entry()?.is_some() {
         lines += 1;
     }
-    Ok(lines + usize::from(reader.closing().is_some()))
+    Ok((lines + usize::from(reader.closing().is_some()), reader.torn()))
 }
 
 #[test]
@@ -280,30 +290,46 @@ fn what_was_done_to_a_journal_is_said() {
         change(&mut lines);
         lines
     };
-    broken(&changed(&|lines| drop(lines.remove(3))), &["between lines 3 and 4", "the 2 decisions before it"]);
-    broken(&changed(&|lines| lines.swap(3, 4)), &["between lines 3 and 4"]);
-    broken(&changed(&|lines| lines.insert(3, whole[2].clone())), &["between lines 3 and 4"]);
+    // Behind two decisions, and counted from 0.
+    let at = decisions(&whole)[2];
+    let gap = format!("between lines {at} and {}", at + 1);
+    let gap = gap.as_str();
+    broken(&changed(&|lines| drop(lines.remove(at))), &[gap, "the 2 decisions before it"]);
+    broken(&changed(&|lines| lines.swap(at, at + 1)), &[gap]);
+    broken(&changed(&|lines| lines.insert(at, whole[2].clone())), &[gap]);
     broken(&changed(&|lines| drop(lines.remove(0))), &["line 1", "the beginning is missing"]);
     broken(&changed(&|lines| lines.push(whole[last - 1].clone())), &["between lines"]);
     broken(&changed(&|lines| drop(lines.remove(last - 2))), &[&format!("between lines {} and {}", last - 2, last - 1)]);
-    broken(&changed(&|lines| lines[3] = "nonsense".to_owned()), &["line 4 was changed: it is no JSON"]);
-    broken(&changed(&|lines| lines[3] = "{}".to_owned()), &["line 4 was changed: it does not begin with `prev`"]);
-    broken(&changed(&|lines| lines[3] = lines[3].replace("lock", "wait")), &["line 4 was changed: its hash"]);
+    let line = format!("line {} was changed: ", at + 1);
+    broken(&changed(&|lines| lines[at] = "nonsense".to_owned()), &[&line, "it is no JSON"]);
+    broken(&changed(&|lines| lines[at] = "{}".to_owned()), &[&line, "it does not begin with `prev`"]);
+    broken(&changed(&|lines| lines[at] = lines[at].replace("lock", "wait")), &[&line, "its hash"]);
+    // An event is one link of the same chain.
+    let event = whole.iter().position(|line| line.contains("\"event\":\"leased\"")).unwrap();
+    let gap = format!("between lines {event} and {}", event + 1);
+    broken(&changed(&|lines| drop(lines.remove(event))), &[&gap]);
+    broken(&changed(&|lines| lines[event] = lines[event].replace("leased", "forced")), &["was changed: its hash"]);
     broken(&[], &["it is empty"]);
-    let torn = joined(&whole);
-    let torn = replay_of(&world, &torn.as_bytes()[..torn.len() - 1]);
-    assert!(torn.code == Some(1) && torn.stderr.contains(&format!("line {last} has no end")), "{torn:?}");
+    // In the middle a line without an end is one that was changed.
+    let mut torn = joined(&whole);
+    let cut = torn.len() - whole[last - 1].len() - 2;
+    torn.replace_range(cut - 10..=cut, "");
+    let torn = replay_of(&world, torn);
+    assert!(torn.code == Some(1) && torn.stderr.contains(&format!("line {} was changed", last - 1)), "{torn:?}");
+    let other = joined(&whole).replace("\"journal\":2", "\"journal\":1");
+    let other = replay_of(&world, rechained(&other.lines().map(ToOwned::to_owned).collect::<Vec<_>>()));
+    assert!(other.code == Some(1) && other.stderr.contains("its format is 1, this program reads 2"), "{other:?}");
     // Something after the end that was chained to it.
     let more = replay_of(&world, rechained(&changed(&|lines| lines.push(whole[last - 1].clone()))));
     assert!(more.code == Some(1) && more.stderr.contains("behind the line that closes"), "{more:?}");
     // For programs.
     let path = world.folder().join("changed.jsonl");
-    fs::write(&path, joined(&changed(&|lines| lines.swap(3, 4)))).unwrap();
+    fs::write(&path, joined(&changed(&|lines| lines.swap(at, at + 1)))).unwrap();
     let error = replay(&world, &["changed.jsonl", "--format", "json"]);
     let error: Value = serde_json::from_str(&error.stderr).unwrap();
     assert_eq!(
         (&error["error"], &error["line"], &error["identical-before"]),
-        (&json!("bad-journal"), &json!(4), &json!(2)),
+        (&json!("bad-journal"), &json!(at + 1), &json!(2)),
         "{error}"
     );
 }
@@ -312,23 +338,27 @@ fn what_was_done_to_a_journal_is_said() {
 fn a_decision_that_was_forged_is_shown_field_by_field() {
     let world = World::new();
     let journal = run(&world, &job(3, ROLLING));
+    let at = decisions(&lines(&journal))[3];
     let forge = |change: &dyn Fn(&str) -> String| {
         let mut lines = lines(&journal);
-        lines[4] = change(&lines[4]);
+        lines[at] = change(&lines[at]);
         replay_of(&world, rechained(&lines))
     };
     let unchanged = forge(&|line| line.to_owned());
-    assert_eq!((unchanged.code, unchanged.stdout), (Some(0), identical(lines(&journal).len() - 2)));
-    let fuel = parsed(&journal)[4]["fuel"].as_u64().unwrap();
+    assert_eq!((unchanged.code, unchanged.stdout), (Some(0), identical(decisions(&lines(&journal)).len())));
+    let fuel = parsed(&journal)[at]["fuel"].as_u64().unwrap();
     let forged = forge(&|line| {
         line.replace(&format!("\"fuel\":{fuel}"), &format!("\"fuel\":{}", fuel + 1))
             .replace("\"code\":\"", "\"code\":\"not-")
     });
     assert_eq!(forged.code, Some(1), "{forged:?}");
-    let sequence = parsed(&journal)[4]["sequence"].as_u64().unwrap();
+    let sequence = parsed(&journal)[at]["sequence"].as_u64().unwrap();
     let mut shown = forged.stdout.lines();
     let first = shown.next().unwrap();
-    assert!(first.starts_with(&format!("Decision {sequence}, about web")) && first.contains("line 5"), "{forged:?}");
+    assert!(
+        first.starts_with(&format!("Decision {sequence}, about web")) && first.contains(&format!("line {} of", at + 1)),
+        "{forged:?}"
+    );
     let rest: Vec<Vec<&str>> = shown.map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rest[0], ["FIELD", "JOURNAL", "REPLAY"]);
     assert!(rest[1][0] == "code" && rest[1][1] == format!("not-{}", rest[1][2]), "{forged:?}");
@@ -336,7 +366,10 @@ fn a_decision_that_was_forged_is_shown_field_by_field() {
     assert!(forged.stderr.contains("3 decisions are identical"), "{forged:?}");
     // A view that was forged gives itself away by its digest.
     let forged = forge(&|line| line.replace("\"slots\":3", "\"slots\":4"));
-    assert!(forged.code == Some(1) && forged.stderr.contains("line 5 contradicts its own `view-digest`"), "{forged:?}");
+    assert!(
+        forged.code == Some(1) && forged.stderr.contains(&format!("line {} contradicts its own `view-digest`", at + 1)),
+        "{forged:?}"
+    );
 }
 
 #[test]
@@ -348,22 +381,80 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     let mut running = command.current_dir(world.folder()).stdout(Stdio::null()).spawn().unwrap();
     eventually("three are asked when they have their slots", || {
         let decided = journals(&world).pop().map(|journal| lines(&journal));
-        decided.is_some_and(|lines| lines.iter().filter(|line| line.contains("\"cause\":\"granted\"")).count() == 3)
+        decided.is_some_and(|lines| lines.iter().filter(|line| line.contains("\"event\":\"started\"")).count() == 3)
     });
     running.kill().unwrap();
     running.wait().unwrap();
-    let decisions = lines(&journals(&world).pop().unwrap()).len() - 1;
+    let journal = journals(&world).pop().unwrap();
+    let decisions = decisions(&lines(&journal)).len();
     let again = replay(&world, &["latest"]);
     assert_eq!((again.code, again.stdout), (Some(0), identical(decisions)));
     assert!(again.stderr.contains("has no closing line"), "{}", again.stderr);
     assert_eq!(world.json("replay latest")["closed"], json!(false));
+    // Killed in the middle of a line: that is said, and all before it is good.
+    let text = fs::read(&journal).unwrap();
+    let torn = replay_of(&world, &text[..text.len() - 10]);
+    assert_eq!(torn.code, Some(0), "{torn:?}");
+    let said = format!("stops in the middle of line {}", lines(&journal).len());
+    assert!(torn.stdout.starts_with("Replayed ") && torn.stderr.contains(&said), "{torn:?}");
+}
+
+/// The same journal as another stint's: chained anew.
+fn as_stint(text: &str, stint: u32) -> String {
+    let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+    lines[0] = lines[0].replace("\"stint\":1", &format!("\"stint\":{stint}"));
+    rechained(&lines)
+}
+
+#[test]
+fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
+    let world = World::new();
+    let journal = run(&world, &job(3, ROLLING));
+    let text = fs::read_to_string(&journal).unwrap();
+    let folder = journal.parent().unwrap();
+    let number = decisions(&lines(&journal)).len();
+    // Killed in the middle of a line; gone on with elsewhere; and here again.
+    let third = as_stint(&text, 3);
+    fs::write(&journal, &text[..text.len() - 30]).unwrap();
+    fs::write(folder.join("journal-3.jsonl"), &third).unwrap();
+    let all = replay(&world, &["latest"]);
+    assert_eq!((all.code, all.stdout.as_str()), (Some(0), identical(2 * number).as_str()), "{all:?}");
+    for said in ["stint 2 is not here", &format!("stint 1 stops in the middle of line {}", text.lines().count())] {
+        assert!(all.stderr.contains(said), "`{said}` is not said: {all:?}");
+    }
+    let told = world.json("replay latest");
+    assert_eq!((&told["missing"], &told["closed"]), (&json!([2]), &json!(true)), "{told}");
+    assert_eq!(told["stints"][0]["torn"], json!(text.lines().count()), "{told}");
+    assert_eq!((&told["stints"][1]["stint"], &told["stints"][1]["end"]), (&json!(3), &json!("done")), "{told}");
+    // One journal alone is that stint.
+    let one = replay(&world, &[folder.join("journal-3.jsonl").to_str().unwrap()]);
+    assert_eq!((one.code, one.stdout, one.stderr.contains("stint")), (Some(0), identical(number), false));
+    // A stint that died as it began hides nothing.
+    fs::write(folder.join("journal-2.jsonl"), "{\"prev\":\"\",\"jour").unwrap();
+    let all = replay(&world, &["latest"]);
+    assert_eq!((all.code, all.stdout.as_str()), (Some(0), identical(2 * number).as_str()), "{all:?}");
+    assert!(all.stderr.contains("stint 2 wrote nothing"), "{all:?}");
+    // The journal of one stint is none of another's.
+    fs::write(folder.join("journal-2.jsonl"), &third).unwrap();
+    let moved = replay(&world, &["latest"]);
+    assert!(moved.code == Some(1) && moved.stderr.contains("journal-2.jsonl`: line 1 contradicts"), "{moved:?}");
+    // What comes later can be read when the first is on another host.
+    fs::remove_file(folder.join("journal-2.jsonl")).unwrap();
+    fs::remove_file(&journal).unwrap();
+    let rest = replay(&world, &["latest"]);
+    assert_eq!((rest.code, rest.stdout), (Some(0), identical(number)));
+    assert!(
+        rest.stderr.contains("stint 1 is not here") && rest.stderr.contains("stint 2 is not here"),
+        "{}",
+        rest.stderr
+    );
 }
 
 #[test]
 fn another_policy_says_what_it_would_change_and_why() {
     let world = World::new();
     let journal = run(&world, &job(12, ROLLING));
-    let decisions = lines(&journal).len() - 2;
+    let decisions = decisions(&lines(&journal)).len();
     world.file("strict.toml", "max-failures = 0\n");
     let strict = replay(&world, &["latest", "--settings", "strict.toml"]);
     assert_eq!(strict.code, Some(0), "{strict:?}");
@@ -398,7 +489,7 @@ fn another_policy_says_what_it_would_change_and_why() {
 fn another_policy_that_fails_is_a_policys_fault_and_long_lists_are_cut() {
     let world = World::new();
     let journal = run(&world, &job(20, ROLLING));
-    let decisions = lines(&journal).len() - 2;
+    let decisions = decisions(&lines(&journal)).len();
     assert!(decisions > 50);
     fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
     world.file("settings.toml", "mode = \"panic\"\n");

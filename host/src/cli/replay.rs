@@ -16,7 +16,7 @@ use super::{Global, ReplayArgs, policy, runs};
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
-use crate::rollout::journal::{self, Header, JournalError, Reader, Recorded};
+use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints, Story, StoryError, Told, Want};
 use crate::rollout::replay::{self, Again, Difference, Replay};
 
 /// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
@@ -48,31 +48,41 @@ struct Chosen {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let path = runs::find(&global.state_dir()?, &args.run)?;
-    let reader = Reader::open(&path).map_err(|error| distrusted(&path, error, None))?;
-    let header = reader.header().clone();
+    let stints = runs::find(&global.state_dir()?, &args.run)?;
+    let mut story = Story::new(stints.clone(), Want::Decisions);
+    let header = match story.page().map_err(|error| distrusted(error, None))? {
+        Some(Page::Stint(header)) => header.clone(),
+        _ => return Err(nothing_written(&stints)),
+    };
     let engine = global.engine_with(PATIENT)?;
-    let chosen = choose(&engine, args, &header, path.parent().unwrap_or(Path::new("")))?;
+    let chosen = choose(&engine, args, &header, &stints.folder)?;
     output.talk("Journal", &format!("of run {}, written by {}", plain(&header.run), plain(&header.host)));
     let manifest = chosen.policy.manifest();
     output.talk(
         "Policy",
         &format!("{} {}, {}, sha256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
     );
-    let long = path.metadata().map_or(0, |file| file.len());
+    let long = stints.here.iter().map(|stint| stint.path.metadata().map_or(0, |file| file.len())).sum();
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
-    let (journal, all) = (Opened { path: &path, header, reader }, args.all);
+    let journal = Opened { header, story };
     match chosen.is_own {
-        true => again(journal, &chosen, output),
-        false => back_test(journal, &chosen, all, output),
+        true => again(journal, &engine, chosen, output),
+        false => back_test(journal, &chosen, args.all, output),
     }
 }
 
-/// A journal that is about to be read.
-struct Opened<'a, R> {
-    path: &'a Path,
+/// A run's journals, the first line of the first of which was read.
+struct Opened {
     header: Header,
-    reader: Reader<R>,
+    story: Story,
+}
+
+/// No stint has a line.
+pub(super) fn nothing_written(stints: &Stints) -> Failure {
+    Failure::message(
+        ErrorKind::BadJournal,
+        format!("nothing is written in the journals in `{}`", stints.folder.display()),
+    )
 }
 
 // ---------------------------------------------------------------------- which policy
@@ -158,6 +168,7 @@ fn accepts(policy: &Module, settings: &Value, whose: &str) -> Result<(), Failure
 
 /// The first decision that comes to something else.
 struct First {
+    stint: u32,
     sequence: u64,
     line: usize,
     target: String,
@@ -174,44 +185,61 @@ struct Tally {
     first: Option<First>,
 }
 
-fn again(journal: Opened<'_, impl std::io::BufRead>, chosen: &Chosen, output: &Output) -> Result<Exit, Failure> {
-    let Opened { path, header, mut reader } = journal;
-    let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
+fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) -> Result<Exit, Failure> {
+    let Opened { header, mut story } = journal;
+    let mut memory = header.memory.clone();
     let mut tally = Tally::default();
+    let mut stint = header.stint;
     let ended = loop {
-        match reader.decision() {
-            Ok(Some(recorded)) => tally.take(recorded, &mut replay),
+        let bytes = story.bytes();
+        match story.page() {
+            Ok(Some(Page::Decision(recorded))) => {
+                let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants()).from(memory);
+                tally.take(stint, recorded, &mut replay);
+                memory = replay.into_memory();
+            }
+            // Another runner went on: with what the store had of the memory.
+            Ok(Some(Page::Stint(next))) => {
+                (memory, stint) = (next.memory.clone(), next.stint);
+                if next.policy_digest != chosen.policy.digest() || next.settings != chosen.settings {
+                    let next = next.clone();
+                    let (policy, from) = own(engine, &next, &story.stints().folder)?;
+                    chosen = Chosen { policy, from, settings: next.settings, is_own: true };
+                }
+            }
+            Ok(Some(Page::Event(_))) => {}
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }
-        output.progress(reader.bytes());
+        output.progress(bytes);
     };
     output.end_bar();
     if let Err(error) = ended {
         if let Some(first) = &tally.first
             && !output.is_json()
         {
-            first.show(output);
+            first.show(&story, output);
         }
-        return Err(distrusted(path, error, Some(&tally)));
+        return Err(distrusted(error, Some(&tally)));
     }
-    let closed = reader.closing().is_some();
     if output.is_json() {
         output.json(&json!({
             "run": header.run,
-            "journal": path,
-            "policy": about(chosen),
+            "journal": story.stints().here[0].path,
+            "stints": of_stints(&story),
+            "missing": story.stints().missing,
+            "policy": about(&chosen),
             "decisions": tally.decisions,
             "identical": tally.identical,
             "unrepeatable": tally.unrepeatable,
-            "closed": closed,
+            "closed": story.is_closed(),
             "difference": tally.first.as_ref().map(First::json),
         }));
     } else {
-        say_if_open(closed, output);
+        say_what_is_missing(&story, output);
         match &tally.first {
             Some(first) => {
-                first.show(output);
+                first.show(&story, output);
                 output.talk("Before it", &format!("{} are identical", of_decisions(tally.identical)));
                 let this = format!("lockkeeper {}", env!("CARGO_PKG_VERSION"));
                 if this != header.host {
@@ -237,7 +265,7 @@ fn again(journal: Opened<'_, impl std::io::BufRead>, chosen: &Chosen, output: &O
 
 impl Tally {
     /// One more decision. Behind the first that differs they are only counted: their memory may have become another.
-    fn take(&mut self, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
+    fn take(&mut self, stint: u32, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
         self.decisions += 1;
         if self.first.is_some() {
             return;
@@ -251,7 +279,7 @@ impl Tally {
             self.identical += 1;
         } else {
             let (sequence, line, target) = (recorded.sequence, recorded.line, recorded.target.clone());
-            self.first = Some(First { sequence, line, target, fields });
+            self.first = Some(First { stint, sequence, line, target, fields });
         }
     }
 }
@@ -260,6 +288,7 @@ impl First {
     fn json(&self) -> Value {
         let field = |of: &Difference| json!({ "field": of.field, "journal": of.recorded, "replay": of.again });
         json!({
+            "stint": self.stint,
             "sequence": self.sequence,
             "line": self.line,
             "target": self.target,
@@ -267,8 +296,8 @@ impl First {
         })
     }
 
-    fn show(&self, output: &Output) {
-        let Self { sequence, line, target, fields } = self;
+    fn show(&self, story: &Story, output: &Output) {
+        let Self { stint, sequence, line, target, fields } = self;
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["FIELD", "JOURNAL", "REPLAY"]);
         for Difference { field, recorded, again } in fields {
@@ -276,8 +305,9 @@ impl First {
             table.add_row([(*field).to_owned(), recorded, again]);
         }
         let target = plain(target);
+        let journal = if story.stints().is_one() { "the journal".to_owned() } else { journal::file_name(*stint) };
         output.data(&format!(
-            "Decision {sequence}, about {target}, differs (line {line} of the journal)\n{}",
+            "Decision {sequence}, about {target}, differs (line {line} of {journal})\n{}",
             trimmed(&table)
         ));
     }
@@ -311,6 +341,7 @@ fn side_by_side(one: &Value, other: &Value) -> (String, String) {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Change {
+    stint: u32,
     sequence: u64,
     line: usize,
     target: String,
@@ -318,52 +349,59 @@ struct Change {
     would_be: Value,
 }
 
-fn back_test(
-    journal: Opened<'_, impl std::io::BufRead>,
-    chosen: &Chosen,
-    all: bool,
-    output: &Output,
-) -> Result<Exit, Failure> {
-    let Opened { path, header, mut reader } = journal;
+fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Result<Exit, Failure> {
+    let Opened { header, mut story } = journal;
+    // Its memory is its own, folded over all stints that are here.
     let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
     let most = if all { usize::MAX } else { MOST_SHOWN };
     let (mut decisions, mut faults, mut changes) = (0, 0, Vec::new());
     let mut kinds: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut stint = header.stint;
     loop {
-        let read = reader.decision().inspect_err(|_| output.end_bar());
-        let Some(recorded) = read.map_err(|error| distrusted(path, error, None))? else { break };
+        let bytes = story.bytes();
+        let read = story.page().inspect_err(|_| output.end_bar());
+        let recorded = match read.map_err(|error| distrusted(error, None))? {
+            Some(Page::Decision(recorded)) => recorded,
+            Some(Page::Stint(next)) => {
+                stint = next.stint;
+                continue;
+            }
+            Some(Page::Event(_)) => continue,
+            None => break,
+        };
         let again = replay.again(recorded);
         decisions += 1;
         faults += u64::from(again.verdict.is_none());
         if replay::is_changed(recorded, &again) {
             *kinds.entry((word(&recorded.answer), word(&again.answer))).or_default() += 1;
             if changes.len() < most {
-                changes.push(change(recorded, again));
+                changes.push(change(stint, recorded, again));
             }
         }
-        output.progress(reader.bytes());
+        output.progress(bytes);
     }
     output.end_bar();
-    let closed = reader.closing().is_some();
     let changed: u64 = kinds.values().sum();
     let left_out = changed - changes.len() as u64;
     if output.is_json() {
         let kind = |((was, would_be), count): (&(String, String), &u64)| json!({ "was": was, "would-be": would_be, "count": count });
         output.json(&json!({
             "run": header.run,
-            "journal": path,
+            "journal": story.stints().here[0].path,
+            "stints": of_stints(&story),
+            "missing": story.stints().missing,
             "policy": about(chosen),
             "decisions": decisions,
             "changed": changed,
             "faults": faults,
-            "closed": closed,
+            "closed": story.is_closed(),
             "kinds": kinds.iter().map(kind).collect::<Vec<_>>(),
             "changes": changes,
             "left-out": left_out,
             "note": AS_RECORDED,
         }));
     } else {
-        say_if_open(closed, output);
+        say_what_is_missing(&story, output);
         output.talk("Note", AS_RECORDED);
         if !changes.is_empty() {
             output.data(&listed(&changes));
@@ -382,8 +420,9 @@ fn back_test(
     Ok(if faults > 0 { Exit::PolicyFault } else { Exit::Done })
 }
 
-fn change(recorded: &Recorded, again: Again) -> Change {
+fn change(stint: u32, recorded: &Recorded, again: Again) -> Change {
     Change {
+        stint,
         sequence: recorded.sequence,
         line: recorded.line,
         target: recorded.target.clone(),
@@ -437,22 +476,53 @@ fn of_decisions(number: u64) -> String {
     of(usize::try_from(number).unwrap_or(usize::MAX), "decision")
 }
 
-fn say_if_open(closed: bool, output: &Output) {
-    if !closed {
-        output.warn("the journal has no closing line: the run goes on, was killed, or lines are missing at the end");
+/// Each stint, for programs.
+pub(super) fn of_stints(story: &Story) -> Vec<Value> {
+    let one = |told: &Told| {
+        json!({
+            "stint": told.stint,
+            "journal": told.path,
+            "decisions": told.decisions,
+            "end": told.closing.as_ref().map(|closing| &closing.end),
+            "torn": told.torn,
+        })
+    };
+    story.told().iter().map(one).collect()
+}
+
+/// What of a run cannot be read, once all else was.
+pub(super) fn say_what_is_missing(story: &Story, output: &Output) {
+    for stint in &story.stints().missing {
+        output.warn(&format!("stint {stint} is not here: it ran on another host, or its journal was deleted"));
+    }
+    let last = story.told().len().saturating_sub(1);
+    for (at, told) in story.told().iter().enumerate() {
+        let stint = if story.stints().is_one() { "the journal".to_owned() } else { format!("stint {}", told.stint) };
+        match (told.torn, &told.header) {
+            (Some(_), None) => output.warn(&format!("{stint} wrote nothing: its runner ended as it began")),
+            (Some(line), Some(_)) => output.warn(&format!(
+                "{stint} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"
+            )),
+            (None, _) if told.closing.is_some() => {}
+            (None, _) if at < last => {
+                output.talk("Note", &format!("{stint} has no closing line: its runner was killed; another went on"));
+            }
+            (None, _) => output.warn(&format!(
+                "{stint} has no closing line: the run goes on, was killed, or lines are missing at the end"
+            )),
+        }
     }
 }
 
 /// What is wrong with a journal, and what could be said before.
-fn distrusted(path: &Path, error: JournalError, tally: Option<&Tally>) -> Failure {
-    let line = error.line();
-    let kind = match &error {
+fn distrusted(error: StoryError, tally: Option<&Tally>) -> Failure {
+    let line = error.source.line();
+    let kind = match &error.source {
         JournalError::Unreadable(_) => ErrorKind::Io,
         _ => ErrorKind::BadJournal,
     };
-    let mut more = json!({ "journal": path, "line": line });
+    let mut more = json!({ "journal": error.path, "line": line });
     let mut failure = Failure::new(kind, error);
-    failure.error = failure.error.context(format!("journal `{}`", path.display()));
     if let Some(Tally { decisions, identical, unrepeatable, first }) = tally {
         more["decisions-before"] = json!(decisions);
         more["identical-before"] = json!(identical);

@@ -1,4 +1,4 @@
-//! Where runs are kept: a folder each, with the journal, the policy's component and the commands' output.
+//! Where runs are kept: a folder each, with a journal for every stint, the policy's component and the commands' output.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -10,7 +10,7 @@ use super::exit::{ErrorKind, Failure};
 use super::output::{of, shown};
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
-use crate::rollout::journal::{self, Reader, digest};
+use crate::rollout::journal::{Reader, Stints, digest};
 
 /// The newest run, for whoever does not want to type its name.
 const LATEST: &str = "latest";
@@ -21,7 +21,7 @@ const MOST_NAMED: usize = 10;
 /// A run that is kept.
 struct Kept {
     name: String,
-    journal: PathBuf,
+    stints: Stints,
     started: u64,
 }
 
@@ -79,12 +79,12 @@ fn link(wasm: &[u8], digest: &str, shared: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// The journal that is meant: by a run's name, the beginning of one, `latest`, or a path to a journal or its folder.
-pub(super) fn find(state: &Path, wanted: &str) -> Result<PathBuf, Failure> {
+/// The journals that are meant: by a run's name, the beginning of one, `latest`, or a path to a journal or its folder.
+pub(super) fn find(state: &Path, wanted: &str) -> Result<Stints, Failure> {
     let folder = state.join("runs");
     let mut kept = kept(&folder);
     if let Some(run) = kept.iter().position(|run| run.name == wanted) {
-        return Ok(kept.swap_remove(run).journal);
+        return Ok(kept.swap_remove(run).stints);
     }
     let path = Path::new(wanted);
     if wanted.contains('/') || path.exists() {
@@ -92,11 +92,11 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<PathBuf, Failure> {
     }
     kept.sort_by_cached_key(|run| (Reverse(run.started), run.name.clone()));
     if wanted == LATEST && !kept.is_empty() {
-        return Ok(kept.swap_remove(0).journal);
+        return Ok(kept.swap_remove(0).stints);
     }
     let mut meant: Vec<usize> = (0..kept.len()).filter(|run| kept[*run].name.starts_with(wanted)).collect();
     match (meant.pop(), meant.len()) {
-        (Some(only), 0) => Ok(kept.swap_remove(only).journal),
+        (Some(only), 0) => Ok(kept.swap_remove(only).stints),
         (Some(last), others) => {
             meant.push(last);
             let named = named(meant.iter().map(|run| kept[*run].name.as_str()));
@@ -117,38 +117,41 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A journal by its path.
-fn at(path: &Path) -> Result<PathBuf, Failure> {
-    let journal = if path.is_dir() { path.join(journal::FILE) } else { path.to_owned() };
-    match journal.is_file() {
-        true => Ok(journal),
-        false => Err(Failure::message(ErrorKind::NoSuchRun, format!("there is no journal `{}`", journal.display()))
-            .hint("name a run, or a journal's file, or its folder")),
-    }
+/// A run's folder, or one journal alone, by its path.
+fn at(path: &Path) -> Result<Stints, Failure> {
+    let found = match path.is_dir() {
+        true => Stints::of(path).map_err(|error| Failure::new(ErrorKind::Io, error))?,
+        false => path.is_file().then(|| Stints::alone(path)),
+    };
+    found.ok_or_else(|| {
+        let text = match path.is_dir() {
+            true => format!("there is no journal in `{}`", path.display()),
+            false => format!("there is no journal `{}`", path.display()),
+        };
+        Failure::message(ErrorKind::NoSuchRun, text).hint("name a run, or a journal's file, or its folder")
+    })
 }
 
 fn kept(folder: &Path) -> Vec<Kept> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let runs = entries.filter_map(|entry| {
-        let journal = entry.path().join(journal::FILE);
+        let stints = Stints::of(&entry.path()).ok()??;
         let name = entry.file_name().into_string().ok()?;
-        journal.is_file().then(|| Kept { name, started: started(&journal), journal })
+        Some(Kept { name, started: started(&stints), stints })
     });
     runs.collect()
 }
 
 /// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
 /// run the newest: what is wrong with it is said when it is read.
-fn started(journal: &Path) -> u64 {
+fn started(stints: &Stints) -> u64 {
+    let said = stints.here.iter().find_map(|stint| Some(Reader::of(stint).ok()?.header().started));
     let changed = || {
-        let changed = fs::metadata(journal).and_then(|file| file.modified()).ok()?;
+        let changed = fs::metadata(&stints.here.first()?.path).and_then(|file| file.modified()).ok()?;
         let since = changed.duration_since(UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()
     };
-    match Reader::open(journal) {
-        Ok(reader) => reader.header().started,
-        Err(_) => changed().unwrap_or(0),
-    }
+    said.or_else(changed).unwrap_or(0)
 }
 
 /// The first of some names, and how many more there are.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Plan;
 use super::decide::Decide;
@@ -21,6 +21,7 @@ use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
 use super::observe::{Observer, Wishing};
+use super::outlook::Outlook;
 use super::step::Rollout;
 use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::types::{Ending, Member, Outcome, View};
@@ -30,6 +31,9 @@ use crate::store::{Clock, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
+
+/// How often it is said what the run waits for.
+const BETWEEN_OUTLOOKS_MS: u64 = 1_000;
 
 /// The longest sleep, so that a wall clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -120,7 +124,7 @@ pub async fn run<P: Decide>(
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
     let header = header(&run);
     let journal =
-        Journal::create(&run.journal.join(journal_file(run.ledger.stint())), &header).map_err(cannot_write)?;
+        Journal::create(&run.journal.join(journal::file_name(run.ledger.stint())), &header).map_err(cannot_write)?;
 
     let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
     let steer = wishes.read(&store).await?;
@@ -150,6 +154,8 @@ pub async fn run<P: Decide>(
         question: None,
         keepers: HashMap::new(),
         kills: HashMap::new(),
+        writes: HashMap::new(),
+        said_now: Outlook::default(),
         tasks: JoinSet::new(),
         journal: Some(journal),
         members: None,
@@ -168,7 +174,7 @@ fn check<P>(run: &Run<P>) -> Result<(), RunError> {
     for target in &run.plan.targets {
         Identifier::new(target.name.as_str())
             .map_err(|error| RunError::Identifier { target: target.name.to_string(), reason: error.to_string() })?;
-        commands(run, target, 1, 0)?;
+        commands(run, target, "", 1, 0)?;
     }
     Ok(())
 }
@@ -184,10 +190,10 @@ struct Commands {
     environment: Vec<(String, String)>,
 }
 
-fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
+fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, ledger, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave: "", attempt, fence, job_dir: &folder };
+    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
     let ActionSpec { run, probe, roll_back, env, .. } = &job.action;
     let environment =
@@ -239,6 +245,10 @@ fn header(run: &Run<impl Decide>) -> Header {
         host: format!("lockkeeper {}", env!("CARGO_PKG_VERSION")),
         grants: run.job.policy.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
         settings: run.job.policy.settings.clone(),
+        stint: run.ledger.stint(),
+        sequence: run.resumed.as_ref().map_or(0, |resumed| resumed.sequence),
+        memory: run.resumed.as_ref().map_or_else(Vec::new, |resumed| resumed.memory.clone()),
+        limits: (&run.plan.limits).into(),
     }
 }
 
@@ -257,6 +267,8 @@ struct Engine<P, T> {
     question: Option<Question>,
     /// One a target in flight.
     keepers: HashMap<usize, mpsc::Sender<Order>>,
+    /// The newest write about each target that has no keeper; it ends with the write.
+    writes: HashMap<usize, oneshot::Receiver<()>>,
     /// One an action under way.
     kills: HashMap<usize, oneshot::Sender<Kill>>,
     tasks: JoinSet<()>,
@@ -265,6 +277,8 @@ struct Engine<P, T> {
     /// The party's members as the journal has them, and since which decision.
     members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
+    /// What was said last of what it waits for.
+    said_now: Outlook,
     rollout: Rollout,
     tell: T,
 }
@@ -301,6 +315,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.say_now();
             let due = tokio::time::sleep(self.until_next_wake());
             tokio::select! {
                 Some(stop) = stops.recv() => self.step(Input::Stop(stop)),
@@ -342,6 +357,22 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             counts: report.counts,
         };
         Ok(self.run.ledger.end(ended).await?)
+    }
+
+    /// Once a second at most, and only what is new.
+    fn say_now(&mut self) {
+        if self.clock.now_ms() < self.said_now.at.saturating_add(BETWEEN_OUTLOOKS_MS) {
+            return;
+        }
+        let outlook = self.rollout.outlook();
+        let same = Outlook { at: self.said_now.at, ..outlook.clone() } == self.said_now;
+        if same {
+            return;
+        }
+        self.said_now = outlook.clone();
+        let ledger = Arc::clone(&self.run.ledger);
+        // Whoever looks sees an older one if this is not written; the run goes on all the same.
+        self.tasks.spawn(async move { drop(ledger.say_now(&outlook).await) });
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -391,7 +422,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target, standing } => self.order(target, Order::Release(standing)),
+            Action::Release { target, standing } => self.release(target, standing),
             Action::Save { target, standing } => self.save(target, standing),
             Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
             Action::Probe { target, attempt, fence, after_ms } => self.probe(target, attempt, fence, after_ms),
@@ -421,7 +452,17 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             inputs: self.inputs.clone(),
         };
         self.keepers.insert(target, sender);
-        self.tasks.spawn(keeper.keep(way, orders));
+        let before = self.writes.remove(&target);
+        self.tasks.spawn(async move {
+            after(before).await;
+            keeper.keep(way, orders).await;
+        });
+    }
+
+    /// What is being written about a target that has no keeper: nobody else writes about it before that is done.
+    fn written(&mut self, target: usize) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
+        let (done, next) = oneshot::channel();
+        (self.writes.insert(target, next), done)
     }
 
     fn order(&mut self, target: usize, order: Order) {
@@ -431,16 +472,36 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }
     }
 
+    /// Its keeper does that. Without one there is no lease either, and what is left is to write that down.
+    fn release(&mut self, target: usize, standing: Standing) {
+        if self.keepers.contains_key(&target) {
+            return self.order(target, Order::Release(standing));
+        }
+        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (before, done) = self.written(target);
+        self.tasks.spawn(async move {
+            after(before).await;
+            if let Err(error) = ledger.save(target, standing).await {
+                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            }
+            let _ = inputs.send(Input::Released { target }).await;
+            drop(done);
+        });
+    }
+
     /// Its keeper writes, in its order; without one nobody else writes about this target.
     fn save(&mut self, target: usize, standing: Standing) {
         if self.keepers.contains_key(&target) {
             return self.order(target, Order::Save(standing));
         }
         let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (before, done) = self.written(target);
         self.tasks.spawn(async move {
+            after(before).await;
             if let Err(error) = ledger.save(target, standing).await {
                 let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
             }
+            drop(done);
         });
     }
 
@@ -454,18 +515,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.kills.insert(target, sender);
         let (may, written) = oneshot::channel();
         self.order(target, Order::Announce { doing, attempt, may });
-        let inputs = self.inputs.clone();
+        let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
+            // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
+            let late = || store.safe_until() <= Instant::now();
             let result = match written.await {
-                Ok(()) => execute::run(invocation, kill).await,
-                Err(_) => ActionResult {
-                    ending: Ending::Unknown,
-                    exit_code: None,
-                    took_ms: 0,
-                    detail: "it was not started: that could not be written down before".to_owned(),
-                    output: Vec::new(),
-                    log: invocation.log.display().to_string(),
-                },
+                Ok(()) if !late() => execute::run(invocation, kill).await,
+                Ok(()) => not_started(&invocation, "the session with the store had ended by then"),
+                Err(_) => not_started(&invocation, "that could not be written down before"),
             };
             // The loop ends after the last action.
             let _ = inputs.send(Input::Ended { target, result }).await;
@@ -496,14 +553,15 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: i64) -> Invocation {
         let fence = u64::try_from(fence).unwrap_or(0);
         let job = &self.run.job;
-        let commands = commands(&self.run, target, attempt, fence).expect("`check` made them once already");
+        let wave = self.rollout.wave_of(index).unwrap_or_default();
+        let commands = commands(&self.run, target, wave, attempt, fence).expect("`check` made them once already");
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
             ("LOCKKEEPER_ATTEMPT".to_owned(), attempt.to_string()),
             ("LOCKKEEPER_RUN".to_owned(), self.run.ledger.run().to_owned()),
             ("LOCKKEEPER_JOB".to_owned(), job.name.to_string()),
-            ("LOCKKEEPER_WAVE".to_owned(), String::new()),
+            ("LOCKKEEPER_WAVE".to_owned(), wave.to_owned()),
         ];
         environment.extend(target.labels.iter().map(|(key, value)| {
             let key: String =
@@ -612,7 +670,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     // ------------------------------------------------------------------ telling
 
     fn emit(&mut self, event: Event) {
-        (self.tell)(&Stamped { at: self.clock.now_ms(), event });
+        let stamped = Stamped { at: self.clock.now_ms(), event };
+        if let Some(Err(source)) = self.journal.as_mut().map(|journal| journal.tell(&stamped)) {
+            self.journal_failed(source);
+        }
+        (self.tell)(&stamped);
     }
 
     fn say_said<A>(&mut self, target: usize, decision: &Decision<A>) {
@@ -645,7 +707,27 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn say_finished(&mut self, report: &Report) {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
-        self.emit(Event::Finished { end, counts: report.counts, forced: report.forced, took_ms });
+        self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
+    }
+}
+
+/// Waits until a write is done, if there is one.
+async fn after(write: Option<oneshot::Receiver<()>>) {
+    if let Some(write) = write {
+        // Nothing is ever sent: it ends with the write.
+        let _ = write.await;
+    }
+}
+
+/// An action that was announced and not begun.
+fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
+    ActionResult {
+        ending: Ending::Unknown,
+        exit_code: None,
+        took_ms: 0,
+        detail: format!("it was not started: {why}"),
+        output: Vec::new(),
+        log: invocation.log.display().to_string(),
     }
 }
 
@@ -686,14 +768,6 @@ fn check_task(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         std::panic::resume_unwind(error.into_panic());
-    }
-}
-
-/// Each stint has a journal of its own.
-fn journal_file(stint: u32) -> String {
-    match stint {
-        1 => journal::FILE.to_owned(),
-        stint => format!("journal-{stint}.jsonl"),
     }
 }
 

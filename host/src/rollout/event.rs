@@ -1,13 +1,16 @@
 //! What happens in a rollout, for people and for logs. The names in JSON are stable.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
+use super::limits::Facts;
 use super::state::Counts;
 use crate::policy::TraceLine;
 use crate::policy::types::Ending;
 
 /// Something that happened, and when.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
@@ -17,7 +20,7 @@ pub struct Stamped {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event {
     /// The run begins.
@@ -77,9 +80,15 @@ pub enum Event {
         /// Which.
         target: String,
         /// The limit's code.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// In one sentence.
         reason: String,
+        /// When the clock alone may change that, in milliseconds since the Unix epoch; none: it takes something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+        /// What the limits were checked against.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<Box<Facts>>,
     },
     /// A target queues for its slot.
     Queued {
@@ -169,6 +178,90 @@ pub enum Event {
         attempt: u32,
         /// The policy's reason.
         reason: String,
+        /// After how many milliseconds.
+        #[serde(default)]
+        after_ms: u64,
+    },
+    /// An earlier runner had started an action, and did not say how it ended.
+    Found {
+        /// On which target.
+        target: String,
+        /// Which try it was.
+        attempt: u32,
+    },
+    /// What became of such an action.
+    Probed {
+        /// On which target.
+        target: String,
+        /// `done`, `failed`, `not-started` or `unknown`.
+        answer: Cow<'static, str>,
+        /// What was said.
+        detail: String,
+    },
+    /// Somebody paused the run: nothing new starts.
+    Paused {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It goes on.
+    Unpaused {},
+    /// Somebody wants a target to go again.
+    RetryAsked {
+        /// Which.
+        target: String,
+        /// Who.
+        by: String,
+    },
+    /// Somebody accepted that a target failed, or that nobody knows.
+    Accepted {
+        /// Which.
+        target: String,
+    },
+    /// A wave begins.
+    WaveBegan {
+        /// Which.
+        wave: String,
+        /// How many targets it has.
+        targets: usize,
+    },
+    /// A wave is complete; the next waits.
+    WaveBaking {
+        /// Which is complete.
+        wave: String,
+        /// Until when the next waits, in milliseconds since the Unix epoch.
+        until: u64,
+    },
+    /// A wave begins when somebody approves of it.
+    WaveWaits {
+        /// Which.
+        wave: String,
+        /// The run's name, for whoever approves.
+        run: String,
+    },
+    /// A target is undone.
+    Reverting {
+        /// Which.
+        target: String,
+        /// Which try it is, those of its action counted, too.
+        attempt: u32,
+        /// The lease's fence.
+        fence: i64,
+        /// Why.
+        reason: String,
+    },
+    /// A target was undone.
+    RolledBack {
+        /// Which.
+        target: String,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// The budget is spent, and what was done is undone.
+    Undoing {
+        /// How many targets.
+        targets: usize,
     },
     /// A slot is free again.
     Released {
@@ -198,7 +291,8 @@ pub enum Event {
         /// How.
         reason: String,
     },
-    /// The policy said something.
+    /// The policy said something. In a journal that stands beside the decision, and not once more.
+    #[serde(skip_deserializing)]
     Said {
         /// About which target it was asked.
         target: String,
@@ -211,7 +305,7 @@ pub enum Event {
         /// About which target it was asked.
         target: String,
         /// The kind of failure.
-        kind: &'static str,
+        kind: Cow<'static, str>,
         /// What happened.
         message: String,
         /// The next step.
@@ -227,12 +321,12 @@ pub enum Event {
     /// The session with the store changed.
     Store {
         /// `connected`, `suspended`, `lost` or `reopened`.
-        state: &'static str,
+        state: Cow<'static, str>,
     },
     /// The run is over.
     Finished {
         /// `done`, `failed`, `aborted`, `held`, `timed-out`, `interrupted` or `unavailable`.
-        end: &'static str,
+        end: Cow<'static, str>,
         /// How many targets stand where.
         #[serde(flatten)]
         counts: Counts,

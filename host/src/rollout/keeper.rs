@@ -1,6 +1,7 @@
 //! One task a target in flight: it queues for the slot, holds the lease, writes down where its target stands, and gives
 //! the slot back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,33 +89,61 @@ impl Keeper {
     /// Gets the slot, holds it until it is told to release it, and reports every step.
     pub(super) async fn keep(self, way: Way, mut orders: mpsc::Receiver<Order>) {
         let target = self.target;
+        let mut early = VecDeque::new();
         let got = tokio::select! {
             got = self.get(&way) => got,
             // An acquire that is dropped leaves no lease behind.
-            () = withdrawn(&mut orders) => Err(Failed::Target(NotLeased::Withdrawn)),
+            () = withdrawn(&mut orders, &mut early) => Err(Failed::Target(NotLeased::Withdrawn)),
         };
         match got {
             Ok((lease, how)) => {
                 let is_forced = how == Got::Forced;
                 self.say(Input::Leased { target, fence: lease.fence(), how }).await;
-                if let Some((lease, standing)) = self.hold(lease, &mut orders).await {
+                if let Some((lease, standing)) = self.hold(lease, early, &mut orders).await {
                     self.give_back(lease, standing, is_forced).await;
                 }
             }
             Err(failed) => {
-                let trouble = match (failed, self.look_again().await) {
+                let why = match (failed, self.look_again().await) {
                     (Failed::Run(trouble), _) => Err(trouble),
                     (Failed::Target(_), Err(error)) => Err(trouble(error)),
                     (Failed::Target(why), Ok(())) => Ok(why),
                 };
-                match trouble {
-                    Ok(why) => self.say(Input::NotLeased { target, why }).await,
+                let why = match why {
+                    Ok(why) => why,
                     Err(trouble) => {
                         // First what ends the run, so that nothing is tried again meanwhile.
                         self.say_trouble(trouble).await;
-                        self.say(Input::NotLeased { target, why: NotLeased::Withdrawn }).await;
+                        NotLeased::Withdrawn
                     }
-                }
+                };
+                self.say(Input::NotLeased { target, why }).await;
+                self.without_lease(early, orders).await;
+            }
+        }
+    }
+
+    /// What was ordered before the engine knew that there is no slot.
+    async fn without_lease(&self, mut early: VecDeque<Order>, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let order = match early.pop_front() {
+                Some(order) => order,
+                None => match orders.recv().await {
+                    Some(order) => order,
+                    None => return,
+                },
+            };
+            let (standing, is_release) = match order {
+                Order::Save(standing) => (standing, false),
+                Order::Release(standing) => (standing, true),
+                // Dropped, an announcement says that it may not start.
+                Order::Withdraw | Order::Announce { .. } => continue,
+            };
+            if let Err(error) = self.ledger.save(self.target, standing).await {
+                self.say_trouble(trouble(error)).await;
+            }
+            if is_release {
+                self.say(Input::Released { target: self.target }).await;
             }
         }
     }
@@ -187,13 +216,24 @@ impl Keeper {
     }
 
     /// Watches the lease and writes what it is told, until the lease is to be given back.
-    async fn hold(&self, lease: Lease, orders: &mut mpsc::Receiver<Order>) -> Option<(Lease, Standing)> {
+    async fn hold(
+        &self,
+        lease: Lease,
+        mut early: VecDeque<Order>,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Option<(Lease, Standing)> {
         let Self { target, .. } = *self;
         let mut watching = true;
         loop {
+            let next = async {
+                match early.pop_front() {
+                    Some(order) => Some(order),
+                    None => orders.recv().await,
+                }
+            };
             let loss = tokio::select! {
                 loss = lease.lost(), if watching => loss,
-                order = orders.recv() => {
+                order = next => {
                     match order {
                         Some(Order::Withdraw) => {}
                         Some(Order::Announce { doing, attempt, may }) => {
@@ -272,12 +312,12 @@ impl Keeper {
     }
 }
 
-/// Waits for a withdrawal. Nothing else is ordered before the slot is there but to take no notice of it, which the end of
-/// the run does as well.
-async fn withdrawn(orders: &mut mpsc::Receiver<Order>) {
+/// Waits for a withdrawal. What else is ordered before the slot is there waits until it is.
+async fn withdrawn(orders: &mut mpsc::Receiver<Order>, early: &mut VecDeque<Order>) {
     while let Some(order) = orders.recv().await {
-        if matches!(order, Order::Withdraw) {
-            return;
+        match order {
+            Order::Withdraw => return,
+            order => early.push_back(order),
         }
     }
     std::future::pending().await

@@ -58,6 +58,19 @@ impl<'a, P: Decide> Replay<'a, P> {
         Self { policy, settings: settings.to_string(), grants, memory: Vec::new() }
     }
 
+    /// Likewise, but with the memory that a stint began with.
+    #[must_use]
+    pub fn from(mut self, memory: Vec<u8>) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// The memory that the last decision left.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.memory
+    }
+
     /// Takes a decision again. Blocks for as long as the policy's limits allow.
     pub fn again(&mut self, recorded: &Recorded) -> Again {
         let (settings, view, grants) = (&self.settings, &recorded.view, self.grants);

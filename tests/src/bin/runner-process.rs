@@ -1,5 +1,5 @@
 //! A runner for the tests to kill: it runs `job.toml` of a folder, and dies where it is told to.
-//! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|never`
+//! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|stop:N|never`
 //!
 //! It prints how many writes it made, and ends with 0 when the run is finished and all is done.
 

@@ -1,19 +1,21 @@
 //! Lines are read, and believed only if every byte is as it was written.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use thiserror::Error;
 
+use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
+use super::stints::Stint;
 use crate::policy::types::{Member, Outcome, View};
+use crate::rollout::Stamped;
 
 /// The longest line taken, in bytes: a view of 100,000 members comes to a tenth of it.
-const MAX_LINE: u64 = 64 * 1024 * 1024;
+pub(super) const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// What every line begins with.
 const BEFORE_PREV: &[u8] = br#"{"prev":""#;
@@ -21,95 +23,11 @@ const BEFORE_PREV: &[u8] = br#"{"prev":""#;
 /// What follows the hash of the line before, in the line that closes a journal.
 const CLOSES: &[u8] = br#"","end":"#;
 
+/// Likewise, in a line that says what happened.
+const TELLS: &[u8] = br#"","event":{"#;
+
 /// Characters of a hash.
 const HASH: usize = 64;
-
-/// Why a journal is not what was written.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    /// It cannot be read.
-    #[error("it cannot be read")]
-    Unreadable(#[from] io::Error),
-    /// There is nothing in it.
-    #[error("it is empty")]
-    Empty,
-    /// Made by a program that writes journals in another way.
-    #[error("its format is {found}, this program reads {VERSION}")]
-    Version {
-        /// What its first line says.
-        found: u32,
-    },
-    /// A line is not what was written.
-    #[error("line {line} was changed: {why}")]
-    Changed {
-        /// Which line, from 1.
-        line: usize,
-        /// What gives it away.
-        why: &'static str,
-    },
-    /// A line without an end.
-    #[error("line {line} has no end: it is being written, the run died while it wrote, or the file was cut")]
-    Torn {
-        /// Which line, from 1.
-        line: usize,
-    },
-    /// A line longer than any that is written.
-    #[error("line {line} is longer than {MAX_LINE} bytes")]
-    TooLong {
-        /// Which line, from 1.
-        line: usize,
-    },
-    /// The first line follows another.
-    #[error("line 1 is not the first that was written: the beginning is missing, or was moved")]
-    Headless,
-    /// A line does not follow from the one before it.
-    #[error("the chain is broken between lines {} and {line}: a line is missing there, or was moved or put in", line - 1)]
-    Broken {
-        /// Which line, from 1.
-        line: usize,
-    },
-    /// A line after the last.
-    #[error("line {line} stands behind the line that closes the journal")]
-    AfterEnd {
-        /// Which line, from 1.
-        line: usize,
-    },
-    /// A line that is whole and says nothing that is known.
-    #[error("line {line} is none that this program writes")]
-    Unknown {
-        /// Which line, from 1.
-        line: usize,
-        /// What is different.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A line that is whole and cannot be true.
-    #[error("line {line} contradicts {what}")]
-    Contradiction {
-        /// Which line, from 1.
-        line: usize,
-        /// What it contradicts.
-        what: &'static str,
-    },
-}
-
-impl JournalError {
-    /// Which line it is about, from 1; none: the whole.
-    #[must_use]
-    pub fn line(&self) -> Option<usize> {
-        match self {
-            Self::Unreadable(_) | Self::Empty | Self::Version { .. } => None,
-            Self::Headless => Some(1),
-            Self::Changed { line, .. }
-            | Self::Torn { line }
-            | Self::TooLong { line }
-            | Self::Broken { line }
-            | Self::AfterEnd { line }
-            | Self::Unknown { line, .. }
-            | Self::Contradiction { line, .. } => Some(*line),
-        }
-    }
-}
 
 /// One decision, as it was written down.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -150,7 +68,16 @@ fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>
     text.map(|text| hex::decode(text).map_err(D::Error::custom)).transpose()
 }
 
-/// A journal that is being read, one decision after the other; everything that was read is as it was written.
+/// What a line says between the first and the one that closes the journal.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// A decision.
+    Decision(&'a Recorded),
+    /// What happened.
+    Event(Stamped),
+}
+
+/// A journal that is being read, one line after the other; everything that was read is as it was written.
 #[derive(Debug)]
 pub struct Reader<R> {
     lines: Lines<R>,
@@ -170,6 +97,18 @@ impl Reader<BufReader<File>> {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         Self::new(BufReader::new(File::open(path)?))
     }
+
+    /// Opens the journal of a stint, which must say that it is this stint's.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn of(stint: &Stint) -> Result<Self, JournalError> {
+        let reader = Self::open(&stint.path)?;
+        match reader.header.stint == stint.number {
+            true => Ok(reader),
+            false => Err(JournalError::Contradiction { line: 1, what: "the file's name: it is another stint's" }),
+        }
+    }
 }
 
 impl<R: BufRead> Reader<R> {
@@ -182,10 +121,10 @@ impl<R: BufRead> Reader<R> {
         struct Format {
             journal: u32,
         }
-        let mut lines = Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new() };
+        let mut lines = Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new(), torn: None };
         let unknown = |source| JournalError::Unknown { line: 1, source };
         if !lines.next()? {
-            return Err(JournalError::Empty);
+            return Err(lines.torn.map_or(JournalError::Empty, |line| JournalError::Torn { line }));
         }
         let Format { journal: found } = serde_json::from_slice(lines.text()).map_err(unknown)?;
         if found != VERSION {
@@ -200,39 +139,98 @@ impl<R: BufRead> Reader<R> {
         &self.header
     }
 
-    /// The next decision; none at the end.
+    /// The next decision; none at the end. What happened in between is left out, and its lines are checked.
     ///
     /// # Errors
     /// [`JournalError`]: the first line that cannot be believed. Nothing behind it can be, either.
     pub fn decision(&mut self) -> Result<Option<&Recorded>, JournalError> {
-        self.take_members_back();
-        if !self.lines.next()? {
-            return Ok(None);
+        while let Some(kind) = self.line()? {
+            if let Kind::Decision = kind {
+                return self.read_decision().map(Some);
+            }
         }
-        let (line, text) = (self.lines.number, self.lines.text());
-        if self.closing.is_some() {
-            return Err(JournalError::AfterEnd { line });
-        }
-        let unknown = |source| JournalError::Unknown { line, source };
-        if is_closing(text) {
-            self.closing = Some(serde_json::from_slice(text).map_err(unknown)?);
-            // A line that follows is an error, and no decision.
-            return self.decision();
-        }
-        let mut decision: Recorded = serde_json::from_slice(text).map_err(unknown)?;
-        decision.line = line;
-        self.check(&mut decision)?;
-        Ok(Some(self.decision.insert(decision)))
+        Ok(None)
     }
 
-    /// How the run ended, once everything was read; none: it goes on, was killed, or lines are missing at the end.
+    /// The next line, whatever it says; none at the end.
+    ///
+    /// # Errors
+    /// As of [`decision`](Self::decision).
+    pub fn entry(&mut self) -> Result<Option<Entry<'_>>, JournalError> {
+        match self.line()? {
+            None => Ok(None),
+            Some(kind) => self.read(kind).map(Some),
+        }
+    }
+
+    /// How the stint ended, once everything was read; none: it goes on, was killed, or lines are missing at the end.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()
+    }
+
+    /// The line that has no end, if the journal stops in the middle of one: it is being written, its run died while it
+    /// wrote, or the file was cut. Nothing is read of it.
+    pub fn torn(&self) -> Option<usize> {
+        self.lines.torn
+    }
+
+    /// Which line was read last, from 1.
+    pub fn line_number(&self) -> usize {
+        self.lines.number
     }
 
     /// How many bytes were read.
     pub fn bytes(&self) -> u64 {
         self.lines.bytes
+    }
+
+    /// Goes on to the next line but the one that closes the journal.
+    pub(super) fn line(&mut self) -> Result<Option<Kind>, JournalError> {
+        self.take_members_back();
+        while self.lines.next()? {
+            let (line, text) = (self.lines.number, self.lines.text());
+            if self.closing.is_some() {
+                return Err(JournalError::AfterEnd { line });
+            }
+            let after = after_prev(text);
+            if after.starts_with(TELLS) {
+                return Ok(Some(Kind::Event));
+            }
+            if !after.starts_with(CLOSES) {
+                return Ok(Some(Kind::Decision));
+            }
+            let unknown = |source| JournalError::Unknown { line, source };
+            self.closing = Some(serde_json::from_slice(text).map_err(unknown)?);
+        }
+        match (self.lines.torn, &self.closing) {
+            (Some(line), Some(_)) => Err(JournalError::AfterEnd { line }),
+            _ => Ok(None),
+        }
+    }
+
+    /// The line that [`line`](Self::line) went on to.
+    pub(super) fn read(&mut self, kind: Kind) -> Result<Entry<'_>, JournalError> {
+        #[derive(Deserialize)]
+        struct Told {
+            event: Stamped,
+        }
+        let line = self.lines.number;
+        match kind {
+            Kind::Decision => self.read_decision().map(Entry::Decision),
+            Kind::Event => match serde_json::from_slice(self.lines.text()) {
+                Ok(Told { event }) => Ok(Entry::Event(event)),
+                Err(source) => Err(JournalError::Unknown { line, source }),
+            },
+        }
+    }
+
+    fn read_decision(&mut self) -> Result<&Recorded, JournalError> {
+        let line = self.lines.number;
+        let read = serde_json::from_slice(self.lines.text());
+        let mut decision: Recorded = read.map_err(|source| JournalError::Unknown { line, source })?;
+        decision.line = line;
+        self.check(&mut decision)?;
+        Ok(self.decision.insert(decision))
     }
 
     fn take_members_back(&mut self) {
@@ -277,8 +275,10 @@ impl<R: BufRead> Reader<R> {
 pub struct Verified {
     /// How many decisions.
     pub decisions: usize,
-    /// Whether the run wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
+    /// Whether the stint wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
     pub closed: bool,
+    /// Whether it stops in the middle of a line.
+    pub torn: bool,
 }
 
 /// Checks every byte: each line against its hash, and against the line before.
@@ -288,10 +288,17 @@ pub struct Verified {
 pub fn verify(path: &Path) -> Result<Verified, JournalError> {
     let mut reader = Reader::open(path)?;
     let mut decisions = 0;
-    while reader.decision()?.is_some() {
-        decisions += 1;
+    while let Some(entry) = reader.entry()? {
+        decisions += usize::from(matches!(entry, Entry::Decision(_)));
     }
-    Ok(Verified { decisions, closed: reader.closing().is_some() })
+    Ok(Verified { decisions, closed: reader.closing().is_some(), torn: reader.torn().is_some() })
+}
+
+/// What a line holds, by its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Decision,
+    Event,
 }
 
 /// Lines that are whole, each following from the one before it.
@@ -304,6 +311,8 @@ struct Lines<R> {
     bytes: u64,
     /// The hash of the line in `text`.
     previous: String,
+    /// Which line has no end: the last.
+    torn: Option<usize>,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -311,17 +320,19 @@ impl<R: BufRead> Lines<R> {
     fn next(&mut self) -> Result<bool, JournalError> {
         self.text.clear();
         let read = (&mut self.from).take(MAX_LINE).read_until(b'\n', &mut self.text)?;
-        if read == 0 {
+        if read == 0 || self.torn.is_some() {
             return Ok(false);
         }
         self.number += 1;
         self.bytes += read as u64;
         let line = self.number;
         let Some(text) = self.text.strip_suffix(b"\n") else {
-            return Err(match read as u64 == MAX_LINE {
-                true => JournalError::TooLong { line },
-                false => JournalError::Torn { line },
-            });
+            if read as u64 == MAX_LINE {
+                return Err(JournalError::TooLong { line });
+            }
+            could_go_on(&self.text, &self.previous).map_err(|why| JournalError::Changed { line, why })?;
+            self.torn = Some(line);
+            return Ok(false);
         };
         let Frame { prev, hash } = Frame::of(text).map_err(|why| JournalError::Changed { line, why })?;
         if prev != self.previous.as_bytes() {
@@ -373,7 +384,22 @@ fn until_quote(text: &[u8]) -> Option<&[u8]> {
     text.iter().position(|byte| *byte == b'"').map(|end| &text[..end])
 }
 
-fn is_closing(line: &[u8]) -> bool {
+/// What of a line follows the hash of the line before, its quote first.
+fn after_prev(line: &[u8]) -> &[u8] {
     let prev = line.strip_prefix(BEFORE_PREV);
-    prev.and_then(|text| Some(text[until_quote(text)?.len()..].starts_with(CLOSES))).unwrap_or(false)
+    prev.and_then(|text| Some(&text[until_quote(text)?.len()..])).unwrap_or_default()
+}
+
+/// Whether a line without an end may be the beginning of one: it follows from the line before, as far as it goes, and
+/// nothing stands where its end should.
+fn could_go_on(text: &[u8], previous: &str) -> Result<(), &'static str> {
+    let begins = [BEFORE_PREV, previous.as_bytes(), b"\""].concat();
+    let common = begins.len().min(text.len());
+    if begins[..common] != text[..common] {
+        return Err("it has no end, and does not follow from the line before");
+    }
+    match text.split_last() {
+        Some((_, line)) if Frame::of(line).is_ok() => Err("there is something else where its end should be"),
+        _ => Ok(()),
+    }
 }

@@ -4,16 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::bounds::Bounds;
 use crate::job::{Grant, Grants};
 use crate::policy::types::{Admitted, Outcome, Settled, View};
 use crate::policy::{PolicyError, TraceLine};
 use crate::rollout::state::Counts;
 
 /// The format's version.
-pub const VERSION: u32 = 1;
-
-/// The name of its file, in the run's folder.
-pub const FILE: &str = "journal.jsonl";
+pub const VERSION: u32 = 2;
 
 /// What comes between a line's content and its hash.
 pub(super) const BEFORE_HASH: &[u8] = br#","hash":""#;
@@ -44,6 +42,15 @@ pub struct Header {
     pub grants: Vec<String>,
     /// The policy's settings.
     pub settings: Value,
+    /// Which stint this is of the run: 1, and one more with every runner that goes on with it.
+    pub stint: u32,
+    /// The number of its first decision.
+    pub sequence: u64,
+    /// The policy's memory before that, in hex.
+    #[serde(default, with = "in_hex", skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<u8>,
+    /// The job's hard limits, in numbers for its targets.
+    pub limits: Bounds,
 }
 
 impl Header {
@@ -142,7 +149,7 @@ impl Written<'_> {
     }
 }
 
-/// The last line.
+/// The last line, with how the stint ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Closing {
@@ -158,4 +165,18 @@ pub struct Closing {
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// Bytes, as a line has them.
+mod in_hex {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        hex::decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::record::{BEFORE_HASH, Closing, Header, Record, digest};
+use crate::rollout::{Event, Stamped};
 
 /// A journal that is being written.
 #[derive(Debug)]
@@ -33,6 +34,21 @@ impl Journal {
     /// As the file system has them; the run cannot go on without its journal.
     pub fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.write(record)
+    }
+
+    /// Appends what happened, in one write. What a policy said stands beside its decision already, and is left out.
+    ///
+    /// # Errors
+    /// As the file system has them; the run cannot go on without its journal.
+    pub fn tell(&mut self, stamped: &Stamped) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            event: &'a Stamped,
+        }
+        match stamped.event {
+            Event::Said { .. } => Ok(()),
+            _ => self.write(&Told { event: stamped }),
+        }
     }
 
     /// Writes the last line, and sees it all to the disk.
