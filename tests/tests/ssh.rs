@@ -1,5 +1,7 @@
 //! Commands on their targets over ssh: a real client, a real sshd of our own, and everything that can go wrong between.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
