@@ -87,7 +87,11 @@ pub(super) async fn pause(global: &Global, output: &Output, args: PauseArgs) -> 
     let ground = Ground::new(global, output, &args.run).await?;
     ground.check_open()?;
     let wish = ground.wish(args.reason);
-    let wishes = ground.change(|wishes| drop(wishes.paused.get_or_insert_with(|| wish.clone()))).await?;
+    let wishes = ground
+        .change(|wishes| {
+            wishes.paused.get_or_insert_with(|| wish.clone());
+        })
+        .await?;
     match wishes.paused {
         Some(paused) if paused != wish => {
             ground.told("Paused", &format!("already, by {}: every start", paused.by)).await
@@ -147,7 +151,11 @@ pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs)
         return Err(Failure::message(ErrorKind::BadArgument, text).hint(hint));
     }
     let wish = ground.wish(args.reason);
-    ground.change(|wishes| drop(wishes.approved.entry(args.wave.clone()).or_insert_with(|| wish.clone()))).await?;
+    ground
+        .change(|wishes| {
+            wishes.approved.entry(args.wave.clone()).or_insert_with(|| wish.clone());
+        })
+        .await?;
     ground.told("Approved", &format!("wave `{}`", args.wave)).await
 }
 
@@ -218,7 +226,11 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
     let ground = Ground::new(global, output, &args.run).await?;
     ground.check_open()?;
     let wish = ground.wish(args.reason);
-    ground.change(|wishes| drop(wishes.aborted.get_or_insert_with(|| wish.clone()))).await?;
+    ground
+        .change(|wishes| {
+            wishes.aborted.get_or_insert_with(|| wish.clone());
+        })
+        .await?;
     // Nobody runs it: then it ends here.
     let who =
         Identifier::new(format!("{} (abort)", me())).map_err(|error| Failure::new(ErrorKind::BadArgument, error))?;

@@ -48,7 +48,7 @@ pub struct Refused {
     /// When the clock alone may change it.
     pub until: Option<u64>,
     /// What it was checked against.
-    pub facts: Option<Facts>,
+    pub facts: Option<Box<Facts>>,
 }
 
 /// Why nobody is asked, until something changes.
@@ -348,7 +348,7 @@ impl Account {
             Event::Refused { target, limit, reason, until, facts } => {
                 self.pending.take_if(|pending| pending == target);
                 let (target, limit, reason) = (target.clone(), limit.to_string(), reason.clone());
-                let refused = Refused { target, limit, reason, at, until: *until, facts: facts.as_deref().cloned() };
+                let refused = Refused { target, limit, reason, at, until: *until, facts: facts.clone() };
                 self.last_refused = Some(refused.clone());
                 self.refuse(&refused.target.clone(), refused);
             }
