@@ -21,6 +21,7 @@ mod run;
 mod runs;
 mod signals;
 mod store;
+mod timeline;
 mod under;
 mod unlock;
 mod usage;
@@ -190,6 +191,8 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
+    /// Draw a run: who held a slot from when to when, against the limit.
+    Status(StatusArgs),
     /// Say why a target does not go, on what that rests, and what would let it go.
     Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
@@ -454,6 +457,18 @@ struct ReplayArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    lockkeeper status latest --timeline run.svg")]
+struct StatusArgs {
+    /// The run: its name or the beginning of it, `latest`, or a journal's path.
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Draw it into this file, as an SVG that a browser opens.
+    #[arg(long, value_name = "FILE")]
+    timeline: PathBuf,
+}
+
+#[derive(Debug, Args)]
 #[command(
     after_help = "The answer is read from the run's journals and from nothing else: it is that of the last line. What would \
     let the target go was tried: facts of the decision were changed, and the run's policy and the job's limits asked again.\n\n\
@@ -555,6 +570,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Status(args) => timeline::write(global, output, &args.run, &args.timeline),
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),

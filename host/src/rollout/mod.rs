@@ -21,6 +21,7 @@ pub mod replay;
 mod state;
 mod step;
 mod targets;
+pub mod timeline;
 
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};
