@@ -242,7 +242,7 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         answer.more.push(format!("it had a slot already, which went back: {why}"));
     }
     if let Some(since) = trail.waiting_since {
-        answer.more.push(format!("it is waiting since {}", moment(since, now_ms)));
+        answer.more.push(format!("it has been waiting since {}", moment(since, now_ms)));
     }
     answer.earliest = match answer.because {
         Because::Over | Because::Store | Because::Wave => None,
