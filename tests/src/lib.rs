@@ -1,4 +1,4 @@
-//! The harness: the built binaries in a world of their own, real ZooKeeper servers and a bad network before them, real kazoo
+//! The harness: the built binaries in a world of their own, real ZooKeeper servers and a bad network before them, a real sshd, real kazoo
 //! and Salt, and waiting for conditions.
 
 pub mod crashing;
@@ -6,6 +6,7 @@ mod ports;
 pub mod proxy;
 pub mod python;
 pub mod runs;
+pub mod sshd;
 pub mod txnlog;
 pub mod zookeeper;
 

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use lockkeeper_tests::{World, eventually, root, said};
+use lockkeeper_tests::{World, eventually, root, said, sshd};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -210,4 +210,24 @@ fn custom_policy_waits_until_somebody_is_in() {
     shows("custom-policy", &said_so_far());
     somebody.kill().unwrap();
     somebody.wait().unwrap();
+}
+
+#[test]
+fn over_ssh_runs_on_the_targets() {
+    if !sshd::available() {
+        return;
+    }
+    let (world, server) = (World::new(), sshd::Sshd::start(""));
+    let text = fs::read_to_string(root().join("examples/over-ssh/job.toml")).unwrap();
+    let job = world.file("job.toml", &text);
+    // What its README leaves to whoever runs it.
+    fs::copy(server.client_config(), world.folder().join("ssh_config")).unwrap();
+    let plan = world.json(&format!("plan {}", job.display()));
+    assert_eq!(plan["ssh"]["config"], "ssh_config");
+    let answer = said(&mut world.lockkeeper(["run", &job.display().to_string()]));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    shows("over-ssh", &answer.stderr);
+    let journal = answer.stderr.lines().find_map(|line| Some(line.split_once("journal in ")?.1)).unwrap();
+    let output = fs::read_to_string(Path::new(journal).join("output/web03.1.log")).unwrap();
+    assert_eq!(output, "restarting cache; rm -rf $HOME\n", "{answer:?}");
 }

@@ -24,6 +24,32 @@ const DEBIAN_CURATOR: [&str; 2] = ["libcurator-recipes-java", "libeclipse-jdt-co
 /// Where those put what is looked for.
 const CURATOR_JARS: [&str; 2] = ["/usr/share/java/curator-recipes.jar", "/usr/share/java/eclipse-jdt-core.jar"];
 
+/// Debian's package for the tests of ssh. Its service is none of ours: it stays off.
+const DEBIAN_SSHD: [&str; 1] = ["openssh-server"];
+
+/// Where that package puts the server.
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// Installs a package without letting the system start its service: neither now, which Debian asks `policy-rc.d` about,
+/// nor at the next start, which a masked unit does not. What somebody decided here before stays as it is.
+const INSTALL_SSHD_OFF: &str = r#"
+set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+if [ -d /etc/systemd/system ]; then
+    for unit in ssh.service ssh.socket; do
+        [ -e "/etc/systemd/system/$unit" ] || [ -L "/etc/systemd/system/$unit" ] ||
+            ln -s /dev/null "/etc/systemd/system/$unit"
+    done
+fi
+apt-get -o DPkg::Lock::Timeout=300 update
+apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
+"#;
+
 /// What the tests drive of other people's, in versions that are known.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 
@@ -49,6 +75,7 @@ pub(crate) fn run(purpose: For) -> Result<()> {
     println!("policies: {}", toolchain.describe());
     if purpose != For::Building {
         bring_zookeeper();
+        bring_sshd();
         bring_python();
     }
     if purpose == For::Benchmarks {
@@ -99,6 +126,29 @@ fn bring_zookeeper() {
         Err(reason) => {
             println!("zookeeper: not here, and not installed ({}); tests that need it say so", gist(&reason))
         }
+    }
+}
+
+/// The tests of ssh need a server, which they start themselves; everything else does not, so nothing fails here.
+fn bring_sshd() {
+    if Path::new(SSHD).exists() {
+        println!("sshd: {SSHD}");
+        return;
+    }
+    let installed = match Path::new("/usr/bin/apt-get").exists() {
+        true => {
+            println!("installing {}; this takes a minute", DEBIAN_SSHD.join(" "));
+            let mut command = as_root("sh");
+            command.args(["-c", INSTALL_SSHD_OFF, "sh"]).args(DEBIAN_SSHD);
+            run_to_end(command.env("DEBIAN_FRONTEND", "noninteractive"))
+        }
+        false => Err("this is no Debian".to_owned()),
+    };
+    match installed {
+        Ok(()) => {
+            println!("sshd: installed for the tests; its service is off (`systemctl unmask ssh` lets it be started)")
+        }
+        Err(reason) => println!("sshd: not here, and not installed ({}); tests that need it say so", gist(&reason)),
     }
 }
 
@@ -154,18 +204,20 @@ fn apt_install(packages: &[&str]) -> Result<(), String> {
 }
 
 fn apt(arguments: &[&str]) -> Result<(), String> {
-    let mut command = match nix::unistd::geteuid().is_root() {
-        true => Command::new("apt-get"),
-        false => {
-            let mut sudo = Command::new("sudo");
-            // Without a password or not at all: nobody may be there to type one.
-            sudo.args(["-n", "apt-get"]);
-            sudo
-        }
-    };
+    let mut command = as_root("apt-get");
     // Another apt may be at work, such as the one that a machine starts with.
     command.args(["-o", "DPkg::Lock::Timeout=300"]);
     run_to_end(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn as_root(program: &str) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    // Without a password or not at all: nobody may be there to type one.
+    sudo.args(["-n", program]);
+    sudo
 }
 
 /// Runs a command without input; an error is what it said.

@@ -11,15 +11,19 @@ mod generate;
 mod guard;
 mod holders;
 mod job;
+mod kept;
 mod lock;
 mod output;
 mod party;
 mod plan;
 mod policy;
+mod prune;
 mod replay;
 mod run;
 mod runs;
 mod signals;
+mod status;
+mod steer;
 mod store;
 mod timeline;
 mod under;
@@ -191,8 +195,37 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
-    /// Draw a run: who held a slot from when to when, against the limit.
+    /// Show the runs of a store, or where one stands.
     Status(StatusArgs),
+    /// Start nothing new in a run until it is resumed; what acts goes on.
+    #[command(after_help = "Example:\n  lockkeeper pause kernel-reboot --reason 'the on-call looks at web07'")]
+    Pause(PauseArgs),
+    /// Let a paused run go on.
+    Resume(ResumeArgs),
+    /// End a run: nothing new starts, what acts may end.
+    #[command(
+        after_help = "A run that nobody runs ends at once: what it held is given back, and what was under way is unknown.\n\n\
+        Example:\n  lockkeeper abort kernel-reboot --reason 'wrong kernel'"
+    )]
+    Abort(AbortArgs),
+    /// Let a wave begin that wants approval.
+    #[command(after_help = "Example:\n  lockkeeper approve kernel-reboot rest")]
+    Approve(ApproveArgs),
+    /// Let targets of a run go again.
+    #[command(
+        after_help = "Who failed, is unknown, was rolled back or left out can go again, and in a finished run who never \
+        started, each by name. A finished run is open again then: `lockkeeper run` with its job goes on with it.\n\n\
+        Examples:\n  \
+        lockkeeper retry kernel-reboot web07\n  \
+        lockkeeper retry latest --failed --unknown"
+    )]
+    Retry(RetryArgs),
+    /// Delete finished runs that nobody needs any more.
+    #[command(
+        after_help = "A run that is not finished is never deleted. A job without a run starts anew when it is run.\n\n\
+        Example:\n  lockkeeper prune --older-than 7d --dry-run"
+    )]
+    Prune(PruneArgs),
     /// Say why a target does not go, on what that rests, and what would let it go.
     Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
@@ -405,6 +438,113 @@ struct JobArgs {
     job: PathBuf,
 }
 
+/// Which run, for every command that has one.
+const RUN_HELP: &str = "The run: its name, the beginning of one, its job's name for the newest of that, or `latest`";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run's state is in the store: any host that reaches it sees the same. The runner says about once a \
+    second what the run waits for.\n\n\
+    Examples:\n  \
+    lockkeeper status\n  \
+    lockkeeper status kernel-reboot --watch\n  \
+    lockkeeper status latest --timeline run.svg\n  \
+    lockkeeper status latest --all --format json"
+)]
+struct StatusArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: Option<String>,
+    /// Every target, and not only those that failed or are unknown.
+    #[arg(long, requires = "run")]
+    all: bool,
+    /// Show it anew each second until it is finished.
+    #[arg(long, requires = "run")]
+    watch: bool,
+    /// Draw it into this file, from the journals that are here: an SVG that a browser opens.
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with_all = ["all", "watch"])]
+    timeline: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PauseArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Why, for whoever looks.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run that is held by a spent budget (`on-exhausted = \"pause\"`) or by a target of which nobody knows \
+    (`on-unknown = \"hold\"`) goes on when those are retried, or accepted.\n\n\
+    Examples:\n  \
+    lockkeeper resume kernel-reboot\n  \
+    lockkeeper resume kernel-reboot --accept"
+)]
+struct ResumeArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Accept every target that failed or is unknown now: it is not charged to the budget any more and holds nobody up.
+    #[arg(long)]
+    accept: bool,
+}
+
+#[derive(Debug, Args)]
+struct AbortArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Why, for whoever looks.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ApproveArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// The wave.
+    #[arg(value_name = "WAVE")]
+    wave: String,
+    /// Why, for whoever looks.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RetryArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// The targets.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Every target that failed or was rolled back.
+    #[arg(long)]
+    failed: bool,
+    /// Every target of which nobody knows.
+    #[arg(long)]
+    unknown: bool,
+    /// Every target that was left out.
+    #[arg(long)]
+    skipped: bool,
+    /// Why, for whoever looks.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct PruneArgs {
+    /// How long a run must have been over.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration)]
+    older_than: Duration,
+    /// Only runs of this job.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+    /// Delete nothing, and say what would go.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "A run is known by its job: the file, its inventory and its policy. While one is not finished, `run` goes on \
@@ -454,18 +594,6 @@ struct ReplayArgs {
     /// Show every decision that would change, not the first 50.
     #[arg(long)]
     all: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  \
-    lockkeeper status latest --timeline run.svg")]
-struct StatusArgs {
-    /// The run: its name or the beginning of it, `latest`, or a journal's path.
-    #[arg(value_name = "RUN")]
-    run: String,
-    /// Draw it into this file, as an SVG that a browser opens.
-    #[arg(long, value_name = "FILE")]
-    timeline: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -570,7 +698,9 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
-        Command::Status(args) => timeline::write(global, output, &args.run, &args.timeline),
+        Command::Status(StatusArgs { run: Some(run), timeline: Some(file), .. }) => {
+            timeline::write(global, output, &run, &file)
+        }
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
@@ -584,6 +714,13 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Check(args) => context::block_on(check::run(global, output, args)),
         Command::Plan(args) => context::block_on(plan::run(global, output, args)),
         Command::Run(args) => context::block_on(run::run(global, output, args)),
+        Command::Status(args) => context::block_on(status::run(global, output, args)),
+        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
+        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
+        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
+        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
+        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
+        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
     }
 }
 

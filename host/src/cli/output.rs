@@ -220,8 +220,52 @@ impl Output {
             Event::Keeping { target, keep_ms, reason } => {
                 self.say(Tone::Plain, "Keeping", &format!("{target} for {}: {reason}", span(*keep_ms)));
             }
-            Event::Retrying { target, attempt, reason } => {
-                self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}: {reason}"));
+            Event::Retrying { target, attempt, reason, after_ms } => {
+                let after = if *after_ms == 0 { String::new() } else { format!(" in {}", span(*after_ms)) };
+                self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}{after}: {reason}"));
+            }
+            Event::Found { target, attempt } => {
+                self.say(Tone::Plain, "Found", &format!("{target} under way since an earlier runner, try {attempt}"));
+            }
+            Event::Probed { target, answer, detail } => {
+                let said = match answer.as_ref() {
+                    "done" => "its action was done",
+                    "not-started" => "its action never started; it goes when its turn comes",
+                    "failed" => "its action failed",
+                    _ => "nobody knows how its action went",
+                };
+                let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+                let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
+                self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
+            }
+            Event::Paused { by, reason } => {
+                let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                self.say(Tone::Bad, "Paused", &format!("by {by}{reason}"));
+            }
+            Event::Unpaused {} => self.say(Tone::Good, "Resumed", "it goes on"),
+            Event::RetryAsked { target, by } => {
+                self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
+            }
+            Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
+            Event::WaveBegan { wave, targets } => {
+                self.say(Tone::Good, "Wave", &format!("`{wave}` begins, {}", of(*targets, "target")));
+            }
+            Event::WaveBaking { wave, until } => {
+                let until = moment(*until, stamped.at);
+                self.say(Tone::Good, "Baking", &format!("wave `{wave}` is complete; the next begins {until}"));
+            }
+            Event::WaveWaits { wave, run } => {
+                let how = format!("`lockkeeper approve {run} {wave}` lets it begin");
+                self.say(Tone::Bad, "Waiting", &format!("wave `{wave}` wants approval: {how}"));
+            }
+            Event::Reverting { target, reason, .. } => {
+                self.say(Tone::Bad, "Undoing", &format!("{target}: {reason}"));
+            }
+            Event::RolledBack { target, took_ms } => {
+                self.say(Tone::Plain, "Undone", &format!("{target} in {}", span(*took_ms)));
+            }
+            Event::Undoing { targets } => {
+                self.say(Tone::Bad, "Undoing", &format!("what was done, {}", of(*targets, "target")));
             }
             Event::NotReleased { target, reason } => {
                 self.say(Tone::Bad, "Still held", &format!("the slot of {target}: {reason}"));
@@ -251,6 +295,7 @@ impl Output {
                 let rest = counts.pending + counts.waiting;
                 for (number, word) in [
                     (counts.unknown, "unknown"),
+                    (counts.rolled_back, "rolled back"),
                     (counts.skipped, "skipped"),
                     (*forced, "forced"),
                     (rest, "not started"),

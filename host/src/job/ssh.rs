@@ -107,7 +107,7 @@ table! {
 pub(super) enum SshChoice {
     Off,
     On,
-    Table(SshTable),
+    Table(Box<SshTable>),
 }
 
 impl FromToml for SshChoice {
@@ -115,7 +115,7 @@ impl FromToml for SshChoice {
         match value {
             DeValue::Boolean(true) => Some(Self::On),
             DeValue::Boolean(false) => Some(Self::Off),
-            DeValue::Table(_) => SshTable::from_toml(value, at, report).map(Self::Table),
+            DeValue::Table(_) => SshTable::from_toml(value, at, report).map(Box::new).map(Self::Table),
             _ => {
                 report
                     .complain(at, format!("expected `true`, `false` or a table, found {}", kind_of(value)))
@@ -139,7 +139,7 @@ pub(super) fn of_action(choice: SshChoice, report: &mut Report) -> Option<Option
     let table = match choice {
         SshChoice::Off => return Some(None),
         SshChoice::On => return Some(Some(SshSpec::default())),
-        SshChoice::Table(table) => table,
+        SshChoice::Table(table) => *table,
     };
     if let Some(timeout) = table.connect_timeout.as_ref()
         && (timeout.value < Duration::from_secs(1) || timeout.value > MAX_SSH_CONNECT_TIMEOUT)

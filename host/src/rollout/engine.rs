@@ -15,12 +15,13 @@ use tokio::time::{Instant, timeout};
 use super::Plan;
 use super::decide::Decide;
 use super::event::{Event, Stamped};
-use super::execute::{self, Invocation, Kill};
+use super::execute::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
 use super::observe::{Observer, Wishing};
+use super::outlook::Outlook;
 use super::step::Rollout;
 use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::types::{Ending, Member, Outcome, View};
@@ -30,6 +31,9 @@ use crate::store::{Clock, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
+
+/// How often it is said what the run waits for.
+const BETWEEN_OUTLOOKS_MS: u64 = 1_000;
 
 /// The longest sleep, so that a wall clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -137,10 +141,12 @@ pub async fn run<P: Decide>(
         inputs: inputs.clone(),
     };
     let grants = run.job.policy.grants;
+    let connections = run.job.action.ssh.clone().map(|ssh| Arc::new(Connections::new(ssh, &run.folder)));
     let mut engine = Engine {
         settings: run.job.policy.settings.to_string(),
         grants,
         output,
+        connections,
         store,
         semaphore,
         inputs,
@@ -148,6 +154,8 @@ pub async fn run<P: Decide>(
         question: None,
         keepers: HashMap::new(),
         kills: HashMap::new(),
+        writes: HashMap::new(),
+        said_now: Outlook::default(),
         tasks: JoinSet::new(),
         journal: Some(journal),
         members: None,
@@ -166,7 +174,7 @@ fn check<P>(run: &Run<P>) -> Result<(), RunError> {
     for target in &run.plan.targets {
         Identifier::new(target.name.as_str())
             .map_err(|error| RunError::Identifier { target: target.name.to_string(), reason: error.to_string() })?;
-        commands(run, target, 1, 0)?;
+        commands(run, target, "", 1, 0)?;
     }
     Ok(())
 }
@@ -178,15 +186,19 @@ struct Commands {
     probe: Option<Vec<String>>,
     /// Undoes it.
     roll_back: Option<Vec<String>>,
+    /// What the job adds to their environment.
+    environment: Vec<(String, String)>,
 }
 
-fn commands<P>(run: &Run<P>, target: &Target, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
+fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, ledger, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave: "", attempt, fence, job_dir: &folder };
+    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
-    let ActionSpec { run, probe, roll_back, .. } = &job.action;
-    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)? })
+    let ActionSpec { run, probe, roll_back, env, .. } = &job.action;
+    let environment =
+        env.iter().map(|(name, value)| Ok((name.clone(), value.render(&with)?))).collect::<Result<_, _>>()?;
+    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)?, environment })
 }
 
 fn setup<P>(run: &Run<P>) -> Setup {
@@ -247,6 +259,8 @@ struct Engine<P, T> {
     settings: String,
     grants: Grants,
     output: PathBuf,
+    /// To the targets, where the commands run there.
+    connections: Option<Arc<Connections>>,
     store: Arc<dyn Store>,
     semaphore: Semaphore,
     inputs: mpsc::Sender<Input>,
@@ -255,6 +269,8 @@ struct Engine<P, T> {
     question: Option<Question>,
     /// One a target in flight.
     keepers: HashMap<usize, mpsc::Sender<Order>>,
+    /// The newest write about each target that has no keeper; it ends with the write.
+    writes: HashMap<usize, oneshot::Receiver<()>>,
     /// One an action under way.
     kills: HashMap<usize, oneshot::Sender<Kill>>,
     tasks: JoinSet<()>,
@@ -263,6 +279,8 @@ struct Engine<P, T> {
     /// The party's members as the journal has them, and since which decision.
     members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
+    /// What was said last of what it waits for.
+    said_now: Outlook,
     rollout: Rollout,
     tell: T,
 }
@@ -299,6 +317,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.say_now();
             let due = tokio::time::sleep(self.until_next_wake());
             tokio::select! {
                 Some(stop) = stops.recv() => self.step(Input::Stop(stop)),
@@ -313,6 +332,9 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         observer.shutdown().await;
         while let Some(ended) = self.tasks.join_next().await {
             check_task(ended);
+        }
+        if let Some(connections) = &self.connections {
+            connections.close().await;
         }
         // Longer than its session nothing lives that is cleaned up; a store that hangs does not hold the run up.
         let _ = timeout(self.store.session_timeout(), self.semaphore.settled()).await;
@@ -337,6 +359,22 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             counts: report.counts,
         };
         Ok(self.run.ledger.end(ended).await?)
+    }
+
+    /// Once a second at most, and only what is new.
+    fn say_now(&mut self) {
+        if self.clock.now_ms() < self.said_now.at.saturating_add(BETWEEN_OUTLOOKS_MS) {
+            return;
+        }
+        let outlook = self.rollout.outlook();
+        let same = Outlook { at: self.said_now.at, ..outlook.clone() } == self.said_now;
+        if same {
+            return;
+        }
+        self.said_now = outlook.clone();
+        let ledger = Arc::clone(&self.run.ledger);
+        // Whoever looks sees an older one if this is not written; the run goes on all the same.
+        self.tasks.spawn(async move { drop(ledger.say_now(&outlook).await) });
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -416,7 +454,17 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             inputs: self.inputs.clone(),
         };
         self.keepers.insert(target, sender);
-        self.tasks.spawn(keeper.keep(way, orders));
+        let before = self.writes.remove(&target);
+        self.tasks.spawn(async move {
+            after(before).await;
+            keeper.keep(way, orders).await;
+        });
+    }
+
+    /// What is being written about a target that has no keeper: nobody else writes about it before that is done.
+    fn written(&mut self, target: usize) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
+        let (done, next) = oneshot::channel();
+        (self.writes.insert(target, next), done)
     }
 
     fn order(&mut self, target: usize, order: Order) {
@@ -432,11 +480,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             return self.order(target, Order::Release(standing));
         }
         let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (before, done) = self.written(target);
         self.tasks.spawn(async move {
+            after(before).await;
             if let Err(error) = ledger.save(target, standing).await {
                 let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
             }
             let _ = inputs.send(Input::Released { target }).await;
+            drop(done);
         });
     }
 
@@ -446,10 +497,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             return self.order(target, Order::Save(standing));
         }
         let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (before, done) = self.written(target);
         self.tasks.spawn(async move {
+            after(before).await;
             if let Err(error) = ledger.save(target, standing).await {
                 let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
             }
+            drop(done);
         });
     }
 
@@ -501,20 +555,23 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: i64) -> Invocation {
         let fence = u64::try_from(fence).unwrap_or(0);
         let job = &self.run.job;
-        let commands = commands(&self.run, target, attempt, fence).expect("`check` made them once already");
+        let wave = self.rollout.wave_of(index).unwrap_or_default();
+        let commands = commands(&self.run, target, wave, attempt, fence).expect("`check` made them once already");
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
             ("LOCKKEEPER_ATTEMPT".to_owned(), attempt.to_string()),
             ("LOCKKEEPER_RUN".to_owned(), self.run.ledger.run().to_owned()),
             ("LOCKKEEPER_JOB".to_owned(), job.name.to_string()),
-            ("LOCKKEEPER_WAVE".to_owned(), String::new()),
+            ("LOCKKEEPER_WAVE".to_owned(), wave.to_owned()),
         ];
         environment.extend(target.labels.iter().map(|(key, value)| {
             let key: String =
                 key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
+        environment.extend(commands.environment);
+        let there = |connections| Place::There(Host { name: target.name.to_string(), connections });
         let (run, probe) = match doing {
             Doing::Act => (commands.run, commands.probe),
             Doing::Revert => (commands.roll_back.unwrap_or_default(), None),
@@ -523,6 +580,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             run,
             probe,
             environment,
+            place: self.connections.clone().map_or(Place::Here, there),
             log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,
             kill_after: job.action.kill_after,
@@ -652,6 +710,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
+    }
+}
+
+/// Waits until a write is done, if there is one.
+async fn after(write: Option<oneshot::Receiver<()>>) {
+    if let Some(write) = write {
+        // Nothing is ever sent: it ends with the write.
+        let _ = write.await;
     }
 }
 

@@ -88,7 +88,7 @@ pub enum Event {
         until: Option<u64>,
         /// What the limits were checked against.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        facts: Option<Facts>,
+        facts: Option<Box<Facts>>,
     },
     /// A target queues for its slot.
     Queued {
@@ -178,6 +178,90 @@ pub enum Event {
         attempt: u32,
         /// The policy's reason.
         reason: String,
+        /// After how many milliseconds.
+        #[serde(default)]
+        after_ms: u64,
+    },
+    /// An earlier runner had started an action, and did not say how it ended.
+    Found {
+        /// On which target.
+        target: String,
+        /// Which try it was.
+        attempt: u32,
+    },
+    /// What became of such an action.
+    Probed {
+        /// On which target.
+        target: String,
+        /// `done`, `failed`, `not-started` or `unknown`.
+        answer: Cow<'static, str>,
+        /// What was said.
+        detail: String,
+    },
+    /// Somebody paused the run: nothing new starts.
+    Paused {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It goes on.
+    Unpaused {},
+    /// Somebody wants a target to go again.
+    RetryAsked {
+        /// Which.
+        target: String,
+        /// Who.
+        by: String,
+    },
+    /// Somebody accepted that a target failed, or that nobody knows.
+    Accepted {
+        /// Which.
+        target: String,
+    },
+    /// A wave begins.
+    WaveBegan {
+        /// Which.
+        wave: String,
+        /// How many targets it has.
+        targets: usize,
+    },
+    /// A wave is complete; the next waits.
+    WaveBaking {
+        /// Which is complete.
+        wave: String,
+        /// Until when the next waits, in milliseconds since the Unix epoch.
+        until: u64,
+    },
+    /// A wave begins when somebody approves of it.
+    WaveWaits {
+        /// Which.
+        wave: String,
+        /// The run's name, for whoever approves.
+        run: String,
+    },
+    /// A target is undone.
+    Reverting {
+        /// Which.
+        target: String,
+        /// Which try it is, those of its action counted, too.
+        attempt: u32,
+        /// The lease's fence.
+        fence: i64,
+        /// Why.
+        reason: String,
+    },
+    /// A target was undone.
+    RolledBack {
+        /// Which.
+        target: String,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// The budget is spent, and what was done is undone.
+    Undoing {
+        /// How many targets.
+        targets: usize,
     },
     /// A slot is free again.
     Released {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::messages::Wish;
 use crate::job::{Calendar, Opening, Shut};
 
 /// What a job allows, in numbers for the targets that it has.
@@ -23,8 +24,8 @@ pub struct HardLimits {
 }
 
 /// What the limits are checked against. A journal has it beside each refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Facts {
     /// Targets of this run that queue, hold a slot or act, the one asked about left out.
     pub in_flight: u32,
@@ -41,6 +42,49 @@ pub struct Facts {
     pub now_ms: u64,
     /// How long an action may be expected to take; none: nobody knows.
     pub usual_ms: Option<u64>,
+    /// Who has paused the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Wish>,
+    /// A target of which nobody knows, and that holds up all others until somebody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// Why it is not the turn of the target's wave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave: Option<WaveGate>,
+}
+
+/// Why a wave may not begin, or go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum WaveGate {
+    /// An earlier one is not complete.
+    Earlier {
+        /// Which.
+        wave: String,
+        /// How many of its targets are done with.
+        done: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// The one before bakes.
+    Baking {
+        /// Which.
+        wave: String,
+        /// Until when, in milliseconds since the Unix epoch.
+        until: u64,
+    },
+    /// Somebody has to approve of it.
+    Approval {
+        /// Which.
+        wave: String,
+    },
+    /// As many of its own targets are under way as it allows.
+    Full {
+        /// Which.
+        wave: String,
+        /// How many it allows.
+        slots: u32,
+    },
 }
 
 /// The limit that refused.
@@ -74,6 +118,21 @@ pub enum Refusal {
     },
     /// The store does not hear us: nobody knows who holds what.
     Suspended,
+    /// Somebody has paused the run.
+    Paused {
+        /// Who, and why.
+        wish: Wish,
+    },
+    /// Nobody knows of a target, and the job says to hold.
+    UnknownHeld {
+        /// Which.
+        target: String,
+    },
+    /// It is not its wave's turn.
+    Wave {
+        /// Why not.
+        gate: WaveGate,
+    },
     /// It is not the time.
     Shut {
         /// Until when, in milliseconds since the Unix epoch; none: as far as anybody can see.
@@ -100,6 +159,15 @@ impl HardLimits {
     pub fn allow_one_more(&self, facts: &Facts) -> Result<(), Refusal> {
         if !facts.connected {
             return Err(Refusal::Suspended);
+        }
+        if let Some(wish) = &facts.paused {
+            return Err(Refusal::Paused { wish: wish.clone() });
+        }
+        if let Some(target) = &facts.unknown {
+            return Err(Refusal::UnknownHeld { target: target.clone() });
+        }
+        if let Some(gate) = &facts.wave {
+            return Err(Refusal::Wave { gate: gate.clone() });
         }
         self.is_the_time(facts)?;
         if facts.in_flight >= self.slots {
@@ -155,10 +223,14 @@ impl Refusal {
             Self::Shut { until_ms, .. } => *until_ms,
             // In the next window, and that is after the end of this one.
             Self::WontFit { ends_ms, .. } => Some(*ends_ms),
+            Self::Wave { gate: WaveGate::Baking { until, .. } } => Some(*until),
             Self::Slots { .. }
             | Self::Floor { .. }
             | Self::BudgetSpent { .. }
             | Self::BudgetReserved { .. }
+            | Self::Paused { .. }
+            | Self::UnknownHeld { .. }
+            | Self::Wave { .. }
             | Self::Suspended => None,
         }
     }
@@ -172,6 +244,12 @@ impl Refusal {
             Self::BudgetSpent { .. } => "budget-spent",
             Self::BudgetReserved { .. } => "budget-reserved",
             Self::Suspended => "store-suspended",
+            Self::Paused { .. } => "paused",
+            Self::UnknownHeld { .. } => "unknown-held",
+            Self::Wave { gate: WaveGate::Earlier { .. } } => "wave",
+            Self::Wave { gate: WaveGate::Baking { .. } } => "wave-baking",
+            Self::Wave { gate: WaveGate::Approval { .. } } => "wave-approval",
+            Self::Wave { gate: WaveGate::Full { .. } } => "wave-full",
             Self::Shut { why: Shut::Outside, .. } => "window",
             Self::Shut { why: Shut::Frozen { .. }, .. } => "freeze",
             Self::WontFit { .. } => "window-end",
@@ -189,6 +267,21 @@ impl fmt::Display for Refusal {
             Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
             Self::Suspended => f.write_str("the store does not hear us"),
+            Self::Paused { wish: Wish { by, reason: Some(reason), .. } } => write!(f, "paused by {by}: {reason}"),
+            Self::Paused { wish: Wish { by, reason: None, .. } } => write!(f, "paused by {by}"),
+            Self::UnknownHeld { target } => {
+                write!(f, "nobody knows how it went on {target}: retry it, or accept it, and the others go on")
+            }
+            Self::Wave { gate: WaveGate::Earlier { wave, done, of } } => {
+                write!(f, "wave `{wave}` is not complete: {done} of {of} are done with")
+            }
+            Self::Wave { gate: WaveGate::Baking { wave, until } } => {
+                write!(f, "wave `{wave}` bakes until {}", moment(*until))
+            }
+            Self::Wave { gate: WaveGate::Approval { wave } } => write!(f, "wave `{wave}` waits for approval"),
+            Self::Wave { gate: WaveGate::Full { wave, slots } } => {
+                write!(f, "as many of wave `{wave}` are under way as it allows: {slots}")
+            }
             Self::Shut { until_ms: Some(until), why } => write!(f, "{why}; nothing starts before {}", moment(*until)),
             Self::Shut { until_ms: None, why } => write!(f, "{why}; nothing will ever start again"),
             Self::WontFit { usual_ms, ends_ms } => {
@@ -211,8 +304,18 @@ mod tests {
 
     use super::*;
 
-    const FREE: Facts =
-        Facts { in_flight: 0, reserved: 0, failed: 0, remaining: None, connected: true, now_ms: 0, usual_ms: None };
+    const FREE: Facts = Facts {
+        in_flight: 0,
+        reserved: 0,
+        failed: 0,
+        remaining: None,
+        connected: true,
+        now_ms: 0,
+        usual_ms: None,
+        paused: None,
+        unknown: None,
+        wave: None,
+    };
     static SLOTS: LazyLock<HardLimits> = LazyLock::new(|| HardLimits { slots: 4, ..HardLimits::default() });
 
     #[test]

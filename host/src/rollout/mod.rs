@@ -16,6 +16,7 @@ pub mod ledger;
 mod limits;
 mod messages;
 mod observe;
+mod outlook;
 mod plan;
 pub mod replay;
 mod state;
@@ -26,11 +27,12 @@ pub mod timeline;
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
-pub use limits::{Facts, HardLimits, Refusal};
+pub use limits::{Facts, HardLimits, Refusal, WaveGate};
 pub use messages::{
     Action, ActionResult, Broken, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased, Observed, Others, Probed,
     Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
 };
+pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 pub use step::Rollout;

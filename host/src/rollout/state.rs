@@ -19,8 +19,14 @@ pub enum TargetState {
     Leased,
     /// Its action is under way.
     Acting,
+    /// An earlier runner started its action: how that went is being found out.
+    Unsettled,
     /// Its action ended so; its slot is still held.
     Acted(Ending),
+    /// What undoes its action is under way.
+    Reverting,
+    /// That ended so; its slot is still held.
+    Reverted(Ending),
     /// Nothing more happens to it in this run.
     Final(Final),
 }
@@ -35,6 +41,8 @@ pub enum Final {
     Failed,
     /// Its action was stopped half-way: nobody knows.
     Unknown,
+    /// It was undone.
+    RolledBack,
     /// It was left out.
     Skipped,
 }
@@ -53,8 +61,18 @@ pub enum TargetEvent {
     Leased,
     /// Its action started.
     Started,
-    /// Its action ended.
+    /// Its action ended, or what undoes it.
     Ended(Ending),
+    /// An earlier runner had started its action.
+    Found,
+    /// What undoes its action started.
+    Reverts,
+    /// It may go again, as if it never had.
+    Reopened,
+    /// It is to be undone: it queues for a slot once more.
+    Recalled,
+    /// An earlier runner had finished with it; or nothing came of undoing it.
+    Restored(Final),
     /// Its slot is free again.
     Released,
     /// It is left out.
@@ -83,8 +101,16 @@ impl TargetState {
             (S::Queued, E::Leased) => Ok(S::Leased),
             // A retry acts again under the same slot.
             (S::Leased | S::Acted(_), E::Started) => Ok(S::Acting),
-            (S::Acting, E::Ended(ending)) => Ok(S::Acted(ending)),
+            (S::Pending, E::Found) => Ok(S::Unsettled),
+            (S::Acting | S::Unsettled, E::Ended(ending)) => Ok(S::Acted(ending)),
             (S::Acted(ending), E::Released) => Ok(S::Final(Final::of(ending))),
+            (S::Leased | S::Acted(_), E::Reverts) => Ok(S::Reverting),
+            (S::Reverting, E::Ended(ending)) => Ok(S::Reverted(ending)),
+            (S::Reverted(Ending::Succeeded), E::Released) => Ok(S::Final(Final::RolledBack)),
+            (S::Reverted(ending), E::Released) => Ok(S::Final(Final::of_roll_back(ending))),
+            (S::Unsettled | S::Acted(_) | S::Final(_), E::Reopened) => Ok(S::Waiting),
+            (S::Final(Final::Done | Final::Failed | Final::Unknown), E::Recalled) => Ok(S::Queued),
+            (S::Pending | S::Queued | S::Leased, E::Restored(last)) => Ok(S::Final(last)),
             (S::Pending | S::Waiting | S::Queued | S::Leased, E::Skipped) => Ok(S::Final(Final::Skipped)),
             (state, event) => Err(IllegalEvent { state, event }),
         }
@@ -93,7 +119,16 @@ impl TargetState {
     /// Whether it takes one of the run's slots: queues for one, holds one, or acts under one.
     #[must_use]
     pub fn is_in_flight(self) -> bool {
-        matches!(self, Self::Queued | Self::Leased | Self::Acting | Self::Acted(_))
+        match self {
+            Self::Queued
+            | Self::Leased
+            | Self::Acting
+            | Self::Unsettled
+            | Self::Acted(_)
+            | Self::Reverting
+            | Self::Reverted(_) => true,
+            Self::Pending | Self::Waiting | Self::Final(_) => false,
+        }
     }
 
     /// Whether its policy may still be asked to let it go.
@@ -111,6 +146,15 @@ impl Final {
             Ending::Unknown => Self::Unknown,
         }
     }
+
+    /// What became of a target that could not be undone.
+    fn of_roll_back(ending: Ending) -> Self {
+        match ending {
+            Ending::Succeeded => Self::RolledBack,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Self::Failed,
+            Ending::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// How many targets stand where: kept up to date with every change, so that a view costs the same for ten targets and
@@ -124,7 +168,7 @@ pub struct Counts {
     pub pending: u32,
     /// [`TargetState::Waiting`], [`TargetState::Queued`] and [`TargetState::Leased`].
     pub waiting: u32,
-    /// [`TargetState::Acting`], and acted with the slot still held.
+    /// [`TargetState::Acting`], [`TargetState::Unsettled`] and [`TargetState::Reverting`], and ended with the slot still held.
     pub acting: u32,
     /// [`Final::Done`].
     pub done: u32,
@@ -132,6 +176,9 @@ pub struct Counts {
     pub failed: u32,
     /// [`Final::Unknown`].
     pub unknown: u32,
+    /// [`Final::RolledBack`].
+    #[serde(default)]
+    pub rolled_back: u32,
     /// [`Final::Skipped`].
     pub skipped: u32,
 }
@@ -159,10 +206,15 @@ impl Counts {
         match state {
             TargetState::Pending => &mut self.pending,
             TargetState::Waiting | TargetState::Queued | TargetState::Leased => &mut self.waiting,
-            TargetState::Acting | TargetState::Acted(_) => &mut self.acting,
+            TargetState::Acting
+            | TargetState::Unsettled
+            | TargetState::Acted(_)
+            | TargetState::Reverting
+            | TargetState::Reverted(_) => &mut self.acting,
             TargetState::Final(Final::Done) => &mut self.done,
             TargetState::Final(Final::Failed) => &mut self.failed,
             TargetState::Final(Final::Unknown) => &mut self.unknown,
+            TargetState::Final(Final::RolledBack) => &mut self.rolled_back,
             TargetState::Final(Final::Skipped) => &mut self.skipped,
         }
     }

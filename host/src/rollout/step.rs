@@ -17,6 +17,12 @@
 //! What a policy can repeat for ever is slowed down, so that it costs time and not the machine: wakes by
 //! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
+mod found;
+mod looking;
+mod steering;
+mod undo;
+mod waves;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -24,11 +30,12 @@ use super::event::Event;
 use super::ledger::Standing;
 use super::limits::{Facts, Refusal};
 use super::messages::{
-    Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Others, Report, SeenLease,
-    SeenMember, Setup, Stop,
+    Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
+    SeenLease, SeenMember, Setup, Steer, Stop,
 };
+use super::outlook::Waits;
 use super::state::{Counts, Final, TargetEvent, TargetState};
-use crate::job::{OnFault, Target};
+use crate::job::{ObserveSpec, OnExhausted, OnFault, Target};
 use crate::policy::types::{
     self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
 };
@@ -47,8 +54,11 @@ const WAKES_EACH_MS: u64 = 1;
 /// and takes it back once the slot is there would keep the store busy. Twice as long each time in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often that pause doubles at most: to 51 s.
+/// How often that pause doubles at most: to 51 s. A rest before another try doubles as often.
 const MOST_DOUBLINGS: u32 = 10;
+
+/// The longest rest before another try.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 
 /// A sweep that asked so many targets in vain keeps the next one, counted from its start, a millisecond away. With ten
 /// targets nobody notices; with 10,000 that wait, changes come to a sweep a second and not to a sweep each.
@@ -80,6 +90,22 @@ struct Slot {
     /// How its action ended, for a person, and how long it took.
     detail: String,
     took_ms: Option<u64>,
+    /// Tries that do not count: somebody asked for more after them.
+    tried_before: u32,
+    /// When its next try is due, under the slot that it holds.
+    retry_at_ms: Option<u64>,
+    /// What an earlier runner started.
+    found: Option<found::Found>,
+    /// An earlier runner's lease was gone when its action was settled.
+    without_slot: bool,
+    /// How its action went is for the next runner to find out.
+    undecided: bool,
+    /// When it became final, in milliseconds since the Unix epoch.
+    final_ms: u64,
+    /// It is to be undone: what it was before.
+    recalled: Option<Final>,
+    /// Why it is undone.
+    undone_for: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +145,13 @@ enum Question {
 enum Gate {
     Queue,
     Start,
+}
+
+/// A limit that refused, and what it was checked against.
+#[derive(Debug)]
+struct Refused {
+    refusal: Refusal,
+    facts: Facts,
 }
 
 /// Nobody may go now.
@@ -176,6 +209,25 @@ pub struct Rollout {
     floor_missed: Option<(u64, usize)>,
     forced: u32,
     timed_out: u32,
+    /// The time of this step.
+    now_ms: u64,
+    /// What is to be done at once.
+    first: Vec<Action>,
+    steer: Steer,
+    waves: waves::Waves,
+    /// Targets of which nobody knows.
+    unknown: BTreeSet<usize>,
+    retries: BTreeSet<(u64, usize)>,
+    /// The budget is spent, and the job says to undo.
+    undoing: bool,
+    /// Who is left to be undone, the newest last; none: what acts has not ended yet.
+    to_undo: Option<Vec<usize>>,
+    /// What of [`Setup::observe`] was seen last.
+    observed: Vec<Option<Observed>>,
+    /// What kept the last from going who was asked about.
+    waits: Option<Waits>,
+    /// How many actions succeeded, and how long they took together.
+    took: (u32, u64),
 }
 
 impl Rollout {
@@ -184,7 +236,8 @@ impl Rollout {
     pub fn new(setup: Setup) -> Self {
         let slots: Vec<Slot> = setup.targets.iter().cloned().map(Slot::new).collect();
         let total = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        Self {
+        let mut rollout = Self {
+            observed: vec![None; setup.observe.len()],
             open: (0..slots.len()).collect(),
             counts: Counts::all_pending(total),
             slots,
@@ -220,7 +273,22 @@ impl Rollout {
             floor_missed: None,
             forced: 0,
             timed_out: 0,
+            now_ms: 0,
+            first: Vec::new(),
+            steer: Steer::default(),
+            waves: waves::Waves::default(),
+            unknown: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            undoing: false,
+            to_undo: None,
+            waits: None,
+            took: (0, 0),
+        };
+        rollout.plan_waves();
+        if let Some(resumed) = rollout.setup.resumed.take() {
+            rollout.take_over(resumed);
         }
+        rollout
     }
 
     /// What the policy's last decision left for the next.
@@ -256,8 +324,8 @@ impl Rollout {
     /// What the run came to; none while it goes on.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        let over =
-            self.in_flight.is_empty() && self.asking.is_none() && (self.ending.is_some() || self.counts.open() == 0);
+        let at_rest = self.in_flight.is_empty() && self.asking.is_none() && self.first.is_empty();
+        let over = at_rest && (self.ending.is_some() || self.counts.open() == 0) && !self.has_more_to_undo();
         over.then(|| Report {
             end: self.ending.clone().unwrap_or(End::Completed),
             counts: self.counts,
@@ -269,10 +337,12 @@ impl Rollout {
     /// When [`Input::Tick`] is due, in milliseconds since the Unix epoch, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
+        let now = (!self.first.is_empty()).then_some(self.now_ms);
         let keeps = self.keeps.first().map(|(at, _)| *at);
         if self.ending.is_some() {
-            return keeps;
+            return [keeps, now].into_iter().flatten().min();
         }
+        let retries = self.retries.first().map(|(at, _)| *at);
         // What nobody can be asked about now is due when that changes.
         let asks = self.can_ask().then(|| {
             let wakes = self.wakes.first().map(|(at, _)| *at);
@@ -281,7 +351,8 @@ impl Rollout {
             [wakes, hold, sweep.then(|| self.next_sweep_ms())].into_iter().flatten().min()
         });
         let pauses = self.pauses.first().map(|(at, _)| *at);
-        [keeps, pauses, asks.flatten(), self.floor_deadline()].into_iter().flatten().min()
+        let all = [now, keeps, retries, pauses, asks.flatten(), self.floor_deadline(), self.baked_ms()];
+        all.into_iter().flatten().min()
     }
 
     /// What follows from an input at `now_ms`, in milliseconds since the Unix epoch.
@@ -289,7 +360,8 @@ impl Rollout {
     /// # Panics
     /// When the engine breaks the protocol: an answer that nothing asked for.
     pub fn step(&mut self, now_ms: u64, input: Input) -> Vec<Action> {
-        let mut out = Vec::new();
+        self.now_ms = now_ms;
+        let mut out = std::mem::take(&mut self.first);
         match input {
             Input::Tick => {}
             Input::Semaphore { leases, queued } => self.semaphore_seen(leases, queued),
@@ -306,11 +378,18 @@ impl Rollout {
             Input::Ended { target, result } => self.ended(now_ms, target, result, &mut out),
             Input::Stop(stop) => self.stopped(stop, &mut out),
             Input::Lost { reason, others } => self.lost(reason, others, &mut out),
-            Input::Observed { .. } | Input::Probed { .. } | Input::Steer(_) => {}
+            Input::Observed { index, seen } => self.observed(index, seen),
+            Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
+            Input::Steer(steer) => self.steered(steer, &mut out),
             Input::Broken(broken) => self.end(End::Broken(broken), &mut out),
         }
+        self.settle_all_found(now_ms, &mut out);
+        self.check_budget(&mut out);
         self.let_kept_slots_go(now_ms, &mut out);
+        self.start_retries(now_ms, &mut out);
         self.end_pauses(now_ms);
+        self.begin_waves(now_ms, &mut out);
+        self.undo(now_ms, &mut out);
         self.ask(now_ms, &mut out);
         self.check_floor_patience(now_ms, &mut out);
         out
@@ -375,6 +454,9 @@ impl Rollout {
             // A reading may have been quicker.
             others.retain(|lease| lease.fence != fence);
         }
+        if self.adopted(now_ms, target, true, out) {
+            return;
+        }
         self.moved(target, TargetEvent::Leased);
         let name = self.name(target);
         let forcing = self.slots[target].forcing.take();
@@ -389,7 +471,12 @@ impl Rollout {
             let (held, slots) = (self.held(), self.setup.limits.slots);
             out.push(Action::Emit(Event::Leased { target: name, held, slots, fence, again }));
         }
-        if self.slots[target].leaving.is_some() {
+        if self.slots[target].recalled.is_some() {
+            match self.stop {
+                Some(_) => out.push(self.release(target)),
+                None => self.revert(now_ms, target, "the failure budget is spent".to_owned(), out),
+            }
+        } else if self.slots[target].leaving.is_some() {
             // It came while the place in the queue was being given up.
             self.give_back(target, "nobody waits for it any more", out);
         } else if self.ending.is_some() {
@@ -401,6 +488,15 @@ impl Rollout {
 
     fn not_leased(&mut self, now_ms: u64, target: usize, why: NotLeased, out: &mut Vec<Action>) {
         self.slots[target].forcing = None;
+        if self.adopted(now_ms, target, false, out) {
+            return;
+        }
+        if let Some(last) = self.slots[target].recalled.take() {
+            out.push(Action::Save { target, standing: self.standing_of(target, last) });
+            self.slots[target].leaving = None;
+            self.moved(target, TargetEvent::Restored(last));
+            return;
+        }
         match (self.slots[target].leaving.take(), why) {
             (Some(Then::Skip { code, reason }), _) => self.skip(now_ms, target, code, reason, out),
             (None, NotLeased::TimedOut) => {
@@ -427,8 +523,14 @@ impl Rollout {
         out.push(Action::Emit(Event::LeaseLost { target: self.name(target), reason }));
         match self.slots[target].state {
             TargetState::Leased => self.leave(target, Then::Wait, "its lease was lost", out),
-            TargetState::Acting => out.push(Action::Kill { target, ending: Ending::LeaseLost, others: Some(others) }),
+            TargetState::Acting | TargetState::Reverting => {
+                out.push(Action::Kill { target, ending: Ending::LeaseLost, others: Some(others) });
+            }
             _ => {}
+        }
+        if let Some(at) = self.slots[target].retry_at_ms.take() {
+            self.retries.remove(&(at, target));
+            out.push(self.release(target));
         }
         if let Some(until) = self.slots[target].keep_until_ms.take() {
             self.keeps.remove(&(until, target));
@@ -448,7 +550,12 @@ impl Rollout {
         }
         match (self.slots[target].state, self.slots[target].leaving.take()) {
             (TargetState::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
-            (TargetState::Leased, _) => self.back_to_waiting(now_ms, target),
+            (TargetState::Leased, _) => match self.slots[target].recalled.take() {
+                Some(last) => self.moved(target, TargetEvent::Restored(last)),
+                None => self.back_to_waiting(now_ms, target),
+            },
+            // It goes again: how it went before is not known, or does not count.
+            (TargetState::Unsettled | TargetState::Acted(_), Some(_)) => self.moved(target, TargetEvent::Reopened),
             _ => {
                 self.moved(target, TargetEvent::Released);
                 if is_free {
@@ -462,6 +569,11 @@ impl Rollout {
     }
 
     fn ended(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+        if self.slots[target].state == TargetState::Reverting {
+            return self.reverted(now_ms, target, result, out);
+        }
+        // Who was stopped by us half-way may have done it all the same: the next runner asks.
+        self.slots[target].undecided = result.ending == Ending::Unknown && self.stop.is_some();
         self.moved(target, TargetEvent::Ended(result.ending));
         let attempt = self.slots[target].attempt;
         let outcome = Outcome { ending: result.ending, exit_code: result.exit_code, took: result.took_ms, attempt };
@@ -475,6 +587,7 @@ impl Rollout {
         self.slots[target].took_ms = Some(result.took_ms);
         let ActionResult { ending, took_ms, detail, output, log, .. } = result;
         if ending == Ending::Succeeded {
+            self.took = (self.took.0 + 1, self.took.1.saturating_add(took_ms));
             self.longest_ms = self.longest_ms.max(Some(took_ms));
         }
         let target_name = self.name(target);
@@ -483,8 +596,9 @@ impl Rollout {
             _ => Event::Failed { target: target_name, attempt, ending, detail, took_ms, output, log },
         }));
         match self.stop {
-            // Who wants out now does not wait for a policy.
+            // Who wants out now does not wait for a policy, and neither does who has lost the run.
             Some(Stop::Now) => out.push(self.release(target)),
+            _ if matches!(self.ending, Some(End::Lost(_))) => out.push(self.release(target)),
             // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
         }
@@ -497,12 +611,21 @@ impl Rollout {
         self.stop = Some(stop);
         self.end(End::Interrupted, out);
         if stop == Stop::Now {
-            let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
-            out.extend(acting.map(|&target| Action::Kill { target, ending: Ending::Unknown, others: None }));
+            let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: None };
+            out.extend(self.under_way().into_iter().map(kill));
+            for target in self.in_flight.clone() {
+                if self.slots[target].state == TargetState::Unsettled {
+                    self.leave_undecided(target, out);
+                }
+            }
             let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
             out.extend(left.into_iter().map(|target| self.release(target)));
         }
-        // Nobody bakes any more.
+        // Nobody rests before another try any more, and nobody bakes.
+        for (_, target) in std::mem::take(&mut self.retries) {
+            self.slots[target].retry_at_ms = None;
+            out.push(self.release(target));
+        }
         for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
             out.push(self.release(target));
@@ -512,9 +635,43 @@ impl Rollout {
     /// Whatever acts is stopped before somebody else may act in its place.
     fn lost(&mut self, reason: String, others: Others, out: &mut Vec<Action>) {
         self.end(End::Lost(reason), out);
-        let acting = self.in_flight.iter().filter(|target| self.slots[**target].state == TargetState::Acting);
-        let kill = |&target: &usize| Action::Kill { target, ending: Ending::Unknown, others: Some(others) };
-        out.extend(acting.map(kill));
+        let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: Some(others) };
+        out.extend(self.under_way().into_iter().map(kill));
+        // Whoever goes on with it knows as much from the store.
+        self.stop = self.stop.max(Some(Stop::Gently));
+        for target in self.in_flight.clone() {
+            if self.slots[target].state == TargetState::Unsettled {
+                self.leave_undecided(target, out);
+            }
+        }
+        let kept = std::mem::take(&mut self.keeps).into_iter().chain(std::mem::take(&mut self.retries));
+        let left: Vec<usize> = kept.map(|(_, target)| target).collect();
+        for target in left {
+            self.slots[target].keep_until_ms = None;
+            self.slots[target].retry_at_ms = None;
+            out.push(self.release(target));
+        }
+        let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
+        out.extend(left.into_iter().map(|target| self.release(target)));
+    }
+
+    /// Those whose command runs.
+    fn under_way(&self) -> Vec<usize> {
+        let runs = |target: &usize| matches!(self.slots[*target].state, TargetState::Acting | TargetState::Reverting);
+        self.in_flight.iter().copied().filter(runs).collect()
+    }
+
+    /// One of those that the job only looks at.
+    fn observed(&mut self, index: usize, seen: Option<Observed>) {
+        let Some(before) = self.observed.get_mut(index) else { return };
+        if *before != seen {
+            let cause = match seen {
+                Some(Observed::Party(_)) => Cause::MembersChanged,
+                _ => Cause::LeasesChanged,
+            };
+            *before = seen;
+            self.changed(cause);
+        }
     }
 
     // ------------------------------------------------------------------ what the policy said
@@ -574,7 +731,7 @@ impl Rollout {
         match verdict {
             Admission::Lock | Admission::Force(_) => match self.may(now_ms, Gate::Start, target) {
                 Ok(()) => {
-                    self.slots[target].attempt = 1;
+                    self.slots[target].attempt += 1;
                     self.start(now_ms, target, out);
                 }
                 Err(refusal) => {
@@ -671,15 +828,31 @@ impl Rollout {
             }
         };
         self.memory = answer.memory;
+        if matches!(self.ending, Some(End::Lost(_))) {
+            return out.push(self.release(target));
+        }
         match answer.verdict {
             Settlement::Keep(keep_ms) if self.stop.is_none() && self.slots[target].lease.is_some() => {
                 let until = now_ms.saturating_add(keep_ms);
                 self.slots[target].keep_until_ms = Some(until);
                 self.keeps.insert((until, target));
                 self.changed(Cause::Progressed);
+                if let TargetState::Acted(ending) = self.slots[target].state {
+                    let took_ms = self.slots[target].took_ms.unwrap_or(0);
+                    let standing = Standing::Kept { ending, exit_code: None, took_ms, until };
+                    out.push(Action::Save { target, standing });
+                }
                 out.push(Action::Emit(Event::Keeping { target: self.name(target), keep_ms, reason: answer.reason }));
             }
-            Settlement::Retry if self.has_another_try(target) => match self.may(now_ms, Gate::Start, target) {
+            // An earlier runner's try, whose lease is gone: it queues like for the first.
+            Settlement::Retry if self.may_go_again(target) && self.slots[target].without_slot => {
+                self.reopen(target, out);
+            }
+            Settlement::Retry if self.slots[target].lease.is_none() => out.push(self.release(target)),
+            Settlement::Retry if self.may_go_again(target) && !self.setup.back_off.is_zero() => {
+                self.rest(now_ms, target, answer.reason, out);
+            }
+            Settlement::Retry if self.may_go_again(target) => match self.may(now_ms, Gate::Start, target) {
                 Ok(()) => {
                     self.slots[target].attempt += 1;
                     let attempt = self.slots[target].attempt;
@@ -687,6 +860,7 @@ impl Rollout {
                         target: self.name(target),
                         attempt,
                         reason: answer.reason,
+                        after_ms: 0,
                     }));
                     self.start(now_ms, target, out);
                 }
@@ -697,10 +871,16 @@ impl Rollout {
             },
             // Without another try, what failed has failed.
             Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(self.release(target)),
+            Settlement::RollBack if self.setup.can_roll_back && self.slots[target].lease.is_some() => {
+                self.revert(now_ms, target, answer.reason, out);
+            }
+            // What it acted under is somebody else's by now.
+            Settlement::RollBack if self.setup.can_roll_back => out.push(self.release(target)),
             Settlement::RollBack => {
                 out.push(self.release(target));
-                let message = "the policy answered `roll-back`, which this version of Lockkeeper cannot do".to_owned();
-                self.fault(target, Fault { kind: "not-supported", message, hint: None }, out);
+                let message = "the policy answered `roll-back`, and the job has no command for that".to_owned();
+                let hint = Some("give it one: `[action]` with `roll-back`".to_owned());
+                self.fault(target, Fault { kind: "not-supported", message, hint }, out);
             }
             Settlement::Abort => {
                 out.push(self.release(target));
@@ -727,18 +907,56 @@ impl Rollout {
 
     // ------------------------------------------------------------------ the hard limits
 
-    fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), (Refusal, Facts)> {
+    fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), Box<Refused>> {
         let facts = self.facts(now_ms, target, gate);
-        self.setup.limits.allow_one_more(&facts).map_err(|refusal| (refusal, facts))
+        self.setup.limits.allow_one_more(&facts).map_err(|refusal| Box::new(Refused { refusal, facts }))
     }
 
-    /// The rest of a retry's conditions. Under a lost lease nothing acts again.
-    fn has_another_try(&self, target: usize) -> bool {
+    /// The rest of a retry's conditions.
+    fn may_go_again(&self, target: usize) -> bool {
         let slot = &self.slots[target];
         matches!(slot.state, TargetState::Acted(Ending::Failed | Ending::TimedOut))
-            && slot.attempt < self.setup.attempts
-            && slot.lease.is_some()
+            && slot.attempt - slot.tried_before < self.setup.attempts
             && self.ending.is_none()
+    }
+
+    /// It keeps its slot for a while, and is tried again then.
+    fn rest(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+        let slot = &mut self.slots[target];
+        let tries = slot.attempt - slot.tried_before;
+        let after_ms = millis(self.setup.back_off) << tries.saturating_sub(1).min(MOST_DOUBLINGS);
+        let after_ms = after_ms.min(millis(LONGEST_BACK_OFF));
+        let until = now_ms.saturating_add(after_ms);
+        slot.retry_at_ms = Some(until);
+        self.retries.insert((until, target));
+        if let TargetState::Acted(ending) = slot.state {
+            out.push(Action::Save { target, standing: Standing::Retrying { ending, until } });
+        }
+        let attempt = slot.attempt + 1;
+        out.push(Action::Emit(Event::Retrying { target: self.name(target), attempt, reason, after_ms }));
+    }
+
+    /// Those who have rested long enough.
+    fn start_retries(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        while let Some(&(at, target)) = self.retries.first() {
+            // Its lease may not have been taken over yet.
+            if at > now_ms || (self.slots[target].lease.is_none() && self.ending.is_none()) {
+                break;
+            }
+            self.retries.pop_first();
+            self.slots[target].retry_at_ms = None;
+            match self.may(now_ms, Gate::Start, target) {
+                Ok(()) if self.ending.is_none() => {
+                    self.slots[target].attempt += 1;
+                    self.start(now_ms, target, out);
+                }
+                Ok(()) => out.push(self.release(target)),
+                Err(refusal) => {
+                    self.say_refused(target, &refusal, out);
+                    out.push(self.release(target));
+                }
+            }
+        }
     }
 
     /// How many members of the party it is: as a rule one, and none while it is down.
@@ -752,9 +970,10 @@ impl Rollout {
         for other in self.in_flight.iter().copied().filter(|other| *other != target) {
             in_flight += 1;
             let (may_be_down, may_fail) = match self.slots[other].state {
-                TargetState::Acting => (true, true),
+                TargetState::Acting | TargetState::Unsettled | TargetState::Reverting => (true, true),
                 // Its slot is still held, so that the party may not have heard of it yet.
                 TargetState::Acted(ending) => (true, ending != Ending::Succeeded),
+                TargetState::Reverted(_) => (true, true),
                 _ => (gate == Gate::Queue, gate == Gate::Queue),
             };
             leaving += if may_be_down { self.listed(other) } else { 0 };
@@ -763,18 +982,21 @@ impl Rollout {
         Facts {
             in_flight,
             reserved,
-            failed: self.counts.failed + self.counts.unknown,
+            failed: self.charged(),
             remaining: self.members_known.then(|| count(self.members.len()).saturating_sub(leaving)),
             connected: self.hearing == Hearing::Connected,
             now_ms,
             usual_ms: self.longest_ms.or_else(|| self.setup.action_timeout.map(millis)),
+            paused: self.steer.paused.clone(),
+            unknown: self.unknown_held().map(|target| self.name(target)),
+            wave: self.wave_gate(now_ms, target),
         }
     }
 
     /// A hard limit says no. The floor may allow another target, which is not in the party; all others are everybody's, so
     /// nobody is asked until something changes.
-    fn refused(&mut self, now_ms: u64, target: usize, refused: &(Refusal, Facts), out: &mut Vec<Action>) {
-        let (refusal, _) = refused;
+    fn refused(&mut self, now_ms: u64, target: usize, refused: &Refused, out: &mut Vec<Action>) {
+        let refusal = &refused.refusal;
         self.slots[target].refused = Some(refusal.to_string());
         match refusal {
             Refusal::Floor { .. } => {
@@ -788,11 +1010,13 @@ impl Rollout {
         self.say_refused(target, refused, out);
     }
 
-    fn say_refused(&mut self, target: usize, (refusal, facts): &(Refusal, Facts), out: &mut Vec<Action>) {
+    fn say_refused(&mut self, target: usize, Refused { refusal, facts }: &Refused, out: &mut Vec<Action>) {
         let reason = refusal.to_string();
+        let (code, until) = (refusal.code().to_owned(), refusal.changes_ms());
+        self.waits = Some(Waits { code, reason: reason.clone(), until });
         if self.held_said != reason {
             self.held_said.clone_from(&reason);
-            let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(*facts));
+            let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(Box::new(facts.clone())));
             out.push(Action::Emit(Event::Refused { target: self.name(target), limit, reason, until, facts }));
         }
     }
@@ -820,10 +1044,20 @@ impl Rollout {
     }
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
-        let failed = self.counts.failed + self.counts.unknown;
-        if self.ending.is_none() && self.counts.open() > 0 && self.setup.limits.is_budget_spent(failed) {
-            let allowed = self.setup.limits.max_failed.unwrap_or(0);
-            self.end(End::BudgetSpent(format!("{failed} failed, the budget allows {allowed}")), out);
+        let failed = self.charged();
+        if self.ending.is_some() || self.counts.open() == 0 || !self.setup.limits.is_budget_spent(failed) {
+            return;
+        }
+        let allowed = self.setup.limits.max_failed.unwrap_or(0);
+        let reason = format!("{failed} failed, the budget allows {allowed}");
+        match self.setup.on_exhausted {
+            OnExhausted::Abort => self.end(End::BudgetSpent(reason), out),
+            // The limits refuse whoever wants to go.
+            OnExhausted::Pause => {}
+            OnExhausted::RollBack => {
+                self.undoing = true;
+                self.end(End::BudgetSpent(format!("{reason}; what was done is undone")), out);
+            }
         }
     }
 
@@ -833,6 +1067,7 @@ impl Rollout {
         let fence = self.slots[target].lease.expect("a target whose lease is lost leaves, and is not started").fence;
         let attempt = self.slots[target].attempt;
         self.slots[target].left = 0;
+        self.waits = None;
         self.moved(target, TargetEvent::Started);
         self.happened(now_ms, target, Happening::Started, "");
         out.push(Action::Emit(Event::Started { target: self.name(target), attempt, fence }));
@@ -856,6 +1091,10 @@ impl Rollout {
         let slot = &self.slots[target];
         let reason = || slot.detail.clone();
         let standing = match (slot.state, &slot.leaving) {
+            (TargetState::Acted(Ending::Unknown), _) if slot.undecided => Standing::Acting,
+            (TargetState::Leased, _) if slot.recalled.is_some() => {
+                self.standing_of(target, slot.recalled.unwrap_or(Final::Unknown))
+            }
             (TargetState::Acted(Ending::Succeeded), _) => Standing::Done { took_ms: slot.took_ms },
             (TargetState::Acted(Ending::Unknown), _) => Standing::Unknown { reason: reason() },
             (TargetState::Acted(_), _) => Standing::Failed { reason: reason() },
@@ -957,6 +1196,7 @@ impl Rollout {
         if self.hold.is_some() || !self.has_room() {
             return;
         }
+        let until = self.asked_until();
         if self.sweep_due && self.next_sweep_ms() <= now_ms {
             self.sweep_due = false;
             self.sweep_began_ms = now_ms;
@@ -965,7 +1205,7 @@ impl Rollout {
             self.cursor = 0;
         }
         let may_go = |target: &usize| self.sweep_floor.is_none_or(|refused| self.listed(*target) < refused);
-        let next = self.open.range(self.cursor..).copied().find(may_go);
+        let next = self.open.range(self.cursor.min(until)..until).copied().find(may_go);
         self.cursor = next.map_or(self.slots.len(), |target| target + 1);
         if let Some(target) = next {
             let cause = match (self.slots[target].refused.take(), self.slots[target].asked) {
@@ -982,6 +1222,7 @@ impl Rollout {
         self.hearing == Hearing::Connected
             && self.others.is_some()
             && (self.members_known || self.setup.party.is_none())
+            && self.observed.iter().all(Option::is_some)
     }
 
     fn next_sweep_ms(&self) -> u64 {
@@ -1001,7 +1242,8 @@ impl Rollout {
                 return Some((target, Question::InQueue));
             }
             // Without room the sweep that follows room asks it anyway.
-            if self.open.contains(&target) && self.hold.is_none() && self.has_room() {
+            let is_asked = target < self.asked_until();
+            if is_asked && self.open.contains(&target) && self.hold.is_none() && self.has_room() {
                 return Some((target, Question::Open));
             }
         }
@@ -1036,6 +1278,7 @@ impl Rollout {
     fn hold(&mut self, now_ms: u64, said: Verdict, out: &mut Vec<Action>) {
         let wake_ms = said.ask_again_ms.map(|after| now_ms.saturating_add(after.max(millis(SHORTEST_WAKE))));
         self.hold = Some(Hold { wake_ms });
+        self.waits = Some(said.waits(wake_ms));
         let line = said.line();
         if self.held_said != line {
             self.held_said = line;
@@ -1045,6 +1288,7 @@ impl Rollout {
     }
 
     fn say_waiting(&mut self, target: usize, said: Verdict, out: &mut Vec<Action>) {
+        self.waits = Some(said.waits(self.slots[target].wake_ms));
         let line = said.line();
         if self.slots[target].said != line {
             self.slots[target].said = line;
@@ -1058,13 +1302,14 @@ impl Rollout {
     fn view(&mut self, now_ms: u64, target: usize, cause: Cause) -> contract::View {
         let sequence = self.sequence;
         self.sequence += 1;
+        let wave = self.wave_of(target).unwrap_or_default().to_owned();
         let slot = &mut self.slots[target];
         let waiting_since = *slot.waiting_since_ms.get_or_insert(now_ms);
         let labels = slot.target.labels.iter();
         let about = contract::Target {
             name: slot.target.name.to_string(),
             labels: labels.map(|(key, value)| contract::Label { key: key.clone(), value: value.clone() }).collect(),
-            wave: String::new(),
+            wave,
             attempt: slot.attempt.max(1),
             waiting_since,
         };
@@ -1076,8 +1321,8 @@ impl Rollout {
             target: about,
             semaphore: self.semaphore_view(),
             party: self.party_view(),
-            other_semaphores: Vec::new(),
-            other_parties: Vec::new(),
+            other_semaphores: self.other_semaphores(),
+            other_parties: self.other_parties(),
             progress: self.progress(),
             events: self.events.iter().cloned().collect(),
         }
@@ -1112,6 +1357,39 @@ impl Rollout {
         }
     }
 
+    fn other_semaphores(&self) -> Vec<contract::Semaphore> {
+        let pairs = self.setup.observe.iter().zip(&self.observed);
+        let semaphores = pairs.filter_map(|pair| match pair {
+            (ObserveSpec::Semaphore(path), Some(Observed::Semaphore { slots, leases, queued })) => {
+                let lease = |lease: &SeenLease| contract::Lease {
+                    identifier: lease.identifier.clone(),
+                    fence: unsigned(lease.fence),
+                    since: lease.since_ms,
+                    ephemeral: lease.ephemeral,
+                    alive: None,
+                    mine: false,
+                };
+                let leases = leases.iter().map(lease).collect();
+                Some(contract::Semaphore { path: path.to_string(), slots: slots.unwrap_or(0), leases, queued: *queued })
+            }
+            _ => None,
+        });
+        semaphores.collect()
+    }
+
+    fn other_parties(&self) -> Vec<contract::Party> {
+        let pairs = self.setup.observe.iter().zip(&self.observed);
+        let parties = pairs.filter_map(|pair| match pair {
+            (ObserveSpec::Party(path), Some(Observed::Party(members))) => Some(contract::Party {
+                path: path.to_string(),
+                min_members: 0,
+                members: members.iter().map(member_view).collect(),
+            }),
+            _ => None,
+        });
+        parties.collect()
+    }
+
     fn our_leases(&self) -> impl Iterator<Item = (&Target, Held)> {
         self.in_flight.iter().filter_map(|target| {
             let slot = &self.slots[*target];
@@ -1121,17 +1399,15 @@ impl Rollout {
 
     fn party_view(&self) -> Option<contract::Party> {
         let party = self.setup.party.as_ref()?;
-        let member =
-            |member: &SeenMember| contract::Member { identifier: member.identifier.clone(), since: member.since_ms };
         Some(contract::Party {
             path: party.path.clone(),
             min_members: self.setup.limits.floor.unwrap_or(0),
-            members: self.members.iter().map(member).collect(),
+            members: self.members.iter().map(member_view).collect(),
         })
     }
 
     fn progress(&self) -> contract::Progress {
-        let Counts { total, pending, waiting, acting, done, failed, unknown, skipped } = self.counts;
+        let Counts { total, pending, waiting, acting, done, failed, unknown, rolled_back, skipped } = self.counts;
         contract::Progress {
             job: self.setup.job.clone(),
             run: self.setup.run.clone(),
@@ -1142,10 +1418,10 @@ impl Rollout {
             acting,
             done,
             failed,
-            rolled_back: 0,
+            rolled_back,
             skipped,
             unknown,
-            budget_left: self.setup.limits.budget_left(failed + unknown, acting),
+            budget_left: self.setup.limits.budget_left(self.charged(), acting),
         }
     }
 
@@ -1162,6 +1438,15 @@ impl Rollout {
         let after = before.after(event).expect("the machine moves targets only where they can go");
         self.slots[target].state = after;
         self.counts.moved(before, after);
+        let is_final = |state| matches!(state, TargetState::Final(_));
+        if is_final(after) {
+            self.slots[target].final_ms = self.now_ms;
+        }
+        self.counted_in_wave(target, is_final(before), is_final(after));
+        match after {
+            TargetState::Final(Final::Unknown) => self.unknown.insert(target),
+            _ => self.unknown.remove(&target),
+        };
         match after.is_open() {
             true => self.open.insert(target),
             false => self.open.remove(&target),
@@ -1208,6 +1493,14 @@ impl Slot {
             forcing: None,
             detail: String::new(),
             took_ms: None,
+            tried_before: 0,
+            retry_at_ms: None,
+            found: None,
+            without_slot: false,
+            undecided: false,
+            final_ms: 0,
+            recalled: None,
+            undone_for: String::new(),
         }
     }
 }
@@ -1221,6 +1514,10 @@ struct Verdict {
 }
 
 impl Verdict {
+    fn waits(&self, until: Option<u64>) -> Waits {
+        Waits { code: self.code.clone(), reason: self.reason.clone(), until }
+    }
+
     fn line(&self) -> String {
         format!("{}: {}", self.code, self.reason)
     }
@@ -1242,9 +1539,14 @@ impl Final {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
+            Self::RolledBack => "rolled-back",
             Self::Skipped => "skipped",
         }
     }
+}
+
+fn member_view(member: &SeenMember) -> contract::Member {
+    contract::Member { identifier: member.identifier.clone(), since: member.since_ms }
 }
 
 /// A decision's seed: splitmix64 of the run's and the decision's number, so that it repeats in a replay.

@@ -231,10 +231,15 @@ impl World {
             let place = match state {
                 TargetState::Pending => &mut counted.pending,
                 TargetState::Waiting | TargetState::Queued | TargetState::Leased => &mut counted.waiting,
-                TargetState::Acting | TargetState::Acted(_) => &mut counted.acting,
+                TargetState::Acting
+                | TargetState::Unsettled
+                | TargetState::Acted(_)
+                | TargetState::Reverting
+                | TargetState::Reverted(_) => &mut counted.acting,
                 TargetState::Final(Final::Done) => &mut counted.done,
                 TargetState::Final(Final::Failed) => &mut counted.failed,
                 TargetState::Final(Final::Unknown) => &mut counted.unknown,
+                TargetState::Final(Final::RolledBack) => &mut counted.rolled_back,
                 TargetState::Final(Final::Skipped) => &mut counted.skipped,
             };
             *place += 1;

@@ -416,7 +416,10 @@ fn line(event: &Event) -> Option<String> {
         Event::Succeeded { target, .. } => format!("{target} succeeded"),
         Event::Failed { target, attempt, ending, .. } => format!("{target} {} on try {attempt}", ending.word()),
         Event::Keeping { target, keep_ms, .. } => format!("{target} keeps its slot for {}", span(*keep_ms)),
-        Event::Retrying { target, attempt, .. } => format!("{target} is tried again, try {attempt}"),
+        Event::Retrying { target, attempt, after_ms: 0, .. } => format!("{target} is tried again, try {attempt}"),
+        Event::Retrying { target, attempt, after_ms, .. } => {
+            format!("{target} is tried again in {}, try {attempt}", span(*after_ms))
+        }
         Event::Released { target } => format!("{target} released"),
         Event::NotReleased { target, reason } => format!("{target} still holds its slot: {reason}"),
         Event::Skipped { target, code, reason } => format!("{target} skipped: {reason} ({code})"),
@@ -424,6 +427,20 @@ fn line(event: &Event) -> Option<String> {
         Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
         Event::Stopping { reason, acting } => format!("stopping, {acting} under way: {reason}"),
         Event::Store { state } => format!("the session is {state}"),
+        Event::Found { target, attempt } => format!("{target} was under way, try {attempt}"),
+        Event::Probed { target, answer, detail } => {
+            format!("{target} is found {answer} {detail}").trim_end().to_owned()
+        }
+        Event::Paused { by, reason } => format!("paused by {by}: {}", reason.as_deref().unwrap_or("no reason")),
+        Event::Unpaused {} => "goes on".to_owned(),
+        Event::RetryAsked { target, by } => format!("{target} again, says {by}"),
+        Event::Accepted { target } => format!("{target} is accepted"),
+        Event::WaveBegan { wave, targets } => format!("wave {wave} begins, {targets}"),
+        Event::WaveBaking { wave, until } => format!("wave {wave} bakes until {}", span(*until)),
+        Event::WaveWaits { wave, .. } => format!("wave {wave} waits for approval"),
+        Event::Reverting { target, attempt, reason, .. } => format!("{target} is undone, try {attempt}: {reason}"),
+        Event::RolledBack { target, .. } => format!("{target} was undone"),
+        Event::Undoing { targets } => format!("{targets} are to be undone"),
         Event::Planned { .. } | Event::GoingOn { .. } | Event::Said { .. } | Event::Finished { .. } => {
             unreachable!("these are the engine's")
         }

@@ -83,11 +83,14 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
     Facts {
         in_flight,
         reserved,
-        failed: progress.failed + progress.unknown,
+        failed: progress.failed + progress.unknown + progress.rolled_back,
         remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
         connected: account.deaf.is_none(),
         now_ms: *now,
         usual_ms: account.longest_ms.or(account.header.limits.usual_ms),
+        paused: None,
+        unknown: None,
+        wave: None,
     }
 }
 

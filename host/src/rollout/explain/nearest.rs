@@ -60,7 +60,7 @@ pub enum Nearest {
 /// Changes facts of a decision until the answer is that the target may go. Asks the policy up to [`MOST_TRIED`] times.
 pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     let mut trial = Trial { policy, settings: case.header.settings.to_string(), case, tried: 0 };
-    let world = World { view: case.recorded.view.clone(), facts: case.facts, limits: case.limits.clone() };
+    let world = World { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };
     let said = trial.verdict(&world);
     if said != case.recorded.verdict.as_deref() && case.recorded.verdict.is_some() {
         return Nearest::Otherwise;
@@ -93,6 +93,9 @@ fn changes(case: &Case) -> Vec<Vec<Change>> {
         steps(Knob::Leases, view.semaphore.leases.len() as u64),
         steps(Knob::UnderWay, queueing(case).into()),
         steps(Knob::Store, 1),
+        steps(Knob::Paused, 1),
+        steps(Knob::Unknown, 1),
+        steps(Knob::Wave, 1),
         later(case).into_iter().map(|by| Change { knob: Knob::Time, by }).collect(),
         steps(Knob::Failures, case.facts.failed.into()),
         later(case).into_iter().map(|by| Change { knob: Knob::Waited, by }).collect(),
@@ -223,9 +226,15 @@ fn spread(list: &[Change]) -> Vec<Change> {
 /// How far a change is from what was. What happens by itself is near; what somebody would have to decide otherwise is far.
 fn cost(change: Change) -> u64 {
     match change.knob {
-        Knob::Members | Knob::Leases | Knob::UnderWay | Knob::Store | Knob::OtherLeases(_) | Knob::OtherMembers(_) => {
-            change.by
-        }
+        Knob::Members
+        | Knob::Leases
+        | Knob::UnderWay
+        | Knob::Store
+        | Knob::Paused
+        | Knob::Unknown
+        | Knob::Wave
+        | Knob::OtherLeases(_)
+        | Knob::OtherMembers(_) => change.by,
         Knob::Time => 1 + change.by / HOUR_MS,
         Knob::Failures => 2 + change.by,
         Knob::Waited => 3 + change.by / HOUR_MS,
@@ -308,6 +317,7 @@ mod tests {
             connected: true,
             now_ms: now,
             usual_ms: None,
+            ..Facts::default()
         };
         Case {
             header: serde_json::from_value(header).unwrap(),

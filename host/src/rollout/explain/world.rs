@@ -1,6 +1,6 @@
 //! What a decision rested on, to be changed bit by bit.
 
-use super::super::{Facts, HardLimits};
+use super::super::{Facts, HardLimits, WaveGate};
 use super::words::of;
 use crate::policy::types::{Event, Happening, Lease, Member, Party, Semaphore, View};
 
@@ -23,6 +23,12 @@ pub(super) enum Knob {
     UnderWay,
     /// The store hears the run.
     Store,
+    /// Nobody has paused the run.
+    Paused,
+    /// It is known how it went on a target that holds up the others.
+    Unknown,
+    /// It is the turn of the target's wave.
+    Wave,
     /// Later.
     Time,
     /// Fewer failures.
@@ -74,6 +80,27 @@ impl Change {
                 let heard = std::mem::replace(&mut world.facts.connected, true);
                 (!heard).then(|| "the store heard the run".to_owned())
             }
+            Knob::Paused => {
+                let wish = world.facts.paused.take()?;
+                Some(format!("the run were not paused; {} paused it", wish.by))
+            }
+            Knob::Unknown => {
+                let target = world.facts.unknown.take()?;
+                Some(format!("{target} were retried, or accepted as it is: nobody knows how it went there"))
+            }
+            Knob::Wave => Some(match world.facts.wave.take()? {
+                WaveGate::Earlier { wave, done, of } => {
+                    format!("wave `{wave}` were complete; {done} of {of} are done with")
+                }
+                WaveGate::Baking { wave, until } => {
+                    let until = super::words::moment(until, world.view.now);
+                    format!("wave `{wave}` had baked; it bakes until {until}")
+                }
+                WaveGate::Approval { wave } => format!("somebody had approved of wave `{wave}`; nobody has"),
+                WaveGate::Full { wave, slots } => {
+                    format!("fewer of wave `{wave}` were under way; it allows {slots} at once")
+                }
+            }),
             Knob::Time => pass_time(world, self.by),
             Knob::Failures => fewer_failures(world, less),
             Knob::OtherLeases(at) => {
@@ -135,6 +162,9 @@ impl Change {
 fn pass_time(world: &mut World, by: u64) -> Option<String> {
     world.view.now = world.view.now.checked_add(by)?;
     world.facts.now_ms = world.facts.now_ms.checked_add(by)?;
+    if matches!(&world.facts.wave, Some(WaveGate::Baking { until, .. }) if *until <= world.facts.now_ms) {
+        world.facts.wave = None;
+    }
     world.view.cause = crate::policy::types::Cause::Woken;
     Some(format!("it were {}", super::words::moment(world.view.now, world.view.now - by)))
 }

@@ -15,6 +15,7 @@
 //! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
 //! its lease of the job. That lease is ephemeral: it ends with its session, and whoever stands by takes over.
 
+mod abandon;
 mod commit;
 mod error;
 mod layout;
@@ -26,6 +27,7 @@ mod saved;
 mod wish;
 mod writer;
 
+pub use abandon::{abandon, counts_of};
 pub use error::LedgerError;
 pub use prune::{delete, delete_stillborn, forget_jobs};
 pub(crate) use read::wishes_and_watch;

@@ -33,7 +33,7 @@ const STYLE: &str = "text{font:11px sans-serif;fill:#222}.title{font-size:18px;f
     font-weight:bold}.dim{fill:#666}.right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:#e4e4e4}\
     .limit{stroke:#b00020;stroke-width:1.5;stroke-dasharray:6 3}.mark{stroke:#333;stroke-dasharray:2 3}\
     .used{fill:#cfe3f5;stroke:#2b6ca3;stroke-width:1.5}.over{fill:#b00020}.Waiting{fill:#e3e3e3}.Queueing{fill:#b9b9b9}\
-    .Holding{fill:#bcd6ee}.Acting{fill:#2b6ca3}.Succeeded{fill:#4a9d62}.Failed{fill:#c62828}.Unknown{fill:#7b3fa0}\
+    .Holding{fill:#bcd6ee}.Acting{fill:#2b6ca3}.Succeeded{fill:#4a9d62}.RolledBack{fill:#9a6a14}.Failed{fill:#c62828}.Unknown{fill:#7b3fa0}\
     .forced{fill:none;stroke:#e08600;stroke-width:2.5}.hold{stroke:#fff;stroke-width:.5}.sign{font-weight:bold;fill:#fff;\
     text-anchor:middle}.in{fill:#fff}.frame{fill:none;stroke:#999}";
 
@@ -94,9 +94,16 @@ impl Page<'_> {
     fn legend(&self) -> Group {
         let mut group = Group::new().set("id", "legend");
         let mut x = 24.0;
-        for kind in
-            [Kind::Waiting, Kind::Queueing, Kind::Holding, Kind::Acting, Kind::Succeeded, Kind::Failed, Kind::Unknown]
-        {
+        for kind in [
+            Kind::Waiting,
+            Kind::Queueing,
+            Kind::Holding,
+            Kind::Acting,
+            Kind::Succeeded,
+            Kind::RolledBack,
+            Kind::Failed,
+            Kind::Unknown,
+        ] {
             group = group.add(rectangle(x, TITLE + 4.0, 16.0, 12.0, class(kind)));
             if let Some(sign) = sign(kind) {
                 group = group.add(text(x + 8.0, TITLE + 14.0, "sign", sign));
@@ -122,7 +129,7 @@ impl Page<'_> {
             x + 5.0,
             TITLE + 14.0,
             "",
-            "a wave or stint begins",
+            "a wave, stint or pause",
         ))
     }
 
@@ -307,6 +314,7 @@ fn class(kind: Kind) -> &'static str {
         Kind::Queueing => "Queueing",
         Kind::Holding => "Holding",
         Kind::Succeeded => "Succeeded",
+        Kind::RolledBack => "RolledBack",
         Kind::Failed => "Failed",
         Kind::Unknown => "Unknown",
         Kind::Acting => "Acting",
@@ -319,6 +327,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Queueing => "queueing for a slot",
         Kind::Holding => "slot held, not acting",
         Kind::Succeeded => "acted well",
+        Kind::RolledBack => "rolled back",
         Kind::Failed => "failed",
         Kind::Unknown => "unknown",
         Kind::Acting => "acting",
@@ -329,6 +338,7 @@ fn word(kind: Kind) -> &'static str {
 fn sign(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Failed => Some("×"),
+        Kind::RolledBack => Some("←"),
         Kind::Unknown => Some("?"),
         _ => None,
     }

@@ -17,6 +17,8 @@ pub enum Kind {
     Holding,
     /// It acted, and that succeeded.
     Succeeded,
+    /// It was undone.
+    RolledBack,
     /// It acted, and that failed.
     Failed,
     /// It acted, and nobody knows how that ended.
@@ -251,6 +253,17 @@ impl Recorder {
                     if *attempt > 1 { "tried again".to_owned() } else { String::new() },
                 );
             }
+            Event::Reverting { target, reason, .. } => {
+                let Some(row) = row(target) else { return };
+                self.turn(row, at, Some(Kind::Acting), format!("then undone: {reason}"));
+            }
+            Event::RolledBack { target, .. } => self.acted(row(target), at, Kind::RolledBack, String::new()),
+            Event::WaveBegan { wave, .. } => {
+                self.waves.retain(|(_, name)| name != wave);
+                self.timeline.marks.push(Mark { at, text: format!("wave {wave}") });
+            }
+            Event::Paused { by, .. } => self.timeline.marks.push(Mark { at, text: format!("paused by {by}") }),
+            Event::Unpaused {} => self.timeline.marks.push(Mark { at, text: "resumed".to_owned() }),
             Event::Succeeded { target, .. } => self.acted(row(target), at, Kind::Succeeded, String::new()),
             Event::Failed { target, ending, detail, attempt, .. } => {
                 let kind = if *ending == Ending::Unknown { Kind::Unknown } else { Kind::Failed };

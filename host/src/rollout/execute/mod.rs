@@ -1,18 +1,19 @@
-//! An action's command as a process group: started, watched, stopped.
+//! An action's command, here or on its target: started, watched, stopped.
+//!
+//! Each command is a process group of its own. `process` has those of this machine, `ssh` those of the targets.
+
+mod process;
+mod ssh;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::ssh::{Connections, Host};
 use super::group;
 use super::messages::{ActionResult, Others};
 use crate::policy::types::Ending;
@@ -23,27 +24,32 @@ const TAIL_LINES: usize = 10;
 /// As far back as those lines are looked for.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// How often a stopped group is looked at.
-const GROUP_POLL: Duration = Duration::from_millis(10);
-
-/// How long a killed group is waited for: what cannot be killed hangs in the kernel.
-const AFTER_KILL: Duration = Duration::from_secs(2);
-
 /// A command and how it is run.
 #[derive(Debug, Clone)]
 pub(super) struct Invocation {
-    /// The program and its arguments; no shell comes between.
+    /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
     /// Asked after `run` succeeded; anything but 0 is a failure.
     pub probe: Option<Vec<String>>,
     /// Put into the environment, beside what it has already.
     pub environment: Vec<(String, String)>,
+    /// Where it runs.
+    pub place: Place,
     /// Where its output goes, both streams in the order written.
     pub log: PathBuf,
     /// How long command and probe may take together; none: as long as they like.
     pub timeout: Option<Duration>,
     /// How long after SIGTERM comes SIGKILL.
     pub kill_after: Duration,
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// On this machine.
+    Here,
+    /// On the target, over ssh.
+    There(Host),
 }
 
 /// That a command is to be stopped.
@@ -73,18 +79,33 @@ impl Kill {
 
 /// How one command ended.
 enum Ended {
-    Exited(ExitStatus),
-    TimedOut,
+    /// By itself, with that code; none: a signal ended it. And what is said of it.
+    Exited(Option<i32>, String),
+    TimedOut(Stopped),
     /// Stopped, and how long it ran when somebody else may have acted already.
     Killed {
         ending: Ending,
         overran: Duration,
+        stopped: Stopped,
     },
-    NotStarted(io::Error),
+    /// Nothing of it ever ran, for certain: why.
+    NotStarted(String),
+    /// Nobody knows how it ended, or whether: why.
+    Lost(String),
     NoLog(io::Error),
 }
 
+/// What became of a command that was to be stopped.
+enum Stopped {
+    /// Nothing of it runs.
+    Gone,
+    /// Some of it may run: why that is not known.
+    Perhaps(String),
+}
+
 /// Runs a command to its end, or stops it when `kill` says so: SIGTERM to its process group, then SIGKILL.
+///
+/// [`Ending::Failed`] without an exit code: a signal ended it, or nothing of it ever ran. [`Ending::Unknown`]: nobody knows.
 ///
 /// Processes that it leaves behind when it ends by itself are left alone: a restart starts a server.
 ///
@@ -95,32 +116,35 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     let deadline = invocation.timeout.map(|timeout| began + timeout);
     let mut what = "command";
     let mut ended = one(&invocation, &invocation.run, deadline, &mut kill).await;
-    if let (Ended::Exited(status), Some(probe)) = (&ended, &invocation.probe)
-        && status.success()
-    {
+    if let (Ended::Exited(Some(0), _), Some(probe)) = (&ended, &invocation.probe) {
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
     let (ending, exit_code, detail) = match ended {
-        Ended::Exited(status) if status.success() => (Ending::Succeeded, Some(0), String::new()),
-        Ended::Exited(status) => (Ending::Failed, status.code(), format!("{what} {}", describe(status))),
-        Ended::TimedOut => {
+        Ended::Exited(Some(0), _) => (Ending::Succeeded, Some(0), String::new()),
+        Ended::Exited(code, how) => (Ending::Failed, code, format!("{what} {how}")),
+        Ended::TimedOut(stopped) => {
             let timeout = humantime::format_duration(invocation.timeout.unwrap_or_default());
-            (Ending::TimedOut, None, format!("{what} stopped after {timeout}"))
+            match stopped {
+                Stopped::Gone => (Ending::TimedOut, None, format!("{what} stopped after {timeout}")),
+                Stopped::Perhaps(why) => {
+                    (Ending::Unknown, None, format!("{what} ran for more than {timeout} and may still run: {why}"))
+                }
+            }
         }
-        Ended::Killed { ending, overran } if overran.is_zero() => {
+        Ended::Killed { ending, stopped: Stopped::Perhaps(reason), .. } => {
+            (Ending::Unknown, None, format!("{what} was to stop: {}; it may still run: {reason}", why(ending)))
+        }
+        Ended::Killed { ending, overran, .. } if overran.is_zero() => {
             (ending, None, format!("{what} stopped: {}", why(ending)))
         }
-        Ended::Killed { ending, overran } => {
+        Ended::Killed { ending, overran, .. } => {
             let overran = humantime::format_duration(Duration::from_millis(millis(overran).max(1)));
             let ran_on = format!("it ran on for {overran} when somebody else may have had its slot");
             (ending, None, format!("{what} stopped: {}; {ran_on}", why(ending)))
         }
-        Ended::NotStarted(error) => {
-            let program = if what == "probe" { invocation.probe.as_deref() } else { Some(&*invocation.run) };
-            let program = program.and_then(|command| command.first()).cloned().unwrap_or_default();
-            (Ending::Failed, None, format!("cannot run `{program}`: {error}"))
-        }
+        Ended::NotStarted(reason) => (Ending::Failed, None, reason),
+        Ended::Lost(reason) => (Ending::Unknown, None, reason),
         Ended::NoLog(error) => {
             (Ending::Failed, None, format!("cannot write its output to `{}`: {error}", invocation.log.display()))
         }
@@ -142,92 +166,81 @@ async fn one(
     deadline: Option<Instant>,
     kill: &mut oneshot::Receiver<Kill>,
 ) -> Ended {
+    let never = |ending| Ended::Killed { ending, overran: Duration::ZERO, stopped: Stopped::Gone };
     // Who is to be stopped before it started does not start; without an engine nobody could stop it.
     match kill.try_recv() {
         Err(TryRecvError::Empty) => {}
-        Ok(Kill { ending, .. }) => return Ended::Killed { ending, overran: Duration::ZERO },
-        Err(TryRecvError::Closed) => return Ended::Killed { ending: Ending::Unknown, overran: Duration::ZERO },
+        Ok(Kill { ending, .. }) => return never(ending),
+        Err(TryRecvError::Closed) => return never(Ending::Unknown),
     }
     let log = match OpenOptions::new().create(true).append(true).open(&invocation.log) {
         Ok(log) => log,
         Err(error) => return Ended::NoLog(error),
     };
-    let mut child = match start(invocation, command, log) {
-        Ok(child) => child,
-        Err(error) => return Ended::NotStarted(error),
-    };
-    // The group has the number of the process that leads it.
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let past_deadline = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
-    let kill = tokio::select! {
-        status = child.wait() => return status.map_or_else(Ended::NotStarted, Ended::Exited),
-        kill = &mut *kill => Some(kill.unwrap_or(Kill { ending: Ending::Unknown, others: None })),
-        () = past_deadline => None,
-    };
-    if let Some(group) = group {
-        let kill_at =
-            kill.map_or_else(|| Instant::now() + invocation.kill_after, |kill| kill.at(invocation.kill_after));
-        stop(&mut child, group, kill_at).await;
+    let mut limits = Limits { deadline, kill, kill_after: invocation.kill_after };
+    match &invocation.place {
+        Place::Here => process::run(command, &invocation.environment, log, &mut limits).await,
+        Place::There(host) => ssh::run(host, command, &invocation.environment, log, &mut limits).await,
     }
-    match kill {
-        Some(kill) => {
-            let overran = kill.over_the_limit_from().map(|from| Instant::now().saturating_duration_since(from));
-            Ended::Killed { ending: kill.ending, overran: overran.unwrap_or_default() }
+}
+
+/// What may end a command before it does itself.
+struct Limits<'a> {
+    deadline: Option<Instant>,
+    kill: &'a mut oneshot::Receiver<Kill>,
+    kill_after: Duration,
+}
+
+/// That a command must end.
+enum MustEnd {
+    TimedOut { kill_at: Instant },
+    Killed { kill: Kill, kill_at: Instant },
+}
+
+impl Limits<'_> {
+    /// Waits until the command must end. Once it said so it is not to be asked again.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    async fn reached(&mut self) -> MustEnd {
+        let past_deadline = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            kill = &mut *self.kill => {
+                let kill = kill.unwrap_or(Kill { ending: Ending::Unknown, others: None });
+                MustEnd::Killed { kill, kill_at: kill.at(self.kill_after) }
+            }
+            () = past_deadline => MustEnd::TimedOut { kill_at: Instant::now() + self.kill_after },
         }
-        None => Ended::TimedOut,
+    }
+}
+
+impl MustEnd {
+    /// When what has not ended is killed.
+    fn kill_at(&self) -> Instant {
+        match self {
+            Self::TimedOut { kill_at } | Self::Killed { kill_at, .. } => *kill_at,
+        }
+    }
+
+    /// How the command then ended: now.
+    fn ended(self, stopped: Stopped) -> Ended {
+        match self {
+            Self::TimedOut { .. } => Ended::TimedOut(stopped),
+            Self::Killed { kill, .. } => {
+                let overran = kill.over_the_limit_from().map(|from| Instant::now().saturating_duration_since(from));
+                Ended::Killed { ending: kill.ending, overran: overran.unwrap_or_default(), stopped }
+            }
+        }
     }
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn start(invocation: &Invocation, command: &[String], log: File) -> io::Result<Child> {
-    let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    Command::new(program)
-        .args(arguments)
-        .envs(invocation.environment.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-}
-
-/// SIGTERM to all of the group; SIGKILL to what is left of it at `kill_at`.
-async fn stop(child: &mut Child, group: Pid, kill_at: Instant) {
-    // A group that is gone is what we want.
-    let _ = killpg(group, Signal::SIGTERM);
-    if !gone(child, group, kill_at).await {
-        let _ = killpg(group, Signal::SIGKILL);
-        gone(child, group, Instant::now() + AFTER_KILL).await;
-    }
-}
-
-async fn gone(child: &mut Child, group: Pid, deadline: Instant) -> bool {
-    let empty = async {
-        let _ = child.wait().await;
-        while !group::is_gone(group) {
-            sleep(GROUP_POLL).await;
-        }
-    };
-    timeout_at(deadline, empty).await.is_ok()
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with {code}"),
-        (None, Some(signal)) => {
-            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
-            format!("was ended by {name}")
-        }
-        (None, None) => "ended".to_owned(),
-    }
 }
 
 fn why(ending: Ending) -> &'static str {

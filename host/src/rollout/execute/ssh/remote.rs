@@ -1,0 +1,186 @@
+//! What is sent to a target's shell: every word of it quoted, for a login shell that need know little, and a POSIX `sh`.
+
+/// Begins the command when it is told to, and says on stderr when it may be told and how the command ended.
+///
+/// Both streams of the command are its stdout, in the order written. sshd gives each session a process group of its own, whose
+/// number this shell has: the command is in it, and can be stopped with it. The traps keep this shell alive meanwhile; a
+/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins. The
+/// first `echo` ends a line that the login shell may have left open.
+const BEGIN: &str = concat!(
+    r#"trap : TERM INT HUP; token=$1; shift; echo >&2; echo "$token ready $$" >&2; IFS= read -r go; "#,
+    r#"if [ "$go" != "$token go" ]; then exit 0; fi; "#,
+    r#""$@" </dev/null 2>&1; code=$?; echo "$token ended $code" >&2; exit "$code""#,
+);
+
+/// Stops a process group: SIGTERM, SIGKILL when the given number of looks found it still there, and whether it is gone.
+///
+/// It goes on by itself when the connection breaks. Processes that have ended and that nobody asked about do not count. What
+/// runs as somebody else, such as below `sudo`, may not be ours to stop: it is seen and told.
+const STOP: &str = concat!(
+    r#"group=$1; looks=$2; "#,
+    r#"alive() { all=$(ps -A -o pgid= -o stat= 2>/dev/null || ps -o pgid= -o stat= 2>/dev/null); "#,
+    r#"if [ -z "$all" ]; then kill -s 0 -- "-$group" 2>/dev/null; return; fi; "#,
+    r#"echo "$all" | { while read -r of state; do if [ "$of" = "$group" ]; then "#,
+    r#"case $state in Z*|X*) ;; *) exit 0 ;; esac; fi; done; exit 1; }; }; "#,
+    r#"wait_for() { while [ "$looks" -gt 0 ] && alive; do "#,
+    r#"sleep 0.1 2>/dev/null || { sleep 1; looks=$((looks - 9)); }; looks=$((looks - 1)); done; }; "#,
+    r#"kill -s TERM -- "-$group" 2>/dev/null; wait_for; "#,
+    r#"if alive; then kill -s KILL -- "-$group" 2>/dev/null; looks=20; wait_for; fi; "#,
+    r#"if alive; then echo left; else echo gone; fi"#,
+);
+
+/// What a stopped group's [`stop`] prints when nothing of it runs.
+pub(super) const GONE: &str = "gone";
+
+/// How often [`stop`] looks at a group in a second, at most.
+pub(super) const LOOKS_A_SECOND: u32 = 8;
+
+/// A command with its environment, to be run under a token that is not known yet: see [`Script::line`].
+#[derive(Debug)]
+pub(super) struct Script(String);
+
+impl Script {
+    /// What the login shell is given.
+    pub(super) fn line(&self, token: &str) -> String {
+        let words = ["sh", "-c", BEGIN, "lockkeeper", token];
+        let words = shlex::try_join(words).expect("there is no character 0 among them");
+        format!("exec {words} {}", self.0)
+    }
+}
+
+/// Quotes a command and its environment.
+///
+/// # Errors
+/// What cannot be sent: the character 0.
+pub(super) fn command(command: &[String], environment: &[(String, String)]) -> Result<Script, String> {
+    let assignments = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut words: Vec<String> = [String::from("env")].into_iter().chain(assignments).collect();
+    // `env` would take such a program for one more variable.
+    if command.first().is_some_and(|program| program.contains('=')) {
+        words.extend(["sh", "-c", r#"exec "$0" "$@""#].map(str::to_owned));
+    }
+    words.extend_from_slice(command);
+    let quoted = shlex::try_join(words.iter().map(String::as_str));
+    quoted.map(Script).map_err(|_| "cannot send the command: an argument or a variable has the character 0".to_owned())
+}
+
+/// What the login shell is given to stop a group that gets so many looks to end by itself.
+pub(super) fn stop(group: u32, looks: u32) -> String {
+    let (group, looks) = (group.to_string(), looks.to_string());
+    let words = ["sh", "-c", STOP, "lockkeeper", &group, &looks];
+    shlex::try_join(words).expect("there is no character 0 among them")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Output, Stdio};
+
+    use super::*;
+
+    const TOKEN: &str = "t0k3n";
+
+    /// As sshd has a login shell run it, in a group of its own.
+    fn begin(shell: &str, line: &str, stdin: &str) -> Output {
+        let mut shell = Command::new(shell);
+        shell.args(["-c", line]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_argument_and_variable_arrives_as_it_is() {
+        let hostile = [
+            "$(touch x)",
+            "; rm -rf /",
+            "`id`",
+            "'",
+            "\"",
+            "a\nb",
+            "  ",
+            "",
+            "é—☃",
+            "*",
+            "~",
+            "\\",
+            "!!",
+            "-n",
+            "{a,b}",
+            "%s",
+        ];
+        let arguments: Vec<_> = ["printf", "<%s>"].into_iter().chain(hostile).map(str::to_owned).collect();
+        let environment: Vec<_> =
+            hostile.iter().enumerate().map(|(index, value)| (format!("V{index}"), (*value).to_owned())).collect();
+        for shell in ["sh", "bash"] {
+            let line = command(&arguments, &[]).unwrap().line(TOKEN);
+            let output = begin(shell, &line, "t0k3n go\n");
+            let expected: String = hostile.iter().map(|word| format!("<{word}>")).collect();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+            for (name, value) in &environment {
+                let show = words(&["sh", "-c", &format!("printf %s \"${name}\"")]);
+                let output = begin(shell, &command(&show, &environment).unwrap().line(TOKEN), "t0k3n go\n");
+                assert_eq!(String::from_utf8(output.stdout).unwrap(), *value);
+            }
+        }
+        assert!(command(&words(&["a\0b"]), &[]).is_err());
+    }
+
+    #[test]
+    fn nothing_begins_before_it_is_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("began").display().to_string();
+        let line = command(&words(&["touch", &file]), &[]).unwrap().line(TOKEN);
+        for stdin in ["", "go\n", "t0k3n g"] {
+            let output = begin("sh", &line, stdin);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.starts_with("\nt0k3n ready ") && said.lines().count() == 2, "{said:?}");
+            assert!(!folder.path().join("began").exists(), "{stdin:?}");
+        }
+        let output = begin("sh", &line, "t0k3n go\n");
+        assert!(String::from_utf8(output.stderr).unwrap().ends_with("t0k3n ended 0\n"));
+        assert!(folder.path().join("began").exists());
+    }
+
+    #[test]
+    fn the_end_is_told_whatever_it_is() {
+        for (code, run) in [("0", "true"), ("255", "exit 255"), ("66", "exit 66"), ("137", "kill -s KILL $$")] {
+            let line = command(&words(&["sh", "-c", run]), &[]).unwrap().line(TOKEN);
+            let said = String::from_utf8(begin("sh", &line, "t0k3n go\n").stderr).unwrap();
+            assert_eq!(said.lines().last(), Some(&*format!("t0k3n ended {code}")));
+        }
+        // A program's name is never taken for a variable.
+        let line = command(&words(&["A=b", "sh", "-c", "exit 3"]), &[]).unwrap().line(TOKEN);
+        assert!(String::from_utf8(begin("sh", &line, "t0k3n go\n").stderr).unwrap().ends_with("ended 127\n"));
+    }
+
+    #[test]
+    fn a_group_is_stopped_gently_and_then_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = folder.path().join("began");
+        let gentle = format!("touch {}; exec sleep 1000", began.display());
+        let stubborn = format!("trap '' TERM; sleep 1000 & touch {}; sleep 1000", began.display());
+        for (run, ended) in [(gentle, Some("t0k3n ended 143")), (stubborn, None)] {
+            let line = command(&words(&["sh", "-c", &run]), &[]).unwrap().line(TOKEN);
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &line]).process_group(0).stdin(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = shell.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(b"t0k3n go\n").unwrap();
+            let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            while !began.exists() {
+                std::thread::yield_now();
+            }
+            std::fs::remove_file(&began).unwrap();
+            let output = begin("sh", &stop(child.id(), 5), "");
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "gone\n");
+            assert!(crate::rollout::group::is_gone(group));
+            let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+            assert_eq!(said.lines().find(|line| line.contains("ended")), ended);
+        }
+    }
+}

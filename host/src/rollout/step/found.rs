@@ -1,0 +1,267 @@
+//! What an earlier runner left: where each target goes on, and how it is found out what became of actions whose end
+//! nobody saw.
+
+use std::time::Duration;
+
+use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
+use crate::job::{OnExhausted, OnUnknown};
+use crate::policy::types::{Ending, Outcome};
+use crate::rollout::ledger::{Saved, Standing};
+use crate::rollout::messages::{Action, Probed, Resumed};
+
+/// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// The longest of those pauses.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
+
+/// How long an action without a time-out may be said to be under way before nobody knows.
+const LONGEST_ACTION: Duration = Duration::from_secs(60 * 60);
+
+/// An action that an earlier runner started.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its lease is being taken over.
+    adopting: bool,
+    /// What the probe said.
+    probed: Option<Probed>,
+    /// Since when it has been asked.
+    since_ms: Option<u64>,
+    /// The next pause.
+    pause: Duration,
+    /// The fence under which it was started.
+    fence: i64,
+}
+
+impl Rollout {
+    /// Takes over where an earlier runner was; what is to be done at once comes with the first step.
+    pub(super) fn take_over(&mut self, resumed: Resumed) {
+        self.sequence = resumed.sequence;
+        self.memory = resumed.memory;
+        for (target, saved) in resumed.targets.into_iter().enumerate().take(self.slots.len()) {
+            self.take_over_target(target, saved);
+        }
+    }
+
+    fn take_over_target(&mut self, target: usize, saved: Saved) {
+        let Saved { at, attempt, lease, standing } = saved;
+        let fence = lease.as_ref().and_then(|lease| lease.fence).unwrap_or(0);
+        self.now_ms = at;
+        let slot = &mut self.slots[target];
+        slot.attempt = attempt;
+        match standing {
+            Standing::Pending => {}
+            // It was about to be undone, most likely: a target that never acted has no try.
+            Standing::Leased if attempt > 0 && self.setup.on_exhausted == OnExhausted::RollBack => {
+                slot.detail = "its roll-back was interrupted".to_owned();
+                self.acted_before(target, Ending::Unknown);
+                self.slots[target].keep_until_ms = Some(0);
+                self.keeps.insert((0, target));
+                self.first.push(Action::Adopt { target });
+            }
+            Standing::Leased => {
+                self.moved(target, TargetEvent::Queued);
+                self.slots[target].leaving = Some(Then::Wait);
+                self.first.push(Action::Adopt { target });
+            }
+            Standing::Acting => {
+                let adopting = lease.is_some();
+                slot.found = Some(Found { adopting, probed: None, since_ms: None, pause: FIRST_LOOK, fence });
+                self.moved(target, TargetEvent::Found);
+                self.first.push(Action::Emit(Event::Found { target: self.name(target), attempt }));
+                if adopting {
+                    self.first.push(Action::Adopt { target });
+                }
+                match self.setup.has_probe {
+                    true => self.first.push(Action::Probe { target, attempt, fence, after_ms: 0 }),
+                    false => {
+                        let detail = "it has no probe".to_owned();
+                        if let Some(found) = &mut self.slots[target].found {
+                            found.probed = Some(Probed::Unknown { detail });
+                        }
+                    }
+                }
+            }
+            Standing::Kept { ending, took_ms, until, .. } => {
+                slot.took_ms = Some(took_ms);
+                self.acted_before(target, ending);
+                self.slots[target].keep_until_ms = Some(until);
+                self.keeps.insert((until, target));
+                self.first.push(Action::Adopt { target });
+            }
+            Standing::Retrying { ending, until } => {
+                self.acted_before(target, ending);
+                self.slots[target].retry_at_ms = Some(until);
+                self.retries.insert((until, target));
+                self.first.push(Action::Adopt { target });
+            }
+            Standing::Reverting => {
+                slot.detail = "its roll-back was interrupted".to_owned();
+                self.acted_before(target, Ending::Unknown);
+                self.slots[target].keep_until_ms = Some(0);
+                self.keeps.insert((0, target));
+                self.first.push(Action::Adopt { target });
+            }
+            Standing::Done { took_ms } => {
+                slot.took_ms = took_ms;
+                self.longest_ms = self.longest_ms.max(took_ms);
+                self.finished_before(target, Final::Done);
+            }
+            Standing::Failed { reason } => {
+                slot.detail = reason;
+                self.finished_before(target, Final::Failed);
+            }
+            Standing::Unknown { reason } => {
+                slot.detail = reason;
+                self.finished_before(target, Final::Unknown);
+            }
+            Standing::RolledBack { reason } => {
+                slot.detail = reason;
+                self.finished_before(target, Final::RolledBack);
+            }
+            Standing::Skipped { .. } => self.finished_before(target, Final::Skipped),
+        }
+    }
+
+    fn acted_before(&mut self, target: usize, ending: Ending) {
+        self.moved(target, TargetEvent::Found);
+        self.moved(target, TargetEvent::Ended(ending));
+    }
+
+    fn finished_before(&mut self, target: usize, last: Final) {
+        self.moved(target, TargetEvent::Restored(last));
+    }
+
+    /// Its lease is ours again, or is not there any more: `false` where that is about a target that queues.
+    pub(super) fn adopted(&mut self, now_ms: u64, target: usize, is_held: bool, out: &mut Vec<Action>) -> bool {
+        match self.slots[target].state {
+            TargetState::Unsettled => {
+                if let Some(found) = &mut self.slots[target].found {
+                    found.adopting = false;
+                }
+                self.settle_found(now_ms, target, out);
+                true
+            }
+            TargetState::Acted(_) => {
+                if !is_held {
+                    self.without_slot(target, out);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was to happen under its slot does not.
+    fn without_slot(&mut self, target: usize, out: &mut Vec<Action>) {
+        if let Some(until) = self.slots[target].keep_until_ms.take() {
+            self.keeps.remove(&(until, target));
+            out.push(self.release(target));
+        }
+        if let Some(at) = self.slots[target].retry_at_ms.take() {
+            self.retries.remove(&(at, target));
+            self.reopen(target, out);
+        }
+    }
+
+    pub(super) fn probed(&mut self, now_ms: u64, target: usize, answer: Probed, out: &mut Vec<Action>) {
+        if let Some(found) = &mut self.slots[target].found {
+            found.probed = Some(answer);
+        }
+        self.settle_found(now_ms, target, out);
+    }
+
+    /// Those that nothing has to be waited for.
+    pub(super) fn settle_all_found(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        let unsettled = |target: &usize| self.slots[*target].state == TargetState::Unsettled;
+        for target in self.in_flight.iter().copied().filter(unsettled).collect::<Vec<_>>() {
+            self.settle_found(now_ms, target, out);
+        }
+    }
+
+    /// Once it is known whether its slot is held and what the probe says.
+    fn settle_found(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
+        if self.slots[target].state != TargetState::Unsettled {
+            return;
+        }
+        let Some(found) = &mut self.slots[target].found else { return };
+        if found.adopting {
+            return;
+        }
+        let since = *found.since_ms.get_or_insert(now_ms);
+        let Some(answer) = found.probed.take() else { return };
+        let (fence, pause) = (found.fence, found.pause);
+        found.pause = (pause * 2).min(LONGEST_LOOK);
+        let attempt = self.slots[target].attempt;
+        let answer = match answer {
+            Probed::Running if self.ending.is_some() => return self.leave_undecided(target, out),
+            Probed::Running => {
+                let longest = self.setup.action_timeout.unwrap_or(LONGEST_ACTION);
+                if now_ms.saturating_sub(since) < millis(longest) {
+                    let after_ms = millis(pause);
+                    return out.push(Action::Probe { target, attempt, fence, after_ms });
+                }
+                let longest = humantime::format_duration(longest);
+                Probed::Unknown { detail: format!("its probe says since {longest} that it is under way") }
+            }
+            answer => answer,
+        };
+        self.slots[target].found = None;
+        let (word, detail) = match &answer {
+            Probed::Done => ("done", String::new()),
+            Probed::Failed { detail } => ("failed", detail.clone()),
+            Probed::NotStarted => ("not-started", String::new()),
+            Probed::Unknown { detail } => ("unknown", detail.clone()),
+            Probed::Running => ("running", String::new()),
+        };
+        let told = Event::Probed { target: self.name(target), answer: word.into(), detail: detail.clone() };
+        out.push(Action::Emit(told));
+        self.slots[target].detail = match detail.is_empty() {
+            true => String::new(),
+            false => format!("found by the next runner: {detail}"),
+        };
+        match (answer, self.setup.on_unknown) {
+            (Probed::Done, _) => self.found_ended(target, Ending::Succeeded),
+            (Probed::Failed { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Fail) => {
+                self.found_ended(target, Ending::Failed);
+            }
+            (Probed::NotStarted | Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => {
+                self.reopen(target, out);
+            }
+            (Probed::Unknown { .. }, OnUnknown::Hold) => {
+                self.moved(target, TargetEvent::Ended(Ending::Unknown));
+                out.push(self.release(target));
+            }
+        }
+    }
+
+    /// The policy says what follows, as after any action.
+    fn found_ended(&mut self, target: usize, ending: Ending) {
+        self.moved(target, TargetEvent::Ended(ending));
+        let slot = &mut self.slots[target];
+        slot.without_slot = slot.lease.is_none();
+        let attempt = slot.attempt;
+        self.to_settle.push_back((target, Outcome { ending, exit_code: None, took: 0, attempt }));
+    }
+
+    /// The run ends before anybody knows: the next runner asks again.
+    pub(super) fn leave_undecided(&mut self, target: usize, out: &mut Vec<Action>) {
+        self.slots[target].found = None;
+        self.slots[target].undecided = true;
+        self.moved(target, TargetEvent::Ended(Ending::Unknown));
+        out.push(self.release(target));
+    }
+
+    /// It goes again when its turn comes; a slot that it holds is given back before.
+    pub(super) fn reopen(&mut self, target: usize, out: &mut Vec<Action>) {
+        if self.slots[target].lease.is_some() {
+            self.slots[target].leaving = Some(Then::Wait);
+            out.push(Action::Release { target, standing: Standing::Pending });
+        } else {
+            self.slots[target].without_slot = false;
+            out.push(Action::Save { target, standing: Standing::Pending });
+            self.moved(target, TargetEvent::Reopened);
+            self.changed(crate::policy::types::Cause::Progressed);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What can be said of the run as it stands.
+
+use super::{Rollout, count};
+use crate::rollout::outlook::{Outlook, Waits, WaveNow};
+
+impl Rollout {
+    /// Where the run stands now.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        let wave = self.wave_now().map(|(name, done, of)| WaveNow { name: name.to_owned(), done, of });
+        let stopping = self.ending.as_ref().map(|end| end.reason());
+        let waits = match (&stopping, self.counts.pending + self.counts.waiting) {
+            (None, 1..) => self.baking().or_else(|| self.waits.clone()),
+            _ => None,
+        };
+        let estimated_end = self.estimated_end();
+        Outlook { at: self.now_ms, counts: self.counts, wave, waits, stopping, estimated_end }
+    }
+
+    /// Between two waves nobody is asked, and so nobody is refused.
+    fn baking(&self) -> Option<Waits> {
+        let next = self.setup.waves.get(self.waves_begun())?;
+        let is_complete = self.wave_now().is_some_and(|(_, done, of)| done == of);
+        let gate = self.wave_gate(self.now_ms, next.targets.start).filter(|_| is_complete)?;
+        let refusal = super::Refusal::Wave { gate };
+        Some(Waits { code: refusal.code().to_owned(), reason: refusal.to_string(), until: refusal.changes_ms() })
+    }
+
+    /// As many at once as there are slots, each as long as the mean so far; bakes and windows are not foreseen.
+    fn estimated_end(&self) -> Option<u64> {
+        let (times, sum) = self.took;
+        let mean = sum.checked_div(u64::from(times))?;
+        let at_once = self.setup.limits.slots.max(1);
+        let left = match self.ending {
+            None => self.counts.open(),
+            Some(_) => count(self.in_flight.len()),
+        };
+        Some(self.now_ms.saturating_add(mean.saturating_mul(u64::from(left.div_ceil(at_once)))))
+    }
+}

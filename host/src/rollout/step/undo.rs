@@ -1,0 +1,111 @@
+//! Undoing what was done: one target under its slot, or, when the budget is spent, all of the run.
+
+use super::{Event, Final, Rollout, TargetEvent, TargetState};
+use crate::policy::types::{Ending, Happening};
+use crate::rollout::ledger::Standing;
+use crate::rollout::messages::{Action, ActionResult, Doing};
+
+impl Rollout {
+    /// Under the slot that it holds.
+    pub(super) fn revert(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+        let Some(held) = self.slots[target].lease else { return };
+        self.slots[target].attempt += 1;
+        let (attempt, fence) = (self.slots[target].attempt, held.fence);
+        self.slots[target].undone_for.clone_from(&reason);
+        self.moved(target, TargetEvent::Reverts);
+        self.happened(now_ms, target, Happening::Started, "its roll-back");
+        out.push(Action::Emit(Event::Reverting { target: self.name(target), attempt, fence, reason }));
+        out.push(Action::Start { target, doing: Doing::Revert, attempt, fence });
+    }
+
+    /// What undoes it has ended; the policy is not asked about that.
+    pub(super) fn reverted(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+        let ActionResult { ending, took_ms, detail, output, log, .. } = result;
+        self.moved(target, TargetEvent::Ended(ending));
+        let name = self.name(target);
+        let slot = &self.slots[target];
+        let (attempt, why) = (slot.attempt, slot.undone_for.clone());
+        let standing = match ending {
+            Ending::Succeeded => {
+                self.happened(now_ms, target, Happening::RolledBack, &why);
+                out.push(Action::Emit(Event::RolledBack { target: name, took_ms }));
+                Standing::RolledBack { reason: why }
+            }
+            ending => {
+                let detail = format!("its roll-back failed ({why}): {detail}");
+                self.happened(now_ms, target, Happening::Failed, &detail);
+                self.slots[target].detail.clone_from(&detail);
+                let told = detail.clone();
+                out.push(Action::Emit(Event::Failed {
+                    target: name,
+                    attempt,
+                    ending,
+                    detail: told,
+                    took_ms,
+                    output,
+                    log,
+                }));
+                match ending {
+                    Ending::Unknown => Standing::Unknown { reason: detail },
+                    _ => Standing::Failed { reason: detail },
+                }
+            }
+        };
+        out.push(Action::Release { target, standing });
+    }
+
+    /// The next that are to be undone, newest first, as many as there are slots and members for.
+    pub(super) fn undo(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        // What acts may end first: it may have to be undone, too.
+        if !self.undoing || self.stop.is_some() || self.asking.is_some() || self.steer.paused.is_some() {
+            return;
+        }
+        if self.to_undo.is_none() {
+            if !self.in_flight.is_empty() {
+                return;
+            }
+            let mut acted: Vec<usize> = (0..self.slots.len()).filter(|target| self.is_to_be_undone(*target)).collect();
+            acted.sort_by_key(|target| self.slots[*target].final_ms);
+            out.push(Action::Emit(Event::Undoing { targets: acted.len() }));
+            self.to_undo = Some(acted);
+        }
+        while super::count(self.in_flight.len()) < self.setup.limits.slots {
+            let next = self.to_undo.as_ref().and_then(|left| left.last().copied());
+            let Some(target) = next else { return };
+            let facts = self.facts(now_ms, target, super::Gate::Queue);
+            if !facts.connected || self.setup.limits.floor.is_some_and(|floor| facts.remaining < Some(floor)) {
+                return;
+            }
+            if let Some(left) = &mut self.to_undo {
+                left.pop();
+            }
+            if let TargetState::Final(last) = self.slots[target].state {
+                self.slots[target].recalled = Some(last);
+            }
+            self.moved(target, TargetEvent::Recalled);
+            out.push(Action::Emit(Event::Queued { target: self.name(target) }));
+            out.push(Action::Acquire { target, give_up_at_ms: None });
+        }
+    }
+
+    fn is_to_be_undone(&self, target: usize) -> bool {
+        let slot = &self.slots[target];
+        slot.attempt > 0 && matches!(slot.state, TargetState::Final(Final::Done | Final::Failed | Final::Unknown))
+    }
+
+    /// Whether somebody is still to be undone.
+    pub(super) fn has_more_to_undo(&self) -> bool {
+        self.undoing && self.stop.is_none() && self.to_undo.as_ref().is_none_or(|left| !left.is_empty())
+    }
+
+    /// Where a recalled target stands when nothing comes of undoing it.
+    pub(super) fn standing_of(&self, target: usize, last: Final) -> Standing {
+        let slot = &self.slots[target];
+        match last {
+            Final::Done => Standing::Done { took_ms: slot.took_ms },
+            Final::Failed => Standing::Failed { reason: slot.detail.clone() },
+            Final::RolledBack => Standing::RolledBack { reason: slot.undone_for.clone() },
+            Final::Unknown | Final::Skipped => Standing::Unknown { reason: slot.detail.clone() },
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One wave after the other: who may be asked, and when the next begins.
+
+use super::{Event, Rollout, count, millis};
+use crate::policy::types::Cause;
+use crate::rollout::limits::WaveGate;
+use crate::rollout::messages::Action;
+
+/// How far the waves have come.
+#[derive(Debug, Default)]
+pub(super) struct Waves {
+    /// The wave of each target.
+    of: Vec<usize>,
+    /// How many of each wave are not done with.
+    left: Vec<u32>,
+    /// When the last of each became final, in milliseconds since the Unix epoch.
+    last_ms: Vec<u64>,
+    /// How many have begun.
+    begun: usize,
+    /// What was said of the next one.
+    said: Option<Said>,
+}
+
+/// Why the next wave has not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Baking,
+    Waits,
+}
+
+impl Rollout {
+    pub(super) fn plan_waves(&mut self) {
+        let waves = &self.setup.waves;
+        self.waves.of = vec![0; self.slots.len()];
+        for (index, wave) in waves.iter().enumerate() {
+            self.waves.of[wave.targets.clone()].fill(index);
+        }
+        self.waves.left = waves.iter().map(|wave| count(wave.targets.len())).collect();
+        self.waves.last_ms = vec![0; waves.len()];
+    }
+
+    /// A target became final, or is not any more.
+    pub(super) fn counted_in_wave(&mut self, target: usize, was_final: bool, is_final: bool) {
+        let Some(left) = self.waves.of.get(target).and_then(|wave| self.waves.left.get_mut(*wave)) else { return };
+        match (was_final, is_final) {
+            (false, true) => {
+                *left -= 1;
+                let last = &mut self.waves.last_ms[self.waves.of[target]];
+                *last = self.now_ms.max(*last);
+            }
+            (true, false) => *left += 1,
+            _ => {}
+        }
+    }
+
+    /// The name of a target's wave; none where the job has no waves.
+    #[must_use]
+    pub fn wave_of(&self, target: usize) -> Option<&str> {
+        let wave = self.setup.waves.get(*self.waves.of.get(target)?)?;
+        Some(&wave.name)
+    }
+
+    /// The wave that goes now: its name, and how many of its targets are done with, and of how many.
+    #[must_use]
+    pub fn wave_now(&self) -> Option<(&str, u32, u32)> {
+        let index = self.waves.begun.checked_sub(1)?;
+        let wave = self.setup.waves.get(index)?;
+        let all = count(wave.targets.len());
+        Some((&wave.name, all - self.waves.left[index], all))
+    }
+
+    pub(super) fn waves_begun(&self) -> usize {
+        self.waves.begun
+    }
+
+    /// Targets from here on belong to waves that have not begun.
+    pub(super) fn asked_until(&self) -> usize {
+        match self.setup.waves.get(self.waves.begun) {
+            Some(next) => next.targets.start,
+            None => self.slots.len(),
+        }
+    }
+
+    /// When the wave that bakes has done so.
+    pub(super) fn baked_ms(&self) -> Option<u64> {
+        let last = self.waves.begun.checked_sub(1)?;
+        let is_next = self.waves.begun < self.setup.waves.len();
+        (is_next && self.waves.left[last] == 0 && self.waves.said == Some(Said::Baking)).then(|| self.bakes_until(last))
+    }
+
+    fn bakes_until(&self, wave: usize) -> u64 {
+        self.waves.last_ms[wave].saturating_add(millis(self.setup.waves[wave].bake))
+    }
+
+    /// Begins every wave that may.
+    pub(super) fn begin_waves(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        if self.ending.is_some() {
+            return;
+        }
+        while let Some(next) = self.setup.waves.get(self.waves.begun) {
+            if let Some(before) = self.waves.begun.checked_sub(1) {
+                if self.waves.left[before] > 0 {
+                    return;
+                }
+                let (until, name) = (self.bakes_until(before), self.setup.waves[before].name.clone());
+                if now_ms < until {
+                    if self.waves.said != Some(Said::Baking) {
+                        self.waves.said = Some(Said::Baking);
+                        out.push(Action::Emit(Event::WaveBaking { wave: name, until }));
+                    }
+                    return;
+                }
+            }
+            let (name, targets) = (next.name.clone(), next.targets.len());
+            if next.approve && !self.steer.approved.contains_key(&next.name) {
+                if self.waves.said != Some(Said::Waits) {
+                    self.waves.said = Some(Said::Waits);
+                    let run = self.setup.run.clone();
+                    out.push(Action::Emit(Event::WaveWaits { wave: name, run }));
+                }
+                return;
+            }
+            self.waves.begun += 1;
+            self.waves.said = None;
+            // A wave that an earlier runner saw to its end needs no word.
+            if self.waves.left[self.waves.begun - 1] > 0 {
+                out.push(Action::Emit(Event::WaveBegan { wave: name, targets }));
+            }
+            self.changed(Cause::Progressed);
+        }
+    }
+
+    /// Why it is not a target's wave's turn.
+    pub(super) fn wave_gate(&self, now_ms: u64, target: usize) -> Option<WaveGate> {
+        let index = *self.waves.of.get(target)?;
+        let waves = &self.setup.waves;
+        let wave = waves.get(index)?;
+        // One of an earlier wave may have been asked to go again.
+        if let Some(earlier) = (0..index).find(|earlier| self.waves.left[*earlier] > 0) {
+            let of = count(waves[earlier].targets.len());
+            let done = of - self.waves.left[earlier];
+            return Some(WaveGate::Earlier { wave: waves[earlier].name.clone(), done, of });
+        }
+        if let Some(before) = index.checked_sub(1)
+            && now_ms < self.bakes_until(before)
+        {
+            return Some(WaveGate::Baking { wave: waves[before].name.clone(), until: self.bakes_until(before) });
+        }
+        if wave.approve && !self.steer.approved.contains_key(&wave.name) {
+            return Some(WaveGate::Approval { wave: wave.name.clone() });
+        }
+        let slots = wave.slots?;
+        let others = self.in_flight.range(wave.targets.clone()).filter(|other| **other != target).count();
+        (count(others) >= slots).then(|| WaveGate::Full { wave: wave.name.clone(), slots })
+    }
+}
