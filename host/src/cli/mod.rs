@@ -25,6 +25,7 @@ mod signals;
 mod status;
 mod steer;
 mod store;
+mod timeline;
 mod under;
 mod unlock;
 mod usage;
@@ -447,6 +448,7 @@ const RUN_HELP: &str = "The run: its name, the beginning of one, its job's name 
     Examples:\n  \
     lockkeeper status\n  \
     lockkeeper status kernel-reboot --watch\n  \
+    lockkeeper status latest --timeline run.svg\n  \
     lockkeeper status latest --all --format json"
 )]
 struct StatusArgs {
@@ -458,6 +460,9 @@ struct StatusArgs {
     /// Show it anew each second until it is finished.
     #[arg(long, requires = "run")]
     watch: bool,
+    /// Draw it into this file, from the journals that are here: an SVG that a browser opens.
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with_all = ["all", "watch"])]
+    timeline: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -693,6 +698,9 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Status(StatusArgs { run: Some(run), timeline: Some(file), .. }) => {
+            timeline::write(global, output, &run, &file)
+        }
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
