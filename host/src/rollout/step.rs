@@ -1067,6 +1067,7 @@ impl Rollout {
         let fence = self.slots[target].lease.expect("a target whose lease is lost leaves, and is not started").fence;
         let attempt = self.slots[target].attempt;
         self.slots[target].left = 0;
+        self.slots[target].without_slot = false;
         self.waits = None;
         self.moved(target, TargetEvent::Started);
         self.happened(now_ms, target, Happening::Started, "");

@@ -252,16 +252,10 @@ impl Rollout {
         out.push(self.release(target));
     }
 
-    /// It goes again when its turn comes; a slot that it holds is given back before.
+    /// It goes again when its turn comes. Said as a release whether its lease is there or lost: by the answer everything
+    /// is written, and nobody else writes about it when it queues next.
     pub(super) fn reopen(&mut self, target: usize, out: &mut Vec<Action>) {
-        if self.slots[target].lease.is_some() {
-            self.slots[target].leaving = Some(Then::Wait);
-            out.push(Action::Release { target, standing: Standing::Pending });
-        } else {
-            self.slots[target].without_slot = false;
-            out.push(Action::Save { target, standing: Standing::Pending });
-            self.moved(target, TargetEvent::Reopened);
-            self.changed(crate::policy::types::Cause::Progressed);
-        }
+        self.slots[target].leaving = Some(Then::Wait);
+        out.push(Action::Release { target, standing: Standing::Pending });
     }
 }
