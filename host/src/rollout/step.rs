@@ -57,7 +57,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How often that pause doubles at most: to 51 s. A rest before another try doubles as often.
 const MOST_DOUBLINGS: u32 = 10;
 
-/// The longest rest before another try.
+/// The longest rest before another try that doubling comes to.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 
 /// A sweep that asked so many targets in vain keeps the next one, counted from its start, a millisecond away. With ten
@@ -342,7 +342,8 @@ impl Rollout {
         if self.ending.is_some() {
             return [keeps, now].into_iter().flatten().min();
         }
-        let retries = self.retries.first().map(|(at, _)| *at);
+        // Who is due already waits for something else.
+        let retries = self.retries.iter().map(|(at, _)| *at).find(|at| *at > self.now_ms);
         // What nobody can be asked about now is due when that changes.
         let asks = self.can_ask().then(|| {
             let wakes = self.wakes.first().map(|(at, _)| *at);
@@ -621,11 +622,7 @@ impl Rollout {
             let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
             out.extend(left.into_iter().map(|target| self.release(target)));
         }
-        // Nobody rests before another try any more, and nobody bakes.
-        for (_, target) in std::mem::take(&mut self.retries) {
-            self.slots[target].retry_at_ms = None;
-            out.push(self.release(target));
-        }
+        // Nobody bakes any more.
         for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
             out.push(self.release(target));
@@ -644,11 +641,8 @@ impl Rollout {
                 self.leave_undecided(target, out);
             }
         }
-        let kept = std::mem::take(&mut self.keeps).into_iter().chain(std::mem::take(&mut self.retries));
-        let left: Vec<usize> = kept.map(|(_, target)| target).collect();
-        for target in left {
+        for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
-            self.slots[target].retry_at_ms = None;
             out.push(self.release(target));
         }
         let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
@@ -852,23 +846,17 @@ impl Rollout {
             Settlement::Retry if self.may_go_again(target) && !self.setup.back_off.is_zero() => {
                 self.rest(now_ms, target, answer.reason, out);
             }
-            Settlement::Retry if self.may_go_again(target) => match self.may(now_ms, Gate::Start, target) {
-                Ok(()) => {
-                    self.slots[target].attempt += 1;
-                    let attempt = self.slots[target].attempt;
+            Settlement::Retry if self.may_go_again(target) => {
+                if self.may(now_ms, Gate::Start, target).is_ok() {
                     out.push(Action::Emit(Event::Retrying {
                         target: self.name(target),
-                        attempt,
+                        attempt: self.slots[target].attempt + 1,
                         reason: answer.reason,
                         after_ms: 0,
                     }));
-                    self.start(now_ms, target, out);
                 }
-                Err(refusal) => {
-                    self.say_refused(target, &refusal, out);
-                    out.push(self.release(target));
-                }
-            },
+                self.retry(now_ms, target, out);
+            }
             // Without another try, what failed has failed.
             Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(self.release(target)),
             Settlement::RollBack if self.setup.can_roll_back && self.slots[target].lease.is_some() => {
@@ -924,8 +912,10 @@ impl Rollout {
     fn rest(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
         let slot = &mut self.slots[target];
         let tries = slot.attempt - slot.tried_before;
-        let after_ms = millis(self.setup.back_off) << tries.saturating_sub(1).min(MOST_DOUBLINGS);
-        let after_ms = after_ms.min(millis(LONGEST_BACK_OFF));
+        let back_off = millis(self.setup.back_off);
+        let after_ms = back_off.saturating_mul(1 << tries.saturating_sub(1).min(MOST_DOUBLINGS));
+        // A job that says more has it so from the first on.
+        let after_ms = after_ms.min(millis(LONGEST_BACK_OFF).max(back_off));
         let until = now_ms.saturating_add(after_ms);
         slot.retry_at_ms = Some(until);
         self.retries.insert((until, target));
@@ -938,22 +928,34 @@ impl Rollout {
 
     /// Those who have rested long enough.
     fn start_retries(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        while let Some(&(at, target)) = self.retries.first() {
-            // Its lease may not have been taken over yet.
-            if at > now_ms || (self.slots[target].lease.is_none() && self.ending.is_none()) {
-                break;
+        let due: Vec<(u64, usize)> = self.retries.range(..=(now_ms, usize::MAX)).copied().collect();
+        for (at, target) in due {
+            // After a takeover its lease may not have been taken over yet, nor the party been read.
+            if self.slots[target].lease.is_none() || (!self.members_known && self.setup.party.is_some()) {
+                continue;
             }
-            self.retries.pop_first();
+            self.retries.remove(&(at, target));
             self.slots[target].retry_at_ms = None;
-            match self.may(now_ms, Gate::Start, target) {
-                Ok(()) if self.ending.is_none() => {
-                    self.slots[target].attempt += 1;
-                    self.start(now_ms, target, out);
-                }
-                Ok(()) => out.push(self.release(target)),
-                Err(refusal) => {
-                    self.say_refused(target, &refusal, out);
-                    out.push(self.release(target));
+            self.retry(now_ms, target, out);
+        }
+    }
+
+    /// Another try under the slot that it holds, if the limits allow it now.
+    fn retry(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
+        match self.may(now_ms, Gate::Start, target) {
+            Ok(()) => {
+                self.slots[target].attempt += 1;
+                self.start(now_ms, target, out);
+            }
+            Err(refused) => {
+                self.say_refused(target, &refused, out);
+                match refused.refusal {
+                    // That passes, and its tries are not used up: it goes when its turn comes again.
+                    Refusal::Paused { .. }
+                    | Refusal::Suspended
+                    | Refusal::UnknownHeld { .. }
+                    | Refusal::Wave { .. } => self.reopen(target, out),
+                    _ => out.push(self.release(target)),
                 }
             }
         }
@@ -1153,6 +1155,11 @@ impl Rollout {
             if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
                 self.leave(target, Then::Wait, "the run is stopping", out);
             }
+        }
+        // Nobody rests before another try any more.
+        for (_, target) in std::mem::take(&mut self.retries) {
+            self.slots[target].retry_at_ms = None;
+            out.push(self.release(target));
         }
     }
 
