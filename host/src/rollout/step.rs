@@ -382,7 +382,7 @@ impl Rollout {
             Input::Observed { index, seen } => self.observed(index, seen),
             Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
             Input::Steer(steer) => self.steered(steer, &mut out),
-            Input::Broken(broken) => self.end(End::Broken(broken), &mut out),
+            Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),
         }
         self.settle_all_found(now_ms, &mut out);
         self.check_budget(&mut out);
@@ -434,6 +434,7 @@ impl Rollout {
             // Until the next session has read them.
             self.members_known = false;
             self.others = None;
+            self.observed.fill(None);
         }
         let before = std::mem::replace(&mut self.hearing, hearing);
         if before == hearing {
@@ -472,11 +473,8 @@ impl Rollout {
             let (held, slots) = (self.held(), self.setup.limits.slots);
             out.push(Action::Emit(Event::Leased { target: name, held, slots, fence, again }));
         }
-        if self.slots[target].recalled.is_some() {
-            match self.stop {
-                Some(_) => out.push(self.release(target)),
-                None => self.revert(now_ms, target, "the failure budget is spent".to_owned(), out),
-            }
+        if self.slots[target].recalled.is_some() && self.slots[target].leaving.is_none() {
+            self.undo_now(now_ms, target, out);
         } else if self.slots[target].leaving.is_some() {
             // It came while the place in the queue was being given up.
             self.give_back(target, "nobody waits for it any more", out);
@@ -547,12 +545,12 @@ impl Rollout {
         let is_free = failed.is_none();
         if let Some(reason) = failed {
             out.push(Action::Emit(Event::NotReleased { target: name.clone(), reason: reason.clone() }));
-            self.end(End::Broken(Broken::Unavailable(reason)), out);
+            self.cut_short(End::Broken(Broken::Unavailable(reason)), out);
         }
         match (self.slots[target].state, self.slots[target].leaving.take()) {
             (TargetState::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
             (TargetState::Leased, _) => match self.slots[target].recalled.take() {
-                Some(last) => self.moved(target, TargetEvent::Restored(last)),
+                Some(last) => self.not_undone(target, last),
                 None => self.back_to_waiting(now_ms, target),
             },
             // It goes again: how it went before is not known, or does not count.
@@ -610,7 +608,7 @@ impl Rollout {
             return;
         }
         self.stop = Some(stop);
-        self.end(End::Interrupted, out);
+        self.cut_short(End::Interrupted, out);
         if stop == Stop::Now {
             let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: None };
             out.extend(self.under_way().into_iter().map(kill));
@@ -631,7 +629,12 @@ impl Rollout {
 
     /// Whatever acts is stopped before somebody else may act in its place.
     fn lost(&mut self, reason: String, others: Others, out: &mut Vec<Action>) {
-        self.end(End::Lost(reason), out);
+        if !matches!(self.ending, Some(End::Lost(_))) {
+            // Whatever it ended for: it is somebody else's now.
+            self.ending = None;
+            self.undoing = false;
+            self.end(End::Lost(reason), out);
+        }
         let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: Some(others) };
         out.extend(self.under_way().into_iter().map(kill));
         // Whoever goes on with it knows as much from the store.
@@ -689,7 +692,7 @@ impl Rollout {
                 self.moved(target, TargetEvent::Deferred);
             }
             if verdict == Admission::Abort {
-                self.end(End::Aborted(reason), out);
+                self.end(aborted(&reason), out);
             }
             return;
         }
@@ -822,7 +825,7 @@ impl Rollout {
             }
         };
         self.memory = answer.memory;
-        if matches!(self.ending, Some(End::Lost(_))) {
+        if self.stop == Some(Stop::Now) || matches!(self.ending, Some(End::Lost(_))) {
             return out.push(self.release(target));
         }
         match answer.verdict {
@@ -872,7 +875,7 @@ impl Rollout {
             }
             Settlement::Abort => {
                 out.push(self.release(target));
-                self.end(End::Aborted(answer.reason), out);
+                self.end(aborted(&answer.reason), out);
             }
         }
     }
@@ -1161,6 +1164,15 @@ impl Rollout {
             self.slots[target].retry_at_ms = None;
             out.push(self.release(target));
         }
+    }
+
+    /// An end that ends undoing, too: with what is left to be undone somebody goes on another time.
+    fn cut_short(&mut self, end: End, out: &mut Vec<Action>) {
+        if self.undoing {
+            self.undoing = false;
+            self.ending = None;
+        }
+        self.end(end, out);
     }
 
     fn let_kept_slots_go(&mut self, now_ms: u64, out: &mut Vec<Action>) {
@@ -1551,6 +1563,11 @@ impl Final {
             Self::Skipped => "skipped",
         }
     }
+}
+
+/// The policy said so.
+fn aborted(reason: &str) -> End {
+    End::Aborted(format!("the policy aborts: {reason}"))
 }
 
 fn member_view(member: &SeenMember) -> contract::Member {
