@@ -158,6 +158,8 @@ struct Refused {
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     wake_ms: Option<u64>,
+    /// It is not the turn of a wave: it is of those before it.
+    is_of_wave: bool,
 }
 
 /// A rollout in progress.
@@ -1010,7 +1012,10 @@ impl Rollout {
                     self.floor_missed.get_or_insert((now_ms, target));
                 }
             }
-            _ => self.hold = Some(Hold { wake_ms: refusal.changes_ms() }),
+            refusal => {
+                let is_of_wave = matches!(refusal, Refusal::Wave { .. });
+                self.hold = Some(Hold { wake_ms: refusal.changes_ms(), is_of_wave });
+            }
         }
         self.say_refused(target, refused, out);
     }
@@ -1133,6 +1138,7 @@ impl Rollout {
             self.open.insert(target);
             // The sweep under way asks it, too.
             self.cursor = self.cursor.min(target);
+            self.hold = self.hold.filter(|hold| !hold.is_of_wave);
         }
     }
 
@@ -1263,7 +1269,8 @@ impl Rollout {
             }
             // Without room the sweep that follows room asks it anyway.
             let is_asked = target < self.asked_until();
-            if is_asked && self.open.contains(&target) && self.hold.is_none() && self.has_room() {
+            let is_held = self.hold.is_some_and(|hold| !hold.is_of_wave);
+            if is_asked && self.open.contains(&target) && !is_held && self.has_room() {
                 return Some((target, Question::Open));
             }
         }
@@ -1297,7 +1304,7 @@ impl Rollout {
 
     fn hold(&mut self, now_ms: u64, said: Verdict, out: &mut Vec<Action>) {
         let wake_ms = said.ask_again_ms.map(|after| now_ms.saturating_add(after.max(millis(SHORTEST_WAKE))));
-        self.hold = Some(Hold { wake_ms });
+        self.hold = Some(Hold { wake_ms, is_of_wave: false });
         self.waits = Some(said.waits(wake_ms));
         let line = said.line();
         if self.held_said != line {
