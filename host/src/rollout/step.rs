@@ -1055,10 +1055,15 @@ impl Rollout {
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
         let failed = self.charged();
-        if self.ending.is_some() || self.counts.open() == 0 || !self.setup.limits.is_budget_spent(failed) {
+        if self.ending.is_some() || !self.setup.limits.is_budget_spent(failed) {
             return;
         }
         let allowed = self.setup.limits.max_failed.unwrap_or(0);
+        // With nobody left to keep from going, a budget that is used up is kept all the same; one that is exceeded is not.
+        let is_exceeded = failed > allowed && self.setup.on_exhausted == OnExhausted::RollBack;
+        if self.counts.open() == 0 && !is_exceeded {
+            return;
+        }
         let reason = format!("{failed} failed, the budget allows {allowed}");
         match self.setup.on_exhausted {
             OnExhausted::Abort => self.end(End::BudgetSpent(reason), out),

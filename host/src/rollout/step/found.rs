@@ -124,6 +124,10 @@ impl Rollout {
     }
 
     fn acted_before(&mut self, target: usize, ending: Ending) {
+        let slot = &mut self.slots[target];
+        if slot.detail.is_empty() {
+            slot.detail = format!("it ended as `{}` under an earlier runner", ending.word());
+        }
         self.moved(target, TargetEvent::Found);
         self.moved(target, TargetEvent::Ended(ending));
     }
@@ -225,9 +229,13 @@ impl Rollout {
             (Probed::Failed { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Fail) => {
                 self.found_ended(target, Ending::Failed);
             }
-            (Probed::NotStarted | Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => {
+            (Probed::NotStarted, _) => {
+                // That was no try.
+                let slot = &mut self.slots[target];
+                slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
                 self.reopen(target, out);
             }
+            (Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => self.reopen(target, out),
             (Probed::Unknown { .. }, OnUnknown::Hold) => {
                 self.moved(target, TargetEvent::Ended(Ending::Unknown));
                 out.push(self.release(target));
