@@ -482,7 +482,7 @@ pub enum End {
     Held(Fault),
     /// A policy fault, and the job says `abort`.
     Faulted(Fault),
-    /// The policy said `abort`.
+    /// The policy said `abort`, or somebody did.
     Aborted(String),
     /// The failure budget is spent.
     BudgetSpent(String),
@@ -517,8 +517,7 @@ impl End {
             Self::Completed => "every target is done with".to_owned(),
             Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
             Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
-            Self::Aborted(reason) => format!("the policy aborts: {reason}"),
-            Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
+            Self::Aborted(reason) | Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
             Self::Lost(reason) => reason.clone(),
             Self::Broken(Broken::Unavailable(reason) | Broken::Refused(reason) | Broken::SlotsDiffer(reason)) => {
@@ -540,7 +539,7 @@ impl End {
     #[must_use]
     pub fn word(&self, counts: &Counts) -> &'static str {
         match self {
-            Self::Completed if counts.failed + counts.unknown > 0 => "failed",
+            Self::Completed if counts.failed + counts.unknown + counts.rolled_back > 0 => "failed",
             Self::Completed => "done",
             Self::Held(_) => "held",
             Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
