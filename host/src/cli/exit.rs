@@ -91,7 +91,7 @@ pub enum ErrorKind {
     Running,
     /// A run of the job is not finished.
     Unfinished,
-    /// A run is over, and what was asked for is for one that is not.
+    /// A run is finished.
     Finished,
     /// A run is kept in another way than this program knows.
     BadRun,

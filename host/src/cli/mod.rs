@@ -25,6 +25,7 @@ mod signals;
 mod status;
 mod steer;
 mod store;
+mod timeline;
 mod under;
 mod unlock;
 mod usage;
@@ -194,24 +195,24 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
+    /// Show the runs of a store, or where one stands.
+    Status(StatusArgs),
+    /// Start nothing new in a run until it is resumed; what acts goes on.
+    Pause(PauseArgs),
+    /// Let a paused run go on; accept what failed.
+    Resume(ResumeArgs),
+    /// End a run: nothing new starts, what acts may end.
+    Abort(AbortArgs),
+    /// Let a wave begin that wants approval.
+    Approve(ApproveArgs),
+    /// Let targets of a run go again.
+    Retry(RetryArgs),
+    /// Delete finished runs that nobody needs any more.
+    Prune(PruneArgs),
     /// Say why a target does not go, on what that rests, and what would let it go.
     Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
     Replay(ReplayArgs),
-    /// Look at the runs of a store, or at one.
-    Status(StatusArgs),
-    /// Let a run start nothing new.
-    Pause(PauseArgs),
-    /// Take a pause back; accept what failed, so that it holds nobody up.
-    Resume(ResumeArgs),
-    /// End a run.
-    Abort(AbortArgs),
-    /// Let a wave begin that waits for approval.
-    Approve(ApproveArgs),
-    /// Let targets go again that failed, are unknown, were rolled back or left out.
-    Retry(RetryArgs),
-    /// Forget finished runs that are old.
-    Prune(PruneArgs),
     /// Look at policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -420,6 +421,9 @@ struct JobArgs {
     job: PathBuf,
 }
 
+/// Which run, for every command that has one.
+const RUN_HELP: &str = "The run: its name, the beginning of one, its job's name for the newest of that, or `latest`";
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "A run is known by its job: the file, its inventory and its policy. While one is not finished, `run` goes on \
@@ -500,6 +504,7 @@ struct ExplainArgs {
     lockkeeper status                                  # every run, newest first\n  \
     lockkeeper status kernel-reboot --watch            # until it is finished\n  \
     lockkeeper status latest --all                     # every target\n  \
+    lockkeeper status latest --timeline run.svg        # a picture\n  \
     lockkeeper status latest --format json --zk-hosts zk1:2181/fleet"
 )]
 struct StatusArgs {
@@ -509,9 +514,12 @@ struct StatusArgs {
     /// Show every target, not only those that did not go well.
     #[arg(long, requires = "run")]
     all: bool,
-    /// Show it anew whenever it changes, until it is finished.
+    /// Show it anew each second until it is finished.
     #[arg(long, requires = "run")]
     watch: bool,
+    /// Draw it into this file, from the journals that are here: an SVG that a browser opens.
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with_all = ["all", "watch"])]
+    timeline: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -523,8 +531,7 @@ struct StatusArgs {
     lockkeeper pause latest"
 )]
 struct PauseArgs {
-    /// The run: its name or the beginning of it, its job's name, or `latest`.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
     /// Why; kept with the run and shown by `status`.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
@@ -541,8 +548,7 @@ struct PauseArgs {
     lockkeeper resume kernel-reboot --accept"
 )]
 struct ResumeArgs {
-    /// The run: its name or the beginning of it, its job's name, or `latest`.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
     /// Accept every target as it is that has failed, was rolled back or is unknown now.
     #[arg(long)]
@@ -559,8 +565,7 @@ struct ResumeArgs {
     lockkeeper abort kernel-reboot-20260401T0100"
 )]
 struct AbortArgs {
-    /// The run: its name or the beginning of it, its job's name, or `latest`.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
     /// Why; kept with the run and shown by `status`.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
@@ -575,8 +580,7 @@ struct AbortArgs {
     lockkeeper approve kernel-reboot rest"
 )]
 struct ApproveArgs {
-    /// The run: its name or the beginning of it, its job's name, or `latest`.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
     /// The wave.
     #[arg(value_name = "WAVE")]
@@ -599,8 +603,7 @@ struct ApproveArgs {
 )]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["targets", "failed", "unknown", "skipped", "everyone"]))]
 struct RetryArgs {
-    /// The run: its name or the beginning of it, its job's name, or `latest`.
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
     /// The targets.
     #[arg(value_name = "TARGET")]
@@ -727,15 +730,11 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Status(StatusArgs { run: Some(run), timeline: Some(file), .. }) => {
+            timeline::write(global, output, &run, &file)
+        }
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
-        Command::Status(args) => context::block_on(status::run(global, output, args)),
-        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
-        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
-        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
-        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
-        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
-        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
         Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),
         Command::Holders(args) => context::block_on(holders::run(global, output, args)),
@@ -747,6 +746,13 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Check(args) => context::block_on(check::run(global, output, args)),
         Command::Plan(args) => context::block_on(plan::run(global, output, args)),
         Command::Run(args) => context::block_on(run::run(global, output, args)),
+        Command::Status(args) => context::block_on(status::run(global, output, args)),
+        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
+        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
+        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
+        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
+        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
+        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
     }
 }
 

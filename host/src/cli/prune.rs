@@ -49,7 +49,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let swept = runs::sweep(&state, &wanted, args.dry_run)?;
 
     let unfinished: Vec<&Summary> =
-        stays.iter().filter(|run| run.state() != RunState::Ended && is_meant(&run.kept.record.job)).collect();
+        stays.iter().filter(|run| run.state() != RunState::Finished && is_meant(&run.kept.record.job)).collect();
     if output.is_json() {
         output.json(&json!({
             "dry-run": args.dry_run,
@@ -76,7 +76,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     for run in &unfinished {
         let why = match run.state() {
             RunState::Running => "somebody runs it",
-            RunState::Stopped | RunState::Ended => "it is not finished: `lockkeeper abort` ends it",
+            RunState::Left | RunState::Finished => "it is not finished: `lockkeeper abort` ends it",
         };
         output.talk("Kept", &plain(&format!("{}: {why}", run.kept.name)));
     }

@@ -325,11 +325,11 @@ fn digest(loaded: &Loaded) -> Result<String, Failure> {
 
 fn outcome(report: &Report) -> Result<Exit, Failure> {
     match &report.end {
-        End::Completed if report.counts.failed + report.counts.unknown > 0 => Ok(Exit::Failed),
+        End::Completed if report.end.word(&report.counts) == "failed" => Ok(Exit::Failed),
         End::Completed if report.timed_out > 0 => Ok(Exit::TimedOut),
         End::Completed => Ok(Exit::Done),
         End::Held(_) | End::Faulted(_) => Ok(Exit::PolicyFault),
-        End::Aborted(_) | End::AbortedBy(_) | End::BudgetSpent(_) | End::Interrupted | End::Lost(_) => Ok(Exit::Failed),
+        End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted | End::Lost(_) => Ok(Exit::Failed),
         End::FloorMissed(_) => Ok(Exit::TimedOut),
         End::Broken(Broken::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),
         End::Broken(Broken::Refused(reason)) => {

@@ -484,10 +484,8 @@ pub enum End {
     Held(Fault),
     /// A policy fault, and the job says `abort`.
     Faulted(Fault),
-    /// The policy said `abort`.
+    /// The policy said `abort`, or somebody did.
     Aborted(String),
-    /// Somebody aborted it: who, and why.
-    AbortedBy(String),
     /// The failure budget is spent.
     BudgetSpent(String),
     /// The party stayed below its floor.
@@ -521,9 +519,7 @@ impl End {
             Self::Completed => "every target is done with".to_owned(),
             Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
             Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
-            Self::Aborted(reason) => format!("the policy aborts: {reason}"),
-            Self::AbortedBy(who) => format!("aborted by {who}"),
-            Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
+            Self::Aborted(reason) | Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
             Self::Lost(reason) => reason.clone(),
             Self::Broken(Broken::Unavailable(reason) | Broken::Refused(reason) | Broken::SlotsDiffer(reason)) => {
@@ -536,7 +532,7 @@ impl End {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::AbortedBy(_) | Self::BudgetSpent(_) => true,
+            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => true,
             Self::Held(_) | Self::FloorMissed(_) | Self::Interrupted | Self::Lost(_) | Self::Broken(_) => false,
         }
     }
@@ -545,10 +541,10 @@ impl End {
     #[must_use]
     pub fn word(&self, counts: &Counts) -> &'static str {
         match self {
-            Self::Completed if counts.failed + counts.unknown > 0 => "failed",
+            Self::Completed if counts.failed + counts.unknown + counts.rolled_back > 0 => "failed",
             Self::Completed => "done",
             Self::Held(_) => "held",
-            Self::Faulted(_) | Self::Aborted(_) | Self::AbortedBy(_) | Self::BudgetSpent(_) => "aborted",
+            Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
             Self::FloorMissed(_) => "timed-out",
             Self::Interrupted => "interrupted",
             Self::Lost(_) => "lost",

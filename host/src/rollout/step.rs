@@ -57,7 +57,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How often that pause doubles at most: to 51 s. A rest before another try doubles as often.
 const MOST_DOUBLINGS: u32 = 10;
 
-/// The longest rest before another try.
+/// The longest rest before another try that doubling comes to.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 
 /// A sweep that asked so many targets in vain keeps the next one, counted from its start, a millisecond away. With ten
@@ -158,6 +158,8 @@ struct Refused {
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     wake_ms: Option<u64>,
+    /// It is not the turn of a wave: it is of those before it.
+    is_of_wave: bool,
 }
 
 /// A rollout in progress.
@@ -342,7 +344,8 @@ impl Rollout {
         if self.ending.is_some() {
             return [keeps, now].into_iter().flatten().min();
         }
-        let retries = self.retries.first().map(|(at, _)| *at);
+        // Who is due already waits for something else.
+        let retries = self.retries.iter().map(|(at, _)| *at).find(|at| *at > self.now_ms);
         // What nobody can be asked about now is due when that changes.
         let asks = self.can_ask().then(|| {
             let wakes = self.wakes.first().map(|(at, _)| *at);
@@ -381,7 +384,7 @@ impl Rollout {
             Input::Observed { index, seen } => self.observed(index, seen),
             Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
             Input::Steer(steer) => self.steered(steer, &mut out),
-            Input::Broken(broken) => self.end(End::Broken(broken), &mut out),
+            Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),
         }
         self.settle_all_found(now_ms, &mut out);
         self.check_budget(&mut out);
@@ -433,6 +436,7 @@ impl Rollout {
             // Until the next session has read them.
             self.members_known = false;
             self.others = None;
+            self.observed.fill(None);
         }
         let before = std::mem::replace(&mut self.hearing, hearing);
         if before == hearing {
@@ -471,11 +475,8 @@ impl Rollout {
             let (held, slots) = (self.held(), self.setup.limits.slots);
             out.push(Action::Emit(Event::Leased { target: name, held, slots, fence, again }));
         }
-        if self.slots[target].recalled.is_some() {
-            match self.stop {
-                Some(_) => out.push(self.release(target)),
-                None => self.revert(now_ms, target, "the failure budget is spent".to_owned(), out),
-            }
+        if self.slots[target].recalled.is_some() && self.slots[target].leaving.is_none() {
+            self.undo_now(now_ms, target, out);
         } else if self.slots[target].leaving.is_some() {
             // It came while the place in the queue was being given up.
             self.give_back(target, "nobody waits for it any more", out);
@@ -546,12 +547,12 @@ impl Rollout {
         let is_free = failed.is_none();
         if let Some(reason) = failed {
             out.push(Action::Emit(Event::NotReleased { target: name.clone(), reason: reason.clone() }));
-            self.end(End::Broken(Broken::Unavailable(reason)), out);
+            self.cut_short(End::Broken(Broken::Unavailable(reason)), out);
         }
         match (self.slots[target].state, self.slots[target].leaving.take()) {
             (TargetState::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
             (TargetState::Leased, _) => match self.slots[target].recalled.take() {
-                Some(last) => self.moved(target, TargetEvent::Restored(last)),
+                Some(last) => self.not_undone(target, last),
                 None => self.back_to_waiting(now_ms, target),
             },
             // It goes again: how it went before is not known, or does not count.
@@ -609,7 +610,7 @@ impl Rollout {
             return;
         }
         self.stop = Some(stop);
-        self.end(End::Interrupted, out);
+        self.cut_short(End::Interrupted, out);
         if stop == Stop::Now {
             let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: None };
             out.extend(self.under_way().into_iter().map(kill));
@@ -621,11 +622,7 @@ impl Rollout {
             let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
             out.extend(left.into_iter().map(|target| self.release(target)));
         }
-        // Nobody rests before another try any more, and nobody bakes.
-        for (_, target) in std::mem::take(&mut self.retries) {
-            self.slots[target].retry_at_ms = None;
-            out.push(self.release(target));
-        }
+        // Nobody bakes any more.
         for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
             out.push(self.release(target));
@@ -634,7 +631,12 @@ impl Rollout {
 
     /// Whatever acts is stopped before somebody else may act in its place.
     fn lost(&mut self, reason: String, others: Others, out: &mut Vec<Action>) {
-        self.end(End::Lost(reason), out);
+        if !matches!(self.ending, Some(End::Lost(_))) {
+            // Whatever it ended for: it is somebody else's now.
+            self.ending = None;
+            self.undoing = false;
+            self.end(End::Lost(reason), out);
+        }
         let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: Some(others) };
         out.extend(self.under_way().into_iter().map(kill));
         // Whoever goes on with it knows as much from the store.
@@ -644,11 +646,8 @@ impl Rollout {
                 self.leave_undecided(target, out);
             }
         }
-        let kept = std::mem::take(&mut self.keeps).into_iter().chain(std::mem::take(&mut self.retries));
-        let left: Vec<usize> = kept.map(|(_, target)| target).collect();
-        for target in left {
+        for (_, target) in std::mem::take(&mut self.keeps) {
             self.slots[target].keep_until_ms = None;
-            self.slots[target].retry_at_ms = None;
             out.push(self.release(target));
         }
         let left: Vec<usize> = self.to_settle.drain(..).map(|(target, _)| target).collect();
@@ -695,7 +694,7 @@ impl Rollout {
                 self.moved(target, TargetEvent::Deferred);
             }
             if verdict == Admission::Abort {
-                self.end(End::Aborted(reason), out);
+                self.end(aborted(&reason), out);
             }
             return;
         }
@@ -828,7 +827,7 @@ impl Rollout {
             }
         };
         self.memory = answer.memory;
-        if matches!(self.ending, Some(End::Lost(_))) {
+        if self.stop == Some(Stop::Now) || matches!(self.ending, Some(End::Lost(_))) {
             return out.push(self.release(target));
         }
         match answer.verdict {
@@ -852,23 +851,17 @@ impl Rollout {
             Settlement::Retry if self.may_go_again(target) && !self.setup.back_off.is_zero() => {
                 self.rest(now_ms, target, answer.reason, out);
             }
-            Settlement::Retry if self.may_go_again(target) => match self.may(now_ms, Gate::Start, target) {
-                Ok(()) => {
-                    self.slots[target].attempt += 1;
-                    let attempt = self.slots[target].attempt;
+            Settlement::Retry if self.may_go_again(target) => {
+                if self.may(now_ms, Gate::Start, target).is_ok() {
                     out.push(Action::Emit(Event::Retrying {
                         target: self.name(target),
-                        attempt,
+                        attempt: self.slots[target].attempt + 1,
                         reason: answer.reason,
                         after_ms: 0,
                     }));
-                    self.start(now_ms, target, out);
                 }
-                Err(refusal) => {
-                    self.say_refused(target, &refusal, out);
-                    out.push(self.release(target));
-                }
-            },
+                self.retry(now_ms, target, out);
+            }
             // Without another try, what failed has failed.
             Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(self.release(target)),
             Settlement::RollBack if self.setup.can_roll_back && self.slots[target].lease.is_some() => {
@@ -884,7 +877,7 @@ impl Rollout {
             }
             Settlement::Abort => {
                 out.push(self.release(target));
-                self.end(End::Aborted(answer.reason), out);
+                self.end(aborted(&answer.reason), out);
             }
         }
     }
@@ -924,8 +917,10 @@ impl Rollout {
     fn rest(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
         let slot = &mut self.slots[target];
         let tries = slot.attempt - slot.tried_before;
-        let after_ms = millis(self.setup.back_off) << tries.saturating_sub(1).min(MOST_DOUBLINGS);
-        let after_ms = after_ms.min(millis(LONGEST_BACK_OFF));
+        let back_off = millis(self.setup.back_off);
+        let after_ms = back_off.saturating_mul(1 << tries.saturating_sub(1).min(MOST_DOUBLINGS));
+        // A job that says more has it so from the first on.
+        let after_ms = after_ms.min(millis(LONGEST_BACK_OFF).max(back_off));
         let until = now_ms.saturating_add(after_ms);
         slot.retry_at_ms = Some(until);
         self.retries.insert((until, target));
@@ -938,22 +933,34 @@ impl Rollout {
 
     /// Those who have rested long enough.
     fn start_retries(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        while let Some(&(at, target)) = self.retries.first() {
-            // Its lease may not have been taken over yet.
-            if at > now_ms || (self.slots[target].lease.is_none() && self.ending.is_none()) {
-                break;
+        let due: Vec<(u64, usize)> = self.retries.range(..=(now_ms, usize::MAX)).copied().collect();
+        for (at, target) in due {
+            // After a takeover its lease may not have been taken over yet, nor the party been read.
+            if self.slots[target].lease.is_none() || (!self.members_known && self.setup.party.is_some()) {
+                continue;
             }
-            self.retries.pop_first();
+            self.retries.remove(&(at, target));
             self.slots[target].retry_at_ms = None;
-            match self.may(now_ms, Gate::Start, target) {
-                Ok(()) if self.ending.is_none() => {
-                    self.slots[target].attempt += 1;
-                    self.start(now_ms, target, out);
-                }
-                Ok(()) => out.push(self.release(target)),
-                Err(refusal) => {
-                    self.say_refused(target, &refusal, out);
-                    out.push(self.release(target));
+            self.retry(now_ms, target, out);
+        }
+    }
+
+    /// Another try under the slot that it holds, if the limits allow it now.
+    fn retry(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
+        match self.may(now_ms, Gate::Start, target) {
+            Ok(()) => {
+                self.slots[target].attempt += 1;
+                self.start(now_ms, target, out);
+            }
+            Err(refused) => {
+                self.say_refused(target, &refused, out);
+                match refused.refusal {
+                    // That passes, and its tries are not used up: it goes when its turn comes again.
+                    Refusal::Paused { .. }
+                    | Refusal::Suspended
+                    | Refusal::UnknownHeld { .. }
+                    | Refusal::Wave { .. } => self.reopen(target, out),
+                    _ => out.push(self.release(target)),
                 }
             }
         }
@@ -1005,7 +1012,10 @@ impl Rollout {
                     self.floor_missed.get_or_insert((now_ms, target));
                 }
             }
-            _ => self.hold = Some(Hold { wake_ms: refusal.changes_ms() }),
+            refusal => {
+                let is_of_wave = matches!(refusal, Refusal::Wave { .. });
+                self.hold = Some(Hold { wake_ms: refusal.changes_ms(), is_of_wave });
+            }
         }
         self.say_refused(target, refused, out);
     }
@@ -1045,10 +1055,15 @@ impl Rollout {
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
         let failed = self.charged();
-        if self.ending.is_some() || self.counts.open() == 0 || !self.setup.limits.is_budget_spent(failed) {
+        if self.ending.is_some() || !self.setup.limits.is_budget_spent(failed) {
             return;
         }
         let allowed = self.setup.limits.max_failed.unwrap_or(0);
+        // With nobody left to keep from going, a budget that is used up is kept all the same; one that is exceeded is not.
+        let is_exceeded = failed > allowed && self.setup.on_exhausted == OnExhausted::RollBack;
+        if self.counts.open() == 0 && !is_exceeded {
+            return;
+        }
         let reason = format!("{failed} failed, the budget allows {allowed}");
         match self.setup.on_exhausted {
             OnExhausted::Abort => self.end(End::BudgetSpent(reason), out),
@@ -1067,6 +1082,7 @@ impl Rollout {
         let fence = self.slots[target].lease.expect("a target whose lease is lost leaves, and is not started").fence;
         let attempt = self.slots[target].attempt;
         self.slots[target].left = 0;
+        self.slots[target].without_slot = false;
         self.waits = None;
         self.moved(target, TargetEvent::Started);
         self.happened(now_ms, target, Happening::Started, "");
@@ -1127,6 +1143,7 @@ impl Rollout {
             self.open.insert(target);
             // The sweep under way asks it, too.
             self.cursor = self.cursor.min(target);
+            self.hold = self.hold.filter(|hold| !hold.is_of_wave);
         }
     }
 
@@ -1153,6 +1170,20 @@ impl Rollout {
                 self.leave(target, Then::Wait, "the run is stopping", out);
             }
         }
+        // Nobody rests before another try any more.
+        for (_, target) in std::mem::take(&mut self.retries) {
+            self.slots[target].retry_at_ms = None;
+            out.push(self.release(target));
+        }
+    }
+
+    /// An end that ends undoing, too: with what is left to be undone somebody goes on another time.
+    fn cut_short(&mut self, end: End, out: &mut Vec<Action>) {
+        if self.undoing {
+            self.undoing = false;
+            self.ending = None;
+        }
+        self.end(end, out);
     }
 
     fn let_kept_slots_go(&mut self, now_ms: u64, out: &mut Vec<Action>) {
@@ -1243,7 +1274,8 @@ impl Rollout {
             }
             // Without room the sweep that follows room asks it anyway.
             let is_asked = target < self.asked_until();
-            if is_asked && self.open.contains(&target) && self.hold.is_none() && self.has_room() {
+            let is_held = self.hold.is_some_and(|hold| !hold.is_of_wave);
+            if is_asked && self.open.contains(&target) && !is_held && self.has_room() {
                 return Some((target, Question::Open));
             }
         }
@@ -1277,7 +1309,7 @@ impl Rollout {
 
     fn hold(&mut self, now_ms: u64, said: Verdict, out: &mut Vec<Action>) {
         let wake_ms = said.ask_again_ms.map(|after| now_ms.saturating_add(after.max(millis(SHORTEST_WAKE))));
-        self.hold = Some(Hold { wake_ms });
+        self.hold = Some(Hold { wake_ms, is_of_wave: false });
         self.waits = Some(said.waits(wake_ms));
         let line = said.line();
         if self.held_said != line {
@@ -1543,6 +1575,11 @@ impl Final {
             Self::Skipped => "skipped",
         }
     }
+}
+
+/// The policy said so.
+fn aborted(reason: &str) -> End {
+    End::Aborted(format!("the policy aborts: {reason}"))
 }
 
 fn member_view(member: &SeenMember) -> contract::Member {

@@ -85,7 +85,7 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
 fn state(summary: &Summary, now: u64) -> String {
     let paused = summary.paused.as_ref().map(|wish| format!(", paused by {}", wish.by)).unwrap_or_default();
     match (summary.state(), &summary.kept.record.ended, &summary.runner) {
-        (RunState::Ended, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
+        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
         (RunState::Running, _, Some(runner)) => {
             format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
         }
@@ -115,7 +115,7 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
         };
         let object = json::run(&seen, all);
         let lasting = json::without_time(&object);
-        let is_over = seen.summary.state() == RunState::Ended;
+        let is_over = seen.summary.state() == RunState::Finished;
         let is_new = shown.as_ref() != Some(&lasting);
         screen.show(output, &seen, &object, all, is_new, is_over);
         shown = Some(lasting);

@@ -50,7 +50,7 @@ fn state(seen: &Seen) -> String {
         ),
     };
     match (summary.state(), &summary.kept.record.ended, &summary.runner) {
-        (RunState::Ended, Some(ended), _) => format!("{}, {}: {}", ended.end, moment(ended.at, now), ended.reason),
+        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.told(), moment(ended.at, now)),
         (RunState::Running, _, Some(runner)) => {
             format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
@@ -83,10 +83,14 @@ fn counted(counts: &Counts) -> String {
 fn wishes(lines: &mut Lines, seen: &Seen) {
     let now = seen.at;
     let wishes = &seen.wishes;
+    // What was wished of a run that is over is history.
+    if seen.summary.state() == RunState::Finished {
+        return;
+    }
     if let Some(wish) = &wishes.paused {
         lines.push("Paused", &said(wish, now));
     }
-    if let Some(wish) = wishes.aborted.as_ref().filter(|_| seen.summary.state() != RunState::Ended) {
+    if let Some(wish) = &wishes.aborted {
         lines.push("Aborted", &said(wish, now));
     }
     for (wave, wish) in &wishes.approved {
@@ -128,7 +132,7 @@ fn waits(lines: &mut Lines, seen: &Seen) {
             lines.push("Estimate", &format!("over about {}", moment(end.max(now), now)));
         }
     }
-    if seen.summary.state() != RunState::Ended {
+    if seen.summary.state() != RunState::Finished {
         let run = &seen.summary.kept.name;
         for held in seen.held() {
             lines.push("Held", &way_out(&held, run));
@@ -160,7 +164,7 @@ fn waves(seen: &Seen) -> String {
     if waves.is_empty() {
         return String::new();
     }
-    let is_over = seen.summary.state() == RunState::Ended;
+    let is_over = seen.summary.state() == RunState::Finished;
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
     for wave in waves {

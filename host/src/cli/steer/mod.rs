@@ -35,8 +35,8 @@ const MOST_NAMED: usize = 50;
 
 /// What was done, and what came of it.
 struct Told<'a> {
-    /// The command.
-    did: &'static str,
+    /// In a word, for programs.
+    done: &'static str,
     /// As a verb.
     verb: &'static str,
     run: &'a str,
@@ -59,7 +59,7 @@ impl Told<'_> {
             Notice::Heard(Holder { identifier, .. }, outlook) => {
                 (format!("{identifier} has heard of it: {}", (self.heard)(outlook)), Some(identifier), true)
             }
-            Notice::Ended(ended) => (format!("the run is over ({}: {})", ended.end, ended.reason), None, false),
+            Notice::Ended(ended) => (format!("the run is over ({})", ended.told()), None, false),
             Notice::Nobody => (format!("nobody runs it: {}", self.nobody), None, false),
             Notice::NotYet(Holder { identifier, .. }) => (
                 format!(
@@ -72,7 +72,7 @@ impl Told<'_> {
         };
         if output.is_json() {
             let mut object = json!({
-                "did": self.did,
+                "done": self.done,
                 "run": self.run,
                 "new": self.is_new,
                 "runner": runner,
@@ -106,8 +106,8 @@ fn unless_finished(kept: &Kept, store: &Arc<dyn Store>) -> Result<(), Failure> {
 }
 
 fn finished(run: &str, ended: &Ended, now: u64) -> Failure {
-    let at = moment(ended.at, now);
-    Failure::message(ErrorKind::Finished, format!("run `{run}` is over since {at} ({}: {})", ended.end, ended.reason))
+    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+    Failure::message(ErrorKind::Finished, text)
         .hint(format!("`lockkeeper retry {run} --all` opens it again; `lockkeeper run JOB --again` starts a new one"))
 }
 
@@ -122,11 +122,8 @@ fn before(wish: Option<&Wish>, now: u64) -> String {
 fn under_way(outlook: &Outlook) -> String {
     match outlook.counts.acting {
         0 => String::new(),
-        acting => format!(
-            "; {} under way, and {} to the end",
-            of(acting as usize, "target"),
-            if acting == 1 { "goes on" } else { "go on" }
-        ),
+        1 => "; 1 target is under way, and goes on to its end".to_owned(),
+        acting => format!("; {acting} targets are under way, and go on to their end"),
     }
 }
 
@@ -146,7 +143,7 @@ pub(super) async fn pause(global: &Global, output: &Output, args: PauseArgs) -> 
         false => format!("already: run `{run}`, {}", before(wished.before.paused.as_ref(), wish.at)),
     };
     Told {
-        did: "pause",
+        done: "paused",
         verb: "Paused",
         run,
         what,
@@ -201,7 +198,7 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
         }
     };
     Told {
-        did: "resume",
+        done: "resumed",
         verb: "Resumed",
         run,
         what: format!("{paused}{accepted}"),
@@ -245,7 +242,7 @@ pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs)
         }
     };
     Told {
-        did: "approve",
+        done: "approved",
         verb: "Approved",
         run,
         what,
@@ -321,7 +318,7 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
                 false => format!("already: run `{run}`, {}", before(wished.before.aborted.as_ref(), wish.at)),
             };
             Told {
-                did: "abort",
+                done: "aborted",
                 verb: "Aborted",
                 run,
                 what,
@@ -371,10 +368,10 @@ async fn end(store: &Arc<dyn Store>, kept: &Kept, wished: &Wished, wish: &Wish) 
 }
 
 fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
-    let effect = format!("run `{run}` is over since {} ({}: {})", moment(ended.at, now), ended.end, ended.reason);
+    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
     match output.is_json() {
         true => output.json(&json!({
-            "did": "abort", "run": run, "new": false, "runner": null, "heard": false, "ended": ended, "effect": effect,
+            "done": "aborted", "run": run, "new": false, "runner": null, "heard": false, "ended": ended, "effect": effect,
         })),
         false => output.talk("Nothing", &plain(&format!("to abort: {effect}"))),
     }
@@ -389,13 +386,13 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, f
         0 => String::new(),
         _ => format!("; nobody knows how it went on {}", runs::named(unknown.iter().map(String::as_str))),
     };
-    let effect = format!("nobody ran it, so it was ended here; {slots}{left}");
+    let effect = format!("it is over; {slots}{left}");
     if output.is_json() {
         return output.json(&json!({
-            "did": "abort", "run": run, "new": wished.is_new(), "runner": null, "heard": false, "ended": ended,
+            "done": "aborted", "run": run, "new": wished.is_new(), "runner": null, "heard": false, "ended": ended,
             "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown,
         }));
     }
-    output.talk("Aborted", &plain(&format!("run `{run}`")));
+    output.talk("Aborted", &plain(&format!("run `{run}`, which nobody ran")));
     output.talk("Effect", &plain(&effect));
 }

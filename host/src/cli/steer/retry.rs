@@ -1,6 +1,6 @@
 //! `lockkeeper retry`: targets that are to go again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(in crate::cli) async fn retry(global: &Global, output: &Output, args: RetryA
         return Ok(Exit::Done);
     }
     let wish = by_us(&store, args.reason);
-    let is_over = seen.summary.state() == RunState::Ended;
+    let is_over = seen.summary.state() == RunState::Finished;
     if is_over {
         is_newest(&store, &kept).await?;
     }
@@ -73,7 +73,7 @@ fn nothing(output: &Output, run: &str) {
     let effect = format!("run `{run}` has no such target");
     match output.is_json() {
         true => output.json(&json!({
-            "did": "retry", "run": run, "new": false, "runner": null, "heard": false, "ended": null, "effect": effect,
+            "done": "retrying", "run": run, "new": false, "runner": null, "heard": false, "ended": null, "effect": effect,
             "targets": [], "reopened": false,
         })),
         false => output.talk("Nothing", &plain(&format!("to retry: {effect}"))),
@@ -99,7 +99,7 @@ fn chosen(seen: &Seen, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
                 });
             }
             Some(saved) if saved.standing.may_be_retried() => {}
-            Some(saved) => refused.push(format!("{} is {}", plain(name), saved.standing.word())),
+            Some(saved) => refused.push(format!("`{}` is {}", plain(name), saved.standing.word())),
         }
     }
     if !refused.is_empty() {
@@ -107,7 +107,7 @@ fn chosen(seen: &Seen, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
             format!("only what failed, is unknown, was rolled back or left out goes again: {}", refused.join(", "));
         return Err(Failure::message(ErrorKind::BadArgument, text).hint("nothing was asked for; name the others"));
     }
-    let is_over = seen.summary.state() == RunState::Ended;
+    let is_over = seen.summary.state() == RunState::Finished;
     let is_meant = |name: &str, standing: &Standing| {
         args.targets.iter().any(|named| named == name)
             || match standing {
@@ -212,7 +212,9 @@ fn tell(
             json!({ "target": target, "was": was.standing.word(), "reason": was.standing.reason(), "taken-up": gone.contains(target) })
         })
         .collect();
-    let others = after.summary.counts.pending as usize;
+    let named: BTreeSet<&str> = again.iter().map(|again| again.target.as_str()).collect();
+    let others = after.each().filter(|(name, (saved, _))| saved.standing == Standing::Pending && !named.contains(name));
+    let others = others.count();
     let waiting = again.iter().filter(|again| again.was.standing != Standing::Pending && !gone.contains(&again.target));
     let waiting = waiting.count();
     let nobody = match reopened {
@@ -229,11 +231,17 @@ fn tell(
     };
     if !output.is_json() {
         for Again { target, was, .. } in again.iter().take(MOST_NAMED) {
-            let reason = was.standing.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-            output.talk("Retrying", &plain(&format!("{target}, which was {}{reason}", was.standing.word())));
+            let reason = was
+                .standing
+                .reason()
+                .filter(|reason| !reason.is_empty())
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            let was = if was.standing == Standing::Pending { "not started" } else { was.standing.word() };
+            output.talk("Again", &plain(&format!("{target}, which was {was}{reason}")));
         }
         if let Some(more @ 1..) = again.len().checked_sub(MOST_NAMED) {
-            output.talk("Retrying", &format!("and {more} more"));
+            output.talk("Again", &format!("and {more} more"));
         }
     }
     let what = match wished.is_new() || reopened {
@@ -241,7 +249,7 @@ fn tell(
         false => format!("{} of run `{run}`, as was asked for already", of(again.len(), "target")),
     };
     Told {
-        did: "retry",
+        done: "retrying",
         verb: "Retrying",
         run,
         what,

@@ -25,9 +25,9 @@ pub enum RunState {
     /// Somebody runs it.
     Running,
     /// It is not finished, and nobody runs it.
-    Stopped,
+    Left,
     /// It is finished.
-    Ended,
+    Finished,
 }
 
 /// A run in a list of runs.
@@ -133,9 +133,9 @@ impl Summary {
     #[must_use]
     pub fn state(&self) -> RunState {
         match (&self.kept.record.ended, &self.runner) {
-            (Some(_), _) => RunState::Ended,
+            (Some(_), _) => RunState::Finished,
             (None, Some(_)) => RunState::Running,
-            (None, None) => RunState::Stopped,
+            (None, None) => RunState::Left,
         }
     }
 

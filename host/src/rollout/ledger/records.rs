@@ -84,6 +84,17 @@ pub struct Ended {
     pub counts: Counts,
 }
 
+impl Ended {
+    /// How it ended and why, in few words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.reason.starts_with(&self.end) {
+            true => self.reason.clone(),
+            false => format!("{}: {}", self.end, self.reason),
+        }
+    }
+}
+
 impl RunRecord {
     /// What a run is told from another of the same job by: the job's text, its inventory and its policy. Targets that a
     /// command or a party lists are looked up once, when the run begins.

@@ -124,6 +124,10 @@ impl Rollout {
     }
 
     fn acted_before(&mut self, target: usize, ending: Ending) {
+        let slot = &mut self.slots[target];
+        if slot.detail.is_empty() {
+            slot.detail = format!("it ended as `{}` under an earlier runner", ending.word());
+        }
         self.moved(target, TargetEvent::Found);
         self.moved(target, TargetEvent::Ended(ending));
     }
@@ -225,9 +229,13 @@ impl Rollout {
             (Probed::Failed { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Fail) => {
                 self.found_ended(target, Ending::Failed);
             }
-            (Probed::NotStarted | Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => {
+            (Probed::NotStarted, _) => {
+                // That was no try.
+                let slot = &mut self.slots[target];
+                slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
                 self.reopen(target, out);
             }
+            (Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => self.reopen(target, out),
             (Probed::Unknown { .. }, OnUnknown::Hold) => {
                 self.moved(target, TargetEvent::Ended(Ending::Unknown));
                 out.push(self.release(target));
@@ -252,16 +260,10 @@ impl Rollout {
         out.push(self.release(target));
     }
 
-    /// It goes again when its turn comes; a slot that it holds is given back before.
+    /// It goes again when its turn comes. Said as a release whether its lease is there or lost: by the answer everything
+    /// is written, and nobody else writes about it when it queues next.
     pub(super) fn reopen(&mut self, target: usize, out: &mut Vec<Action>) {
-        if self.slots[target].lease.is_some() {
-            self.slots[target].leaving = Some(Then::Wait);
-            out.push(Action::Release { target, standing: Standing::Pending });
-        } else {
-            self.slots[target].without_slot = false;
-            out.push(Action::Save { target, standing: Standing::Pending });
-            self.moved(target, TargetEvent::Reopened);
-            self.changed(crate::policy::types::Cause::Progressed);
-        }
+        self.slots[target].leaving = Some(Then::Wait);
+        out.push(Action::Release { target, standing: Standing::Pending });
     }
 }

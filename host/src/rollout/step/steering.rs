@@ -29,7 +29,7 @@ impl Rollout {
         }
         if let (None, Some(Wish { by, reason, .. })) = (&before.aborted, &now.aborted) {
             let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            self.end(End::AbortedBy(format!("{by}{why}")), out);
+            self.cut_short(End::Aborted(format!("aborted by {by}{why}")), out);
         }
         let by = [&now.paused, &before.paused].into_iter().flatten().map(|wish| wish.by.clone()).next();
         self.changed(Cause::Operator(by.unwrap_or_else(|| "somebody".to_owned())));

@@ -57,11 +57,11 @@ impl Rollout {
     /// The next that are to be undone, newest first, as many as there are slots and members for.
     pub(super) fn undo(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         // What acts may end first: it may have to be undone, too.
-        if !self.undoing || self.stop.is_some() || self.asking.is_some() || self.steer.paused.is_some() {
+        if !self.undoing || self.asking.is_some() {
             return;
         }
         if self.to_undo.is_none() {
-            if !self.in_flight.is_empty() {
+            if !self.in_flight.is_empty() || self.steer.paused.is_some() {
                 return;
             }
             let mut acted: Vec<usize> = (0..self.slots.len()).filter(|target| self.is_to_be_undone(*target)).collect();
@@ -72,8 +72,7 @@ impl Rollout {
         while super::count(self.in_flight.len()) < self.setup.limits.slots {
             let next = self.to_undo.as_ref().and_then(|left| left.last().copied());
             let Some(target) = next else { return };
-            let facts = self.facts(now_ms, target, super::Gate::Queue);
-            if !facts.connected || self.setup.limits.floor.is_some_and(|floor| facts.remaining < Some(floor)) {
+            if !self.may_be_undone(now_ms, target) {
                 return;
             }
             if let Some(left) = &mut self.to_undo {
@@ -88,6 +87,29 @@ impl Rollout {
         }
     }
 
+    /// Its slot is there. What has changed since it queued may hold it up once more: then another time.
+    pub(super) fn undo_now(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
+        if self.undoing && self.may_be_undone(now_ms, target) {
+            return self.revert(now_ms, target, "the failure budget is spent".to_owned(), out);
+        }
+        self.leave(target, super::Then::Wait, "it may not be undone now", out);
+    }
+
+    /// Its slot is gone before it was undone.
+    pub(super) fn not_undone(&mut self, target: usize, last: Final) {
+        self.moved(target, TargetEvent::Restored(last));
+        if let (true, Some(left)) = (self.undoing, &mut self.to_undo) {
+            left.push(target);
+        }
+    }
+
+    /// Of the limits those that protect what is there; budget, windows and waves are for what goes forward.
+    fn may_be_undone(&self, now_ms: u64, target: usize) -> bool {
+        let facts = self.facts(now_ms, target, super::Gate::Queue);
+        let is_floor_kept = self.setup.limits.floor.is_none_or(|floor| facts.remaining >= Some(floor));
+        facts.connected && facts.paused.is_none() && is_floor_kept
+    }
+
     fn is_to_be_undone(&self, target: usize) -> bool {
         let slot = &self.slots[target];
         slot.attempt > 0 && matches!(slot.state, TargetState::Final(Final::Done | Final::Failed | Final::Unknown))
@@ -95,7 +117,7 @@ impl Rollout {
 
     /// Whether somebody is still to be undone.
     pub(super) fn has_more_to_undo(&self) -> bool {
-        self.undoing && self.stop.is_none() && self.to_undo.as_ref().is_none_or(|left| !left.is_empty())
+        self.undoing && self.to_undo.as_ref().is_none_or(|left| !left.is_empty())
     }
 
     /// Where a recalled target stands when nothing comes of undoing it.

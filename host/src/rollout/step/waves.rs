@@ -23,7 +23,7 @@ pub(super) struct Waves {
 /// Why the next wave has not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
-    Baking,
+    Baking(u64),
     Waits,
 }
 
@@ -82,9 +82,10 @@ impl Rollout {
 
     /// When the wave that bakes has done so.
     pub(super) fn baked_ms(&self) -> Option<u64> {
-        let last = self.waves.begun.checked_sub(1)?;
-        let is_next = self.waves.begun < self.setup.waves.len();
-        (is_next && self.waves.left[last] == 0 && self.waves.said == Some(Said::Baking)).then(|| self.bakes_until(last))
+        match self.turn(self.now_ms, self.waves.begun) {
+            Some(WaveGate::Baking { until, .. }) => Some(until),
+            _ => None,
+        }
     }
 
     fn bakes_until(&self, wave: usize) -> u64 {
@@ -97,25 +98,21 @@ impl Rollout {
             return;
         }
         while let Some(next) = self.setup.waves.get(self.waves.begun) {
-            if let Some(before) = self.waves.begun.checked_sub(1) {
-                if self.waves.left[before] > 0 {
-                    return;
-                }
-                let (until, name) = (self.bakes_until(before), self.setup.waves[before].name.clone());
-                if now_ms < until {
-                    if self.waves.said != Some(Said::Baking) {
-                        self.waves.said = Some(Said::Baking);
-                        out.push(Action::Emit(Event::WaveBaking { wave: name, until }));
-                    }
-                    return;
-                }
-            }
             let (name, targets) = (next.name.clone(), next.targets.len());
-            if next.approve && !self.steer.approved.contains_key(&next.name) {
-                if self.waves.said != Some(Said::Waits) {
-                    self.waves.said = Some(Said::Waits);
-                    let run = self.setup.run.clone();
-                    out.push(Action::Emit(Event::WaveWaits { wave: name, run }));
+            let said = match self.turn(now_ms, self.waves.begun) {
+                Some(WaveGate::Baking { wave, until }) => {
+                    Some((Said::Baking(until), Event::WaveBaking { wave, until }))
+                }
+                Some(WaveGate::Approval { wave }) => {
+                    Some((Said::Waits, Event::WaveWaits { wave, run: self.setup.run.clone() }))
+                }
+                Some(WaveGate::Earlier { .. } | WaveGate::Full { .. }) => return,
+                None => None,
+            };
+            if let Some((said, event)) = said {
+                if self.waves.said != Some(said) {
+                    self.waves.said = Some(said);
+                    out.push(Action::Emit(event));
                 }
                 return;
             }
@@ -129,9 +126,8 @@ impl Rollout {
         }
     }
 
-    /// Why it is not a target's wave's turn.
-    pub(super) fn wave_gate(&self, now_ms: u64, target: usize) -> Option<WaveGate> {
-        let index = *self.waves.of.get(target)?;
+    /// Why it is not a wave's turn: those before it are complete and have baked, and somebody approved of it.
+    fn turn(&self, now_ms: u64, index: usize) -> Option<WaveGate> {
         let waves = &self.setup.waves;
         let wave = waves.get(index)?;
         // One of an earlier wave may have been asked to go again.
@@ -140,13 +136,19 @@ impl Rollout {
             let done = of - self.waves.left[earlier];
             return Some(WaveGate::Earlier { wave: waves[earlier].name.clone(), done, of });
         }
-        if let Some(before) = index.checked_sub(1)
-            && now_ms < self.bakes_until(before)
-        {
+        if let Some(before) = (0..index).find(|before| now_ms < self.bakes_until(*before)) {
             return Some(WaveGate::Baking { wave: waves[before].name.clone(), until: self.bakes_until(before) });
         }
-        if wave.approve && !self.steer.approved.contains_key(&wave.name) {
-            return Some(WaveGate::Approval { wave: wave.name.clone() });
+        let is_approved = !wave.approve || self.steer.approved.contains_key(&wave.name);
+        (!is_approved).then(|| WaveGate::Approval { wave: wave.name.clone() })
+    }
+
+    /// Why it is not a target's wave's turn.
+    pub(super) fn wave_gate(&self, now_ms: u64, target: usize) -> Option<WaveGate> {
+        let index = *self.waves.of.get(target)?;
+        let wave = self.setup.waves.get(index)?;
+        if let Some(gate) = self.turn(now_ms, index) {
+            return Some(gate);
         }
         let slots = wave.slots?;
         let others = self.in_flight.range(wave.targets.clone()).filter(|other| **other != target).count();
