@@ -80,10 +80,19 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
         };
         output.talk("Kept", &plain(&format!("{}: {why}", run.kept.name)));
     }
-    let all =
-        [(goes.len() + stillborn.len(), "run"), (swept.folders.len(), "folder"), (swept.policies, "unused policy")];
-    let all: Vec<String> = all.iter().map(|(number, what)| of(*number, what).replace("policys", "policies")).collect();
-    output.talk(verb, &all.join(", "));
+    let open =
+        if unfinished.is_empty() { String::new() } else { format!(", {} of them not finished", unfinished.len()) };
+    let stay = stays.iter().filter(|run| is_meant(&run.kept.record.job)).count();
+    let folders = match swept.folders.len() {
+        0 => String::new(),
+        folders => format!("; {} of `{}`", of(folders, "folder"), state.display()),
+    };
+    let policies = match swept.policies {
+        0 => String::new(),
+        1 => "; 1 policy that no run has any more".to_owned(),
+        policies => format!("; {policies} policies that no run has any more"),
+    };
+    output.talk(verb, &format!("{}; {stay} stay{open}{folders}{policies}", of(goes.len() + stillborn.len(), "run")));
     Ok(Exit::Done)
 }
 
