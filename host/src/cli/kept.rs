@@ -26,16 +26,17 @@ pub(super) async fn find(global: &Global, output: &Output, wanted: &str) -> Resu
     let opener = global.store(output, None)?;
     let store = opener.session().await?;
     let all = ledger::all(&store).await?;
-    let kept = ledger::find(&all, wanted).map_err(|error| not_found(error, &opener))?.clone();
+    let kept = ledger::find(&all, wanted).map_err(|error| not_found(error, wanted, &opener))?.clone();
     Ok(Found { opener, store, kept })
 }
 
-fn not_found(error: FindError, opener: &Opener) -> Failure {
+fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
     let place = &opener.choice;
     let (text, hint) = match error {
-        FindError::Nothing => {
-            (format!("there is no run in {place}"), format!("`lockkeeper run JOB` makes one; {ELSEWHERE}"))
-        }
+        FindError::Nothing => (
+            format!("there is no run `{}` in {place}, nor any other", shown(wanted)),
+            format!("`lockkeeper run JOB` makes one; {ELSEWHERE}"),
+        ),
         FindError::Ambiguous { wanted, names } => {
             let named = runs::named(names.iter().map(String::as_str));
             (

@@ -28,6 +28,8 @@ mod read;
 mod records;
 mod runner;
 mod saved;
+#[cfg(test)]
+mod tests;
 mod wish;
 mod writer;
 
