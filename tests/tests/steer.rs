@@ -163,6 +163,62 @@ fn a_run_that_nobody_runs_is_ended_at_once_and_holds_nothing() {
 }
 
 #[test]
+fn a_target_goes_again_while_its_run_goes_on() {
+    let ground = Ground::new("");
+    for gate in ["go-a", "go-bad"] {
+        ground.opens(gate);
+    }
+    let mut run = ground.starts();
+    eventually("one has failed", || ground.status()["counts"]["failed"] == json!(1));
+    eventually("two others act", || ground.status()["counts"]["acting"] == json!(2));
+    let refused_all = ground.does("retry steered bad b --format json");
+    assert!(refused(&refused_all, "bad-argument").contains("`b` is acting"), "{refused_all:?}");
+    ground.opens("mended");
+    let retry = ground.does("retry steered bad --format json");
+    let retry: Value = serde_json::from_str(&retry.stdout).unwrap_or_else(|_| panic!("{retry:?}"));
+    assert_eq!((&retry["heard"], &retry["reopened"]), (&json!(true), &json!(false)), "{retry:#}");
+    let target = &retry["targets"][0];
+    assert_eq!(
+        (&target["target"], &target["was"], &target["taken-up"]),
+        (&json!("bad"), &json!("failed"), &json!(true))
+    );
+    ground.opens("go");
+    assert_eq!(run.wait().unwrap().code(), Some(0), "this time nobody fails");
+    assert_eq!(ground.acted().iter().filter(|target| *target == "bad").count(), 2);
+}
+
+#[test]
+fn old_runs_go_and_what_is_not_finished_stays() {
+    let ground = Ground::new("");
+    for gate in ["go", "mended"] {
+        ground.opens(gate);
+    }
+    assert_eq!(ground.does("run job.toml --quiet").code, Some(0));
+    fs::remove_file(ground.world.folder().join("go")).unwrap();
+    let mut run = ground.command("run job.toml --quiet --again").spawn().unwrap();
+    eventually("another is under way", || ground.status()["state"] == json!("running") && ground.acted().len() == 7);
+    let policies = || fs::read_dir(ground.world.folder().join("state/policies")).unwrap().count();
+    // A folder whose run another store has, and that is not over.
+    let others = ground.world.folder().join("state/runs/others-1");
+    fs::create_dir(&others).unwrap();
+    fs::write(others.join("journal.jsonl"), "").unwrap();
+    let pruned = ground.does("prune --older-than 0 --format json");
+    let pruned: Value = serde_json::from_str(&pruned.stdout).unwrap_or_else(|_| panic!("{pruned:?}"));
+    let unfinished = ground.status()["run"].clone();
+    assert_eq!((&pruned["unfinished"], &pruned["policies"]), (&json!([unfinished]), &json!(0)), "{pruned:#}");
+    assert_eq!((pruned["runs"].as_array().unwrap().len(), &pruned["folders"]), (1, &pruned["runs"]), "{pruned:#}");
+    assert_eq!(policies(), 1, "the run that goes on has a link to it");
+    ground.opens("go");
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    let dry = ground.does("prune --older-than 0 --dry-run");
+    assert!(dry.stderr.contains("1 policy that no run has any more"), "{dry:?}");
+    assert_eq!(policies(), 1, "only said");
+    let pruned = ground.does("prune --older-than 0");
+    assert!(pruned.stderr.contains("Pruned 1 run; 0 stay; 1 folder"), "{pruned:?}");
+    assert_eq!((policies(), others.exists()), (0, true));
+}
+
+#[test]
 fn a_wave_waits_for_approval() {
     let waves = "[[wave]]\nname = \"canary\"\nsize = 1\n[[wave]]\nname = \"rest\"\napprove = true\n";
     let ground = Ground::new(waves);

@@ -91,6 +91,7 @@ pub(in crate::cli) fn held(held: &Held) -> Value {
         Held::BudgetSpent { charged, max_failed } => {
             json!({ "by": "budget-spent", "charged": charged, "max-failed": max_failed })
         }
+        Held::Approval(wave) => json!({ "by": "wave-approval", "wave": wave }),
         Held::Unknown(targets) => json!({ "by": "unknown-held", "targets": targets }),
     }
 }

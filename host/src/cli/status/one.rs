@@ -148,6 +148,7 @@ pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
             "by its failure budget: {charged} charged, {max_failed} allowed; `lockkeeper retry {run} --failed` lets them go \
              again, `lockkeeper resume {run} --accept` goes on without them"
         ),
+        Held::Approval(wave) => format!("by wave `{wave}`: `lockkeeper approve {run} {wave}` lets it begin"),
         Held::Unknown(targets) => {
             let names: Vec<&str> = targets.iter().map(String::as_str).collect();
             format!(

@@ -126,6 +126,8 @@ pub enum Held {
     },
     /// Nobody knows how it went on these targets.
     Unknown(Vec<String>),
+    /// This wave is the next, and wants somebody to approve of it.
+    Approval(String),
 }
 
 impl Summary {
@@ -274,6 +276,8 @@ impl Seen {
         if self.summary.counts.open() == 0 {
             return held;
         }
+        let waves = self.waves().into_iter().filter(|wave| wave.state == WaveState::NeedsApproval);
+        held.extend(waves.map(|wave| Held::Approval(wave.wave.name.to_string())));
         let wishes = [&self.wishes.accepted, &self.wishes.retry];
         let taken: Vec<&str> =
             wishes.into_iter().flat_map(|about| self.in_force(about)).map(|(name, _)| name).collect();
