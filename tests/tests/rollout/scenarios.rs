@@ -350,6 +350,7 @@ impl Scene {
                 let answer = chosen(answers, question, name).unwrap_or_else(|| vec!["lock".to_owned()]);
                 let cause = match &view.cause {
                     Cause::Refused(why) => format!("refused, {why}"),
+                    Cause::Operator(by) => format!("{by} steered"),
                     cause => serde_json::to_value(cause).unwrap().as_str().unwrap_or_default().to_owned(),
                 };
                 self.say(format!("? {name} ({cause}){}: {}", elsewhere(&view), answer.join(" ")));
