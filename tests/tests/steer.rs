@@ -87,7 +87,11 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     let mut run = ground.starts();
     eventually("two are under way", || ground.acted().len() == 2);
     let paused = ground.does("pause steered --reason looking");
-    assert!(paused.code == Some(0) && paused.stderr.contains("runs it, and hears of this at once"), "{paused:?}");
+    assert!(
+        paused.code == Some(0)
+            && paused.stderr.contains("has heard of it: nothing new starts; 2 targets are under way"),
+        "{paused:?}"
+    );
     let status = ground.status();
     assert_eq!((&status["state"], &status["wishes"]["paused"]["reason"]), (&json!("running"), &json!("looking")));
     ground.opens("go");

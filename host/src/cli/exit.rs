@@ -356,6 +356,9 @@ impl From<LedgerError> for Failure {
             },
             LedgerError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
             LedgerError::Layout { .. } => (ErrorKind::BadRun, Some("use the program that wrote it")),
+            LedgerError::NotNewest { .. } => {
+                (ErrorKind::Finished, Some("`lockkeeper run` goes on with a job's newest run only"))
+            }
             LedgerError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
         };
         let failure = Self::new(kind, error);

@@ -332,14 +332,14 @@ fn extend(object: &mut Value, more: Value) {
 
 /// Lines that begin with what they are about.
 #[derive(Default)]
-struct Lines(Vec<String>);
+pub(super) struct Lines(Vec<String>);
 
 impl Lines {
-    fn push(&mut self, label: &str, text: &str) {
+    pub(super) fn push(&mut self, label: &str, text: &str) {
         self.0.push(format!("{label:>LABEL$}  {}", plain(text)).trim_end().to_owned());
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.0.join("\n")
     }
 }

@@ -1,53 +1,56 @@
-//! Runs as the store has them: found by whatever somebody calls them.
+//! The run that a command is about, found in the store that its flags name.
 
 use std::sync::Arc;
 
+use super::context::Opener;
 use super::exit::{ErrorKind, Failure};
-use super::output::{of, shown};
-use crate::rollout::ledger::{self, Kept};
+use super::holders::plain;
+use super::output::{Output, shown};
+use super::{Global, runs};
+use crate::rollout::ledger::{self, FindError, Kept, LATEST};
 use crate::store::Store;
 
-/// The newest run, for whoever does not want to type its name.
-const LATEST: &str = "latest";
+/// Where others are.
+pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where others are; a job's own [store] is not \
+     looked at here";
 
-/// How many runs an error names.
-const MOST_NAMED: usize = 10;
-
-/// The run that is meant: by its name, the beginning of one, its job's name for the newest of that, or `latest`.
-pub(super) async fn find(store: &Arc<dyn Store>, wanted: &str) -> Result<Kept, Failure> {
-    let mut runs = ledger::all(store).await?;
-    if let Some(exact) = runs.iter().position(|run| run.name == wanted) {
-        return Ok(runs.swap_remove(exact));
-    }
-    if let Some(newest) = runs.iter().rposition(|run| wanted == LATEST || run.record.job == wanted) {
-        return Ok(runs.swap_remove(newest));
-    }
-    let meant: Vec<usize> = (0..runs.len()).filter(|run| runs[*run].name.starts_with(wanted)).collect();
-    match meant.as_slice() {
-        [only] => Ok(runs.swap_remove(*only)),
-        [] => {
-            let hint = match runs.is_empty() {
-                true => String::from(
-                    "there is none in this store; `lockkeeper run JOB` makes one, and --store, --zk-hosts or --profile name another store",
-                ),
-                false => format!("there is {}", named(runs.iter().rev().map(|run| run.name.as_str()))),
-            };
-            let text = format!("the store has no run `{}`", shown(wanted));
-            Err(Failure::message(ErrorKind::NoSuchRun, text).hint(hint))
-        }
-        several => {
-            let text = format!("the names of {} begin with `{}`", of(several.len(), "run"), shown(wanted));
-            let names = named(several.iter().map(|run| runs[*run].name.as_str()));
-            Err(Failure::message(ErrorKind::NoSuchRun, text).hint(format!("say which: {names}")))
-        }
-    }
+/// A run, and the session with its store.
+pub(super) struct Found {
+    pub(super) opener: Opener,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) kept: Kept,
 }
 
-/// The first of some names, and how many more there are.
-fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("`{}`", super::holders::plain(name))).collect();
-    match names.len().saturating_sub(MOST_NAMED) {
-        0 => names.join(", "),
-        more => format!("{}, and {more} more", names[..MOST_NAMED].join(", ")),
-    }
+/// Finds a run by its name, the beginning of it, its job's name, or `latest`.
+pub(super) async fn find(global: &Global, output: &Output, wanted: &str) -> Result<Found, Failure> {
+    let opener = global.store(output, None)?;
+    let store = opener.session().await?;
+    let all = ledger::all(&store).await?;
+    let kept = ledger::find(&all, wanted).map_err(|error| not_found(error, wanted, &opener))?.clone();
+    Ok(Found { opener, store, kept })
+}
+
+fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
+    let place = &opener.choice;
+    let (text, hint) = match error {
+        FindError::Nothing => (
+            format!("there is no run `{}` in {place}, nor any other", shown(wanted)),
+            format!("`lockkeeper run JOB` makes one; {ELSEWHERE}"),
+        ),
+        FindError::Ambiguous { wanted, names } => {
+            let named = runs::named(names.iter().map(String::as_str));
+            (
+                format!("the names of {} runs begin with `{}`", names.len(), shown(&wanted)),
+                format!("say which, or `{LATEST}` for the newest of all: {named}"),
+            )
+        }
+        FindError::NoSuchRun { wanted, nearest, names } => {
+            let hint = match nearest {
+                Some(nearest) => format!("did you mean `{}`?", plain(&nearest)),
+                None => format!("there is {}; {ELSEWHERE}", runs::named(names.iter().map(String::as_str))),
+            };
+            (format!("there is no run `{}` in {place}", shown(&wanted)), hint)
+        }
+    };
+    Failure::message(ErrorKind::NoSuchRun, text).hint(hint)
 }

@@ -11,7 +11,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::signals::Signals;
 use super::under::{Bond, Running};
-use super::{Global, LockArgs, context, steer};
+use super::{Global, LockArgs, context};
 use crate::recipe::{
     AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, ReleaseError,
     Semaphore,
@@ -152,7 +152,7 @@ async fn force(
     let lease = semaphore.force(identifier, lifetime, &[]).await?;
     let record = Forced {
         lease: lease.path().to_string(),
-        by: steer::me(),
+        by: context::person(),
         reason: reason.to_owned(),
         at: store.clock().now_ms(),
     };

@@ -127,19 +127,7 @@ impl Runner {
     /// # Errors
     /// As the store's; a node that is none of ours.
     pub async fn newest(&self) -> Result<Option<Kept>, LedgerError> {
-        let node = layout::job(&self.job);
-        let record: JobRecord = match self.store.read(&node).await {
-            Ok(found) if found.data.is_empty() => return Ok(None),
-            Ok(found) => read::parse(&node, &found.data)?,
-            Err(StoreError::NoNode { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        match read::run(&self.store, &record.run).await {
-            Ok(kept) => Ok(Some(kept)),
-            // Pruned.
-            Err(LedgerError::NoSuchRun { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        read::newest(&self.store, &self.job).await
     }
 
     /// Begins a run. Until the last request it is nothing: whoever looks finds the run before it.
