@@ -90,6 +90,14 @@ pub struct Steer {
     pub accepted: BTreeSet<usize>,
 }
 
+impl Steer {
+    /// Everything that somebody said.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Wish> {
+        let run = [&self.paused, &self.aborted].into_iter().flatten();
+        run.chain(self.approved.values()).chain(self.retry.values())
+    }
+}
+
 /// Who wants something, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

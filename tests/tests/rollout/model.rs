@@ -1,19 +1,26 @@
-//! The machine against a world that does anything it may, in any order, and policies that answer anything.
+//! The machine against a world that does anything it may, in any order, and policies that answer anything; and against
+//! runners that die at any moment, each followed by one that goes on from what was written down.
 //!
 //! What the machine promises is checked after every step by a second account of the world, kept here without a look into
 //! the machine. `LOCKKEEPER_SEED` runs one seed again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod ground;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ground::{Ground, Write, truth_of};
 use jiff::Timestamp;
-use lockkeeper::job::{Calendar, Freeze, OnExhausted, OnFault, OnUnknown, Target, TargetName};
+use lockkeeper::job::{Calendar, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnknown, Target, TargetName};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
+use lockkeeper::rollout::ledger::Standing;
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Counts, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input, NotLeased,
-    Others, Rollout, SeenLease, SeenMember, Setup, Stop, TargetState,
+    Action, ActionResult, Broken, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input,
+    NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, TargetState,
+    Wave, Wish,
 };
-use lockkeeper::store::Lifetime;
+use lockkeeper::store::{Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -25,7 +32,10 @@ const SEEDS: u64 = 4000;
 const WILD_STEPS: usize = 250;
 
 /// Steps in which a world that behaves must see a run to its end.
-const TAME_STEPS: usize = 6000;
+const TAME_STEPS: usize = 8000;
+
+/// How many runners a run has at most, one after the other, before the world behaves.
+const MOST_LIVES: usize = 5;
 
 /// How a policy answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,37 +48,78 @@ enum Manner {
 }
 
 /// What a target's keeper does, as the engine would have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Keeper {
     None,
     Queues { forced: bool, withdrawn: bool },
-    Holds { fence: i64, lost: bool, releasing: bool },
+    /// What is to be released may have been said before it is known whether it is held.
+    Adopts { releasing: Option<Standing> },
+    Holds { fence: i64, lost: bool, releasing: Option<Standing> },
+    /// No keeper is there, and where it stands is being written.
+    Writes { standing: Standing },
 }
 
 struct World {
     rollout: Rollout,
+    /// What every runner is made from.
+    setup: Setup,
+    ground: Ground,
     dice: StdRng,
     manner: Manner,
-    slots: u32,
-    floor: Option<u32>,
-    max_failed: Option<u32>,
-    attempts: u32,
-    patience: bool,
     now: u64,
-    fences: i64,
     keepers: Vec<Keeper>,
     /// Actions under way, and as what they were told to end.
-    acting: BTreeMap<usize, Option<Ending>>,
-    starts: Vec<u32>,
+    acting: BTreeMap<usize, (u32, Option<Ending>)>,
+    /// Probes that are to answer, and when.
+    probes: BTreeMap<usize, (u32, u64)>,
+    /// The newest try of each target.
+    attempts: Vec<u32>,
+    /// Tries since somebody wished for more, or a runner began.
+    tries: Vec<u32>,
     members: Vec<String>,
     told_members: Option<Vec<String>>,
     foreign: Vec<SeenLease>,
     hearing: Hearing,
     semaphore_told: bool,
+    observed: Vec<bool>,
     question: Option<(usize, bool)>,
+    steer: Steer,
+    /// Everything that somebody wished to go again, and what nobody could know of: these may go again.
+    may_repeat: BTreeSet<usize>,
+    /// The policy had these undone after they had succeeded: what no budget counts before.
+    undone_well: BTreeSet<usize>,
+    /// Since when each is final.
+    final_at: Vec<Option<u64>>,
     stopping: bool,
+    undoing: bool,
+    /// What ends undoing, too.
+    cut_short: bool,
+    /// Nothing starts any more, not even what undoes.
     stopped_now: bool,
+    stuck: bool,
+    lives: usize,
     log: Vec<String>,
+}
+
+/// `total` targets in up to four waves.
+fn waves(dice: &mut StdRng, total: usize) -> Vec<Wave> {
+    if dice.random_bool(0.5) {
+        return Vec::new();
+    }
+    let mut waves: Vec<Wave> = Vec::new();
+    let mut from = 0;
+    while from < total {
+        let until = if waves.len() == 3 { total } else { dice.random_range(from + 1..=total) };
+        waves.push(Wave {
+            name: format!("w{}", waves.len()),
+            targets: from..until,
+            slots: dice.random_bool(0.3).then(|| dice.random_range(1..=3)),
+            bake: Duration::from_millis(if dice.random_bool(0.5) { 0 } else { dice.random_range(1..600_000) }),
+            approve: dice.random_bool(0.3),
+        });
+        from = until;
+    }
+    waves
 }
 
 impl World {
@@ -79,9 +130,9 @@ impl World {
         let names: Vec<String> = (0..total).map(|index| format!("t{index}")).collect();
         let floor = dice.random_bool(0.5).then(|| dice.random_range(0..=total as u32));
         let max_failed = dice.random_bool(0.5).then(|| dice.random_range(0..=3));
-        let attempts = dice.random_range(1..=3);
-        let patience = dice.random_bool(0.5);
         let manner = [Manner::Lock, Manner::Force, Manner::Fickle, Manner::Anything][dice.random_range(0..4)];
+        let can_roll_back = dice.random_bool(0.5);
+        let path = |path: &str| NodePath::parse(path).unwrap();
         let setup = Setup {
             job: "model".to_owned(),
             run: format!("model-{seed}"),
@@ -92,44 +143,58 @@ impl World {
             action_timeout: None,
             semaphore: "/s".to_owned(),
             lifetime: if dice.random_bool(0.5) { Lifetime::Ephemeral } else { Lifetime::Persistent },
-            patience: patience.then(|| std::time::Duration::from_secs(60)),
+            patience: dice.random_bool(0.5).then(|| Duration::from_secs(60)),
             party: floor.map(|_| Floor {
                 path: "/p".to_owned(),
                 blocking: dice.random_bool(0.8),
-                patience: dice.random_bool(0.3).then(|| std::time::Duration::from_secs(3600)),
+                patience: dice.random_bool(0.3).then(|| Duration::from_secs(3600)),
             }),
-            attempts,
+            attempts: dice.random_range(1..=3),
             on_fault: if dice.random_bool(0.5) { OnFault::Hold } else { OnFault::Abort },
-            back_off: std::time::Duration::ZERO,
-            waves: Vec::new(),
-            has_probe: false,
-            can_roll_back: false,
-            on_unknown: OnUnknown::Hold,
-            on_exhausted: OnExhausted::Abort,
-            observe: Vec::new(),
+            back_off: Duration::from_millis(if dice.random_bool(0.5) { 0 } else { dice.random_range(1..5_000) }),
+            waves: waves(&mut dice, total),
+            has_probe: dice.random_bool(0.7),
+            can_roll_back,
+            on_unknown: [OnUnknown::Hold, OnUnknown::Fail, OnUnknown::Retry][dice.random_range(0..3)],
+            on_exhausted: match dice.random_range(0..3) {
+                0 => OnExhausted::Pause,
+                1 if can_roll_back => OnExhausted::RollBack,
+                _ => OnExhausted::Abort,
+            },
+            observe: match dice.random_range(0..4) {
+                0 => vec![ObserveSpec::Semaphore(path("/x")), ObserveSpec::Party(path("/y"))],
+                _ => Vec::new(),
+            },
             resumed: None,
         };
         Self {
-            rollout: Rollout::new(setup),
+            rollout: Rollout::new(setup.clone()),
+            observed: vec![false; setup.observe.len()],
+            setup,
+            ground: Ground::new(total),
             manner,
-            slots,
-            floor,
-            max_failed,
-            attempts,
-            patience,
             now: 1_000,
-            fences: 100,
             keepers: vec![Keeper::None; total],
             acting: BTreeMap::new(),
-            starts: vec![0; total],
+            probes: BTreeMap::new(),
+            attempts: vec![0; total],
+            tries: vec![0; total],
             members: names,
             told_members: None,
             foreign: Vec::new(),
             hearing: Hearing::Connected,
             semaphore_told: false,
             question: None,
+            steer: Steer::default(),
+            may_repeat: BTreeSet::new(),
+            undone_well: BTreeSet::new(),
+            final_at: vec![None; total],
             stopping: false,
+            undoing: false,
+            cut_short: false,
             stopped_now: false,
+            stuck: false,
+            lives: 1,
             log: Vec::new(),
             dice,
         }
@@ -139,11 +204,26 @@ impl World {
         self.dice.random_bool(share)
     }
 
+    fn total(&self) -> usize {
+        self.keepers.len()
+    }
+
     fn step(&mut self, input: Input) {
         self.log.push(format!("{} < {input:?}", self.now));
-        self.stopping |= matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. });
-        self.stopped_now |= matches!(input, Input::Stop(Stop::Now));
-        for action in self.rollout.step(self.now, input) {
+        self.stopping |= matches!(
+            input,
+            Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. }
+        );
+        self.cut_short |= matches!(
+            input,
+            Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. }
+        );
+        self.cut_short |= matches!(&input, Input::Steer(steer) if steer.aborted.is_some());
+        self.stopped_now |= matches!(input, Input::Stop(Stop::Now) | Input::Lost { .. });
+        self.ground.lost |= matches!(input, Input::Lost { .. });
+        let actions = self.rollout.step(self.now, input);
+        self.note_finals();
+        for action in actions {
             if !matches!(action, Action::Admit { .. } | Action::Settle { .. }) {
                 self.log.push(format!("    > {action:?}"));
             }
@@ -152,31 +232,68 @@ impl World {
         self.check();
     }
 
+    fn note_finals(&mut self) {
+        for target in 0..self.total() {
+            match (self.rollout.state(target), self.final_at[target]) {
+                (TargetState::Final(_), None) => self.final_at[target] = Some(self.now),
+                (TargetState::Final(_), Some(_)) => {}
+                _ => self.final_at[target] = None,
+            }
+        }
+    }
+
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Admit { target, .. } => self.ask(target, false),
             Action::Settle { target, .. } => self.ask(target, true),
             Action::Acquire { target, .. } => self.queue(target, false),
             Action::Force { target, .. } => self.queue(target, true),
+            Action::Adopt { target } => {
+                assert_eq!(self.keepers[target], Keeper::None, "t{target} is adopted twice");
+                self.keepers[target] = Keeper::Adopts { releasing: None };
+            }
             Action::Withdraw { target } => match &mut self.keepers[target] {
                 Keeper::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
-            Action::Release { target, .. } => {
+            Action::Release { target, standing } => {
                 assert!(!self.acting.contains_key(&target), "t{target} is released while it acts");
                 match &mut self.keepers[target] {
-                    Keeper::Holds { releasing, .. } if !*releasing => *releasing = true,
+                    Keeper::Holds { releasing, .. } | Keeper::Adopts { releasing } if releasing.is_none() => {
+                        *releasing = Some(standing);
+                    }
+                    keeper @ Keeper::None => *keeper = Keeper::Writes { standing },
                     other => panic!("t{target} is released while {other:?}"),
                 }
             }
-            Action::Start { target, attempt, fence, .. } => self.start(target, attempt, fence),
+            Action::Save { target, standing } => {
+                let keeper = &self.keepers[target];
+                assert!(matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. }), "t{target}: {keeper:?}");
+                self.ground.writes[target].push_back(Write::Save(standing));
+            }
+            Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
             Action::Kill { target, ending, .. } => {
-                let told =
+                let (_, told) =
                     self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
-            Action::Adopt { .. } | Action::Probe { .. } | Action::Save { .. } => {}
+            Action::Probe { target, attempt, after_ms, .. } => {
+                assert!(self.setup.has_probe, "t{target} is probed without a probe");
+                assert_eq!(self.rollout.state(target), TargetState::Unsettled, "t{target} is probed");
+                let before = self.probes.insert(target, (attempt, self.now + after_ms));
+                assert_eq!(before, None, "t{target} is probed twice at once");
+            }
             Action::Emit(Event::Stopping { .. }) => self.stopping = true,
+            Action::Emit(Event::Undoing { .. }) => self.undoing = true,
+            Action::Emit(Event::Probed { target, answer, .. }) => {
+                let target = target[1..].parse().unwrap();
+                match &*answer {
+                    // Nobody can know, and the job says what follows.
+                    "unknown" => drop(self.may_repeat.insert(target)),
+                    "not-started" => self.tries[target] = self.tries[target].saturating_sub(1),
+                    _ => {}
+                }
+            }
             Action::Emit(_) => {}
         }
     }
@@ -185,29 +302,79 @@ impl World {
         assert!(self.question.is_none(), "two questions at once");
         assert!(settle || !self.stopping, "t{target} is asked about after the end");
         assert!(!self.stopped_now, "t{target} is asked about after everything was to stop at once");
+        assert!(settle || self.observed.iter().all(|read| *read), "t{target} is asked about before all was read");
         self.question = Some((target, settle));
     }
 
     fn queue(&mut self, target: usize, forced: bool) {
-        assert!(!self.stopping, "t{target} queues after the end");
+        assert!(!self.stopping || (self.undoing && !self.cut_short), "t{target} queues after the end");
         assert_eq!(self.keepers[target], Keeper::None, "t{target} queues twice");
         self.keepers[target] = Keeper::Queues { forced, withdrawn: false };
     }
 
-    fn start(&mut self, target: usize, attempt: u32, fence: i64) {
-        assert!(!self.stopping, "t{target} starts after the end");
-        assert_eq!(self.hearing, Hearing::Connected, "t{target} starts while the store does not hear us");
-        let held = Keeper::Holds { fence, lost: false, releasing: false };
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: i64) {
+        assert!(!self.stopped_now, "t{target} starts after everything was to stop");
+        let held = Keeper::Holds { fence, lost: false, releasing: None };
         assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
-        self.starts[target] += 1;
-        assert_eq!(attempt, self.starts[target], "t{target}'s tries are counted");
-        assert!(attempt <= self.attempts, "t{target} is tried too often");
-        if let Some(floor) = self.floor.filter(|floor| *floor > 0) {
+        assert_eq!(attempt, self.attempts[target] + 1, "t{target}'s tries are counted");
+        self.attempts[target] = attempt;
+        let is_undone_with_the_run = doing == Doing::Revert && self.undoing;
+        if doing == Doing::Act || is_undone_with_the_run {
+            assert_eq!(self.hearing, Hearing::Connected, "t{target} starts while the store does not hear us");
+            assert_eq!(self.steer.paused, None, "t{target} starts while the run is paused");
+            self.floor_is_kept(target);
+        }
+        match doing {
+            Doing::Act => self.may_act(target),
+            Doing::Revert => {
+                assert!(self.setup.can_roll_back, "t{target} is undone with no command for that");
+                assert!(!self.undoing || !self.cut_short, "t{target} is undone after that was to stop");
+            }
+        }
+        self.ground.writes[target].push_back(Write::Start { doing, attempt, fence });
+        assert!(self.acting.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
+    }
+
+    fn may_act(&mut self, target: usize) {
+        assert!(!self.stopping, "t{target} starts after the end");
+        self.tries[target] += 1;
+        assert!(self.tries[target] <= self.setup.attempts, "t{target} is tried too often");
+        if !self.may_repeat.remove(&target) {
+            assert!(!self.ground.did_succeed(target), "t{target} goes again, and it succeeded");
+            let running = self.ground.running();
+            assert!(running.iter().all(|(other, _)| *other != target), "t{target} goes while its last try runs");
+        }
+        if self.setup.on_unknown == OnUnknown::Hold {
+            let unknown = |other: &usize| self.rollout.state(*other) == TargetState::Final(Final::Unknown);
+            let held = (0..self.total()).filter(unknown).find(|other| !self.steer.accepted.contains(other));
+            assert_eq!(held, None, "t{target} starts, and of that one nobody knows");
+        }
+        let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return };
+        for earlier in &self.setup.waves[..wave] {
+            for other in earlier.targets.clone() {
+                let done = self.final_at[other].unwrap_or_else(|| panic!("t{target} starts before t{other}"));
+                let baked = done + earlier.bake.as_millis() as u64;
+                assert!(self.now >= baked, "t{target} starts at {}, before t{other} has baked at {baked}", self.now);
+            }
+        }
+        let wave = &self.setup.waves[wave];
+        assert!(!wave.approve || self.steer.approved.contains_key(&wave.name), "t{target} starts unapproved");
+    }
+
+    fn floor_is_kept(&self, target: usize) {
+        if let Some(floor) = self.setup.limits.floor.filter(|floor| *floor > 0) {
             let members = self.told_members.as_ref().expect("nothing starts before the party is known");
             let may_be_down = |name: &String| {
-                (0..self.keepers.len()).any(|other| {
-                    let holds = matches!(self.rollout.state(other), TargetState::Acting | TargetState::Acted(_));
-                    (other == target || holds) && *name == format!("t{other}")
+                (0..self.total()).any(|other| {
+                    let is_down = !matches!(
+                        self.rollout.state(other),
+                        TargetState::Pending
+                            | TargetState::Waiting
+                            | TargetState::Queued
+                            | TargetState::Leased
+                            | TargetState::Final(_)
+                    );
+                    (other == target || is_down) && *name == format!("t{other}")
                 })
             };
             let remaining = members.iter().filter(|name| !may_be_down(name)).count();
@@ -216,18 +383,23 @@ impl World {
                 "t{target} starts below the floor: {remaining} would remain of {floor}"
             );
         }
-        assert!(self.acting.insert(target, None).is_none(), "t{target} acts twice at once");
     }
 
     /// What holds at every moment.
     fn check(&self) {
-        let mut counted = Counts { total: self.keepers.len() as u32, ..Counts::default() };
-        let (mut in_flight, mut may_fail) = (0, 0);
-        for target in 0..self.keepers.len() {
+        let total = self.total();
+        let mut counted = Counts { total: total as u32, ..Counts::default() };
+        let (mut in_flight, mut charged) = (0, 0);
+        for target in 0..total {
             let state = self.rollout.state(target);
+            let keeper = &self.keepers[target];
             in_flight += u32::from(state.is_in_flight());
-            assert_eq!(state == TargetState::Acting, self.acting.contains_key(&target), "t{target} is {state:?}");
-            assert_eq!(state.is_in_flight(), self.keepers[target] != Keeper::None, "t{target} is {state:?}");
+            let acts = matches!(state, TargetState::Acting | TargetState::Reverting);
+            assert_eq!(acts, self.acting.contains_key(&target), "t{target} is {state:?}");
+            let needs_no_keeper = matches!(state, TargetState::Unsettled | TargetState::Acted(_));
+            let is_kept = *keeper != Keeper::None || needs_no_keeper;
+            assert!(state.is_in_flight() || *keeper == Keeper::None, "t{target} is {state:?} with {keeper:?}");
+            assert!(!state.is_in_flight() || is_kept, "t{target} is {state:?} without a keeper");
             let place = match state {
                 TargetState::Pending => &mut counted.pending,
                 TargetState::Waiting | TargetState::Queued | TargetState::Leased => &mut counted.waiting,
@@ -243,18 +415,36 @@ impl World {
                 TargetState::Final(Final::Skipped) => &mut counted.skipped,
             };
             *place += 1;
-            let succeeded = state == TargetState::Acted(Ending::Succeeded);
-            may_fail += u32::from(matches!(state, TargetState::Acting | TargetState::Acted(_)) && !succeeded);
+            let is_failure = match state {
+                TargetState::Acting
+                | TargetState::Unsettled
+                | TargetState::Reverting
+                | TargetState::Reverted(_) => true,
+                TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack) => {
+                    !self.steer.accepted.contains(&target)
+                }
+                TargetState::Acted(ending) => ending != Ending::Succeeded,
+                _ => false,
+            };
+            // Of those that succeeded, and of which that got lost, no budget could have known.
+            let got_lost = self.ground.did_succeed(target) || self.undone_well.contains(&target);
+            charged += u32::from(is_failure && !got_lost);
         }
         assert_eq!(self.rollout.counts(), counted);
-        assert!(in_flight <= self.slots, "{in_flight} in flight with {} slots", self.slots);
-        if let Some(max_failed) = self.max_failed {
-            let charged = counted.failed + counted.unknown + may_fail;
+        let slots = self.setup.limits.slots;
+        assert!(in_flight <= slots, "{in_flight} in flight with {slots} slots");
+        assert!(self.ground.leases.len() <= slots as usize, "{:?} with {slots} slots", self.ground.leases);
+        for wave in &self.setup.waves {
+            let under_way = wave.targets.clone().filter(|target| self.rollout.state(*target).is_in_flight()).count();
+            assert!(wave.slots.is_none_or(|slots| under_way <= slots as usize), "{under_way} in {wave:?}");
+        }
+        if let Some(max_failed) = self.setup.limits.max_failed.filter(|_| !self.undoing) {
             assert!(charged <= max_failed.max(1), "{charged} failures charged or reserved of {max_failed}");
         }
-        if self.rollout.report().is_some() {
+        if let Some(report) = self.rollout.report() {
             assert!(self.keepers.iter().all(|keeper| *keeper == Keeper::None), "over with {:?}", self.keepers);
             assert!(self.question.is_none(), "over with a question open");
+            assert!(report.end != End::Completed || report.counts.open() == 0, "completed with {:?}", report.counts);
         } else if self.question.is_none() {
             let wake = self.rollout.next_wake();
             assert!(wake.is_none_or(|wake| wake > self.now), "at {}, a tick would be due at once: {wake:?}", self.now);
@@ -265,7 +455,7 @@ impl World {
 
     fn wild_step(&mut self) {
         self.now += self.dice.random_range(0..40);
-        match self.dice.random_range(0..20) {
+        match self.dice.random_range(0..23) {
             0..=6 if self.question.is_some() => self.answer(),
             0..=12 => self.one_target_goes_on(true),
             13 => self.read_semaphore(),
@@ -278,6 +468,7 @@ impl World {
                 };
                 if self.hearing == Hearing::Over {
                     self.told_members = None;
+                    self.observed.fill(false);
                 }
                 self.step(Input::Session(self.hearing));
             }
@@ -286,10 +477,17 @@ impl World {
                 self.step(Input::Stop(stop));
             }
             17 if self.chance(0.01) => self.step(Input::Broken(Broken::Unavailable("gone".to_owned()))),
-            18 if self.floor.is_some() && self.chance(0.2) => {
+            17 if self.chance(0.01) => self.step(Input::Lost {
+                reason: "the session ended".to_owned(),
+                others: Others::From(Instant::now()),
+            }),
+            18 if self.setup.limits.floor.is_some() && self.chance(0.2) => {
                 self.told_members = None;
                 self.step(Input::PartyUnread);
             }
+            19 => self.read_what_else(),
+            20 => self.steer_wildly(),
+            21 => self.a_command_ends(),
             _ => {
                 if let (true, Some(wake)) = (self.chance(0.7), self.rollout.next_wake()) {
                     self.now = self.now.max(wake.min(self.now + 120_000));
@@ -299,19 +497,87 @@ impl World {
         }
     }
 
+    fn read_what_else(&mut self) {
+        if self.observed.is_empty() {
+            return;
+        }
+        let index = self.dice.random_range(0..self.observed.len());
+        self.observed[index] = self.chance(0.9);
+        let seen = self.observed[index].then(|| match index {
+            0 => Observed::Semaphore { slots: Some(3), leases: self.foreign.clone(), queued: 0 },
+            _ => Observed::Party(Vec::new()),
+        });
+        self.step(Input::Observed { index, seen });
+    }
+
+    fn steer_wildly(&mut self) {
+        let wish = Wish { by: "ops".to_owned(), at: self.now, reason: None };
+        let target = self.dice.random_range(0..self.total());
+        let is_final = matches!(self.rollout.state(target), TargetState::Final(_));
+        match self.dice.random_range(0..8) {
+            0 if self.chance(0.5) => self.steer.paused = Some(wish),
+            0..=2 => self.steer.paused = None,
+            3 if is_final => self.wish_again(target, wish),
+            4 if is_final => drop(self.steer.accepted.insert(target)),
+            5 if self.chance(0.03) => self.steer.aborted = Some(wish),
+            _ => {
+                if let Some(wave) = self.setup.waves.get(self.dice.random_range(0..4)) {
+                    self.steer.approved.insert(wave.name.clone(), wish);
+                }
+            }
+        }
+        self.tell_steer();
+    }
+
+    /// Of a target whose node says that it is final: a wish names the node's version.
+    fn wish_again(&mut self, target: usize, wish: Wish) {
+        if self.ground.saved[target].standing.is_final() && self.ground.writes[target].is_empty() {
+            self.steer.retry.insert(target, wish);
+        }
+    }
+
+    fn tell_steer(&mut self) {
+        let steer = self.steer.clone();
+        for target in steer.retry.keys() {
+            let again = TargetState::Final(Final::Done) != self.rollout.state(*target);
+            if again && !self.stopping {
+                self.may_repeat.insert(*target);
+                self.tries[*target] = 0;
+            }
+        }
+        self.step(Input::Steer(steer));
+    }
+
+    /// What an earlier runner had started ends by itself.
+    fn a_command_ends(&mut self) {
+        let orphans: Vec<_> = self.ground.running().into_iter().filter(|(target, command)| {
+            self.acting.get(target).is_none_or(|(attempt, _)| *attempt != command.attempt)
+        }).collect();
+        if !orphans.is_empty() {
+            let (target, command) = orphans[self.dice.random_range(0..orphans.len())];
+            let succeeded = self.chance(0.6);
+            self.log.push(format!("{} t{target}'s try {} ends: {succeeded}", self.now, command.attempt));
+            self.ground.ends(target, command.attempt, succeeded);
+        }
+    }
+
     fn answer(&mut self) {
         let (target, settle) = self.question.take().expect("somebody was asked about");
         let fault = || Fault { kind: "trap", message: "it trapped".to_owned(), hint: None };
         let faulty = self.manner == Manner::Anything && self.chance(0.004);
         let (code, reason, memory) = ("code".to_owned(), "reason".to_owned(), vec![self.dice.random()]);
         if settle {
-            let verdict = match self.dice.random_range(0..8) {
+            let verdict = match self.dice.random_range(0..9) {
                 0..=2 => Settlement::Release,
                 3 | 4 => Settlement::Keep(self.dice.random_range(0..2_000)),
                 5 | 6 => Settlement::Retry,
-                _ if self.manner == Manner::Anything && self.chance(0.1) => Settlement::Abort,
+                7 if self.manner == Manner::Anything && self.chance(0.1) => Settlement::Abort,
+                8 if self.setup.can_roll_back => Settlement::RollBack,
                 _ => Settlement::Retry,
             };
+            if verdict == Settlement::RollBack && self.rollout.state(target) == TargetState::Acted(Ending::Succeeded) {
+                self.undone_well.insert(target);
+            }
             let answer = if faulty { Err(fault()) } else { Ok(Settled { verdict, code, reason, memory }) };
             return self.step(Input::Settled { target, answer });
         }
@@ -336,51 +602,130 @@ impl World {
         self.step(Input::Admitted { target, answer });
     }
 
-    /// Some target's keeper or action does its next step, if any has one.
+    /// Some target's keeper, probe or action does its next step, if any has one.
     fn one_target_goes_on(&mut self, wild: bool) {
-        let target = self.dice.random_range(0..self.keepers.len());
+        let target = self.dice.random_range(0..self.total());
+        if !self.ground.writes[target].is_empty() && self.chance(0.7) {
+            return self.write(target);
+        }
         if self.acting.contains_key(&target) && self.chance(if wild { 0.5 } else { 1.0 }) {
             return self.end_action(target, wild);
         }
-        match self.keepers[target] {
+        if self.probes.contains_key(&target) && self.chance(if wild { 0.5 } else { 0.7 }) {
+            return self.answer_probe(target, wild);
+        }
+        match self.keepers[target].clone() {
             Keeper::None => {}
             Keeper::Queues { forced, withdrawn } => self.queueing_goes_on(target, forced, withdrawn, wild),
+            Keeper::Adopts { releasing } => self.adopting_goes_on(target, releasing),
+            Keeper::Writes { standing } => {
+                self.write_all(target);
+                if !self.ground.lost {
+                    self.ground.saved[target].standing = standing;
+                    self.ground.saved[target].at = self.now;
+                    self.was_written(target);
+                }
+                self.keepers[target] = Keeper::None;
+                self.step(Input::Released { target });
+            }
             Keeper::Holds { fence, lost, releasing } => {
                 if wild && !lost && self.chance(0.15) {
+                    self.ground.leases.remove(&target);
                     self.keepers[target] = Keeper::Holds { fence, lost: true, releasing };
                     self.step(Input::LeaseLost {
                         target,
                         reason: "broken".to_owned(),
                         others: Others::Since(Instant::now()),
                     });
-                } else if releasing {
+                } else if let Some(standing) = releasing {
                     self.keepers[target] = Keeper::None;
-                    let stuck = wild && self.chance(0.005);
-                    let reason = "stuck".to_owned();
-                    self.step(if stuck { Input::NotReleased { target, reason } } else { Input::Released { target } });
+                    self.write_all(target);
+                    if self.ground.lost || (wild && self.chance(0.005)) {
+                        self.stuck |= !self.ground.lost;
+                        return self.step(Input::NotReleased { target, reason: "stuck".to_owned() });
+                    }
+                    self.ground.release(self.now, target, &standing);
+                    self.was_written(target);
+                    self.step(Input::Released { target });
                 }
             }
         }
     }
 
+    fn write(&mut self, target: usize) {
+        self.ground.write(self.now, target);
+        if !self.ground.lost {
+            self.was_written(target);
+        }
+    }
+
+    fn write_all(&mut self, target: usize) {
+        while !self.ground.writes[target].is_empty() {
+            self.write(target);
+        }
+    }
+
+    /// A wish names a version of the node: with the next it is carried out, and not named any more.
+    fn was_written(&mut self, target: usize) {
+        self.steer.retry.remove(&target);
+    }
+
+    fn adopting_goes_on(&mut self, target: usize, releasing: Option<Standing>) {
+        let named = self.ground.saved[target].lease.as_ref().and_then(|lease| lease.fence);
+        match self.ground.leases.get(&target).copied() {
+            Some(fence) if Some(fence) == named => {
+                self.keepers[target] = Keeper::Holds { fence, lost: false, releasing };
+                self.step(Input::Leased { target, fence, how: Got::Again });
+            }
+            _ => {
+                // What was ordered early is done without a lease.
+                self.keepers[target] = match releasing {
+                    Some(standing) => Keeper::Writes { standing },
+                    None => Keeper::None,
+                };
+                self.step(Input::NotLeased { target, why: NotLeased::Gone });
+            }
+        }
+    }
+
+    fn answer_probe(&mut self, target: usize, wild: bool) {
+        let Some((attempt, due)) = self.probes.remove(&target) else { return };
+        if due > self.now {
+            self.now = due;
+        }
+        let unknown = wild && self.chance(0.1);
+        let detail = String::new();
+        let answer = match self.ground.truth(target, attempt) {
+            _ if unknown => Probed::Unknown { detail },
+            None => Probed::NotStarted,
+            Some(None) => Probed::Running,
+            Some(Some(true)) => Probed::Done,
+            Some(Some(false)) => Probed::Failed { detail },
+        };
+        self.step(Input::Probed { target, answer });
+    }
+
     fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool) {
         let too_late = wild && self.chance(0.3);
-        if withdrawn && !too_late {
+        self.write_all(target);
+        if (withdrawn && !too_late) || self.ground.lost {
             self.keepers[target] = Keeper::None;
             return self.step(Input::NotLeased { target, why: NotLeased::Withdrawn });
         }
         let why = match forced {
             true if wild && self.chance(0.4) => Some(NotLeased::Conflict("they changed".to_owned())),
-            false if wild && self.patience && self.chance(0.05) => Some(NotLeased::TimedOut),
+            false if wild && self.setup.patience.is_some() && !self.undoing && self.chance(0.05) => {
+                Some(NotLeased::TimedOut)
+            }
             _ => None,
         };
         if let Some(why) = why {
             self.keepers[target] = Keeper::None;
             return self.step(Input::NotLeased { target, why });
         }
-        self.fences += 1;
-        let fence = self.fences;
-        self.keepers[target] = Keeper::Holds { fence, lost: false, releasing: false };
+        let fence = self.ground.lease(self.now, target);
+        self.was_written(target);
+        self.keepers[target] = Keeper::Holds { fence, lost: false, releasing: None };
         let how = match forced {
             true => Got::Forced,
             false if self.chance(0.1) => Got::Again,
@@ -390,7 +735,8 @@ impl World {
     }
 
     fn end_action(&mut self, target: usize, wild: bool) {
-        let told = self.acting.remove(&target).expect("it acts");
+        self.write_all(target);
+        let (attempt, told) = self.acting.remove(&target).expect("it acts");
         let by_itself = match self.dice.random_range(0..10) {
             0..=5 => Ending::Succeeded,
             6..=8 => Ending::Failed,
@@ -401,6 +747,13 @@ impl World {
             Some(told) if !wild || self.chance(0.7) => told,
             _ => by_itself,
         };
+        let is_started = self.ground.truth(target, attempt).is_some();
+        // Not written down, it was not started.
+        let ending = if is_started { ending } else { told.unwrap_or(Ending::Failed) };
+        if is_started {
+            let succeeded = truth_of(ending).unwrap_or_else(|| self.dice.random_bool(0.5));
+            self.ground.ends(target, attempt, succeeded);
+        }
         let result = ActionResult {
             ending,
             exit_code: None,
@@ -414,18 +767,19 @@ impl World {
 
     fn read_semaphore(&mut self) {
         if self.chance(0.5) {
-            self.fences += 1;
-            let lease =
-                SeenLease { identifier: "salt".to_owned(), fence: self.fences, since_ms: self.now, ephemeral: true };
+            self.ground.fences += 1;
+            let fence = self.ground.fences;
+            let lease = SeenLease { identifier: "salt".to_owned(), fence, since_ms: self.now, ephemeral: true };
             self.foreign.push(lease);
         } else {
             self.foreign.pop();
         }
         let mut leases = self.foreign.clone();
-        for keeper in &self.keepers {
+        for fence in self.ground.leases.values() {
             // A reading may be older than the lease.
-            if let (Keeper::Holds { fence, .. }, true) = (*keeper, self.dice.random_bool(0.7)) {
-                leases.push(SeenLease { identifier: "ours".to_owned(), fence, since_ms: self.now, ephemeral: true });
+            if self.dice.random_bool(0.7) {
+                let identifier = "ours".to_owned();
+                leases.push(SeenLease { identifier, fence: *fence, since_ms: self.now, ephemeral: true });
             }
         }
         self.semaphore_told = true;
@@ -433,10 +787,10 @@ impl World {
     }
 
     fn read_party(&mut self) {
-        if self.floor.is_none() {
+        if self.setup.limits.floor.is_none() {
             return;
         }
-        let name = format!("t{}", self.dice.random_range(0..self.keepers.len() + 2));
+        let name = format!("t{}", self.dice.random_range(0..self.total() + 2));
         match self.members.iter().position(|member| *member == name) {
             Some(place) if self.chance(0.5) => drop(self.members.remove(place)),
             _ => self.members.push(name),
@@ -450,6 +804,77 @@ impl World {
         self.step(Input::Party(seen.collect()));
     }
 
+    // ------------------------------------------------------------------ one runner after the other
+
+    /// The runner is gone, at whatever moment: what was not written is not written, what runs goes on. The next begins.
+    fn next_runner(&mut self) {
+        self.lives += 1;
+        for target in 0..self.total() {
+            // Some of what was under way got there.
+            while !self.ground.writes[target].is_empty() && self.chance(0.5) {
+                self.write(target);
+            }
+            let is_written = self.ground.writes[target].is_empty() && !self.ground.lost;
+            self.ground.writes[target].clear();
+            let keeper = std::mem::replace(&mut self.keepers[target], Keeper::None);
+            match keeper {
+                Keeper::Queues { .. } if is_written && self.chance(0.5) => {
+                    self.ground.lease(self.now, target);
+                    self.was_written(target);
+                }
+                Keeper::Holds { releasing: Some(standing), .. } if is_written && self.chance(0.5) => {
+                    self.ground.release(self.now, target, &standing);
+                    self.was_written(target);
+                }
+                Keeper::Writes { standing } if is_written && self.chance(0.5) => {
+                    self.ground.saved[target].standing = standing;
+                    self.ground.saved[target].at = self.now;
+                    self.was_written(target);
+                }
+                _ => {}
+            }
+        }
+        self.ground.every_lease_is_named();
+        if self.setup.lifetime == Lifetime::Ephemeral {
+            self.ground.leases.clear();
+        }
+        let broken: Vec<usize> = self.ground.leases.keys().copied().collect();
+        for target in broken {
+            if self.chance(0.1) {
+                self.ground.leases.remove(&target);
+            }
+        }
+        for _ in 0..self.dice.random_range(0..20) {
+            self.a_command_ends();
+        }
+        self.acting.clear();
+        self.now += self.dice.random_range(0..60_000);
+        let saved = self.ground.saved.clone();
+        self.attempts = saved.iter().map(|saved| saved.attempt).collect();
+        self.tries.fill(0);
+        self.final_at = saved.iter().map(|saved| saved.standing.is_final().then_some(saved.at)).collect();
+        for target in 0..self.total() {
+            // Its runner knew, and had not written so: the next cannot know without a probe.
+            let is_open = matches!(saved[target].standing, Standing::Acting | Standing::Reverting);
+            if is_open && self.ground.truth(target, saved[target].attempt).is_none() {
+                panic!("t{target} is said to act, and was never started");
+            }
+        }
+        let resumed = Resumed { targets: saved, memory: Vec::new(), sequence: 10_000 * self.lives as u64 };
+        self.log.push(format!("{} ====== {resumed:?}", self.now));
+        self.rollout = Rollout::new(Setup { resumed: Some(resumed), ..self.setup.clone() });
+        self.probes.clear();
+        self.told_members = None;
+        self.hearing = Hearing::Connected;
+        self.semaphore_told = false;
+        self.observed.fill(false);
+        self.question = None;
+        (self.stopping, self.undoing, self.cut_short, self.stopped_now) = (false, false, false, false);
+        self.ground.lost = false;
+        self.stuck = false;
+        self.tell_steer();
+    }
+
     // ------------------------------------------------------------------ a world that behaves
 
     /// Nothing goes wrong any more and the policy says `lock`: the run comes to its end by itself.
@@ -459,31 +884,91 @@ impl World {
         self.hearing = Hearing::Connected;
         self.step(Input::Session(Hearing::Connected));
         self.read_semaphore();
-        if let Some(floor) = self.floor {
+        for _ in 0..40 {
+            if self.observed.iter().all(|read| *read) {
+                break;
+            }
+            self.read_what_else();
+        }
+        if let Some(floor) = self.setup.limits.floor {
             self.members = (0..floor).map(|index| format!("more{index}")).collect();
             self.tell_party();
         }
+        self.steer.paused = None;
+        self.tell_steer();
         for _ in 0..TAME_STEPS {
             if self.rollout.report().is_some() {
-                return;
+                return self.nothing_is_left();
             }
             if self.question.is_some() {
                 self.answer();
                 continue;
             }
-            let busy =
-                |keeper: &Keeper| matches!(keeper, Keeper::Queues { .. } | Keeper::Holds { releasing: true, .. });
-            if !self.acting.is_empty() || self.keepers.iter().any(busy) {
+            self.a_command_ends();
+            let busy = |keeper: &Keeper| {
+                !matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. })
+            };
+            let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
+            if !self.acting.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;
             }
             match self.rollout.next_wake() {
                 Some(wake) => self.now = wake,
-                None => panic!("nothing is under way, nothing is due, and the run is not over"),
+                None => {
+                    self.help();
+                    continue;
+                }
             }
             self.step(Input::Tick);
         }
         panic!("the run does not end");
+    }
+
+    /// What only people can do about a run that waits.
+    fn help(&mut self) {
+        let before = self.steer.clone();
+        let wish = Wish { by: "ops".to_owned(), at: self.now, reason: None };
+        for wave in &self.setup.waves {
+            self.steer.approved.entry(wave.name.clone()).or_insert(wish.clone());
+        }
+        if before == self.steer {
+            let is_bad = |target: &usize| {
+                matches!(
+                    self.rollout.state(*target),
+                    TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack)
+                )
+            };
+            self.steer.accepted.extend((0..self.keepers.len()).filter(is_bad));
+        }
+        assert_ne!(before, self.steer, "nothing is under way, nothing is due, and the run is not over");
+        self.tell_steer();
+    }
+
+    /// After the last runner.
+    fn nothing_is_left(&mut self) {
+        for target in 0..self.total() {
+            self.write_all(target);
+        }
+        if self.ground.lost || self.stuck {
+            return;
+        }
+        assert!(self.ground.leases.is_empty(), "over, and these are held: {:?}", self.ground.leases);
+        for target in 0..self.total() {
+            let (state, standing) = (self.rollout.state(target), &self.ground.saved[target].standing);
+            let is_said = match state {
+                TargetState::Final(Final::Done) => matches!(standing, Standing::Done { .. }),
+                TargetState::Final(Final::Failed) => matches!(standing, Standing::Failed { .. }),
+                // Stopped half-way, it is left to the next runner.
+                TargetState::Final(Final::Unknown) => matches!(standing, Standing::Unknown { .. } | Standing::Acting),
+                TargetState::Final(Final::RolledBack) => matches!(standing, Standing::RolledBack { .. }),
+                TargetState::Final(Final::Skipped) => matches!(standing, Standing::Skipped { .. }),
+                // An earlier runner's lease that was gone.
+                TargetState::Waiting => matches!(standing, Standing::Pending | Standing::Leased),
+                _ => *standing == Standing::Pending,
+            };
+            assert!(is_said, "t{target} is {state:?}, and its node says {standing:?}");
+        }
     }
 }
 
@@ -502,8 +987,14 @@ fn for_every_seed(check: impl Fn(&mut World)) {
             let last = world.log.len().saturating_sub(60);
             eprintln!("{}", world.log[last..].join("\n"));
             eprintln!(
-                "LOCKKEEPER_SEED={seed}: {:?}, {} slots, floor {:?}, {:?} may fail, {} tries",
-                world.manner, world.slots, world.floor, world.max_failed, world.attempts
+                "LOCKKEEPER_SEED={seed}: {:?}, {:?}, {} tries, probe {}, {:?}, {:?}, {:?}",
+                world.manner,
+                world.setup.limits,
+                world.setup.attempts,
+                world.setup.has_probe,
+                world.setup.on_unknown,
+                world.setup.on_exhausted,
+                world.setup.waves
             );
             std::panic::resume_unwind(panic);
         }
@@ -532,6 +1023,22 @@ fn a_run_that_is_stopped_at_any_moment_ends_with_everything_given_back() {
         }
         if world.chance(0.5) {
             world.step(Input::Stop(Stop::Now));
+        }
+        world.see_to_the_end();
+    });
+}
+
+#[test]
+fn whenever_a_runner_dies_the_next_goes_on_and_nothing_is_done_twice() {
+    for_every_seed(|world| {
+        for _ in 1..world.dice.random_range(2..=MOST_LIVES) {
+            for _ in 0..world.dice.random_range(0..WILD_STEPS) {
+                world.wild_step();
+                if world.rollout.report().is_some_and(|report| report.end.is_final()) {
+                    return world.nothing_is_left();
+                }
+            }
+            world.next_runner();
         }
         world.see_to_the_end();
     });

@@ -57,7 +57,7 @@ pub enum Nearest {
     Otherwise,
 }
 
-/// Changes facts of a decision until the answer is that the target may go. Asks the policy up to [`MOST_TRIED`] times.
+/// Changes facts of a decision until the answer is that the target may go. Asks the policy up to 2,000 times.
 pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     let mut trial = Trial { policy, settings: case.header.settings.to_string(), case, tried: 0 };
     let world = World { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };

@@ -133,7 +133,7 @@ impl Runner {
     /// Begins a run. Until the last request it is nothing: whoever looks finds the run before it.
     ///
     /// # Errors
-    /// [`LedgerError`]; what was made of it is swept by [`prune`](super::prune).
+    /// [`LedgerError`]; what was made of it is swept by [`delete_stillborn`](super::delete_stillborn).
     pub async fn begin(&self, new: NewRun) -> Result<Opened, LedgerError> {
         let NewRun { name, mut record, job_text, targets, journal } = new;
         let paths = RunPaths::new(&name);

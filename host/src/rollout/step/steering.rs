@@ -31,7 +31,9 @@ impl Rollout {
             let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             self.cut_short(End::Aborted(format!("aborted by {by}{why}")), out);
         }
-        let by = [&now.paused, &before.paused].into_iter().flatten().map(|wish| wish.by.clone()).next();
+        // Of the wishes that are new, the newest; one that is not there any more says nothing.
+        let is_new = |wish: &&Wish| !before.all().any(|known| known == *wish);
+        let by = now.all().filter(is_new).max_by_key(|wish| wish.at).map(|wish| wish.by.clone());
         self.changed(Cause::Operator(by.unwrap_or_else(|| "somebody".to_owned())));
     }
 

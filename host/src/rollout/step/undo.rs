@@ -107,7 +107,7 @@ impl Rollout {
     fn may_be_undone(&self, now_ms: u64, target: usize) -> bool {
         let facts = self.facts(now_ms, target, super::Gate::Queue);
         let is_floor_kept = self.setup.limits.floor.is_none_or(|floor| facts.remaining >= Some(floor));
-        facts.connected && facts.paused.is_none() && is_floor_kept
+        facts.connected && facts.paused.is_none() && is_floor_kept && self.wave_full(target).is_none()
     }
 
     fn is_to_be_undone(&self, target: usize) -> bool {

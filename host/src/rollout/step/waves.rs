@@ -146,10 +146,12 @@ impl Rollout {
     /// Why it is not a target's wave's turn.
     pub(super) fn wave_gate(&self, now_ms: u64, target: usize) -> Option<WaveGate> {
         let index = *self.waves.of.get(target)?;
-        let wave = self.setup.waves.get(index)?;
-        if let Some(gate) = self.turn(now_ms, index) {
-            return Some(gate);
-        }
+        self.turn(now_ms, index).or_else(|| self.wave_full(target))
+    }
+
+    /// Whether as many of a target's wave are under way as that allows.
+    pub(super) fn wave_full(&self, target: usize) -> Option<WaveGate> {
+        let wave = self.setup.waves.get(*self.waves.of.get(target)?)?;
         let slots = wave.slots?;
         let others = self.in_flight.range(wave.targets.clone()).filter(|other| **other != target).count();
         (count(others) >= slots).then(|| WaveGate::Full { wave: wave.name.clone(), slots })
