@@ -510,8 +510,13 @@ impl Rollout {
                 self.slots[target].refused = Some(reason);
                 self.back_to_waiting(now_ms, target);
             }
+            (Some(Then::Wait), NotLeased::Gone) => {
+                // Its node says that it is leased, and nobody else will say otherwise.
+                out.push(Action::Save { target, standing: Standing::Pending });
+                self.back_to_waiting(now_ms, target);
+            }
             (Some(Then::Wait), _) | (None, NotLeased::Withdrawn | NotLeased::Gone) => {
-                self.back_to_waiting(now_ms, target)
+                self.back_to_waiting(now_ms, target);
             }
         }
         self.changed(Cause::Progressed);

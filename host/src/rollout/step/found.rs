@@ -254,6 +254,10 @@ impl Rollout {
 
     /// The run ends before anybody knows: the next runner asks again.
     pub(super) fn leave_undecided(&mut self, target: usize, out: &mut Vec<Action>) {
+        if self.slots[target].leaving.is_some() {
+            // It is known, and being written: it goes again another time.
+            return;
+        }
         self.slots[target].found = None;
         self.slots[target].undecided = true;
         self.moved(target, TargetEvent::Ended(Ending::Unknown));
