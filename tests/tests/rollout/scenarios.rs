@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use lockkeeper::job::{Calendar, Fit, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnknown, Target, TargetName, Window};
+use lockkeeper::job::{
+    Calendar, Fit, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnknown, Target, TargetName, Window,
+};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
@@ -267,10 +269,9 @@ impl Scene {
                 };
                 Input::Observed { index: index.parse().expect("a number"), seen }
             }
-            ["run-lost"] => Input::Lost {
-                reason: "the session ended".to_owned(),
-                others: Others::From(Instant::now()),
-            },
+            ["run-lost"] => {
+                Input::Lost { reason: "the session ended".to_owned(), others: Others::From(Instant::now()) }
+            }
             ["slot", target] => Input::Leased { target: self.find(target), fence: self.next_fence(), how: Got::Free },
             ["no-slot", target, why] => {
                 let why = match *why {
