@@ -20,6 +20,9 @@ use crate::{eventually, skipped};
 /// Where Debian's package puts it.
 const SSHD: &str = "/usr/sbin/sshd";
 
+/// What a login shell reads is in here, and not what is ours.
+const HOME: &str = "home";
+
 /// As root it locks a part of itself up in there; Debian's service makes it.
 const EMPTY: &str = "/run/sshd";
 
@@ -63,6 +66,7 @@ impl Sshd {
         for key in ["host", "other_host", "user", "other_user"] {
             make_key(&folder.path().join(key));
         }
+        fs::create_dir(folder.path().join(HOME)).expect("a folder in our own folder");
         if geteuid().is_root() {
             fs::create_dir_all(EMPTY).expect("root may make it");
         }
@@ -127,6 +131,12 @@ impl Sshd {
         config
     }
 
+    /// The home of who logs in, without anything in it.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join(HOME)
+    }
+
     /// Its connections' processes.
     ///
     /// # Panics
@@ -187,7 +197,7 @@ fn server_config(folder: &Path, port: &Port) -> String {
         "Port {}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/sshd.pid\n\
          AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\nPrintMotd no\nPrintLastLog no\n\
-         MaxStartups 100\nLogLevel VERBOSE\n",
+         MaxStartups 100\nLogLevel VERBOSE\nSetEnv HOME={folder}/{HOME}\n",
         port.number()
     )
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use lockkeeper::rollout::journal::{Page, Stints, Story, Want};
+use lockkeeper::rollout::timeline::{self, Recorder};
 use lockkeeper_tests::{Said, World, eventually, said};
 use serde_json::{Value, json};
 
@@ -132,7 +134,7 @@ fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
     let action = "case $0 in web01) exit 7;; *) sleep 600;; esac";
     world.file("job.toml", &job(4, 3, action, "[budget]\nmax-failed = 2"));
     let _run = start(&world, &["run", "job.toml"]);
-    eventually("one acts, and the next is refused", || {
+    eventually("one failed, one is under way, and the next is refused", || {
         journal_has(&world, "\"event\":\"failed\"", 1)
             && journal_has(&world, "1 under way could spend the failure budget", 1)
     });
@@ -143,12 +145,15 @@ fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
             "web03 does not go: a hard limit of the job lets nobody go: 1 under way could spend the failure budget (budget-reserved)",
             "policy `rolling` would let it go",
             "Refused  by the hard limit `budget-reserved`",
-            "the failure budget is 2: 0 left while 1 may yet fail",
-            "Would go  if web02 were done and had given its slot back: 0 of 3 held, not 1",
+            "the failure budget is 2: ",
             "or if no target had failed; 1 has",
             "or if the job's budget allowed 3 failures; it allows 2",
         ],
     );
+    // It was asked about when web02 queued, or when that had its slot.
+    let done = "Would go  if web02 were done and had given its slot back: 0 of 3 held, not 1";
+    let gone = "Would go  if no other target of this run were under way; 1 is, those that queue among them";
+    assert!(refused.stdout.contains(done) || refused.stdout.contains(gone), "{refused:?}");
     // Who was not asked waits for the same.
     let object = told(&world, "web04");
     assert_eq!((&object["because"], &object["asked-about"]), (&json!("limit"), &json!("web03")), "{object}");
@@ -189,4 +194,32 @@ fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
         &["web01, web02  waiting  a hard limit of the job lets nobody go: no window is open", " 03:30:00Z (window)"],
     );
     assert!(run.stderr.contains("stops in the middle of line"), "{run:?}");
+}
+
+#[test]
+fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
+    let world = World::new();
+    world.file("job.toml", &job(9, 3, "test $0 != web05", ""));
+    let ran = said(world.lockkeeper(["run", "job.toml", "--quiet"]).current_dir(world.folder()));
+    assert_eq!(ran.code, Some(1), "web05 fails: {ran:?}");
+    let picture = world.folder().join("run.svg");
+    let drew = world.run(&format!("status latest --timeline {}", picture.display()));
+    assert_eq!(drew.code, Some(0), "{drew:?}");
+    let mut story = Story::new(Stints::alone(&journal(&world).unwrap()), Want::Everything);
+    let mut recorder = None;
+    while let Some(page) = story.page().unwrap() {
+        if let Page::Stint(header) = &page {
+            recorder = Some(Recorder::new(header));
+        }
+        recorder.as_mut().unwrap().follow(&page);
+    }
+    let timeline = recorder.unwrap().finish(story.told()[0].closing.as_ref());
+    assert_eq!(timeline.holds.len(), 9);
+    assert!(timeline.in_use().iter().all(|(_, used)| *used <= 3), "{:?}", timeline.in_use());
+    assert_eq!(timeline.in_use().last().unwrap().1, 0);
+    let drawn = fs::read_to_string(&picture).unwrap();
+    assert_eq!(drawn, timeline::svg(&timeline));
+    assert!(drawn.contains("web05: failed"), "{drawn}");
+    let nowhere = world.run("status latest --timeline /nowhere/run.svg");
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write the picture"), "{nowhere:?}");
 }

@@ -1,5 +1,7 @@
 //! Commands on their targets over ssh: a real client, a real sshd of our own, and everything that can go wrong between.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -221,6 +223,22 @@ fn who_cannot_connect_has_run_nothing_and_says_why() {
         assert!(detail.contains(reason) && detail.contains(next), "{detail}");
     }
     assert!(!ran.exists());
+    fleet.check_nothing_is_left();
+}
+
+#[test]
+fn what_a_login_shell_says_is_taken_for_nothing_else() {
+    if !available() {
+        return;
+    }
+    let fleet = Fleet::new();
+    let noise = "echo noise; echo noise >&2; echo ready 1 >&2; echo ended 0 >&2; printf 'no end of line' >&2\n";
+    for file in [".bashrc", ".zshenv"] {
+        fs::write(fleet.sshd.home().join(file), noise).unwrap();
+    }
+    let run = fleet.run(&fleet.job("noise", "\"a\", \"b\"", "run = [\"sh\", \"-c\", \"test $LOCKKEEPER_TARGET = a\"]"));
+    run.check("a", "succeeded", "");
+    run.check("b", "failed", "command exited with 1");
     fleet.check_nothing_is_left();
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use directories::ProjectDirs;
+use nix::unistd::{Uid, User};
 
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
@@ -100,6 +101,21 @@ impl Opener {
             }
         })
     }
+}
+
+/// Who says so: user and host.
+pub(super) fn person() -> String {
+    let uid = Uid::current();
+    let user = User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name);
+    let host = gethostname::gethostname();
+    format!("{user}@{}", host.to_string_lossy())
+}
+
+/// Who runs a job: host and process.
+pub(super) fn process() -> Result<Identifier, Failure> {
+    let host = gethostname::gethostname();
+    let text = format!("{}:{}", host.to_string_lossy(), std::process::id());
+    Identifier::new(text).map_err(|error| Failure::message(ErrorKind::BadArgument, format!("the host's name: {error}")))
 }
 
 /// Who we are: what was said, or the host's name.

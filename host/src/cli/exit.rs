@@ -91,6 +91,8 @@ pub enum ErrorKind {
     Running,
     /// A run of the job is not finished.
     Unfinished,
+    /// A run is finished.
+    Finished,
     /// A run is kept in another way than this program knows.
     BadRun,
     /// A journal that is not as it was written.
@@ -125,6 +127,7 @@ impl ErrorKind {
             Self::NoSuchRun => "no-such-run",
             Self::Running => "running",
             Self::Unfinished => "unfinished",
+            Self::Finished => "finished",
             Self::BadRun => "bad-run",
             Self::BadJournal => "bad-journal",
             Self::Stale => "stale",
@@ -144,7 +147,8 @@ impl ErrorKind {
             | Self::BadJob
             | Self::BadConfig
             | Self::NoSuchRun
-            | Self::Unfinished => Exit::Usage,
+            | Self::Unfinished
+            | Self::Finished => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
             Self::Refused | Self::Stale => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
@@ -352,6 +356,9 @@ impl From<LedgerError> for Failure {
             },
             LedgerError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
             LedgerError::Layout { .. } => (ErrorKind::BadRun, Some("use the program that wrote it")),
+            LedgerError::NotNewest { .. } => {
+                (ErrorKind::Finished, Some("`lockkeeper run` goes on with a job's newest run only"))
+            }
             LedgerError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
         };
         let failure = Self::new(kind, error);

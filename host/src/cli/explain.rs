@@ -88,7 +88,7 @@ fn why(global: &Global, stints: &Stints, answer: &Answer) -> Result<Option<Why>,
     let Some(place) = answer.place else { return Ok(None) };
     let Some(case) = Case::find(stints, place).map_err(replay::distrusted_story)? else { return Ok(None) };
     let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
-    let case = case.refused_with(refused.and_then(|refused| refused.facts.clone()));
+    let case = case.refused_with(refused.and_then(|refused| refused.facts.as_deref().cloned()));
     let engine = global.engine_with(PATIENT)?;
     let nearest = match replay::own(&engine, &case.header, &stints.folder) {
         Ok((policy, _)) => Ok(explain::nearest(&policy, &case)),
@@ -332,14 +332,14 @@ fn extend(object: &mut Value, more: Value) {
 
 /// Lines that begin with what they are about.
 #[derive(Default)]
-struct Lines(Vec<String>);
+pub(super) struct Lines(Vec<String>);
 
 impl Lines {
-    fn push(&mut self, label: &str, text: &str) {
+    pub(super) fn push(&mut self, label: &str, text: &str) {
         self.0.push(format!("{label:>LABEL$}  {}", plain(text)).trim_end().to_owned());
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.0.join("\n")
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -151,12 +150,9 @@ async fn force(
     output: &Output,
 ) -> Result<Lease, Failure> {
     let lease = semaphore.force(identifier, lifetime, &[]).await?;
-    let uid = Uid::current();
-    let user = User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name);
-    let host = gethostname::gethostname();
     let record = Forced {
         lease: lease.path().to_string(),
-        by: format!("{user}@{}", host.to_string_lossy()),
+        by: context::person(),
         reason: reason.to_owned(),
         at: store.clock().now_ms(),
     };

@@ -11,16 +11,21 @@ mod generate;
 mod guard;
 mod holders;
 mod job;
+mod kept;
 mod lock;
 mod output;
 mod party;
 mod plan;
 mod policy;
+mod prune;
 mod replay;
 mod run;
 mod runs;
 mod signals;
+mod status;
+mod steer;
 mod store;
+mod timeline;
 mod under;
 mod unlock;
 mod usage;
@@ -190,6 +195,20 @@ enum Command {
     Plan(JobArgs),
     /// Run a job.
     Run(RunArgs),
+    /// Show the runs of a store, or where one stands.
+    Status(StatusArgs),
+    /// Start nothing new in a run until it is resumed; what acts goes on.
+    Pause(PauseArgs),
+    /// Let a paused run go on; accept what failed.
+    Resume(ResumeArgs),
+    /// End a run: nothing new starts, what acts may end.
+    Abort(AbortArgs),
+    /// Let a wave begin that wants approval.
+    Approve(ApproveArgs),
+    /// Let targets of a run go again.
+    Retry(RetryArgs),
+    /// Delete finished runs that nobody needs any more.
+    Prune(PruneArgs),
     /// Say why a target does not go, on what that rests, and what would let it go.
     Explain(ExplainArgs),
     /// Take every decision of a run again: are they the same, and what would another policy decide?
@@ -402,6 +421,9 @@ struct JobArgs {
     job: PathBuf,
 }
 
+/// Which run, for every command that has one.
+const RUN_HELP: &str = "The run: its name, the beginning of one, its job's name for the newest of that, or `latest`";
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "A run is known by its job: the file, its inventory and its policy. While one is not finished, `run` goes on \
@@ -469,6 +491,159 @@ struct ExplainArgs {
     /// The target [default: what the run as a whole waits for].
     #[arg(value_name = "TARGET")]
     target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run is meant by its name, the beginning of it, its job's name (then it is the job's newest), or \
+    `latest`. It is looked for in the store that the store options name: where the job has a [store], say the same here.\n\n\
+    --watch draws it anew every second until the run is finished; Ctrl-C ends that. In a pipe it writes one block a change. \
+    As JSON a list of runs is one array, a run one object, and --watch one object a change: `docs/rollouts.md` has their \
+    members.\n\n\
+    Examples:\n  \
+    lockkeeper status                                  # every run, newest first\n  \
+    lockkeeper status kernel-reboot --watch            # until it is finished\n  \
+    lockkeeper status latest --all                     # every target\n  \
+    lockkeeper status latest --timeline run.svg        # a picture\n  \
+    lockkeeper status latest --format json --zk-hosts zk1:2181/fleet"
+)]
+struct StatusArgs {
+    /// The run [default: a table of all].
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    /// Show every target, not only those that did not go well.
+    #[arg(long, requires = "run")]
+    all: bool,
+    /// Show it anew each second until it is finished.
+    #[arg(long, requires = "run")]
+    watch: bool,
+    /// Draw it into this file, from the journals that are here: an SVG that a browser opens.
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with_all = ["all", "watch"])]
+    timeline: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing new starts; what is under way goes on to its end. Whoever runs the run is told, and what it did is \
+    said. Where nobody runs it, the pause counts from when somebody does. `lockkeeper resume` takes it back.\n\n\
+    Examples:\n  \
+    lockkeeper pause kernel-reboot --reason 'the database is slow'\n  \
+    lockkeeper pause latest"
+)]
+struct PauseArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A run that is not paused may still be held: by its spent failure budget, or by a target of which nobody \
+    knows how it went. --accept takes all that failed or is unknown now as it is: it spends the budget no more and holds \
+    nobody up. What fails afterwards counts as before. `lockkeeper retry` is the other way out.\n\n\
+    Examples:\n  \
+    lockkeeper resume kernel-reboot\n  \
+    lockkeeper resume kernel-reboot --accept"
+)]
+struct ResumeArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Accept every target as it is that has failed, was rolled back or is unknown now.
+    #[arg(long)]
+    accept: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Whoever runs it starts nothing new, sees to its end what is under way, gives every slot back, and the run is \
+    over. A run that nobody runs is ended here: its slots are given back, and what was under way when its runner went is \
+    unknown. `lockkeeper retry` opens it again.\n\n\
+    Examples:\n  \
+    lockkeeper abort kernel-reboot --reason 'wrong kernel'\n  \
+    lockkeeper abort kernel-reboot-20260401T0100"
+)]
+struct AbortArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A wave with `approve = true` begins when the waves before it are done with, their bake is over, and \
+    somebody has approved of it; that may be said before.\n\n\
+    Example:\n  \
+    lockkeeper approve kernel-reboot rest"
+)]
+struct ApproveArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// The wave.
+    #[arg(value_name = "WAVE")]
+    wave: String,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each target is named with what became of it. One that goes now, or is done, is refused, and then nothing is \
+    asked for.\n\n\
+    A finished run is opened again: `lockkeeper run` with its job, as it was, goes on with it, and whatever never started \
+    goes, too.\n\n\
+    Examples:\n  \
+    lockkeeper retry kernel-reboot web07 web09\n  \
+    lockkeeper retry kernel-reboot --failed --reason 'the mirror is back'\n  \
+    lockkeeper retry kernel-reboot --all && lockkeeper run job.toml"
+)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["targets", "failed", "unknown", "skipped", "everyone"]))]
+struct RetryArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    run: String,
+    /// The targets.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Every target that failed or was rolled back.
+    #[arg(long)]
+    failed: bool,
+    /// Every target of which nobody knows how it went.
+    #[arg(long)]
+    unknown: bool,
+    /// Every target that was left out.
+    #[arg(long)]
+    skipped: bool,
+    /// All of these.
+    #[arg(long = "all")]
+    everyone: bool,
+    /// Why; kept with the run and shown by `status`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Finished runs go from the store, and their journals, output and policies from this host's state folder. A run \
+    that is not finished stays, whoever runs it or not: `lockkeeper abort` ends it first. A folder whose run is not in this \
+    store stays unless its journal says that the run is over, and since when.\n\n\
+    Examples:\n  \
+    lockkeeper prune --dry-run\n  \
+    lockkeeper prune --older-than 7d --job kernel-reboot"
+)]
+struct PruneArgs {
+    /// How long ago a run must have ended.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration)]
+    older_than: Duration,
+    /// Say what would go, and let it stay.
+    #[arg(long)]
+    dry_run: bool,
+    /// Only runs of this job.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -555,6 +730,9 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(PolicyCommand::List) => policy::list(global, output),
         Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Status(StatusArgs { run: Some(run), timeline: Some(file), .. }) => {
+            timeline::write(global, output, &run, &file)
+        }
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
         Command::Lock(args) => context::block_on(lock::run(global, output, args)),
@@ -568,6 +746,13 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Check(args) => context::block_on(check::run(global, output, args)),
         Command::Plan(args) => context::block_on(plan::run(global, output, args)),
         Command::Run(args) => context::block_on(run::run(global, output, args)),
+        Command::Status(args) => context::block_on(status::run(global, output, args)),
+        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
+        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
+        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
+        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
+        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
+        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
     }
 }
 

@@ -15,9 +15,9 @@ use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
-use super::{Global, RunArgs, runs};
+use super::{Global, RunArgs, context, runs};
 use crate::job::{JobName, TargetSource};
-use crate::recipe::{AcquireError, Identifier, Patience};
+use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
 use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
 use crate::store::Store;
@@ -112,7 +112,7 @@ impl Attempt<'_> {
         store: &Arc<dyn Store>,
         again: &mut bool,
     ) -> Result<Runner, Result<Stood, Failure>> {
-        let who = me().map_err(Err)?;
+        let who = context::process().map_err(Err)?;
         match Runner::become_one(store, job, who.clone(), Patience::Once).await {
             Err(LedgerError::Runner(AcquireError::Full { .. })) => {}
             answer => return answer.map_err(lost_or),
@@ -306,13 +306,6 @@ fn lost_or(error: LedgerError) -> Result<Stood, Failure> {
 
 fn unfinished(run: &str, why: &str) -> Failure {
     Failure::message(ErrorKind::Unfinished, format!("run `{run}` is not finished, and {why}"))
-}
-
-/// Who runs it: host and process.
-fn me() -> Result<Identifier, Failure> {
-    let host = gethostname::gethostname();
-    let text = format!("{}:{}", host.to_string_lossy(), std::process::id());
-    Identifier::new(text).map_err(|error| Failure::message(ErrorKind::BadArgument, format!("the host's name: {error}")))
 }
 
 /// What another run of the same job would differ in.

@@ -1,8 +1,10 @@
 //! Where runs are kept: a folder each, with a journal for every stint, the policy's component and the commands' output.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -155,10 +157,91 @@ fn started(stints: &Stints) -> u64 {
 }
 
 /// The first of some names, and how many more there are.
-fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{}`", super::holders::plain(name))).collect();
     match names.len().saturating_sub(MOST_NAMED) {
         0 => names.join(", "),
         more => format!("{}, and {more} more", names[..MOST_NAMED].join(", ")),
     }
+}
+
+/// Which runs are old.
+pub(super) struct Old<'a> {
+    /// Runs that are gone from the store.
+    pub(super) gone: &'a BTreeSet<&'a str>,
+    /// Runs that are in the store still.
+    pub(super) known: &'a BTreeSet<&'a str>,
+    /// A run of another store is old if its journal says that it was over by then, in milliseconds since the Unix epoch.
+    pub(super) ended_before: u64,
+    /// Whether a job's runs are asked about.
+    pub(super) is_meant: &'a dyn Fn(&str) -> bool,
+}
+
+/// What went from a state folder.
+pub(super) struct Swept {
+    /// Runs whose folder went.
+    pub(super) folders: Vec<String>,
+    /// How many policies went that no run has any more.
+    pub(super) policies: usize,
+}
+
+/// Deletes the folders of old runs, and the policies that no run has any more; with `dry`, says which that would be.
+pub(super) fn sweep(state: &Path, old: &Old<'_>, dry: bool) -> Result<Swept, Failure> {
+    let folder = state.join("runs");
+    let mut folders = Vec::new();
+    let mut links: HashMap<u64, u64> = HashMap::new();
+    for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = entry.path();
+        if !is_old(&name, &path, old) {
+            continue;
+        }
+        for file in fs::read_dir(&path).into_iter().flatten().filter_map(|file| file.ok()?.metadata().ok()) {
+            *links.entry(file.ino()).or_default() += 1;
+        }
+        if !dry {
+            let cannot = |error| {
+                Failure::message(ErrorKind::Io, format!("cannot delete `{}`: {error}", path.display()))
+                    .hint("the run is gone from the store; say it again once that can be deleted")
+            };
+            fs::remove_dir_all(&path).map_err(cannot)?;
+        }
+        folders.push(name);
+    }
+    folders.sort();
+    let mut policies = 0;
+    for entry in fs::read_dir(state.join("policies")).into_iter().flatten().filter_map(Result::ok) {
+        let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+        let is_policy = path.extension().is_some_and(|extension| extension == "wasm");
+        let gone = if dry { links.get(&metadata.ino()).copied().unwrap_or_default() } else { 0 };
+        if is_policy && metadata.nlink() - gone.min(metadata.nlink()) <= 1 {
+            // A run that begins now makes it anew, or has its own copy.
+            if dry || fs::remove_file(&path).is_ok() {
+                policies += 1;
+            }
+        }
+    }
+    Ok(Swept { folders, policies })
+}
+
+fn is_old(name: &str, folder: &Path, old: &Old<'_>) -> bool {
+    if old.gone.contains(name) {
+        return true;
+    }
+    if old.known.contains(name) {
+        return false;
+    }
+    let Ok(Some(stints)) = Stints::of(folder) else { return false };
+    let Some(mut reader) = stints.here.last().and_then(|stint| Reader::of(stint).ok()) else { return false };
+    if !(old.is_meant)(&reader.header().job) {
+        return false;
+    }
+    // Its last line is believed if every one before it is.
+    while let Ok(Some(_)) = reader.decision() {}
+    reader.closing().is_some_and(|closing| is_final(&closing.end) && closing.ended < old.ended_before)
+}
+
+/// Whether somebody may not go on with a run that ended so.
+fn is_final(end: &str) -> bool {
+    matches!(end, "done" | "failed" | "aborted")
 }

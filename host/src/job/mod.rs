@@ -27,6 +27,7 @@ pub use inventory::{parse_inventory, parse_lines};
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
+pub(crate) use reader::closest;
 pub use schema::schema;
 pub use settings::parse_settings;
 pub use spec::{

@@ -396,7 +396,7 @@ fn complain_of_unknown(at: &At, table: &At, name: &str, keys: &[Key], report: &m
 }
 
 /// The name that was probably meant, if any is near enough.
-pub(super) fn closest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     /// Above this, two words look alike to a reader: `max-concurency`, `min-node`, `semafore`.
     const ALIKE: f64 = 0.87;
     let scored = names.iter().map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate));

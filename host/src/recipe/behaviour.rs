@@ -18,7 +18,7 @@ use super::{
     AcquireError, Acquired, Acquisition, ForceError, Identifier, JoinError, Lease, Loss, MemberKind, Party, Patience,
     Released, Semaphore, WaitError,
 };
-use crate::store::{Connect, Lifetime, NodeKind, NodePath, Store, StoreError, Version, create_all};
+use crate::store::{Connect, Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
 /// How long a case waits for something that must happen. Only a broken promise takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -493,6 +493,57 @@ pub async fn looking_creates_nothing(ground: Ground) {
     assert_eq!(store.stat(&ground.top).await.unwrap(), None);
 }
 
+/// What goes along with a lease is written with it or not at all: refused, no slot is taken and nobody queues.
+pub async fn what_goes_along_is_written_with_the_lease_or_not_at_all(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(1).await;
+    create_all(store.as_ref(), &ground.top).await.unwrap();
+    let note = ground.top.child("note");
+    let along = |lease: &NodePath| {
+        let data = Bytes::from(lease.to_string());
+        vec![Op::Create { path: note.clone(), data, kind: NodeKind::Persistent }]
+    };
+    let identifier = who("a");
+    for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
+        let taken = semaphore.acquire_along(&identifier, lifetime, Patience::Forever, &along).await.unwrap();
+        assert_eq!(store.read(&note).await.unwrap().data, taken.lease.path().as_str());
+        taken.lease.release().await.unwrap();
+        // It is there already: refused, and with it the lease.
+        let refused = semaphore.acquire_along(&identifier, lifetime, Patience::Forever, &along).await;
+        assert!(
+            matches!(refused, Err(AcquireError::Along { source: StoreError::NodeExists { .. }, .. })),
+            "{refused:?}"
+        );
+        let refused = semaphore.force_along(&identifier, lifetime, &[], &along).await;
+        assert!(matches!(refused, Err(ForceError::Along { .. })), "{refused:?}");
+        soon("the place in the queue to be given up", semaphore.settled()).await;
+        assert_eq!(names(&semaphore).await, Vec::<String>::new());
+        until_queued(&semaphore, 0).await;
+        store.delete(&note, Version::Any).await.unwrap();
+        let forced = semaphore.force_along(&identifier, lifetime, &[], &along).await.unwrap();
+        assert_eq!(store.read(&note).await.unwrap().data, forced.path().as_str());
+        forced.release().await.unwrap();
+        store.delete(&note, Version::Any).await.unwrap();
+    }
+}
+
+/// A persistent lease is adopted by its node, by the identifier that holds it and by no other; an ephemeral one never is.
+pub async fn a_persistent_lease_is_adopted_by_its_node(ground: Ground) {
+    let (first, semaphore) = ground.with_semaphore(2).await;
+    let lasting = take(&semaphore, "a", Lifetime::Persistent).await.lease;
+    let (path, fence) = (lasting.path().clone(), lasting.fence());
+    let passing = ephemeral(&semaphore, "b").await;
+    let (store, other) = ground.with_semaphore(2).await;
+    assert!(other.adopt(passing.path(), &who("b")).await.unwrap().is_none(), "it is its session's");
+    assert!(other.adopt(&path, &who("b")).await.unwrap().is_none(), "it is another's");
+    assert!(other.adopt(&ground.top, &who("a")).await.unwrap().is_none(), "it is no lease of this semaphore");
+    soon("the first session's end", first.close()).await.unwrap();
+    let adopted = other.adopt(&path, &who("a")).await.unwrap().expect("it is there still");
+    assert_eq!((adopted.fence(), adopted.is_lost()), (fence, false));
+    store.delete(&path, Version::Any).await.unwrap();
+    assert_eq!(soon("the loss to be noticed", adopted.lost()).await, Loss::Deleted);
+    assert!(other.adopt(&path, &who("a")).await.unwrap().is_none(), "it is gone");
+}
+
 /// Holders are listed oldest first, with who, since when and how.
 pub async fn holders_are_listed_by_fence(ground: Ground) {
     let (store, semaphore) = ground.with_semaphore(3).await;
@@ -699,6 +750,8 @@ macro_rules! behaviour_tests {
             a_take_over_frees_no_slot_for_waiters
             a_conflicting_force_leaves_everything
             looking_creates_nothing
+            what_goes_along_is_written_with_the_lease_or_not_at_all
+            a_persistent_lease_is_adopted_by_its_node
             holders_are_listed_by_fence
             an_observer_is_told_of_every_change
             unlock_says_what_it_found

@@ -510,6 +510,18 @@ impl Semaphore {
         Ok((state, Changed::new(watches.into_iter().flatten().collect())))
     }
 
+    /// The identifiers of the first `most` who queue, in the queue's order, as far as their data is text. Two round trips.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn queue(&self, most: usize) -> Result<Vec<String>, StoreError> {
+        let Inner { tools, queue, .. } = &*self.0;
+        let names = unless_missing(tools.store.children(queue).await)?.unwrap_or_default();
+        let first: Vec<String> = names::contenders(&names).into_iter().take(most).map(str::to_owned).collect();
+        let entries = read_all(tools.store.as_ref(), queue, first).await?;
+        Ok(entries.into_iter().map(|(_, node)| String::from_utf8_lossy(&node.data).into_owned()).collect())
+    }
+
     /// Deletes every persistent lease with this identifier, and says what else it found. Ephemeral leases are left to
     /// their session.
     ///

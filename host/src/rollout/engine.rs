@@ -103,7 +103,7 @@ pub enum RunError {
 /// started, what runs is stopped and its slots are given back.
 ///
 /// # Session loss
-/// [`End::Lost`]: every command is stopped before somebody else can be the runner. What acted is unknown to the next one.
+/// [`End::Lost`](super::End::Lost): every command is stopped before somebody else can be the runner. What acted is unknown to the next one.
 ///
 /// # Cancel safety
 /// None: dropped, it leaves commands running and persistent leases held. Send a [`Stop`] instead.

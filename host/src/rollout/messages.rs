@@ -75,6 +75,8 @@ pub struct Resumed {
 /// What people want of a run: everything that is in force, not only what is new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steer {
+    /// The version of the node that they stand in: it tells whoever wants something that it was heard.
+    pub version: i32,
     /// Nothing new is to start.
     pub paused: Option<Wish>,
     /// The run is to end.

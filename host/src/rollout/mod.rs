@@ -22,6 +22,7 @@ pub mod replay;
 mod state;
 mod step;
 mod targets;
+pub mod timeline;
 
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};

@@ -190,10 +190,11 @@ impl Wishing {
 
     /// Reads what is in force now.
     pub(super) async fn read(&self, store: &Arc<dyn Store>) -> Result<Steer, LedgerError> {
-        Ok(self.steer(ledger::wishes(store, self.ledger.run()).await?))
+        let (wishes, version, _) = ledger::wishes_and_watch(store, self.ledger.run()).await?;
+        Ok(self.steer(wishes, version))
     }
 
-    fn steer(&self, wishes: Wishes) -> Steer {
+    fn steer(&self, wishes: Wishes, version: i32) -> Steer {
         let Wishes { paused, aborted, approved, retry, accepted } = wishes;
         // A wish about a target that has gone on since is void.
         let about = |(name, about): (String, AboutVersion)| {
@@ -201,6 +202,7 @@ impl Wishing {
             (self.ledger.version(index) == about.version).then_some((index, about.wish))
         };
         Steer {
+            version,
             paused,
             aborted,
             approved,
@@ -213,8 +215,8 @@ impl Wishing {
 async fn watch_wishes(store: Arc<dyn Store>, wishing: Wishing, inputs: mpsc::Sender<Input>) {
     loop {
         match ledger::wishes_and_watch(&store, wishing.ledger.run()).await {
-            Ok((wishes, mut watch)) => {
-                tell(&inputs, Input::Steer(wishing.steer(wishes))).await;
+            Ok((wishes, version, mut watch)) => {
+                tell(&inputs, Input::Steer(wishing.steer(wishes, version))).await;
                 watch.fired().await;
             }
             Err(error) if error.is_lost() => return,

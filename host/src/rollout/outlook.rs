@@ -10,6 +10,8 @@ use super::state::Counts;
 pub struct Outlook {
     /// When this was so, in milliseconds since the Unix epoch.
     pub at: u64,
+    /// The version of the wishes that it goes by.
+    pub wishes: i32,
     /// How many targets stand where.
     #[serde(flatten)]
     pub counts: Counts,

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 
 use super::HardLimits;
 
-use crate::job::{JobSpec, Order, Rounding, Target};
+use crate::job::{JobSpec, Order, Rounding, Target, WaveSpec};
 
 /// A rollout before it begins.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Plan {
             calendar: Arc::new(job.calendar.clone()),
             max_failed: job.budget.as_ref().map(|budget| budget.max_failed.of(total, Rounding::Budget)),
         };
-        Self { targets, limits, waves: Vec::new() }
+        Self { targets, limits, waves: waves(&job.waves, total) }
     }
 
     /// How many batches it takes when every slot is free and all targets take as long.
@@ -90,6 +90,28 @@ impl Plan {
     }
 }
 
+/// One after the other; a wave for which no target is left is none.
+fn waves(specs: &[WaveSpec], total: u32) -> Vec<Wave> {
+    let mut waves = Vec::with_capacity(specs.len());
+    let mut start = 0;
+    for spec in specs {
+        let size = spec.size.map_or(u32::MAX, |size| size.of(total, Rounding::Limit)).min(total - start);
+        if size == 0 {
+            continue;
+        }
+        let range = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        waves.push(Wave {
+            name: spec.name.clone(),
+            targets: range(start)..range(start + size),
+            slots: spec.max_concurrency.map(|most| most.of(size, Rounding::Limit)),
+            bake: spec.bake,
+            approve: spec.approve,
+        });
+        start += size;
+    }
+    waves
+}
+
 /// A name's text and numbers in turn, so that `web2` comes before `web10`.
 fn natural(name: &str) -> Vec<(String, u128)> {
     let mut parts = Vec::new();
@@ -108,6 +130,7 @@ fn natural(name: &str) -> Vec<(String, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{Limit, Share};
 
     fn plan(targets: usize, slots: u32, waves: &[(usize, Option<u32>)]) -> Plan {
         let name = |number| Target::unlabelled(crate::job::TargetName::parse(&format!("web{number}")).unwrap());
@@ -129,6 +152,29 @@ mod tests {
         assert_eq!((waves.batches(), plan(0, 2, &[]).batches()), (6, 0));
         assert_eq!(waves.wave_of(3).unwrap().name, "4");
         assert_eq!(waves.wave_of(7), None);
+    }
+
+    #[test]
+    fn waves_share_the_targets_out() {
+        let spec = |name: &str, size: Option<Limit>, most: Option<Limit>| WaveSpec {
+            name: name.to_owned(),
+            size,
+            max_concurrency: most,
+            bake: Duration::ZERO,
+            approve: false,
+        };
+        let share = |text: &str| Some(Limit::Share(Share::parse(text).unwrap()));
+        let specs = [
+            spec("one", Some(Limit::Count(1)), None),
+            spec("some", share("25%"), share("50%")),
+            spec("rest", None, None),
+        ];
+        let ranges =
+            |total| waves(&specs, total).into_iter().map(|wave| (wave.targets, wave.slots)).collect::<Vec<_>>();
+        assert_eq!(ranges(9), [(0..1, None), (1..3, Some(1)), (3..9, None)]);
+        // A share is of all targets and never below one; and a wave that finds none left is none.
+        assert_eq!(ranges(2), [(0..1, None), (1..2, Some(1))]);
+        assert_eq!(ranges(0), []);
     }
 
     #[test]

@@ -983,8 +983,10 @@ impl Rollout {
             in_flight += 1;
             let (may_be_down, may_fail) = match self.slots[other].state {
                 TargetState::Acting | TargetState::Unsettled | TargetState::Reverting => (true, true),
-                // Its slot is still held, so that the party may not have heard of it yet.
-                TargetState::Acted(ending) => (true, ending != Ending::Succeeded),
+                // Its slot is still held, so that the party may not have heard of it yet. And until its success is written
+                // down, with its slot given back or kept, a next runner finds it acting, and may have to charge it.
+                TargetState::Acted(Ending::Succeeded) => (true, self.slots[other].keep_until_ms.is_none()),
+                TargetState::Acted(_) => (true, true),
                 TargetState::Reverted(_) => (true, true),
                 _ => (gate == Gate::Queue, gate == Gate::Queue),
             };

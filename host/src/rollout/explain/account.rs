@@ -48,7 +48,7 @@ pub struct Refused {
     /// When the clock alone may change it.
     pub until: Option<u64>,
     /// What it was checked against.
-    pub facts: Option<Facts>,
+    pub facts: Option<Box<Facts>>,
 }
 
 /// Why nobody is asked, until something changes.
@@ -100,6 +100,8 @@ pub enum Stand {
     Failed,
     /// Nobody knows how its action ended.
     Unknown,
+    /// It failed, or the run did, and it was undone.
+    RolledBack,
     /// Left out.
     Skipped,
 }
@@ -119,6 +121,7 @@ impl Stand {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
+            Self::RolledBack => "rolled-back",
             Self::Skipped => "skipped",
         }
     }
@@ -138,7 +141,7 @@ impl Stand {
     /// Whether nothing more happens to it.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Unknown | Self::Skipped)
+        matches!(self, Self::Done | Self::Failed | Self::Unknown | Self::RolledBack | Self::Skipped)
     }
 }
 
@@ -167,6 +170,8 @@ pub struct Trail {
     pub ended: Option<Ended>,
     /// Why it was left out, or gave its slot back: code and reason.
     pub left: Option<(String, String)>,
+    /// It was undone.
+    pub undone: bool,
 }
 
 impl Trail {
@@ -183,6 +188,7 @@ impl Trail {
             keeping: None,
             ended: None,
             left: None,
+            undone: false,
         }
     }
 }
@@ -348,7 +354,7 @@ impl Account {
             Event::Refused { target, limit, reason, until, facts } => {
                 self.pending.take_if(|pending| pending == target);
                 let (target, limit, reason) = (target.clone(), limit.to_string(), reason.clone());
-                let refused = Refused { target, limit, reason, at, until: *until, facts: facts.as_deref().cloned() };
+                let refused = Refused { target, limit, reason, at, until: *until, facts: facts.clone() };
                 self.last_refused = Some(refused.clone());
                 self.refuse(&refused.target.clone(), refused);
             }
@@ -388,6 +394,7 @@ impl Account {
             }
             Event::Started { attempt, fence, .. } => {
                 trail.stand = Stand::Acting;
+                trail.undone = false;
                 (trail.attempt, trail.fence, trail.ended) = (*attempt, Some(*fence), None);
                 trail.since = at;
             }
@@ -420,7 +427,39 @@ impl Account {
             }
             Event::Released { .. } | Event::NotReleased { .. } => {
                 trail.keeping = None;
+                trail.stand = match trail.undone {
+                    true => Stand::RolledBack,
+                    false => trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand),
+                };
+            }
+            Event::Reverting { attempt, fence, reason, .. } => {
+                trail.stand = Stand::Acting;
+                (trail.attempt, trail.fence) = (*attempt, Some(*fence));
+                trail.left = Some(("rolled-back".to_owned(), reason.clone()));
+            }
+            Event::RolledBack { .. } => {
+                trail.stand = Stand::Acted;
+                trail.undone = true;
+            }
+            Event::Found { attempt, .. } => {
+                trail.stand = Stand::OutOfSight;
+                trail.attempt = *attempt;
+            }
+            Event::Probed { answer, detail, .. } => {
+                let ending = match answer.as_ref() {
+                    "done" => Some(Ending::Succeeded),
+                    "failed" => Some(Ending::Failed),
+                    "not-started" => None,
+                    _ => Some(Ending::Unknown),
+                };
+                let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
+                let detail = detail.clone();
+                trail.ended = ending.map(|ending| Ended { at, ending, attempt, detail, log: None, took_ms: 0 });
                 trail.stand = trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand);
+            }
+            Event::RetryAsked { .. } => {
+                trail.stand = Stand::Waiting;
+                (trail.ended, trail.undone, trail.said, trail.refused) = (None, false, None, None);
             }
             Event::Skipped { code, reason, .. } => {
                 trail.stand = Stand::Skipped;
@@ -479,6 +518,11 @@ fn name_of(event: &Event) -> Option<&str> {
         | Event::Released { target }
         | Event::NotReleased { target, .. }
         | Event::Skipped { target, .. }
+        | Event::Reverting { target, .. }
+        | Event::RolledBack { target, .. }
+        | Event::Found { target, .. }
+        | Event::Probed { target, .. }
+        | Event::RetryAsked { target, .. }
         | Event::LeaseLost { target, .. } => Some(target),
         _ => None,
     }

@@ -142,6 +142,7 @@ pub fn of_run(account: &Account, now_ms: u64) -> Summary {
         (&["out-of-sight"], "out of sight"),
         (&["failed"], "failed"),
         (&["unknown"], "unknown"),
+        (&["rolled-back"], "rolled back"),
         (&["skipped"], "left out"),
         (&["waiting", "not-asked"], "to come"),
     ] {
@@ -242,7 +243,7 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         answer.more.push(format!("it had a slot already, which went back: {why}"));
     }
     if let Some(since) = trail.waiting_since {
-        answer.more.push(format!("it is waiting since {}", moment(since, now_ms)));
+        answer.more.push(format!("it has been waiting since {}", moment(since, now_ms)));
     }
     answer.earliest = match answer.because {
         Because::Over | Because::Store | Because::Wave => None,
@@ -356,7 +357,7 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
     let took = ended.map_or(String::new(), |ended| format!(" after {}", span(ended.took_ms)));
     let attempt = ended.and_then(|ended| ended.attempt).unwrap_or(trail.attempt);
     let detail = ended.map_or("", |ended| ended.detail.as_str());
-    let waits = !matches!(trail.stand, Stand::Done | Stand::Failed | Stand::Unknown | Stand::Skipped);
+    let waits = !trail.stand.is_final();
     answer.because = if waits { Because::UnderWay } else { Because::Settled };
     answer.reason = match trail.stand {
         Stand::Queueing => {
@@ -376,6 +377,10 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
         Stand::Done => format!("is done, since {since}: try {attempt} succeeded{took}"),
         Stand::Failed => format!("failed, {since}: try {attempt}, {detail}{took}"),
         Stand::Unknown => format!("is unknown, since {since}: nobody knows how try {attempt} ended ({detail})"),
+        Stand::RolledBack => {
+            let why = trail.left.as_ref().map_or("", |(_, why)| why.as_str());
+            format!("is rolled back, since {since}: {why}")
+        }
         Stand::Skipped => {
             let (code, reason) = trail.left.clone().unwrap_or_default();
             format!("is left out, since {since}: {reason} ({code})")

@@ -103,6 +103,10 @@ fn count(length: usize) -> u32 {
 pub fn rests_on(case: &Case, now_ms: u64) -> Vec<String> {
     let view = &case.recorded.view;
     let mut lines = vec![semaphore(&view.semaphore, now_ms)];
+    let mine = view.semaphore.leases.iter().filter(|lease| lease.mine).count();
+    if let queueing @ 1.. = (case.facts.in_flight as usize).saturating_sub(mine) {
+        lines.push(format!("{} of this run under way without a slot yet", of(queueing, "target")));
+    }
     if let Some(party) = &view.party {
         let floor = case.limits.floor.unwrap_or(party.min_members);
         let names: Vec<String> = party.members.iter().map(|member| member.identifier.clone()).collect();

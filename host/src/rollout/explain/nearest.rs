@@ -57,7 +57,7 @@ pub enum Nearest {
     Otherwise,
 }
 
-/// Changes facts of a decision until the answer is that the target may go. Asks the policy up to [`MOST_TRIED`] times.
+/// Changes facts of a decision until the answer is that the target may go. Asks the policy up to 2,000 times.
 pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     let mut trial = Trial { policy, settings: case.header.settings.to_string(), case, tried: 0 };
     let world = World { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };
@@ -91,6 +91,7 @@ fn changes(case: &Case) -> Vec<Vec<Change>> {
     let lists = [
         if view.party.is_some() { steps(Knob::Members, MOST_STEPS) } else { Vec::new() },
         steps(Knob::Leases, view.semaphore.leases.len() as u64),
+        steps(Knob::UnderWay, queueing(case).into()),
         steps(Knob::Store, 1),
         steps(Knob::Paused, 1),
         steps(Knob::Unknown, 1),
@@ -107,6 +108,12 @@ fn changes(case: &Case) -> Vec<Vec<Change>> {
     let others = others.map(|(at, other)| steps(Knob::OtherLeases(at), other.leases.len() as u64));
     let parties = (0..view.other_parties.len()).map(|at| steps(Knob::OtherMembers(at), MOST_STEPS));
     lists.into_iter().chain(others).chain(parties).filter(|list| !list.is_empty()).collect()
+}
+
+/// How many of the run's other targets were under way without a lease.
+fn queueing(case: &Case) -> u32 {
+    let mine = case.recorded.view.semaphore.leases.iter().filter(|lease| lease.mine).count();
+    case.facts.in_flight.saturating_sub(u32::try_from(mine).unwrap_or(u32::MAX))
 }
 
 /// How much later, in milliseconds: what the policy and the calendar name, and a ladder up to a week.
@@ -221,6 +228,7 @@ fn cost(change: Change) -> u64 {
     match change.knob {
         Knob::Members
         | Knob::Leases
+        | Knob::UnderWay
         | Knob::Store
         | Knob::Paused
         | Knob::Unknown

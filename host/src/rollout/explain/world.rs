@@ -19,6 +19,8 @@ pub(super) enum Knob {
     Members,
     /// Fewer leases: the oldest go first.
     Leases,
+    /// Fewer targets of this run that are under way without a lease: they queue.
+    UnderWay,
     /// The store hears the run.
     Store,
     /// Nobody has paused the run.
@@ -63,6 +65,17 @@ impl Change {
         match self.knob {
             Knob::Members => more_members(world, by, spare),
             Knob::Leases => fewer_leases(world, by),
+            Knob::UnderWay => {
+                let before = world.facts.in_flight;
+                world.facts.in_flight = before.checked_sub(less)?;
+                world.facts.reserved = world.facts.reserved.saturating_sub(less);
+                let after = match before - less {
+                    0 => "no other target".to_owned(),
+                    after => of(after as usize, "other target"),
+                };
+                let are = if before == 1 { "is" } else { "are" };
+                Some(format!("{after} of this run were under way; {before} {are}, those that queue among them"))
+            }
             Knob::Store => {
                 let heard = std::mem::replace(&mut world.facts.connected, true);
                 (!heard).then(|| "the store heard the run".to_owned())

@@ -49,6 +49,14 @@ pub enum LedgerError {
         /// Which.
         run: String,
     },
+    /// A later run of the job has begun.
+    #[error("run `{run}` is not the newest of its job: `{newest}` is")]
+    NotNewest {
+        /// Which.
+        run: String,
+        /// Which one is.
+        newest: String,
+    },
     /// Who may run it cannot be settled.
     #[error("cannot become the runner")]
     Runner(#[from] AcquireError),
@@ -58,6 +66,12 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether it is not there any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::NoSuchRun { .. } | Self::Store(StoreError::NoNode { .. }))
+    }
+
     /// Whether the run is lost to somebody else, or may be.
     #[must_use]
     pub fn is_lost(&self) -> bool {

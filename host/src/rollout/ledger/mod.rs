@@ -15,23 +15,35 @@
 //! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
 //! its lease of the job. That lease is ephemeral: it ends with its session, and whoever stands by takes over.
 
+mod abort;
+mod again;
 mod commit;
 mod error;
+mod find;
 mod layout;
+mod look;
+mod notice;
 mod prune;
 mod read;
 mod records;
 mod runner;
 mod saved;
+#[cfg(test)]
+mod tests;
 mod wish;
 mod writer;
 
+pub use abort::{Freed, abort};
+pub use again::reopen;
 pub use error::LedgerError;
-pub use prune::{delete, delete_stillborn, forget_jobs};
+pub use find::{FindError, LATEST, find};
+pub use look::{Held, RunState, Seen, Summary, WaveSeen, WaveState, summaries};
+pub use notice::{Notice, notice};
+pub use prune::{delete, delete_stillborn, forget_jobs, stillborn};
 pub(crate) use read::wishes_and_watch;
-pub use read::{Kept, StandingOf, all, job_text, now, run, standings_of, targets, wishes};
+pub use read::{Kept, StandingOf, all, job_text, newest, now, outlook, run, standings_of, targets, wishes};
 pub use records::{AboutVersion, Ended, LAYOUT, RunRecord, Stint, Wishes};
 pub use runner::{NewRun, Opened, Runner, SEQUENCES_OF_A_STINT};
 pub use saved::{Saved, SavedLease, Standing};
-pub use wish::{reopen, wish};
+pub use wish::{Wished, wish};
 pub use writer::Ledger;

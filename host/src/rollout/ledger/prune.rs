@@ -18,21 +18,28 @@ pub async fn delete(store: &Arc<dyn Store>, run: &Kept) -> Result<(), LedgerErro
     delete_below(store, RunPaths::new(&run.name).run()).await
 }
 
-/// Deletes what was about to be a run before `until_ms` and never began.
+/// What was about to be a run before `until_ms` and never began.
 ///
 /// # Errors
 /// As the store's.
-pub async fn delete_stillborn(store: &Arc<dyn Store>, until_ms: u64) -> Result<u32, LedgerError> {
-    let mut deleted = 0;
+pub async fn stillborn(store: &Arc<dyn Store>, until_ms: u64) -> Result<Vec<String>, LedgerError> {
+    let mut found = Vec::new();
     for name in missing_is_none(store.children(&layout::runs()).await)?.unwrap_or_default() {
         let path = layout::runs().child(&name);
         let Some(node) = missing_is_none(store.read(&path).await)? else { continue };
         if node.data.is_empty() && node.stat.ctime_ms < until_ms {
-            delete_below(store, &path).await?;
-            deleted += 1;
+            found.push(name);
         }
     }
-    Ok(deleted)
+    Ok(found)
+}
+
+/// Deletes one of [`stillborn`].
+///
+/// # Errors
+/// As the store's.
+pub async fn delete_stillborn(store: &Arc<dyn Store>, name: &str) -> Result<(), LedgerError> {
+    delete_below(store, &layout::runs().child(name)).await
 }
 
 /// Forgets jobs that have no run any more: nobody runs them, and no node below them is in use.

@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::error::LedgerError;
 use super::layout::{self, RunPaths, node_name};
-use super::records::{LAYOUT, Memory, Planned, RunRecord, Wishes};
+use super::records::{JobRecord, LAYOUT, Memory, Planned, RunRecord, Wishes};
 use super::saved::Saved;
-use crate::job::Target;
+use crate::job::{JobName, Target};
+use crate::rollout::Outlook;
 use crate::store::{Node, NodePath, Store, StoreError, Watch};
 
 /// So many reads are on their way at once.
@@ -107,11 +108,11 @@ pub async fn wishes(store: &Arc<dyn Store>, run: &str) -> Result<Wishes, LedgerE
     parse(&path, &store.read(&path).await?.data)
 }
 
-/// As [`wishes`], with a watch that fires when they change.
-pub(crate) async fn wishes_and_watch(store: &Arc<dyn Store>, run: &str) -> Result<(Wishes, Watch), LedgerError> {
+/// As [`wishes`], with their version and a watch that fires when they change.
+pub(crate) async fn wishes_and_watch(store: &Arc<dyn Store>, run: &str) -> Result<(Wishes, i32, Watch), LedgerError> {
     let path = RunPaths::new(run).wishes();
     let (node, watch) = store.read_and_watch(&path).await?;
-    Ok((parse(&path, &node.data)?, watch))
+    Ok((parse(&path, &node.data)?, node.stat.version, watch))
 }
 
 /// What its runner said last that it waits for, as JSON; none: it has said nothing yet.
@@ -124,6 +125,34 @@ pub async fn now(store: &Arc<dyn Store>, run: &str) -> Result<Option<serde_json:
         Ok(node) => parse(&path, &node.data).map(Some),
         Err(StoreError::NoNode { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// As [`now`]; none also where it was said in another way than this program's.
+///
+/// # Errors
+/// As the store's.
+pub async fn outlook(store: &Arc<dyn Store>, run: &str) -> Result<Option<Outlook>, LedgerError> {
+    Ok(now(store, run).await?.and_then(|said| serde_json::from_value(said).ok()))
+}
+
+/// A job's newest run.
+///
+/// # Errors
+/// As the store's; a node that is none of ours.
+pub async fn newest(store: &Arc<dyn Store>, job: &JobName) -> Result<Option<Kept>, LedgerError> {
+    let node = layout::job(job);
+    let record: JobRecord = match store.read(&node).await {
+        Ok(found) if found.data.is_empty() => return Ok(None),
+        Ok(found) => parse(&node, &found.data)?,
+        Err(StoreError::NoNode { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match run(store, &record.run).await {
+        Ok(kept) => Ok(Some(kept)),
+        // Pruned.
+        Err(LedgerError::NoSuchRun { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -166,6 +195,14 @@ pub(super) async fn standings(
         }
     }
     Ok(targets.iter().map(|target| by_name.remove(&*node_name(target.name.as_str())).unwrap_or_default()).collect())
+}
+
+/// Where each target stands that has a node.
+pub(super) async fn touched(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<Saved>, LedgerError> {
+    let names = store.children(&paths.targets()).await?;
+    let paths: Vec<NodePath> = names.iter().map(|name| paths.targets().child(name)).collect();
+    let found = nodes(store, &paths).await?;
+    paths.iter().zip(found).filter_map(|(path, node)| Some(parse(path, &node?.data))).collect()
 }
 
 pub(super) async fn memory(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<u8>, LedgerError> {

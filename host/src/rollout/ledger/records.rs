@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::super::messages::Wish;
 use super::super::state::Counts;
 use crate::job::{Labels, Target, TargetName};
+use crate::recipe::Holder;
+use crate::rollout::Outlook;
 use crate::store::NodePath;
 
 /// The layout's version.
@@ -82,6 +84,17 @@ pub struct Ended {
     pub counts: Counts,
 }
 
+impl Ended {
+    /// How it ended and why, in few words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.reason.starts_with(&self.end) {
+            true => self.reason.clone(),
+            false => format!("{}: {}", self.end, self.reason),
+        }
+    }
+}
+
 impl RunRecord {
     /// What a run is told from another of the same job by: the job's text, its inventory and its policy. Targets that a
     /// command or a party lists are looked up once, when the run begins.
@@ -89,6 +102,12 @@ impl RunRecord {
     pub fn digest_of(job: &str, policy: &str, inventory: Option<&[u8]>) -> String {
         let inventory = inventory.map(crate::rollout::journal::digest).unwrap_or_default();
         crate::rollout::journal::digest(format!("{job} {policy} {inventory}").as_bytes())
+    }
+
+    /// Whether it was this runner that said so, and not an earlier one: by the runner's own clock.
+    #[must_use]
+    pub fn is_said_by(&self, runner: &Holder, outlook: &Outlook) -> bool {
+        self.newest_stint().is_some_and(|stint| stint.runner == runner.identifier && outlook.at >= stint.began)
     }
 
     /// Who runs it, or ran it last.

@@ -127,25 +127,13 @@ impl Runner {
     /// # Errors
     /// As the store's; a node that is none of ours.
     pub async fn newest(&self) -> Result<Option<Kept>, LedgerError> {
-        let node = layout::job(&self.job);
-        let record: JobRecord = match self.store.read(&node).await {
-            Ok(found) if found.data.is_empty() => return Ok(None),
-            Ok(found) => read::parse(&node, &found.data)?,
-            Err(StoreError::NoNode { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        match read::run(&self.store, &record.run).await {
-            Ok(kept) => Ok(Some(kept)),
-            // Pruned.
-            Err(LedgerError::NoSuchRun { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        read::newest(&self.store, &self.job).await
     }
 
     /// Begins a run. Until the last request it is nothing: whoever looks finds the run before it.
     ///
     /// # Errors
-    /// [`LedgerError`]; what was made of it is swept by [`prune`](super::prune).
+    /// [`LedgerError`]; what was made of it is swept by [`delete_stillborn`](super::delete_stillborn).
     pub async fn begin(&self, new: NewRun) -> Result<Opened, LedgerError> {
         let NewRun { name, mut record, job_text, targets, journal } = new;
         let paths = RunPaths::new(&name);

@@ -118,6 +118,33 @@ impl Standing {
         }
     }
 
+    /// Whether somebody may ask for it to go again: it did not go well, was left out, or has not gone.
+    #[must_use]
+    pub fn may_be_retried(&self) -> bool {
+        matches!(
+            self,
+            Self::Pending | Self::Failed { .. } | Self::Unknown { .. } | Self::RolledBack { .. } | Self::Skipped { .. }
+        )
+    }
+
+    /// Whether it is charged to the failure budget.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Unknown { .. } | Self::RolledBack { .. })
+    }
+
+    /// Why it stands so, where that was written down.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Failed { reason }
+            | Self::Unknown { reason }
+            | Self::RolledBack { reason }
+            | Self::Skipped { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Whether nothing more happens to it in this run, unless somebody asks for it.
     #[must_use]
     pub fn is_final(&self) -> bool {

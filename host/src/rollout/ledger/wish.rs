@@ -4,47 +4,56 @@ use std::sync::Arc;
 
 use super::error::LedgerError;
 use super::layout::RunPaths;
-use super::read::{self, Kept};
+use super::read;
 use super::records::Wishes;
 use crate::store::{Store, StoreError, Version};
 
 /// How often somebody else may change the same wishes under our hands.
 const MOST_TRIES: u32 = 50;
 
-/// Changes what people want of a run; its runner hears of it at once. `change` may be asked more than once.
+/// What people want of a run, once it was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wished {
+    /// What it was before.
+    pub before: Wishes,
+    /// What it is now.
+    pub now: Wishes,
+    /// The version of the node that says so: a runner that has heard of it names this or a later one.
+    pub version: i32,
+}
+
+impl Wished {
+    /// Whether anything is otherwise than before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.before != self.now
+    }
+}
+
+/// Changes what people want of a run; its runner hears of it at once. `change` may be asked more than once. Where it
+/// changes nothing, nothing is written.
 ///
 /// # Errors
 /// [`LedgerError`]. Where the answer got lost, the wish may be there: to say it again does no harm.
-pub async fn wish(store: &Arc<dyn Store>, run: &str, change: impl Fn(&mut Wishes)) -> Result<Wishes, LedgerError> {
+pub async fn wish(store: &Arc<dyn Store>, run: &str, change: impl Fn(&mut Wishes)) -> Result<Wished, LedgerError> {
     let path = RunPaths::new(run).wishes();
     for _ in 0..MOST_TRIES {
         let node = match store.read(&path).await {
             Err(StoreError::NoNode { .. }) => return Err(LedgerError::NoSuchRun { run: run.to_owned() }),
             node => node?,
         };
-        let mut wishes: Wishes = read::parse(&path, &node.data)?;
-        change(&mut wishes);
-        match store.set(&path, read::bytes(&wishes), Version::Exactly(node.stat.version)).await {
-            Ok(_) => return Ok(wishes),
+        let before: Wishes = read::parse(&path, &node.data)?;
+        let mut now = before.clone();
+        change(&mut now);
+        if now == before {
+            return Ok(Wished { before, now, version: node.stat.version });
+        }
+        match store.set(&path, read::bytes(&now), Version::Exactly(node.stat.version)).await {
+            Ok(stat) => return Ok(Wished { before, now, version: stat.version }),
             Err(StoreError::BadVersion { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
     let reason = format!("`{path}` changed {MOST_TRIES} times while it was being changed");
     Err(LedgerError::Store(StoreError::Unavailable { reason }))
-}
-
-/// A finished run is open again: whoever runs its job next goes on with it.
-///
-/// # Errors
-/// [`LedgerError`]; [`LedgerError::Overtaken`] if it changed since it was read.
-pub async fn reopen(store: &Arc<dyn Store>, kept: &Kept) -> Result<(), LedgerError> {
-    let path = RunPaths::new(&kept.name).run().clone();
-    let mut record = kept.record.clone();
-    record.ended = None;
-    match store.set(&path, read::bytes(&record), Version::Exactly(kept.version)).await {
-        Ok(_) => Ok(()),
-        Err(StoreError::BadVersion { path }) => Err(LedgerError::Overtaken { path }),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -254,8 +254,8 @@ impl Rollout {
 
     /// The run ends before anybody knows: the next runner asks again.
     pub(super) fn leave_undecided(&mut self, target: usize, out: &mut Vec<Action>) {
+        // Its slot is being given back already, with what its node is to say.
         if self.slots[target].leaving.is_some() {
-            // It is known, and being written: it goes again another time.
             return;
         }
         self.slots[target].found = None;

@@ -14,7 +14,8 @@ impl Rollout {
             _ => None,
         };
         let estimated_end = self.estimated_end();
-        Outlook { at: self.now_ms, counts: self.counts, wave, waits, stopping, estimated_end }
+        let (wishes, counts) = (self.steer.version, self.counts);
+        Outlook { at: self.now_ms, wishes, counts, wave, waits, stopping, estimated_end }
     }
 
     /// Between two waves nobody is asked, and so nobody is refused.

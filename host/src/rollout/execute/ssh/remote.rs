@@ -4,9 +4,10 @@
 ///
 /// Both streams of the command are its stdout, in the order written. sshd gives each session a process group of its own, whose
 /// number this shell has: the command is in it, and can be stopped with it. The traps keep this shell alive meanwhile; a
-/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins.
+/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins. The
+/// first `echo` ends a line that the login shell may have left open.
 const BEGIN: &str = concat!(
-    r#"trap : TERM INT HUP; token=$1; shift; echo "$token ready $$" >&2; IFS= read -r go; "#,
+    r#"trap : TERM INT HUP; token=$1; shift; echo >&2; echo "$token ready $$" >&2; IFS= read -r go; "#,
     r#"if [ "$go" != "$token go" ]; then exit 0; fi; "#,
     r#""$@" </dev/null 2>&1; code=$?; echo "$token ended $code" >&2; exit "$code""#,
 );
@@ -138,7 +139,7 @@ mod tests {
         for stdin in ["", "go\n", "t0k3n g"] {
             let output = begin("sh", &line, stdin);
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(said.starts_with("t0k3n ready ") && said.lines().count() == 1, "{said:?}");
+            assert!(said.starts_with("\nt0k3n ready ") && said.lines().count() == 2, "{said:?}");
             assert!(!folder.path().join("began").exists(), "{stdin:?}");
         }
         let output = begin("sh", &line, "t0k3n go\n");

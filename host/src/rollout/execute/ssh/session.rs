@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::super::process;
 use super::connection::Way;
@@ -19,6 +19,9 @@ const MAX_LINE: u64 = 64 * 1024;
 
 /// How long ssh gets to hand over the last output of a command that has ended: what a command leaves behind may hold it open.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// How long a login shell gets to come to the point.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// How long ssh itself gets to end.
 const CLIENT_ENDS: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
     let mut go = child.stdin.take();
     // The group over there, once the command was told to begin.
     let mut group = None;
+    let begin_by = Instant::now() + BEGINNING;
     let must_end = loop {
         tokio::select! {
             said = told.next(&token, log) => match said {
@@ -77,10 +81,16 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
                         ("", None) => "ssh ended before it began".to_owned(),
                         (last, _) => last.to_owned(),
                     };
-                    return Over::NeverBegan(format!("cannot begin the command on `{name}`: {how}; nothing of it ran"));
+                    return Over::NeverBegan(never_began(name, &how));
                 }
             },
             must_end = limits.reached() => break must_end,
+            () = sleep_until(begin_by), if group.is_none() => {
+                drop(go);
+                process::stop(&mut child, Instant::now() + CLIENT_ENDS).await;
+                let late = format!("its login shell did not come to it in {}", humantime::format_duration(BEGINNING));
+                return Over::Ended(Ended::NotStarted(never_began(&host.name, &late)));
+            }
         }
     };
     // Whoever waits for the word hears that none will come.
@@ -92,6 +102,10 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
     let _ = timeout(CLIENT_ENDS, child.wait()).await;
     process::stop(&mut child, Instant::now() + CLIENT_ENDS).await;
     Over::Ended(must_end.ended(stopped))
+}
+
+fn never_began(host: &str, how: &str) -> String {
+    format!("cannot begin the command on `{host}`: {how}; nothing of it ran")
 }
 
 fn start(host: &Host, line: &str, log: &File) -> Result<(Child, Told), String> {
@@ -170,6 +184,9 @@ impl Told {
                 (Some("ended"), Some(code)) => Said::Ended(i32::try_from(code).unwrap_or(i32::MAX)),
                 _ => Said::Other,
             });
+        }
+        if line.trim().is_empty() {
+            return Some(Said::Other);
         }
         // For whoever reads the log; the command's own output is there already.
         let _ = log.write_all(line.as_bytes());

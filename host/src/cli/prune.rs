@@ -1,0 +1,106 @@
+//! `lockkeeper prune`: finished runs that are old go, from the store and from this host's state folder.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::holders::plain;
+use super::output::{Output, moment, of};
+use super::{Global, PruneArgs, runs};
+use crate::rollout::ledger::{self, RunState, Summary};
+
+/// What never began is left alone for so long: somebody may be about to begin it.
+const STILLBORN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Result<Exit, Failure> {
+    let state = global.state_dir()?;
+    let opener = global.store(output, None)?;
+    let store = opener.session().await?;
+    let now = store.clock().now_ms();
+    let before = |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let is_meant = |job: &str| args.job.as_deref().is_none_or(|meant| meant == job);
+    let all = ledger::summaries(&store).await?;
+    if let Some(job) = args.job.as_deref().filter(|job| !all.iter().any(|run| run.kept.record.job == *job)) {
+        let jobs: BTreeSet<&str> = all.iter().map(|run| run.kept.record.job.as_str()).collect();
+        return Err(no_such_job(job, &jobs, &opener.choice.to_string()));
+    }
+    let is_old = |run: &Summary| run.kept.record.ended.as_ref().is_some_and(|ended| ended.at < before(args.older_than));
+    let (goes, stays): (Vec<Summary>, Vec<Summary>) =
+        all.into_iter().partition(|run| is_meant(&run.kept.record.job) && is_old(run));
+    let stillborn = match args.job {
+        None => ledger::stillborn(&store, before(STILLBORN_AFTER)).await?,
+        Some(_) => Vec::new(),
+    };
+    if !args.dry_run {
+        for run in &goes {
+            ledger::delete(&store, &run.kept).await?;
+        }
+        for name in &stillborn {
+            ledger::delete_stillborn(&store, name).await?;
+        }
+        ledger::forget_jobs(&store, &ledger::all(&store).await?).await?;
+    }
+    store.close().await?;
+    let gone: BTreeSet<&str> = goes.iter().map(|run| run.kept.name.as_str()).collect();
+    let known: BTreeSet<&str> = stays.iter().map(|run| run.kept.name.as_str()).collect();
+    let wanted = runs::Old { gone: &gone, known: &known, ended_before: before(args.older_than), is_meant: &is_meant };
+    let swept = runs::sweep(&state, &wanted, args.dry_run)?;
+
+    let unfinished: Vec<&Summary> =
+        stays.iter().filter(|run| run.state() != RunState::Finished && is_meant(&run.kept.record.job)).collect();
+    if output.is_json() {
+        output.json(&json!({
+            "dry-run": args.dry_run,
+            "runs": goes.iter().map(|run| &run.kept.name).collect::<Vec<_>>(),
+            "never-began": stillborn,
+            "folders": swept.folders,
+            "policies": swept.policies,
+            "unfinished": unfinished.iter().map(|run| &run.kept.name).collect::<Vec<_>>(),
+        }));
+        return Ok(Exit::Done);
+    }
+    let verb = if args.dry_run { "Would prune" } else { "Pruned" };
+    for run in &goes {
+        if let Some(ended) = &run.kept.record.ended {
+            output.talk(verb, &plain(&format!("{}: {}, {}", run.kept.name, ended.end, moment(ended.at, now))));
+        }
+    }
+    for name in &stillborn {
+        output.talk(verb, &plain(&format!("{name}, which never began")));
+    }
+    for name in swept.folders.iter().filter(|name| !gone.contains(name.as_str())) {
+        output.talk(verb, &plain(&format!("the folder of {name}, a run of another store that is over")));
+    }
+    for run in &unfinished {
+        let why = match run.state() {
+            RunState::Running => "somebody runs it",
+            RunState::Left | RunState::Finished => "it is not finished: `lockkeeper abort` ends it",
+        };
+        output.talk("Kept", &plain(&format!("{}: {why}", run.kept.name)));
+    }
+    let open =
+        if unfinished.is_empty() { String::new() } else { format!(", {} of them not finished", unfinished.len()) };
+    let stay = stays.iter().filter(|run| is_meant(&run.kept.record.job)).count();
+    let folders = match swept.folders.len() {
+        0 => String::new(),
+        folders => format!("; {} of `{}`", of(folders, "folder"), state.display()),
+    };
+    let policies = match swept.policies {
+        0 => String::new(),
+        1 => "; 1 policy that no run has any more".to_owned(),
+        policies => format!("; {policies} policies that no run has any more"),
+    };
+    output.talk(verb, &format!("{}; {stay} stay{open}{folders}{policies}", of(goes.len() + stillborn.len(), "run")));
+    Ok(Exit::Done)
+}
+
+fn no_such_job(job: &str, jobs: &BTreeSet<&str>, place: &str) -> Failure {
+    let names: Vec<&str> = jobs.iter().copied().collect();
+    let failure = Failure::message(ErrorKind::NoSuchRun, format!("there is no run of job `{}` in {place}", plain(job)));
+    match crate::job::closest(job, &names) {
+        Some(close) => failure.hint(format!("did you mean `{}`?", plain(close))),
+        None => failure.hint("`lockkeeper status` lists the runs and their jobs"),
+    }
+}

@@ -1,0 +1,184 @@
+//! `lockkeeper status`: the runs of a store, or one of them, once or for as long as it goes on.
+
+mod json;
+mod one;
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::exit::{Exit, Failure};
+use super::holders::{plain, trimmed};
+use super::kept::{ELSEWHERE, Found, find};
+use super::output::{Output, moment};
+use super::signals::{Signals, Wish};
+use super::{Global, StatusArgs};
+use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
+use crate::store::Store;
+
+pub(super) use json::held as held_json;
+pub(super) use one::way_out;
+
+/// How often a run is looked at that is watched.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> Result<Exit, Failure> {
+    match &args.run {
+        None => table(global, output).await,
+        Some(wanted) if args.watch => watch(output, find(global, output, wanted).await?, args.all).await,
+        Some(wanted) => {
+            let Found { store, kept, .. } = find(global, output, wanted).await?;
+            let seen = Seen::look(&store, &kept.name).await?;
+            store.close().await?;
+            match output.is_json() {
+                true => output.json(&json::run(&seen, args.all)),
+                false => output.data(&one::text(&seen, args.all)),
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
+    let opener = global.store(output, None)?;
+    let store = opener.session().await?;
+    let mut all = ledger::summaries(&store).await?;
+    let now = store.clock().now_ms();
+    store.close().await?;
+    all.reverse();
+    if output.is_json() {
+        output.json(&all.iter().map(json::summary).collect::<Vec<_>>());
+        return Ok(Exit::Done);
+    }
+    if all.is_empty() {
+        output.talk("Found", &format!("no run in {}: `lockkeeper run JOB` makes one", opener.choice));
+        output.talk("Elsewhere", ELSEWHERE);
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["RUN", "JOB", "STATE", "DONE", "FAILED", "UNKNOWN", "ACTING", "STARTED"]);
+    for summary in &all {
+        let counts = summary.counts;
+        table.add_row([
+            plain(&summary.kept.name),
+            plain(&summary.kept.record.job),
+            plain(&state(summary, now)),
+            format!("{} of {}", counts.done, counts.total),
+            counts.failed.to_string(),
+            counts.unknown.to_string(),
+            counts.acting.to_string(),
+            moment(summary.kept.record.started, now),
+        ]);
+    }
+    output.data(&trimmed(&table));
+    Ok(Exit::Done)
+}
+
+/// What becomes of a run, for a person.
+fn state(summary: &Summary, now: u64) -> String {
+    let paused = summary.paused.as_ref().map(|wish| format!(", paused by {}", wish.by)).unwrap_or_default();
+    match (summary.state(), &summary.kept.record.ended, &summary.runner) {
+        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
+        (RunState::Running, _, Some(runner)) => {
+            format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
+        }
+        _ => format!("not finished, and nobody runs it{paused}"),
+    }
+}
+
+/// Shows a run whenever it has changed, until it is finished or somebody has seen enough.
+async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure> {
+    let Found { opener, mut store, kept } = found;
+    let mut signals = Signals::new()?;
+    let screen = Screen::new(output);
+    let mut shown: Option<Value> = None;
+    loop {
+        let seen = match signals.or(look(&store, &kept.name)).await {
+            Ok(Ok(seen)) => seen,
+            // The next session sees the same.
+            Ok(Err(error)) if error.is_lost() => {
+                store = match signals.or(opener.session()).await {
+                    Ok(session) => session?,
+                    Err(wish) => return Ok(enough(&screen, wish)),
+                };
+                continue;
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(wish) => return Ok(enough(&screen, wish)),
+        };
+        let object = json::run(&seen, all);
+        let lasting = json::without_time(&object);
+        let is_over = seen.summary.state() == RunState::Finished;
+        let is_new = shown.as_ref() != Some(&lasting);
+        screen.show(output, &seen, &object, all, is_new, is_over);
+        shown = Some(lasting);
+        if is_over {
+            store.close().await?;
+            return Ok(Exit::Done);
+        }
+        if let Err(wish) = signals.or(sleep(BETWEEN_LOOKS)).await {
+            // A session that is not closed ends by itself.
+            let _ = signals.or(store.close()).await;
+            return Ok(enough(&screen, wish));
+        }
+    }
+}
+
+async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Seen, LedgerError> {
+    Seen::look(store, run).await
+}
+
+/// Whoever watches ends that by Ctrl-C, and nothing has failed.
+fn enough(screen: &Screen, wish: Wish) -> Exit {
+    screen.leave();
+    match wish {
+        Wish::Interrupt => Exit::Done,
+        wish => wish.exit(),
+    }
+}
+
+/// Where a run is drawn over what was there before; none: everything is written below what is there.
+struct Screen(Option<ProgressBar>);
+
+impl Screen {
+    fn new(output: &Output) -> Self {
+        if output.is_json() || !io::stdout().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        Self(Some(bar))
+    }
+
+    fn show(&self, output: &Output, seen: &Seen, object: &Value, all: bool, is_new: bool, is_over: bool) {
+        match &self.0 {
+            Some(bar) if !is_over => {
+                bar.set_message(one::text(seen, all));
+                bar.tick();
+            }
+            Some(bar) => {
+                bar.finish_and_clear();
+                output.data(&one::text(seen, all));
+            }
+            None if !is_new => {}
+            None if output.is_json() => output.json(object),
+            None => output.data(&format!("{}\n", one::text(seen, all))),
+        }
+    }
+
+    /// What was drawn last stays.
+    fn leave(&self) {
+        if let Some(bar) = &self.0 {
+            bar.abandon();
+        }
+    }
+}

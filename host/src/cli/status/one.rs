@@ -1,0 +1,278 @@
+//! One run, as a person reads it.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use crate::cli::explain::Lines;
+use crate::cli::holders::{plain, trimmed};
+use crate::cli::output::{moment, of};
+use crate::policy::types::Ending;
+use crate::recipe::Holder;
+use crate::rollout::Counts;
+use crate::rollout::Wish;
+use crate::rollout::ledger::{Held, RunState, Saved, Seen, Standing, WaveState};
+
+/// How many targets are listed that did not go well.
+const MOST_LISTED: usize = 20;
+
+/// How many names stand in a line.
+const MOST_NAMED: usize = 6;
+
+pub(super) fn text(seen: &Seen, all: bool) -> String {
+    let parts = [head(seen), waves(seen), holders(seen), targets(seen, all)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn head(seen: &Seen) -> String {
+    let now = seen.at;
+    let summary = &seen.summary;
+    let record = &summary.kept.record;
+    let mut lines = Lines::default();
+    lines.push("Run", &format!("{} of job `{}`, policy `{}`", summary.kept.name, record.job, record.policy));
+    lines.push("State", &state(seen));
+    lines.push("Started", &moment(record.started, now));
+    lines.push("Targets", &counted(&summary.counts));
+    wishes(&mut lines, seen);
+    waits(&mut lines, seen);
+    if let Some(stint) = record.newest_stint().filter(|stint| !stint.journal.is_empty()) {
+        lines.push("Journal", &format!("in {} at {}", stint.journal, host(&stint.runner)));
+    }
+    lines.text()
+}
+
+fn state(seen: &Seen) -> String {
+    let (summary, now) = (&seen.summary, seen.at);
+    let others = match summary.standing_by {
+        0 => String::new(),
+        others => format!(
+            "; {} by to take it over",
+            if others == 1 { "1 stands".to_owned() } else { format!("{others} stand") }
+        ),
+    };
+    match (summary.state(), &summary.kept.record.ended, &summary.runner) {
+        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.told(), moment(ended.at, now)),
+        (RunState::Running, _, Some(runner)) => {
+            format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
+        }
+        _ => "not finished, and nobody runs it: `lockkeeper run` with its job goes on with it".to_owned(),
+    }
+}
+
+/// The host of a runner, which is a host and a process.
+fn host(runner: &str) -> &str {
+    runner.rsplit_once(':').map_or(runner, |(host, _)| host)
+}
+
+/// As `12: 5 done, 2 acting, 5 pending`.
+fn counted(counts: &Counts) -> String {
+    let parts = [
+        (counts.done, "done"),
+        (counts.failed, "failed"),
+        (counts.unknown, "unknown"),
+        (counts.rolled_back, "rolled back"),
+        (counts.skipped, "left out"),
+        (counts.acting, "acting"),
+        (counts.waiting, "about to act"),
+        (counts.pending, "not started"),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+    format!("{}: {}", counts.total, parts.join(", "))
+}
+
+fn wishes(lines: &mut Lines, seen: &Seen) {
+    let now = seen.at;
+    let wishes = &seen.wishes;
+    // What was wished of a run that is over is history.
+    if seen.summary.state() == RunState::Finished {
+        return;
+    }
+    if let Some(wish) = &wishes.paused {
+        lines.push("Paused", &said(wish, now));
+    }
+    if let Some(wish) = &wishes.aborted {
+        lines.push("Aborted", &said(wish, now));
+    }
+    for (wave, wish) in &wishes.approved {
+        lines.push("Approved", &format!("wave `{wave}` {}", said(wish, now)));
+    }
+    for (label, about) in [("Retry", &wishes.retry), ("Accepted", &wishes.accepted)] {
+        let in_force = seen.in_force(about);
+        if let Some((_, wish)) = in_force.last() {
+            let names: Vec<&str> = in_force.iter().map(|(name, _)| *name).collect();
+            lines.push(label, &format!("{} {}", named(&names), said(wish, now)));
+        }
+    }
+}
+
+/// As `by ann@host, 2026-…: the database is slow`.
+fn said(wish: &Wish, now: u64) -> String {
+    let reason = wish.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("by {}, {}{reason}", wish.by, moment(wish.at, now))
+}
+
+fn named(names: &[&str]) -> String {
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
+    }
+}
+
+fn waits(lines: &mut Lines, seen: &Seen) {
+    let now = seen.at;
+    if let Some(outlook) = seen.outlook_of_runner() {
+        if let Some(reason) = &outlook.stopping {
+            lines.push("Stopping", reason);
+        }
+        if let Some(waits) = &outlook.waits {
+            let until = waits.until.map(|until| format!(", until {}", moment(until, now))).unwrap_or_default();
+            lines.push("Waits", &format!("{} ({}){until}", waits.reason, waits.code));
+        }
+        if let Some(end) = outlook.estimated_end.filter(|_| seen.summary.counts.open() > 0) {
+            lines.push("Estimate", &format!("over about {}", moment(end.max(now), now)));
+        }
+    }
+    if seen.summary.state() != RunState::Finished {
+        let run = &seen.summary.kept.name;
+        for held in seen.held() {
+            lines.push("Held", &way_out(&held, run));
+        }
+    }
+}
+
+/// What holds a run, and what to do about it.
+pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
+    match held {
+        Held::Paused(_) => format!("by the pause: `lockkeeper resume {run}` takes it back"),
+        Held::BudgetSpent { charged, max_failed } => format!(
+            "by its failure budget: {charged} charged, {max_failed} allowed; `lockkeeper retry {run} --failed` lets them go \
+             again, `lockkeeper resume {run} --accept` goes on without them"
+        ),
+        Held::Unknown(targets) => {
+            let names: Vec<&str> = targets.iter().map(String::as_str).collect();
+            format!(
+                "by {}, of which nobody knows how it went: look there, then `lockkeeper retry {run} --unknown` lets it go \
+                 again, `lockkeeper resume {run} --accept` takes it as it is",
+                named(&names)
+            )
+        }
+    }
+}
+
+fn waves(seen: &Seen) -> String {
+    let waves = seen.waves();
+    if waves.is_empty() {
+        return String::new();
+    }
+    let is_over = seen.summary.state() == RunState::Finished;
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
+    for wave in waves {
+        let counts = wave.counts;
+        let state = match wave.state {
+            WaveState::Complete => "complete",
+            _ if is_over => "not complete",
+            WaveState::Going => "going",
+            WaveState::Next => "next",
+            WaveState::NeedsApproval => "waits for approval",
+            WaveState::Later => "later",
+        };
+        let number = |number: u32| number.to_string();
+        table.add_row([
+            plain(&wave.wave.name),
+            number(counts.total),
+            number(counts.done),
+            number(counts.failed + counts.rolled_back),
+            number(counts.unknown),
+            number(counts.acting),
+            state.to_owned(),
+        ]);
+    }
+    trimmed(&table)
+}
+
+fn holders(seen: &Seen) -> String {
+    let state = &seen.semaphore;
+    let record = &seen.summary.kept.record;
+    if state.holders.is_empty() && state.queued == 0 {
+        return String::new();
+    }
+    let queue: Vec<&str> = seen.queue.iter().map(String::as_str).collect();
+    let queue = match state.queued {
+        0 => String::new(),
+        queued => format!(", {queued} waiting: {}", named(&queue)),
+    };
+    let head = format!(
+        "{} of {} of `{}` held{queue}",
+        state.holders.len(),
+        of(record.slots as usize, "slot"),
+        record.semaphore
+    );
+    if state.holders.is_empty() {
+        return plain(&head);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "DOES"]);
+    for holder in &state.holders {
+        table.add_row([
+            plain(&holder.identifier),
+            moment(holder.since_ms, seen.at),
+            holder.fence.to_string(),
+            plain(&does(seen, holder)),
+        ]);
+    }
+    format!("{}\n{}", plain(&head), trimmed(&table))
+}
+
+fn does(seen: &Seen, holder: &Holder) -> String {
+    match seen.target_of(holder) {
+        Some(saved) => doing(saved, seen.at),
+        None => "not of this run".to_owned(),
+    }
+}
+
+/// What a target does that holds a slot.
+fn doing(saved: &Saved, now: u64) -> String {
+    let Saved { at, attempt, standing, .. } = saved;
+    let since = moment(*at, now);
+    match standing {
+        Standing::Leased => "about to start".to_owned(),
+        Standing::Acting => format!("acts since {since}, try {attempt}"),
+        Standing::Reverting => format!("is rolled back since {since}"),
+        Standing::Kept { ending, until, .. } => {
+            let how = if *ending == Ending::Succeeded { "succeeded" } else { "failed" };
+            format!("{how}, its slot is kept until {}", moment(*until, now))
+        }
+        Standing::Retrying { until, .. } => format!("failed on try {attempt}, tried again {}", moment(*until, now)),
+        standing => format!("is {}, and its slot goes", standing.word()),
+    }
+}
+
+fn targets(seen: &Seen, all: bool) -> String {
+    let shown: Vec<(&str, &Saved)> = seen
+        .each()
+        .map(|(name, (saved, _))| (name, saved))
+        .filter(|(_, saved)| all || saved.standing.reason().is_some())
+        .collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let most = if all { usize::MAX } else { MOST_LISTED };
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["TARGET", "STATE", "TRIES", "SINCE", "WHY"]);
+    for (name, saved) in shown.iter().take(most) {
+        let touched = saved.at > 0;
+        table.add_row([
+            plain(name),
+            saved.standing.word().to_owned(),
+            if touched { saved.attempt.to_string() } else { String::new() },
+            if touched { moment(saved.at, seen.at) } else { String::new() },
+            plain(saved.standing.reason().unwrap_or_default()),
+        ]);
+    }
+    let more = match shown.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!("\nand {}: --all shows every target", of(more, "more target")),
+    };
+    format!("{}{more}", trimmed(&table))
+}

@@ -1,0 +1,398 @@
+//! `lockkeeper pause`, `resume`, `abort`, `approve` and `retry`: what people want of a run, and what came of it.
+//!
+//! A wish is written down in the store; whoever runs the run hears of it at once, and each command waits until that is so.
+
+mod retry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::holders::plain;
+use super::kept::{Found, find};
+use super::output::{Output, moment, of, shown};
+use super::status::{held_json, way_out};
+use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
+use crate::job::{JobSpec, closest};
+use crate::recipe::{AcquireError, Holder};
+use crate::rollout::ledger::{self, AboutVersion, Ended, Freed, Kept, LedgerError, Notice, Seen, Wished};
+use crate::rollout::{Outlook, Wish};
+use crate::store::Store;
+
+pub(super) use retry::retry;
+
+/// How long a runner gets to hear of a wish: it says what it goes by once a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the end of a run is waited for whose runner has heard that it is to end.
+const END_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many targets are named for a person.
+const MOST_NAMED: usize = 50;
+
+/// What was done, and what came of it.
+struct Told<'a> {
+    /// In a word, for programs.
+    done: &'static str,
+    /// As a verb.
+    verb: &'static str,
+    run: &'a str,
+    /// What was done, in a sentence without its end.
+    what: String,
+    /// Whether anything is otherwise than before.
+    is_new: bool,
+    notice: &'a Notice,
+    /// What follows, where a runner has heard of it.
+    heard: &'a dyn Fn(&Outlook) -> String,
+    /// What follows, where nobody runs it.
+    nobody: String,
+    /// More for programs.
+    more: Value,
+}
+
+impl Told<'_> {
+    fn tell(self, output: &Output) {
+        let (effect, runner, is_heard) = match self.notice {
+            Notice::Heard(Holder { identifier, .. }, outlook) => {
+                (format!("{identifier} has heard of it: {}", (self.heard)(outlook)), Some(identifier), true)
+            }
+            Notice::Ended(ended) => (format!("the run is over ({})", ended.told()), None, false),
+            Notice::Nobody => (format!("nobody runs it: {}", self.nobody), None, false),
+            Notice::NotYet(Holder { identifier, .. }) => (
+                format!(
+                    "{identifier} runs it and has not said that it heard of it within {}: it does what is asked once it hears",
+                    humantime::format_duration(PATIENCE)
+                ),
+                Some(identifier),
+                false,
+            ),
+        };
+        if output.is_json() {
+            let mut object = json!({
+                "done": self.done,
+                "run": self.run,
+                "new": self.is_new,
+                "runner": runner,
+                "heard": is_heard,
+                "ended": match self.notice { Notice::Ended(ended) => Some(ended), _ => None },
+                "effect": effect,
+            });
+            if let (Some(object), Value::Object(more)) = (object.as_object_mut(), self.more) {
+                object.extend(more);
+            }
+            return output.json(&object);
+        }
+        output.talk(self.verb, &plain(&self.what));
+        match self.notice {
+            Notice::NotYet(_) => output.warn(&plain(&effect)),
+            _ => output.talk("Effect", &plain(&effect)),
+        }
+    }
+}
+
+fn by_us(store: &Arc<dyn Store>, reason: Option<String>) -> Wish {
+    Wish { by: context::person(), at: store.clock().now_ms(), reason }
+}
+
+/// What is asked for needs a run that goes on.
+fn unless_finished(kept: &Kept, store: &Arc<dyn Store>) -> Result<(), Failure> {
+    match &kept.record.ended {
+        None => Ok(()),
+        Some(ended) => Err(finished(&kept.name, ended, store.clock().now_ms())),
+    }
+}
+
+fn finished(run: &str, ended: &Ended, now: u64) -> Failure {
+    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+    Failure::message(ErrorKind::Finished, text)
+        .hint(format!("`lockkeeper retry {run} --all` opens it again; `lockkeeper run JOB --again` starts a new one"))
+}
+
+/// What the one who said it before said.
+fn before(wish: Option<&Wish>, now: u64) -> String {
+    wish.map_or_else(String::new, |wish| {
+        let reason = wish.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("by {}, {}{reason}", wish.by, moment(wish.at, now))
+    })
+}
+
+fn under_way(outlook: &Outlook) -> String {
+    match outlook.counts.acting {
+        0 => String::new(),
+        1 => "; 1 target is under way, and goes on to its end".to_owned(),
+        acting => format!("; {acting} targets are under way, and go on to their end"),
+    }
+}
+
+pub(super) async fn pause(global: &Global, output: &Output, args: PauseArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let wish = by_us(&store, args.reason);
+    let wished = ledger::wish(&store, &kept.name, |wishes| {
+        wishes.paused.get_or_insert_with(|| wish.clone());
+    })
+    .await?;
+    let notice = ledger::notice(&store, &kept, wished.version, PATIENCE).await?;
+    store.close().await?;
+    let run = &kept.name;
+    let what = match wished.is_new() {
+        true => format!("run `{run}`"),
+        false => format!("already: run `{run}`, {}", before(wished.before.paused.as_ref(), wish.at)),
+    };
+    Told {
+        done: "paused",
+        verb: "Paused",
+        run,
+        what,
+        is_new: wished.is_new(),
+        notice: &notice,
+        heard: &|outlook| format!("nothing new starts{}", under_way(outlook)),
+        nobody: format!("whoever runs its job next starts nothing new before `lockkeeper resume {run}`"),
+        more: json!({ "wish": wished.now.paused }),
+    }
+    .tell(output);
+    Ok(Exit::Done)
+}
+
+pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let run = &kept.name;
+    let seen = Seen::look(&store, run).await?;
+    let wish = by_us(&store, None);
+    let to_accept: Vec<(&str, Option<i32>)> = seen
+        .each()
+        .filter(|(_, (saved, _))| args.accept && saved.standing.is_charged())
+        .map(|(name, (_, version))| (name, *version))
+        .collect();
+    let wished = ledger::wish(&store, run, |wishes| {
+        wishes.paused = None;
+        for &(name, version) in &to_accept {
+            let accepted = AboutVersion { version, wish: wish.clone() };
+            match wishes.accepted.get(name) {
+                Some(about) if about.version == version => {}
+                _ => drop(wishes.accepted.insert(name.to_owned(), accepted)),
+            }
+        }
+    })
+    .await?;
+    let notice = ledger::notice(&store, &kept, wished.version, PATIENCE).await?;
+    let held = match &notice {
+        Notice::Ended(_) => Vec::new(),
+        _ => Seen::look(&store, run).await?.held(),
+    };
+    store.close().await?;
+    let names: Vec<&str> = to_accept.iter().map(|(name, _)| *name).collect();
+    let paused = match &wished.before.paused {
+        Some(wish) => format!("run `{run}`, paused {}", before(Some(wish), seen.at)),
+        None => format!("run `{run}`, which was not paused"),
+    };
+    let accepted = match (args.accept, names.len()) {
+        (false, _) => String::new(),
+        (true, 0) => "; there is nothing to accept".to_owned(),
+        (true, many) => {
+            format!("; accepted as they are: {} ({})", of(many, "target"), runs::named(names.iter().copied()))
+        }
+    };
+    Told {
+        done: "resumed",
+        verb: "Resumed",
+        run,
+        what: format!("{paused}{accepted}"),
+        is_new: wished.is_new(),
+        notice: &notice,
+        heard: &|outlook| match (&outlook.waits, held.is_empty()) {
+            (_, false) => "it is held still".to_owned(),
+            (Some(waits), true) => format!("it goes on, and waits: {} ({})", waits.reason, waits.code),
+            (None, true) => "it goes on".to_owned(),
+        },
+        nobody: "`lockkeeper run` with its job goes on with it".to_owned(),
+        more: json!({ "accepted": names, "held": held.iter().map(held_json).collect::<Value>() }),
+    }
+    .tell(output);
+    for held in &held {
+        output.warn(&plain(&format!("it is held {}", way_out(held, run))));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let run = &kept.name;
+    let text = ledger::job_text(&store, run).await?;
+    let job = JobSpec::parse("job", &text)
+        .map_err(|_| Failure::message(ErrorKind::BadRun, format!("this program cannot read the job of run `{run}`")))?;
+    is_to_be_approved(&job, run, &args.wave)?;
+    let wish = by_us(&store, args.reason);
+    let wished = ledger::wish(&store, run, |wishes| {
+        wishes.approved.entry(args.wave.clone()).or_insert_with(|| wish.clone());
+    })
+    .await?;
+    let notice = ledger::notice(&store, &kept, wished.version, PATIENCE).await?;
+    store.close().await?;
+    let wave = &args.wave;
+    let what = match wished.is_new() {
+        true => format!("wave `{wave}` of run `{run}`"),
+        false => {
+            format!("already: wave `{wave}` of run `{run}`, {}", before(wished.before.approved.get(wave), wish.at))
+        }
+    };
+    Told {
+        done: "approved",
+        verb: "Approved",
+        run,
+        what,
+        is_new: wished.is_new(),
+        notice: &notice,
+        heard: &|outlook| match &outlook.wave {
+            Some(now) if now.name == *wave => format!("the wave goes, {} of {} are done with", now.done, now.of),
+            Some(now) if now.done < now.of => {
+                format!("it begins after wave `{}`, of which {} of {} are done with", now.name, now.done, now.of)
+            }
+            _ => match &outlook.waits {
+                Some(waits) => format!("it begins when it may: {} ({})", waits.reason, waits.code),
+                None => "it begins when its turn comes".to_owned(),
+            },
+        },
+        nobody: "`lockkeeper run` with its job goes on with it, and the wave begins when its turn comes".to_owned(),
+        more: json!({ "wave": wave, "wish": wished.now.approved.get(wave) }),
+    }
+    .tell(output);
+    Ok(Exit::Done)
+}
+
+fn is_to_be_approved(job: &JobSpec, run: &str, wave: &str) -> Result<(), Failure> {
+    let bad = |text: String, hint: String| Err(Failure::message(ErrorKind::BadArgument, text).hint(hint));
+    let waiting: Vec<&str> = job.waves.iter().filter(|wave| wave.approve).map(|wave| wave.name.as_str()).collect();
+    let names: Vec<&str> = job.waves.iter().map(|wave| wave.name.as_str()).collect();
+    match job.waves.iter().find(|known| known.name == wave) {
+        Some(known) if known.approve => Ok(()),
+        Some(_) if waiting.is_empty() => bad(
+            format!("wave `{wave}` of run `{run}` begins by itself"),
+            "no wave of its job has `approve = true`".to_owned(),
+        ),
+        Some(_) => bad(
+            format!("wave `{wave}` of run `{run}` begins by itself"),
+            format!("these wait for approval: {}", runs::named(waiting.into_iter())),
+        ),
+        None if names.is_empty() => {
+            bad(format!("run `{run}` has no waves"), "a job has them as `[[wave]]` tables".to_owned())
+        }
+        None => {
+            let close = closest(wave, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
+            bad(
+                format!("run `{run}` has no wave `{}`", shown(wave)),
+                format!("{close}there are {}", runs::named(names.into_iter())),
+            )
+        }
+    }
+}
+
+pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    let run = &kept.name;
+    if let Some(ended) = &kept.record.ended {
+        let now = store.clock().now_ms();
+        store.close().await?;
+        tell_over(output, run, ended, now);
+        return Ok(Exit::Done);
+    }
+    let wish = by_us(&store, args.reason);
+    let wished = ledger::wish(&store, run, |wishes| {
+        wishes.aborted.get_or_insert_with(|| wish.clone());
+    })
+    .await?;
+    let ended = end(&store, &kept, &wished, &wish).await?;
+    store.close().await?;
+    match ended {
+        Aborted::Here(Freed { ended, freed, unknown }) => {
+            tell_ended_here(output, run, &wished, &ended, &freed, &unknown);
+        }
+        Aborted::Asked(notice) => {
+            let what = match wished.is_new() {
+                true => format!("run `{run}`"),
+                false => format!("already: run `{run}`, {}", before(wished.before.aborted.as_ref(), wish.at)),
+            };
+            Told {
+                done: "aborted",
+                verb: "Aborted",
+                run,
+                what,
+                is_new: wished.is_new(),
+                notice: &notice,
+                heard: &|outlook| format!("nothing new starts{}, and then the run is over", under_way(outlook)),
+                nobody: "say it again to end it here".to_owned(),
+                more: json!({ "wish": wished.now.aborted }),
+            }
+            .tell(output);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+enum Aborted {
+    /// Nobody ran it.
+    Here(Freed),
+    /// Somebody runs it, or did.
+    Asked(Notice),
+}
+
+/// Waits for the runner to end it, and ends it where there is none.
+async fn end(store: &Arc<dyn Store>, kept: &Kept, wished: &Wished, wish: &Wish) -> Result<Aborted, Failure> {
+    let wish = wished.now.aborted.as_ref().unwrap_or(wish);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut notice = ledger::notice(store, kept, wished.version, left).await?;
+        if matches!(notice, Notice::Heard(..)) {
+            // No later word of it is heard than the end.
+            match ledger::notice(store, kept, i32::MAX, END_PATIENCE).await? {
+                Notice::NotYet(_) | Notice::Heard(..) => return Ok(Aborted::Asked(notice)),
+                later => notice = later,
+            }
+        }
+        if notice != Notice::Nobody {
+            return Ok(Aborted::Asked(notice));
+        }
+        match ledger::abort(store, &kept.name, context::process()?, wish).await {
+            Ok(freed) => return Ok(Aborted::Here(freed)),
+            // Somebody was quicker to run it, and hears of it.
+            Err(LedgerError::Runner(AcquireError::Full { .. })) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
+    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+    match output.is_json() {
+        true => output.json(&json!({
+            "done": "aborted", "run": run, "new": false, "runner": null, "heard": false, "ended": ended, "effect": effect,
+        })),
+        false => output.talk("Nothing", &plain(&format!("to abort: {effect}"))),
+    }
+}
+
+fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, freed: &[String], unknown: &[String]) {
+    let slots = match freed.len() {
+        0 => "no slot was held".to_owned(),
+        many => format!("{} given back: {}", of(many, "slot"), runs::named(freed.iter().map(String::as_str))),
+    };
+    let left = match unknown.len() {
+        0 => String::new(),
+        _ => format!("; nobody knows how it went on {}", runs::named(unknown.iter().map(String::as_str))),
+    };
+    let effect = format!("it is over; {slots}{left}");
+    if output.is_json() {
+        return output.json(&json!({
+            "done": "aborted", "run": run, "new": wished.is_new(), "runner": null, "heard": false, "ended": ended,
+            "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown,
+        }));
+    }
+    output.talk("Aborted", &plain(&format!("run `{run}`, which nobody ran")));
+    output.talk("Effect", &plain(&effect));
+}

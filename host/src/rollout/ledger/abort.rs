@@ -1,0 +1,142 @@
+//! The end of a run that nobody runs: whoever aborts it ends it in the runner's place.
+
+use std::sync::Arc;
+
+use super::again::job_of;
+use super::error::LedgerError;
+use super::look::counts;
+use super::read::{self, Kept};
+use super::records::Ended;
+use super::runner::{Opened, Runner};
+use super::saved::{Saved, SavedLease, Standing};
+use super::writer::Ledger;
+use crate::job::{JobSpec, OnExhausted};
+use crate::policy::types::Ending;
+use crate::recipe::{ForcedRecords, Identifier, Patience};
+use crate::rollout::messages::Wish;
+use crate::store::Store;
+
+/// A run that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freed {
+    /// How.
+    pub ended: Ended,
+    /// Whose slots were given back.
+    pub freed: Vec<String>,
+    /// Of whom nobody knows now how it went.
+    pub unknown: Vec<String>,
+}
+
+/// Ends a run that is not finished and that nobody runs: each slot that it holds is given back, in one transaction with
+/// where its target stands then. What was under way when its last runner went is unknown. `who` is the job's runner for
+/// as long as this takes.
+///
+/// # Errors
+/// [`LedgerError::Runner`] if somebody runs the job. With any other, the run is not finished, and to say it again goes on.
+pub async fn abort(store: &Arc<dyn Store>, run: &str, who: Identifier, by: &Wish) -> Result<Freed, LedgerError> {
+    let job = job_of(&read::run(store, run).await?)?;
+    let runner = Runner::become_one(store, &job, who, Patience::Once).await?;
+    let done = abort_as(store, run, &runner, by).await;
+    runner.step_down().await;
+    done
+}
+
+async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish) -> Result<Freed, LedgerError> {
+    // It may have been finished before we were the runner.
+    let kept = read::run(store, run).await?;
+    if let Kept { record, .. } = &kept
+        && let Some(ended) = &record.ended
+    {
+        return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new() });
+    }
+    let undoes = JobSpec::parse("job", &read::job_text(store, run).await?)
+        .is_ok_and(|job| job.budget.is_some_and(|budget| budget.on_exhausted == OnExhausted::RollBack));
+    let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
+    let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
+    let mut ends = Vec::with_capacity(saved.len());
+    let (mut freed, mut unknown) = (Vec::new(), Vec::new());
+    for (index, (target, saved)) in targets.iter().zip(saved).enumerate() {
+        let Some(end) = end_of(&saved, undoes) else {
+            ends.push(saved.standing);
+            continue;
+        };
+        let name = target.name.to_string();
+        if matches!(end, Standing::Unknown { .. }) {
+            unknown.push(name.clone());
+        }
+        if let Some(lease) = &saved.lease {
+            give_back(store, &ledger, index, lease, end.clone()).await?;
+            freed.push(name);
+        } else {
+            ledger.save(index, end.clone()).await?;
+        }
+        ends.push(end);
+    }
+    let Wish { by, at: _, reason } = by;
+    let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let ended = Ended {
+        end: "aborted".to_owned(),
+        reason: format!("aborted by {by}{why}"),
+        at: store.clock().now_ms(),
+        counts: counts(total, ends.iter()),
+    };
+    ledger.end(ended.clone()).await?;
+    Ok(Freed { ended, freed, unknown })
+}
+
+async fn give_back(
+    store: &Arc<dyn Store>,
+    ledger: &Ledger,
+    target: usize,
+    lease: &SavedLease,
+    standing: Standing,
+) -> Result<(), LedgerError> {
+    ledger.release(target, standing, &lease.path).await?;
+    // A record that stays is swept by the next lease that is forced.
+    let _ = ForcedRecords::new(Arc::clone(store)).forget(&lease.path).await;
+    Ok(())
+}
+
+/// Where a target stands once its run is aborted; none: where it stood.
+fn end_of(saved: &Saved, undoes: bool) -> Option<Standing> {
+    let unknown = |what: &str| {
+        let reason =
+            format!("{what} when its runner went, and the run was aborted before anybody found out how it went");
+        Some(Standing::Unknown { reason })
+    };
+    match &saved.standing {
+        // It queued to be undone, most likely: what it was before is not known any more.
+        Standing::Leased if saved.attempt > 0 && undoes => unknown("it was about to be rolled back"),
+        Standing::Leased => Some(Standing::Pending),
+        Standing::Acting => unknown("its action was under way"),
+        Standing::Reverting => unknown("its roll-back was under way"),
+        Standing::Kept { ending, exit_code, took_ms, .. } => Some(match ending {
+            Ending::Succeeded => Standing::Done { took_ms: Some(*took_ms) },
+            ending => ended_badly(*ending, *exit_code),
+        }),
+        // That try has ended, and no other was begun.
+        Standing::Retrying { ending, .. } => Some(ended_badly(*ending, None)),
+        Standing::Pending
+        | Standing::Done { .. }
+        | Standing::Failed { .. }
+        | Standing::Unknown { .. }
+        | Standing::RolledBack { .. }
+        | Standing::Skipped { .. } => None,
+    }
+}
+
+fn ended_badly(ending: Ending, exit_code: Option<i32>) -> Standing {
+    let what = match (ending, exit_code) {
+        (Ending::Failed, Some(code)) => format!("its action ended with {code}"),
+        (Ending::Failed | Ending::Succeeded, _) => "its action failed".to_owned(),
+        (Ending::TimedOut, _) => "its action was stopped by its time-out".to_owned(),
+        (Ending::LeaseLost, _) => "its lease was lost while it acted".to_owned(),
+        (Ending::Unknown, _) => "nobody saw how its action ended".to_owned(),
+    };
+    let reason = format!("{what}; then the run was aborted");
+    match ending {
+        Ending::Unknown => Standing::Unknown { reason },
+        _ => Standing::Failed { reason },
+    }
+}

@@ -1,0 +1,322 @@
+//! A run as somebody sees it who only looks.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::again::job_of;
+use super::error::LedgerError;
+use super::layout::RunPaths;
+use super::read::{self, Kept, StandingOf};
+use super::records::{AboutVersion, Wishes};
+use super::runner::Runner;
+use super::saved::{Saved, Standing};
+use crate::job::{JobSpec, OnUnknown, Target};
+use crate::recipe::{Holder, Semaphore, SemaphoreState};
+use crate::rollout::messages::Wish;
+use crate::rollout::{Counts, Outlook, Plan, Wave};
+use crate::store::Store;
+
+/// How many of those who queue are named.
+const MOST_QUEUED: usize = 20;
+
+/// What becomes of a run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Somebody runs it.
+    Running,
+    /// It is not finished, and nobody runs it.
+    Left,
+    /// It is finished.
+    Finished,
+}
+
+/// A run in a list of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The run.
+    pub kept: Kept,
+    /// Who runs it; none: nobody, or it is finished.
+    pub runner: Option<Holder>,
+    /// How many stand by, to take it over.
+    pub standing_by: u32,
+    /// Who paused it.
+    pub paused: Option<Wish>,
+    /// How many targets stand where.
+    pub counts: Counts,
+}
+
+/// All that there is to see of a run.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// As in a list.
+    pub summary: Summary,
+    /// What people want of it.
+    pub wishes: Wishes,
+    /// What its runner said last; of an earlier one's where nobody runs it.
+    pub outlook: Option<Outlook>,
+    /// Its targets, in their order.
+    pub targets: Vec<Target>,
+    /// Where each of them stands.
+    pub standings: Vec<StandingOf>,
+    /// Its job, as far as this program can read it.
+    pub job: Option<JobSpec>,
+    /// That job's plan of these targets.
+    pub plan: Option<Plan>,
+    /// Whose slots they take.
+    pub semaphore: SemaphoreState,
+    /// The first of those who queue for them.
+    pub queue: Vec<String>,
+    /// When this was seen, in milliseconds since the Unix epoch, by our clock.
+    pub at: u64,
+}
+
+/// A wave, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaveSeen<'a> {
+    /// The wave.
+    pub wave: &'a Wave,
+    /// How many of its targets stand where.
+    pub counts: Counts,
+    /// How far it has come.
+    pub state: WaveState,
+    /// Who approved of it.
+    pub approved: Option<&'a Wish>,
+}
+
+/// How far a wave has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaveState {
+    /// It is done with.
+    Complete,
+    /// It goes.
+    Going,
+    /// It is the next, and has not begun.
+    Next,
+    /// It is the next, and waits for somebody to approve of it.
+    NeedsApproval,
+    /// Others go before it.
+    Later,
+}
+
+impl WaveState {
+    /// A stable word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Going => "going",
+            Self::Next => "next",
+            Self::NeedsApproval => "needs-approval",
+            Self::Later => "later",
+        }
+    }
+}
+
+/// What a run waits for until somebody does something about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It is paused.
+    Paused(Wish),
+    /// Its failure budget is spent.
+    BudgetSpent {
+        /// How many failures are charged to it.
+        charged: u32,
+        /// How many it allows.
+        max_failed: u32,
+    },
+    /// Nobody knows how it went on these targets.
+    Unknown(Vec<String>),
+}
+
+impl Summary {
+    /// What becomes of it now.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        match (&self.kept.record.ended, &self.runner) {
+            (Some(_), _) => RunState::Finished,
+            (None, Some(_)) => RunState::Running,
+            (None, None) => RunState::Left,
+        }
+    }
+
+    async fn of(store: &Arc<dyn Store>, kept: Kept, is_newest: bool) -> Result<Self, LedgerError> {
+        if let Some(ended) = &kept.record.ended {
+            let counts = ended.counts;
+            return Ok(Self { kept, runner: None, standing_by: 0, paused: None, counts });
+        }
+        let (runner, standing_by) = match is_newest {
+            true => Runner::of(store, &job_of(&kept)?).await?,
+            false => (None, 0),
+        };
+        let paused = read::wishes(store, &kept.name).await?.paused;
+        let touched = read::touched(store, &RunPaths::new(&kept.name)).await?;
+        let counts = counts(kept.record.targets, touched.iter().map(|saved| &saved.standing));
+        Ok(Self { kept, runner, standing_by, paused, counts })
+    }
+}
+
+/// Every run, oldest first.
+///
+/// # Errors
+/// As the store's.
+pub async fn summaries(store: &Arc<dyn Store>) -> Result<Vec<Summary>, LedgerError> {
+    let all = read::all(store).await?;
+    let mut summaries = Vec::with_capacity(all.len());
+    for (at, kept) in all.iter().enumerate() {
+        let is_newest = !all[at + 1..].iter().any(|later| later.record.job == kept.record.job);
+        match Summary::of(store, kept.clone(), is_newest).await {
+            // Pruned meanwhile.
+            Err(error) if error.is_gone() => {}
+            summary => summaries.push(summary?),
+        }
+    }
+    Ok(summaries)
+}
+
+impl Seen {
+    /// Looks at a run.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Self, LedgerError> {
+        let kept = read::run(store, run).await?;
+        let is_newest = read::newest(store, &job_of(&kept)?).await?.is_some_and(|newest| newest.name == kept.name);
+        let semaphore = Semaphore::new(Arc::clone(store), kept.record.semaphore.clone(), NonZeroU32::MIN);
+        let targets = read::targets(store, run).await?;
+        let text = read::job_text(store, run).await?;
+        let job = JobSpec::parse("job", &text).ok();
+        let plan = job.as_ref().map(|job| Plan::of(job, targets.clone()));
+        let mut summary = Summary::of(store, kept, is_newest).await?;
+        let standings = read::standings_of(store, run, &targets).await?;
+        let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        summary.counts = counts(total, standings.iter().map(|(saved, _)| &saved.standing));
+        let (state, _) = semaphore.observe().await?;
+        Ok(Self {
+            wishes: read::wishes(store, run).await?,
+            outlook: read::outlook(store, run).await?,
+            queue: if state.queued > 0 { semaphore.queue(MOST_QUEUED).await? } else { Vec::new() },
+            semaphore: state,
+            at: store.clock().now_ms(),
+            summary,
+            targets,
+            standings,
+            job,
+            plan,
+        })
+    }
+
+    /// What the runner said that there is now; none where nobody runs it.
+    #[must_use]
+    pub fn outlook_of_runner(&self) -> Option<&Outlook> {
+        let runner = self.summary.runner.as_ref()?;
+        let record = &self.summary.kept.record;
+        self.outlook.as_ref().filter(|outlook| record.is_said_by(runner, outlook))
+    }
+
+    /// Each target by its name, with where it stands.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &StandingOf)> {
+        self.targets.iter().map(|target| target.name.as_str()).zip(&self.standings)
+    }
+
+    /// The targets that a wish about them is in force for: they stand as they did when it was said.
+    #[must_use]
+    pub fn in_force<'a>(
+        &'a self,
+        about: &'a std::collections::BTreeMap<String, AboutVersion>,
+    ) -> Vec<(&'a str, &'a Wish)> {
+        let still = |(name, (_, version)): (&'a str, &StandingOf)| {
+            about.get(name).filter(|about| about.version == *version).map(|about| (name, &about.wish))
+        };
+        self.each().filter_map(still).collect()
+    }
+
+    /// The target of this run that holds a lease of the semaphore.
+    #[must_use]
+    pub fn target_of(&self, holder: &Holder) -> Option<&Saved> {
+        let mut all = self.standings.iter().map(|(saved, _)| saved);
+        all.find(|saved| saved.lease.as_ref().is_some_and(|lease| lease.path == holder.path))
+    }
+
+    /// Its waves, in their order; none where its job has none.
+    #[must_use]
+    pub fn waves(&self) -> Vec<WaveSeen<'_>> {
+        let waves = self.plan.as_ref().map_or(&[][..], |plan| &plan.waves);
+        let mut is_complete_before = true;
+        let seen = waves.iter().map(|wave| {
+            let of = self.standings.get(wave.targets.clone()).unwrap_or_default();
+            let total = u32::try_from(of.len()).unwrap_or(u32::MAX);
+            let counts = counts(total, of.iter().map(|(saved, _)| &saved.standing));
+            let approved = self.wishes.approved.get(&wave.name);
+            let has_begun = of.iter().any(|(_, version)| version.is_some());
+            let state = match (counts.open(), is_complete_before) {
+                (0, _) => WaveState::Complete,
+                (_, false) => WaveState::Later,
+                _ if has_begun => WaveState::Going,
+                _ if wave.approve && approved.is_none() => WaveState::NeedsApproval,
+                _ => WaveState::Next,
+            };
+            is_complete_before &= state == WaveState::Complete;
+            WaveSeen { wave, counts, state, approved }
+        });
+        seen.collect()
+    }
+
+    /// The wave that a target is in.
+    #[must_use]
+    pub fn wave_of(&self, target: usize) -> Option<&str> {
+        self.plan.as_ref()?.wave_of(target).map(|wave| wave.name.as_str())
+    }
+
+    /// What it waits for until somebody does something about it.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        let mut held: Vec<Held> = self.wishes.paused.iter().cloned().map(Held::Paused).collect();
+        if self.summary.counts.open() == 0 {
+            return held;
+        }
+        let wishes = [&self.wishes.accepted, &self.wishes.retry];
+        let taken: Vec<&str> =
+            wishes.into_iter().flat_map(|about| self.in_force(about)).map(|(name, _)| name).collect();
+        let left = |is: fn(&Standing) -> bool| {
+            let of = self.each().filter(move |(_, (saved, _))| is(&saved.standing));
+            of.map(|(name, _)| name).filter(|name| !taken.contains(name)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        if let Some(limits) = self.plan.as_ref().map(|plan| &plan.limits)
+            && let Some(max_failed) = limits.max_failed
+        {
+            let charged = left(Standing::is_charged).len();
+            let charged = u32::try_from(charged).unwrap_or(u32::MAX);
+            if limits.is_budget_spent(charged) {
+                held.push(Held::BudgetSpent { charged, max_failed });
+            }
+        }
+        let unknown = left(|standing| matches!(standing, Standing::Unknown { .. }));
+        if !unknown.is_empty() && self.job.as_ref().is_some_and(|job| job.action.on_unknown == OnUnknown::Hold) {
+            held.push(Held::Unknown(unknown));
+        }
+        held
+    }
+}
+
+/// How many targets stand where, of so many of which these were touched.
+pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a Standing>) -> Counts {
+    let mut counts = Counts { total, ..Counts::default() };
+    let mut known = 0;
+    for standing in touched {
+        known += 1;
+        *match standing {
+            Standing::Pending => &mut counts.pending,
+            Standing::Leased => &mut counts.waiting,
+            Standing::Acting | Standing::Kept { .. } | Standing::Retrying { .. } | Standing::Reverting => {
+                &mut counts.acting
+            }
+            Standing::Done { .. } => &mut counts.done,
+            Standing::Failed { .. } => &mut counts.failed,
+            Standing::Unknown { .. } => &mut counts.unknown,
+            Standing::RolledBack { .. } => &mut counts.rolled_back,
+            Standing::Skipped { .. } => &mut counts.skipped,
+        } += 1;
+    }
+    counts.pending += total.saturating_sub(known);
+    counts
+}
