@@ -872,12 +872,10 @@ impl World {
         self.attempts = saved.iter().map(|saved| saved.attempt).collect();
         self.tries.fill(0);
         self.final_at = saved.iter().map(|saved| saved.standing.is_final().then_some(saved.at)).collect();
-        for target in 0..self.total() {
-            // Its runner knew, and had not written so: the next cannot know without a probe.
-            let is_open = matches!(saved[target].standing, Standing::Acting | Standing::Reverting);
-            if is_open && self.ground.truth(target, saved[target].attempt).is_none() {
-                panic!("t{target} is said to act, and was never started");
-            }
+        for (target, saved) in saved.iter().enumerate() {
+            let is_open = matches!(saved.standing, Standing::Acting | Standing::Reverting);
+            let is_started = self.ground.truth(target, saved.attempt).is_some();
+            assert!(!is_open || is_started, "t{target} is said to act, and was never started");
         }
         let resumed = Resumed { targets: saved, memory: Vec::new(), sequence: 10_000 * self.lives as u64 };
         self.log.push(format!("{} ====== {resumed:?}", self.now));
