@@ -158,8 +158,8 @@ struct Refused {
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     wake_ms: Option<u64>,
-    /// It is not the turn of a wave: it is of those before it.
-    is_of_wave: bool,
+    /// Of the targets from here on: of all, or of a wave and those after it.
+    from: usize,
 }
 
 /// A rollout in progress.
@@ -350,7 +350,7 @@ impl Rollout {
         let asks = self.can_ask().then(|| {
             let wakes = self.wakes.first().map(|(at, _)| *at);
             let hold = self.hold.and_then(|hold| hold.wake_ms);
-            let sweep = self.sweep_due && self.hold.is_none() && self.has_room() && !self.open.is_empty();
+            let sweep = self.sweep_due && self.asked_until() > 0 && self.has_room() && !self.open.is_empty();
             [wakes, hold, sweep.then(|| self.next_sweep_ms())].into_iter().flatten().min()
         });
         let pauses = self.pauses.first().map(|(at, _)| *at);
@@ -510,8 +510,13 @@ impl Rollout {
                 self.slots[target].refused = Some(reason);
                 self.back_to_waiting(now_ms, target);
             }
+            (Some(Then::Wait), NotLeased::Gone) => {
+                // Its node says that it is leased, and nobody else will say otherwise.
+                out.push(Action::Save { target, standing: Standing::Pending });
+                self.back_to_waiting(now_ms, target);
+            }
             (Some(Then::Wait), _) | (None, NotLeased::Withdrawn | NotLeased::Gone) => {
-                self.back_to_waiting(now_ms, target)
+                self.back_to_waiting(now_ms, target);
             }
         }
         self.changed(Cause::Progressed);
@@ -1015,8 +1020,10 @@ impl Rollout {
                 }
             }
             refusal => {
-                let is_of_wave = matches!(refusal, Refusal::Wave { .. });
-                self.hold = Some(Hold { wake_ms: refusal.changes_ms(), is_of_wave });
+                let from = if matches!(refusal, Refusal::Wave { .. }) { self.wave_start(target) } else { 0 };
+                if self.hold.is_none_or(|hold| hold.from >= from) {
+                    self.hold = Some(Hold { wake_ms: refusal.changes_ms(), from });
+                }
             }
         }
         self.say_refused(target, refused, out);
@@ -1145,7 +1152,6 @@ impl Rollout {
             self.open.insert(target);
             // The sweep under way asks it, too.
             self.cursor = self.cursor.min(target);
-            self.hold = self.hold.filter(|hold| !hold.is_of_wave);
         }
     }
 
@@ -1226,10 +1232,10 @@ impl Rollout {
         if let Some((target, question)) = self.next_woken(now_ms) {
             return self.ask_about(now_ms, target, question, Cause::Woken, out);
         }
-        if self.hold.is_some() || !self.has_room() {
+        let until = self.asked_until();
+        if until == 0 || !self.has_room() {
             return;
         }
-        let until = self.asked_until();
         if self.sweep_due && self.next_sweep_ms() <= now_ms {
             self.sweep_due = false;
             self.sweep_began_ms = now_ms;
@@ -1276,8 +1282,7 @@ impl Rollout {
             }
             // Without room the sweep that follows room asks it anyway.
             let is_asked = target < self.asked_until();
-            let is_held = self.hold.is_some_and(|hold| !hold.is_of_wave);
-            if is_asked && self.open.contains(&target) && !is_held && self.has_room() {
+            if is_asked && self.open.contains(&target) && self.has_room() {
                 return Some((target, Question::Open));
             }
         }
@@ -1311,7 +1316,7 @@ impl Rollout {
 
     fn hold(&mut self, now_ms: u64, said: Verdict, out: &mut Vec<Action>) {
         let wake_ms = said.ask_again_ms.map(|after| now_ms.saturating_add(after.max(millis(SHORTEST_WAKE))));
-        self.hold = Some(Hold { wake_ms, is_of_wave: false });
+        self.hold = Some(Hold { wake_ms, from: 0 });
         self.waits = Some(said.waits(wake_ms));
         let line = said.line();
         if self.held_said != line {

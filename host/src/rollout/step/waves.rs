@@ -72,12 +72,19 @@ impl Rollout {
         self.waves.begun
     }
 
-    /// Targets from here on belong to waves that have not begun.
+    /// Targets from here on belong to waves that have not begun, or are held.
     pub(super) fn asked_until(&self) -> usize {
-        match self.setup.waves.get(self.waves.begun) {
+        let begun = match self.setup.waves.get(self.waves.begun) {
             Some(next) => next.targets.start,
             None => self.slots.len(),
-        }
+        };
+        self.hold.map_or(begun, |hold| begun.min(hold.from))
+    }
+
+    /// The first target of a target's wave.
+    pub(super) fn wave_start(&self, target: usize) -> usize {
+        let wave = self.waves.of.get(target).and_then(|wave| self.setup.waves.get(*wave));
+        wave.map_or(0, |wave| wave.targets.start)
     }
 
     /// When the wave that bakes has done so.

@@ -114,8 +114,8 @@ impl Ground {
 
     /// Whether its action's newest try did in truth succeed.
     pub(super) fn did_succeed(&self, target: usize) -> bool {
-        let acts = self.commands[target].iter().filter(|command| command.doing == Doing::Act);
-        acts.last().is_some_and(|command| command.succeeded == Some(true))
+        let mut newest = self.commands[target].iter().rev().filter(|command| command.doing == Doing::Act);
+        newest.next().is_some_and(|command| command.succeeded == Some(true))
     }
 
     /// Commands that run.
