@@ -169,8 +169,8 @@ impl Attempt<'_> {
             }
             earlier => {
                 if let Some(Kept { name, record, .. }) = earlier {
-                    let why = if record.digest == self.digest { "--again was given" } else { "the job has changed" };
-                    self.output.talk("New", &format!("run: {why} since run `{name}` ended"));
+                    let why = if record.digest == self.digest { "--again says so" } else { "the job has changed" };
+                    self.output.talk("New", &format!("run: `{name}` is finished, and {why}"));
                 }
                 *again = false;
                 self.begin(loaded, runner).await?
@@ -255,6 +255,10 @@ impl Attempt<'_> {
         output.end_bar();
         match report {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost),
+            Ok(report) if !report.end.is_final() => {
+                self.output.talk("Left", "the run is not finished: `lockkeeper run` with the same job goes on with it");
+                outcome(&report).map(Stood::Over)
+            }
             Ok(report) => outcome(&report).map(Stood::Over),
             Err(rollout::RunError::Ledger(error)) => lost_or(error),
             Err(error) => Err(error.into()),
