@@ -6,8 +6,10 @@
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
 //! cli → guard → rollout::group
+//! cli → author → policy
 //! ```
 
+pub mod author;
 pub mod cli;
 pub mod guard;
 pub mod job;

@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Each module, and the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("store", &[]),
     ("recipe", &["store"]),
     ("job", &["store"]),
     ("policy", &["job", "recipe", "store"]),
     ("rollout", &["policy", "job", "recipe", "store"]),
+    ("author", &["policy", "job", "recipe", "store"]),
     ("guard", &["rollout"]),
-    ("cli", &["guard", "rollout", "policy", "job", "recipe", "store"]),
+    ("cli", &["author", "guard", "rollout", "policy", "job", "recipe", "store"]),
 ];
 
 /// A library, and the only place that may name it.

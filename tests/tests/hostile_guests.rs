@@ -79,7 +79,7 @@ fn corpus() -> Vec<Case> {
             at as i32, length as i32
         )
     };
-    let zeros_to_trace = "(import \"lockkeeper:policy/trace@0.1.0\" \"emit\" (func $emit (param i32 i32 i32)))";
+    let zeros_to_trace = "(import \"lockkeeper:policy/trace@1.0.0\" \"emit\" (func $emit (param i32 i32 i32)))";
     vec![
         // Not a policy at all.
         bytes("empty file", [], "malformed"),
@@ -241,7 +241,7 @@ const WASI_MODULE: &str = r#"(module
     (memory (export "memory") 1))"#;
 
 const WASI_COMPONENT: &str = r#"(component
-    (import "wasi:cli/environment@0.2.0" (instance
+    (import "wasi:cli/environment@2.0.0" (instance
         (export "get-arguments" (func (result (list string)))))))"#;
 
 const DECIDER_FUNCTION: &str = r#"(component
@@ -252,19 +252,19 @@ const DECIDER_FUNCTION: &str = r#"(component
 
 const EMPTY_DECIDER: &str = r#"(component
     (instance $empty)
-    (export "lockkeeper:policy/decider@0.1.0" (instance $empty)))"#;
+    (export "lockkeeper:policy/decider@1.0.0" (instance $empty)))"#;
 
 /// A component that exports something else under the same package.
 fn other_world() -> Vec<u8> {
-    let wit = "package lockkeeper:policy@0.1.0; interface orchestrate { run: func(); } world w { export orchestrate; }";
-    let wat = r#"(module (func (export "lockkeeper:policy/orchestrate@0.1.0#run")))"#;
+    let wit = "package lockkeeper:policy@1.0.0; interface orchestrate { run: func(); } world w { export orchestrate; }";
+    let wat = r#"(module (func (export "lockkeeper:policy/orchestrate@1.0.0#run")))"#;
     with_types(wat, wit, "w")
 }
 
 /// The contract of a version to come.
 fn other_version() -> Vec<u8> {
-    let wit = WIT.replace("policy@0.1.0", "policy@0.2.0");
-    with_types(&Guest::default().wat().replace("@0.1.0", "@0.2.0"), &wit, "policy")
+    let wit = WIT.replace("policy@1.0.0", "policy@2.0.0");
+    with_types(&Guest::default().wat().replace("@1.0.0", "@2.0.0"), &wit, "policy")
 }
 
 /// Each definition names the next one twice: 2^40 visits.
@@ -332,7 +332,7 @@ fn a_foreign_import_is_named() {
     };
     assert!(import(WASI_MODULE).0.contains("wasi_snapshot_preview1#fd_write"));
     let (message, hint) = import(WASI_COMPONENT);
-    assert!(message.contains("wasi:cli/environment@0.2.0"), "{message}");
+    assert!(message.contains("wasi:cli/environment@2.0.0"), "{message}");
     assert!(hint.is_some_and(|hint| hint.contains("wasm32-unknown-unknown")));
 }
 
@@ -349,7 +349,7 @@ fn a_schema_may_refer_to_its_own_parts() {
 #[test]
 fn other_versions_are_named() {
     let error = engine().load(&other_version()).unwrap_err();
-    assert_eq!(error.to_string(), "the policy was made for version 0.2.0 of the contract, this host speaks 0.1.0");
+    assert_eq!(error.to_string(), "the policy was made for version 2.0.0 of the contract, this host speaks 1.0.0");
 }
 
 #[test]

@@ -215,7 +215,7 @@ enum Command {
     Replay(ReplayArgs),
     /// Look at policies.
     #[command(subcommand)]
-    Policy(PolicyCommand),
+    Policy(policy::PolicyCommand),
     /// Print a JSON Schema.
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -647,24 +647,6 @@ struct PruneArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum PolicyCommand {
-    /// List the standard policies.
-    List,
-    /// Show what a policy says of itself.
-    Inspect(InspectArgs),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    lockkeeper policy inspect rolling\n  \
-    lockkeeper policy inspect ./my_policy.wasm")]
-struct InspectArgs {
-    /// A standard policy's name, or a wasm file.
-    #[arg(value_name = "POLICY")]
-    policy: String,
-}
-
-#[derive(Debug, Subcommand)]
 enum SchemaCommand {
     /// Of a job, for an editor that knows TOML.
     #[command(after_help = "Example:\n  lockkeeper schema job > job.schema.json")]
@@ -728,8 +710,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Schema(SchemaCommand::Job) => generate::schema(output),
         Command::Completions(args) => generate::completions(output, &args),
         Command::Man(args) => generate::man(output, &args),
-        Command::Policy(PolicyCommand::List) => policy::list(global, output),
-        Command::Policy(PolicyCommand::Inspect(args)) => policy::inspect(global, output, &args),
+        Command::Policy(command) => policy::run(global, output, command),
         Command::Status(StatusArgs { run: Some(run), timeline: Some(file), .. }) => {
             timeline::write(global, output, &run, &file)
         }

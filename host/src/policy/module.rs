@@ -15,7 +15,7 @@ use super::{Engine, PolicyError};
 pub(super) const PACKAGE: &str = "lockkeeper:policy/";
 
 /// The version of the contract that this host speaks.
-pub(super) const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "1.0.0";
 
 /// What a policy may import: the log, and types without functions.
 const ALLOWED_IMPORTS: [&str; 2] = ["trace", "types"];
