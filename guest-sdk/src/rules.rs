@@ -33,8 +33,8 @@ pub fn remaining_members(view: &View) -> Option<usize> {
     let mut leaving: Vec<&str> = holders.chain([view.target.name.as_str()]).collect();
     leaving.sort_unstable();
     leaving.dedup();
-    let leaving: usize = leaving.into_iter().map(|identifier| party.count_of(identifier)).sum();
-    Some(party.members.len() - leaving)
+    let stays = |identifier: &str| leaving.binary_search(&identifier).is_err();
+    Some(party.members.iter().filter(|member| stays(&member.identifier)).count())
 }
 
 /// `wait` with the code `below-floor` where too few members of the party would remain: fewer than the job's own floor,
@@ -46,7 +46,7 @@ pub fn floor(view: &View, keep_members: Option<u32>) -> Option<Admitted> {
     // Comparing names is most of what a decision computes. Far from the floor counting is enough: nobody leaves but this
     // target and who holds a slot, each one member where no name is there twice.
     let leaving = view.semaphore.leases.iter().filter(|lease| lease.alive != Some(false)).count() + 1;
-    if party.members.len() >= leaving + floor as usize && !party.has_namesakes() {
+    if party.members.len() >= leaving.saturating_add(floor as usize) && party.is_each_once() {
         return None;
     }
     let remaining = remaining_members(view)?;
@@ -124,6 +124,13 @@ mod tests {
         assert_eq!(floor(&three_remain.clone().build(), Some(1)), None);
         let answer = floor(&three_remain.build(), Some(4)).unwrap();
         assert_eq!(answer.reason(), "3 of 4 members would remain, the floor is 4");
+    }
+
+    #[test]
+    fn no_floor_is_too_high_to_be_kept() {
+        // In wasm a `usize` has 32 bits: one more than this is 0.
+        let two = view("a").members(["a", "b"]).build();
+        assert!(floor(&two, Some(u32::MAX)).is_some());
     }
 
     #[test]

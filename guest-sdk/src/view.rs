@@ -43,18 +43,17 @@ impl Party {
         self.count_of(identifier) > 0
     }
 
-    /// Whether two members go by one name.
+    /// Whether it is clear at a glance that no two members go by one name: they stand in the order of their identifiers, as
+    /// the contract has it, each once.
     #[must_use]
-    pub fn has_namesakes(&self) -> bool {
-        self.members.windows(2).any(|pair| pair[0].identifier == pair[1].identifier)
+    pub fn is_each_once(&self) -> bool {
+        self.members.is_sorted_by(|one, next| one.identifier < next.identifier)
     }
 
     /// How many members go by that name: one process may join twice.
     #[must_use]
     pub fn count_of(&self, identifier: &str) -> usize {
-        // Members are in the order of their identifiers.
-        let first = self.members.partition_point(|member| member.identifier.as_str() < identifier);
-        self.members[first..].iter().take_while(|member| member.identifier == identifier).count()
+        self.members.iter().filter(|member| member.identifier == identifier).count()
     }
 }
 

@@ -2,3 +2,19 @@
 //! it must have on views made up for it, and what it costs.
 //!
 //! Everything here asks the policy through [`crate::policy`], as a rollout does; nothing here prints.
+
+mod ask;
+mod cases;
+mod measure;
+mod paste;
+mod properties;
+mod sample;
+mod update;
+
+pub use ask::{Question, Said, ask};
+pub use cases::{Tried, question as question_of, read_cases, read_view, try_cases};
+pub use measure::{Baseline, BaselineError, Cost, Growth, Measured, measure};
+pub use paste::case_text;
+pub use properties::{Broken, Looked, Property, Search, look};
+pub use sample::{sample_text, sample_view};
+pub use update::update;

@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::{plain, trimmed};
-use super::output::{Output, of, problems_failure, span};
+use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
-use crate::job::{parse_settings, text_of};
-use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
 use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints, Story, StoryError, Told, Want};
 use crate::rollout::replay::{self, Again, Difference, Replay};
@@ -92,12 +90,12 @@ fn choose(engine: &Engine, args: &ReplayArgs, header: &Header, folder: &Path) ->
         Some(named) => (policy::named(engine, named)?, "as you say".to_owned()),
         None => own(engine, header, folder)?,
     };
-    let given = args.settings.as_deref().map(settings_of).transpose()?;
+    let given = args.settings.as_deref().map(policy::settings_of).transpose()?;
     let is_own = given.is_none() && policy.digest() == header.policy_digest;
     let whose = if given.is_some() { "these settings" } else { "the run's settings" };
     let settings = given.unwrap_or_else(|| header.settings.clone());
     if !is_own {
-        accepts(&policy, &settings, whose)?;
+        policy::accepts(&policy, &settings, whose)?;
     }
     Ok(Chosen { policy, from, settings, is_own })
 }
@@ -134,34 +132,6 @@ pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Mo
     );
     Err(Failure::message(ErrorKind::BadArgument, text)
         .hint("`--policy FILE` names its file; `--policy NAME` shows what a standard policy would have decided"))
-}
-
-fn settings_of(file: &Path) -> Result<Value, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::message(ErrorKind::BadArgument, format!("cannot read the settings `{}`: {error}", file.display()))
-    })?;
-    let name = file.display().to_string();
-    let parsed = text_of("settings", &name, &bytes).and_then(|text| parse_settings(&name, text));
-    parsed.map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })
-}
-
-fn accepts(policy: &Module, settings: &Value, whose: &str) -> Result<(), Failure> {
-    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
-    let errors: Vec<Diagnostic> = policy.validate(settings)?.into_iter().filter(is_error).collect();
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let told = errors.iter().map(|Diagnostic { at, message, .. }| match at.is_empty() {
-        true => message.clone(),
-        false => format!("`{at}`: {message}"),
-    });
-    let name = &policy.manifest().name;
-    let text = format!("policy `{name}` does not accept {whose}: {}", told.collect::<Vec<_>>().join("; "));
-    Err(Failure {
-        more: Some(json!({ "problems": errors })),
-        ..Failure::message(ErrorKind::BadArgument, text)
-            .hint(format!("`--settings FILE` gives its own; `lockkeeper policy inspect {name}` shows which there are"))
-    })
 }
 
 // ---------------------------------------------------------------------- the same policy

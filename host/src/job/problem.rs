@@ -284,6 +284,24 @@ impl Problems {
         Self { what, source, problems, total }
     }
 
+    /// What somebody else found in a file that is no job: for each the bytes that it is about, the key, what is wrong and
+    /// what to write instead.
+    #[must_use]
+    pub fn found(
+        what: &'static str,
+        name: &str,
+        text: &str,
+        found: impl IntoIterator<Item = (Range<usize>, String, String, Option<String>)>,
+    ) -> Self {
+        let source = Source::new(name, text);
+        let problem = |(span, key, message, help): (Range<usize>, String, String, Option<String>)| Problem {
+            help,
+            ..Problem::new(&source, &key, span, message)
+        };
+        let problems = found.into_iter().map(problem).collect();
+        Self::new(what, source, problems)
+    }
+
     /// Each of them.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {

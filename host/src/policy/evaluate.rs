@@ -40,13 +40,15 @@ pub struct Decision<A> {
     pub answer: Result<A, PolicyError>,
     /// Fuel burnt: the same for the same policy and arguments on every machine.
     pub fuel: u64,
+    /// Bytes of linear memory that the instance had in the end, all its memories together.
+    pub memory: u64,
     /// What the policy said meanwhile.
     pub trace: Vec<TraceLine>,
 }
 
 impl<A> Decision<A> {
     fn and_then<B>(self, check: impl FnOnce(A) -> Result<B, PolicyError>) -> Decision<B> {
-        Decision { answer: self.answer.and_then(check), fuel: self.fuel, trace: self.trace }
+        Decision { answer: self.answer.and_then(check), fuel: self.fuel, memory: self.memory, trace: self.trace }
     }
 }
 
@@ -92,13 +94,29 @@ impl Module {
         let decision = run(&self.engine, &self.component, |policy, store| {
             policy.lockkeeper_policy_decider().call_admit(store, settings, view, memory)
         });
-        decision.and_then(|answer| {
-            let mut answer = answer.map_err(gave_up)?;
-            grants::check(answer.verdict.word(), &self.about.manifest, grants)?;
-            check_kept(&answer.memory, &self.engine.limits())?;
-            tidy(&mut answer.code, &mut answer.reason);
-            Ok(answer)
-        })
+        decision.and_then(|answer| self.admitted(answer, grants))
+    }
+
+    /// An instance that decides more than once, for who compares it with fresh ones.
+    ///
+    /// # Errors
+    /// The policy does not come up.
+    pub fn warm(&self) -> Result<Warm, PolicyError> {
+        let limits = self.engine.limits();
+        let mut store = store(&self.engine);
+        let policy = store.set_fuel(limits.fuel).and_then(|()| self.component.instantiate(&mut store));
+        match policy {
+            Ok(policy) => Ok(Warm { module: self.clone(), store, policy }),
+            Err(error) => Err(fault(&error, store.data(), &limits)),
+        }
+    }
+
+    fn admitted(&self, answer: Result<Admitted, String>, grants: Grants) -> Result<Admitted, PolicyError> {
+        let mut answer = answer.map_err(gave_up)?;
+        grants::check(answer.verdict.word(), &self.about.manifest, grants)?;
+        check_kept(&answer.memory, &self.engine.limits())?;
+        tidy(&mut answer.code, &mut answer.reason);
+        Ok(answer)
     }
 
     /// It acted; what now? As [`Module::admit`].
@@ -121,6 +139,35 @@ impl Module {
             tidy(&mut answer.code, &mut answer.reason);
             Ok(answer)
         })
+    }
+}
+
+/// An instance that is kept from one decision to the next, unlike those of a rollout: what differs from a fresh one's
+/// answer depends on what was decided before. No use after a fault.
+pub struct Warm {
+    module: Module,
+    store: Store<Guest>,
+    policy: Policy,
+}
+
+impl std::fmt::Debug for Warm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Warm").field("module", &self.module).finish_non_exhaustive()
+    }
+}
+
+impl Warm {
+    /// As [`Module::admit`].
+    pub fn admit(&mut self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted> {
+        let Self { module, store, policy } = self;
+        let limits = module.engine.limits();
+        store.set_epoch_deadline(module.engine.deadline_ticks());
+        let answer = store
+            .set_fuel(limits.fuel)
+            .and_then(|()| policy.lockkeeper_policy_decider().call_admit(&mut *store, settings, view, memory))
+            .map_err(|error| fault(&error, store.data(), &limits));
+        let trace = std::mem::take(&mut store.data_mut().said);
+        decision(answer, store, &limits, trace).and_then(|answer| module.admitted(answer, grants))
     }
 }
 
@@ -154,19 +201,36 @@ fn run<A>(
     call: impl FnOnce(&Policy, &mut Store<Guest>) -> wasmtime::Result<A>,
 ) -> Decision<A> {
     let limits = engine.limits();
+    let mut store = store(engine);
+    let answer = store
+        .set_fuel(limits.fuel)
+        .and_then(|()| component.instantiate(&mut store))
+        .and_then(|policy| call(&policy, &mut store))
+        .map_err(|error| fault(&error, store.data(), &limits));
+    let trace = std::mem::take(&mut store.data_mut().said);
+    decision(answer, &store, &limits, trace)
+}
+
+/// A store with the engine's limits, but for the fuel.
+fn store(engine: &Engine) -> Store<Guest> {
+    let limits = engine.limits();
     let max_memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
     let guest = Guest { said: Vec::new(), memory: 0, max_memory, tables: 0, memory_refused: false };
     let mut store = Store::new(engine.wasmtime(), guest);
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(usize::try_from(limits.answer).unwrap_or(usize::MAX));
     store.set_epoch_deadline(engine.deadline_ticks());
-    let answer = store
-        .set_fuel(limits.fuel)
-        .and_then(|()| component.instantiate(&mut store))
-        .and_then(|policy| call(&policy, &mut store))
-        .map_err(|error| fault(&error, store.data(), &limits));
+    store
+}
+
+fn decision<A>(
+    answer: Result<A, PolicyError>,
+    store: &Store<Guest>,
+    limits: &Limits,
+    trace: Vec<TraceLine>,
+) -> Decision<A> {
     let fuel = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
-    Decision { answer, fuel, trace: store.into_data().said }
+    Decision { answer, fuel, memory: store.data().memory as u64, trace }
 }
 
 /// Which of our words a failed call is.

@@ -18,6 +18,6 @@ pub mod types;
 
 pub use engine::{Allocation, Engine, EngineOptions, Limits};
 pub use error::PolicyError;
-pub use evaluate::{Decision, TraceLine};
+pub use evaluate::{Decision, TraceLine, Warm};
 pub use module::Module;
 pub use standard::{StandardPolicy, standard_policies};

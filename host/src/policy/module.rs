@@ -9,7 +9,7 @@ use super::bindings::PolicyPre;
 use super::evaluate::{self, Guest};
 use super::settings::SettingsSchema;
 use super::types::{Diagnostic, Manifest};
-use super::{Engine, PolicyError};
+use super::{Engine, Limits, PolicyError};
 
 /// The contract's package, as every import and export of a policy begins.
 pub(super) const PACKAGE: &str = "lockkeeper:policy/";
@@ -64,6 +64,12 @@ impl Module {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.about.bytes
+    }
+
+    /// What one decision may use.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.engine.limits()
     }
 
     /// The contract's version that host and policy speak.

@@ -48,13 +48,13 @@ where
     fn admit(&self, _: &str, view: &View, memory: &[u8], _: Grants) -> Decision<Admitted> {
         let (code, reason) = ("script".to_owned(), "as scripted".to_owned());
         let answer = Admitted { verdict: (self.admit)(view), code, reason, wake_after: None, memory: memory.to_vec() };
-        Decision { answer: Ok(answer), fuel: 0, trace: Vec::new() }
+        Decision { answer: Ok(answer), fuel: 0, memory: 0, trace: Vec::new() }
     }
 
     fn settle(&self, _: &str, view: &View, outcome: &Outcome, memory: &[u8], _: Grants) -> Decision<Settled> {
         let (code, reason) = ("script".to_owned(), "as scripted".to_owned());
         let answer = Settled { verdict: (self.settle)(view, outcome), code, reason, memory: memory.to_vec() };
-        Decision { answer: Ok(answer), fuel: 0, trace: Vec::new() }
+        Decision { answer: Ok(answer), fuel: 0, memory: 0, trace: Vec::new() }
     }
 }
 

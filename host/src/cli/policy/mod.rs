@@ -1,7 +1,11 @@
 //! `lockkeeper policy`: what policies there are, what they say of themselves, and how one's own come about.
 
 mod args;
+mod bench;
+mod decide;
 mod inspect;
+mod test;
+mod views;
 
 use std::path::Path;
 
@@ -12,7 +16,9 @@ use serde_json::{Value, json};
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::trimmed;
-use super::output::Output;
+use super::output::{Output, problems_failure};
+use crate::job::{parse_settings, text_of};
+use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, StandardPolicy, standard_policies};
 
 pub(super) use args::PolicyCommand;
@@ -22,6 +28,10 @@ pub(super) fn run(global: &Global, output: &Output, command: PolicyCommand) -> R
     match command {
         PolicyCommand::List => list(global, output),
         PolicyCommand::Inspect(args) => inspect::run(global, output, &args),
+        PolicyCommand::Views => views::run(output),
+        PolicyCommand::Decide(args) => decide::run(global, output, &args),
+        PolicyCommand::Test(args) => test::run(global, output, &args),
+        PolicyCommand::Bench(args) => bench::run(global, output, &args),
     }
 }
 
@@ -69,5 +79,35 @@ fn describe(policy: &Module) -> Value {
         "bytes": policy.bytes(),
         "sha256": policy.digest(),
         "settings-schema": serde_json::from_str::<Value>(&manifest.settings_schema).unwrap_or(Value::Null),
+    })
+}
+
+/// The settings in a file of their own.
+pub(super) fn settings_of(file: &Path) -> Result<Value, Failure> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        Failure::message(ErrorKind::BadArgument, format!("cannot read the settings `{}`: {error}", file.display()))
+    })?;
+    let name = file.display().to_string();
+    let parsed = text_of("settings", &name, &bytes).and_then(|text| parse_settings(&name, text));
+    parsed.map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })
+}
+
+/// Whether a policy accepts settings; `whose` says of which.
+pub(super) fn accepts(policy: &Module, settings: &Value, whose: &str) -> Result<(), Failure> {
+    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+    let errors: Vec<Diagnostic> = policy.validate(settings)?.into_iter().filter(is_error).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let told = errors.iter().map(|Diagnostic { at, message, .. }| match at.is_empty() {
+        true => message.clone(),
+        false => format!("`{at}`: {message}"),
+    });
+    let name = &policy.manifest().name;
+    let text = format!("policy `{name}` does not accept {whose}: {}", told.collect::<Vec<_>>().join("; "));
+    Err(Failure {
+        more: Some(json!({ "problems": errors })),
+        ..Failure::message(ErrorKind::BadArgument, text)
+            .hint(format!("`--settings FILE` gives its own; `lockkeeper policy inspect {name}` shows which there are"))
     })
 }

@@ -274,7 +274,7 @@ mod tests {
         fn admit(&self, _: &str, view: &View, memory: &[u8], _: Grants) -> Decision<Admitted> {
             let (code, reason, memory) = (String::new(), String::new(), memory.to_vec());
             let answer = Admitted { verdict: (self.0)(view), code, reason, wake_after: None, memory };
-            Decision { answer: Ok(answer), fuel: 0, trace: Vec::new() }
+            Decision { answer: Ok(answer), fuel: 0, memory: 0, trace: Vec::new() }
         }
 
         fn settle(&self, _: &str, _: &View, _: &Outcome, _: &[u8], _: Grants) -> Decision<Settled> {

@@ -1,0 +1,107 @@
+//! `lockkeeper policy bench`: what a policy's decisions cost.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::json;
+
+use super::args::BenchArgs;
+use super::test::{CasesFile, case_files};
+use super::{accepts, named, settings_of};
+use crate::author::{Baseline, Growth, Measured, Question, measure, sample_view};
+use crate::cli::exit::{ErrorKind, Exit, Failure};
+use crate::cli::holders::{plain, trimmed};
+use crate::cli::output::{Output, of};
+use crate::cli::{Global, replay};
+
+pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<Exit, Failure> {
+    let engine = global.engine_with(replay::PATIENT)?;
+    let policy = named(&engine, &args.policy)?;
+    let baseline = args.baseline.as_deref().map(|file| {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::message(ErrorKind::BadArgument, format!("cannot read the baseline `{}`: {error}", file.display()))
+        })?;
+        Baseline::parse(&text).map_err(|error| {
+            Failure::new(ErrorKind::BadArgument, error).hint(format!(
+                "make one: `lockkeeper policy bench {} --format json > {}`",
+                args.policy,
+                file.display()
+            ))
+        })
+    });
+    let baseline = baseline.transpose()?;
+    let files = case_files(&args.policy, &args.cases, output)?;
+    let mut questions: Vec<(String, Question)> = files.iter().flat_map(CasesFile::questions).collect();
+    if questions.is_empty() {
+        output.talk("View", "the sample that `lockkeeper policy views` shows; cases give others");
+        let settings = args.settings.as_deref().map(settings_of).transpose()?.unwrap_or_else(|| json!({}));
+        accepts(&policy, &settings, "these settings")?;
+        questions.push(("sample view".to_owned(), Question::admit(settings, sample_view())));
+    }
+    let measured = measure(&policy, &questions, args.rounds.get() as usize);
+    let grown = baseline.as_ref().map_or_else(Vec::new, |baseline| baseline.grown(&measured, args.max_growth));
+    match output.is_json() {
+        true => {
+            let mut told = json!(measured);
+            if baseline.is_some() {
+                told["grown"] = json!(grown);
+            }
+            output.json(&told);
+        }
+        false => show(&measured, output),
+    }
+    if let Some(baseline) = &baseline {
+        let (gone, new) = baseline.unmatched(&measured);
+        for (names, what) in [(gone, "is in the baseline and was not measured"), (new, "is not in the baseline")] {
+            for name in names {
+                output.warn(&format!("`{}` {what}", plain(&name)));
+            }
+        }
+        for Growth { name, before, now, percent } in &grown {
+            output.warn(&format!("`{}` burns {now} fuel, {percent} % more than {before}", plain(name)));
+        }
+        let limit = args.max_growth;
+        match grown.is_empty() {
+            true => output.talk("Compared", &format!("no case burns more than {limit} % more fuel than before")),
+            false => {
+                output.talk(
+                    "Compared",
+                    &format!("{} of {} past {limit} %", grown.len(), of(measured.cases.len(), "case")),
+                );
+                return Ok(Exit::Failed);
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show(measured: &Measured, output: &Output) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["CASE", "ANSWER", "FUEL", "P50 µs", "P99 µs", "MEMORY KiB"]);
+    for cost in &measured.cases {
+        let numbers = [
+            cost.fuel.to_string(),
+            format!("{:.1}", cost.p50_us),
+            format!("{:.1}", cost.p99_us),
+            (cost.memory / 1024).to_string(),
+        ];
+        let [fuel, p50, p99, memory] = numbers;
+        table.add_row([plain(&cost.name), cost.answer.clone(), fuel, p50, p99, memory]);
+    }
+    for column in 2..6 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    output.data(&trimmed(&table));
+    output.data(&format!(
+        "\n{}: p50 {:.1} µs, p99 {:.1} µs over {} decisions, each in a fresh sandbox; at most {} KiB",
+        plain(&measured.policy),
+        measured.p50_us,
+        measured.p99_us,
+        measured.decisions,
+        measured.memory / 1024
+    ));
+    if cfg!(debug_assertions) {
+        output.warn("this is a debug build of lockkeeper: its times are several times those of a release build");
+    }
+}

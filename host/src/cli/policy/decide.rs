@@ -1,0 +1,195 @@
+//! `lockkeeper policy decide`: one decision, to look at.
+
+use std::io::Read;
+use std::path::Path;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::{Value, json};
+
+use super::args::{DecideArgs, EndingArg};
+use super::{accepts, named, settings_of};
+use crate::author::{Question, Said, ask, case_text, read_view, sample_view};
+use crate::cli::exit::{ErrorKind, Exit, Failure};
+use crate::cli::holders::{plain, trimmed};
+use crate::cli::output::{Output, problems_failure, shown, span};
+use crate::cli::{Global, replay, runs};
+use crate::policy::Limits;
+use crate::policy::types::{Ending, Outcome, View};
+use crate::rollout::journal::{Page, Story, Want};
+
+pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
+    let engine = global.engine_with(replay::PATIENT)?;
+    let policy = named(&engine, &args.policy)?;
+    let given = args.settings.as_deref().map(settings_of).transpose()?;
+    let mut question = match &args.from {
+        Some(place) => recorded(global, place)?,
+        None => {
+            let view = match &args.view {
+                Some(file) => view_of(file)?,
+                None => {
+                    output.talk("View", "the sample that `lockkeeper policy views` shows; --view gives another");
+                    sample_view()
+                }
+            };
+            Question { settings: json!({}), view, outcome: None, memory: Vec::new() }
+        }
+    };
+    if let Some(given) = given {
+        question.settings = given;
+    }
+    if let Some(ending) = args.ending {
+        question.outcome = Some(outcome(ending));
+    }
+    if let Some(memory) = &args.memory {
+        question.memory = memory.clone().into_bytes();
+    }
+    accepts(
+        &policy,
+        &question.settings,
+        if args.from.is_some() && args.settings.is_none() { "the run's settings" } else { "these settings" },
+    )?;
+    let said = ask(&policy, &question);
+    if let Some(name) = &args.case {
+        output.bytes(case_text(name, &question, said.answer.as_ref().ok()).as_bytes());
+        return match said.error {
+            Some(error) => Err(error.into()),
+            None => Ok(Exit::Done),
+        };
+    }
+    match output.is_json() {
+        true => output.json(&in_json(&said, &question)),
+        false => show(&said, &question.view, policy.limits(), output),
+    }
+    match said.error {
+        Some(error) => Err(error.into()),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// A file with a view; `-` is stdin.
+fn view_of(file: &Path) -> Result<View, Failure> {
+    let read = match file.as_os_str() == "-" {
+        true => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        false => std::fs::read_to_string(file),
+    };
+    let name = if file.as_os_str() == "-" { "<stdin>".to_owned() } else { file.display().to_string() };
+    let text = read.map_err(|error| {
+        Failure::message(ErrorKind::BadArgument, format!("cannot read the view `{name}`: {error}"))
+            .hint("`lockkeeper policy views > view.toml` makes one to start from")
+    })?;
+    read_view(&name, &text).map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })
+}
+
+/// What a run's policy was asked, by the run and the decision's place in its journal.
+fn recorded(global: &Global, place: &str) -> Result<Question, Failure> {
+    let bad = |text: String| {
+        Failure::message(ErrorKind::BadArgument, text)
+            .hint("say the run and the decision, such as `latest#17`; `lockkeeper replay` and the journal number them")
+    };
+    let Some((run, sequence)) = place.rsplit_once('#') else {
+        return Err(bad(format!("`{}` names no decision", shown(place))));
+    };
+    let sequence: u64 =
+        sequence.parse().map_err(|_| bad(format!("`{}` is no number of a decision", shown(sequence))))?;
+    let stints = runs::find(&global.state_dir()?, run)?;
+    let mut story = Story::new(stints.clone(), Want::Decisions);
+    let (mut memory, mut settings, mut last) = (Vec::new(), Value::Null, None);
+    while let Some(page) = story.page().map_err(replay::distrusted_story)? {
+        match page {
+            Page::Stint(header) => (memory, settings) = (header.memory.clone(), header.settings.clone()),
+            Page::Decision(recorded) if recorded.sequence == sequence => {
+                let (view, outcome) = (recorded.view.clone(), recorded.outcome);
+                return Ok(Question { settings, view, outcome, memory });
+            }
+            Page::Decision(recorded) => {
+                last = Some(recorded.sequence);
+                if let Some(left) = &recorded.memory {
+                    memory.clone_from(left);
+                }
+            }
+            Page::Event(_) => {}
+        }
+    }
+    let text = format!("the run `{}` has no decision {sequence}", shown(run));
+    Err(Failure::message(ErrorKind::BadArgument, text).hint(match last {
+        Some(last) => format!("its last is {last}"),
+        None => "it took no decision".to_owned(),
+    }))
+}
+
+fn outcome(ending: EndingArg) -> Outcome {
+    let (ending, exit_code) = match ending {
+        EndingArg::Succeeded => (Ending::Succeeded, Some(0)),
+        EndingArg::Failed => (Ending::Failed, Some(1)),
+        EndingArg::TimedOut => (Ending::TimedOut, None),
+        EndingArg::LeaseLost => (Ending::LeaseLost, None),
+        EndingArg::Unknown => (Ending::Unknown, None),
+    };
+    Outcome { ending, exit_code, took: 1_000, attempt: 1 }
+}
+
+fn in_json(said: &Said, question: &Question) -> Value {
+    let answer = match &said.answer {
+        Ok(answer) => json!({
+            "verdict": answer.verdict,
+            "breaking": answer.breaking,
+            "keep": answer.keep,
+            "code": answer.code,
+            "reason": answer.reason,
+            "wake-after": answer.wake_after,
+            "memory": String::from_utf8_lossy(&answer.memory),
+        }),
+        Err(fault) => json!({ "fault": fault.kind, "message": fault.message }),
+    };
+    json!({
+        "target": question.view.target.name,
+        "question": if question.outcome.is_some() { "settle" } else { "admit" },
+        "answer": answer,
+        "fuel": said.fuel,
+        "took-us": said.took.as_micros(),
+        "instance-memory": said.memory,
+        "said": said.trace,
+    })
+}
+
+fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let mut row = |key: &str, value: String| {
+        table.add_row([key.to_owned(), value]);
+    };
+    row("target", plain(&view.target.name));
+    match &said.answer {
+        Ok(answer) => {
+            let more = match (&answer.breaking, answer.keep) {
+                (Some(fences), _) if fences.is_empty() => ", breaking nobody: one above the limit".to_owned(),
+                (Some(fences), _) => format!(", breaking the leases with the fences {fences:?}"),
+                (None, Some(keep)) => format!(" for {}", span(keep)),
+                (None, None) => String::new(),
+            };
+            row("verdict", format!("{}{more}", answer.verdict));
+            row("code", answer.code.clone());
+            row("reason", answer.reason.clone());
+            if let Some(wake) = answer.wake_after {
+                row("asked again", format!("after {}, or when something changes", span(wake)));
+            } else if answer.verdict == "wait" || answer.verdict == "hold" {
+                row("asked again", "when something changes".to_owned());
+            }
+            if !answer.memory.is_empty() {
+                row("remembers", plain(&String::from_utf8_lossy(&answer.memory)));
+            }
+        }
+        Err(fault) => row("fault", format!("{}: {}", fault.kind, fault.message)),
+    }
+    row("fuel", format!("{} of {}", said.fuel, limits.fuel));
+    row("time", format!("{:.1} µs", said.took.as_secs_f64() * 1e6));
+    row("memory", format!("{} KiB of {} KiB", said.memory / 1024, limits.memory / 1024));
+    for line in &said.trace {
+        row(line.level, line.message.clone());
+    }
+    output.data(&trimmed(&table));
+}

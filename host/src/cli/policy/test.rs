@@ -1,0 +1,297 @@
+//! `lockkeeper policy test`: a policy's cases, and the properties that every policy has.
+
+use std::path::{Path, PathBuf};
+
+use lockkeeper_cases::{Cases, Memory};
+use serde_json::{Value, json};
+
+use super::args::TestArgs;
+use super::named;
+use crate::author::{
+    Broken, Looked, Question, Search, Tried, case_text, look, question_of, read_cases, try_cases, update,
+};
+use crate::cli::exit::{ErrorKind, Exit, Failure};
+use crate::cli::holders::plain;
+use crate::cli::output::{Output, of, problems_failure, shown};
+use crate::cli::{Global, replay};
+use crate::policy::{Module, PolicyError};
+
+/// What a file of cases beside the policy is called.
+const BESIDE: &str = "cases.toml";
+
+/// The longest case that is shown to people, in bytes.
+const MAX_PASTED: usize = 4_000;
+
+/// A file of cases that was read.
+pub(super) struct CasesFile {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    pub(super) cases: Cases,
+}
+
+impl CasesFile {
+    /// What its cases ask, by their names; with an empty memory where it is that of another case.
+    pub(super) fn questions(&self) -> Vec<(String, Question)> {
+        let memory = |memory: &Memory| match memory {
+            Memory::Told(bytes) => bytes.clone(),
+            Memory::After(_) => Vec::new(),
+        };
+        self.cases.cases.iter().map(|case| (case.name.clone(), question_of(case, memory(&case.memory)))).collect()
+    }
+
+    fn line(&self, index: usize) -> usize {
+        let start = self.cases.cases[index].span.start.min(self.text.len());
+        1 + self.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+/// The files of cases that are named, else the one beside the policy where there is one.
+pub(super) fn case_files(policy: &str, named: &[PathBuf], output: &Output) -> Result<Vec<CasesFile>, Failure> {
+    let beside = Path::new(policy).with_file_name(BESIDE);
+    let found = named.is_empty() && policy.contains(['/', '.']) && beside.is_file();
+    if found {
+        output.talk("Cases", &format!("{}", beside.display()));
+    }
+    let files: Vec<PathBuf> = if found { vec![beside] } else { named.to_vec() };
+    files.into_iter().map(read).collect()
+}
+
+fn read(path: PathBuf) -> Result<CasesFile, Failure> {
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::message(ErrorKind::BadArgument, format!("cannot read the cases `{}`: {error}", path.display()))
+    })?;
+    let cases = read_cases(&path.display().to_string(), &text)
+        .map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })?;
+    Ok(CasesFile { path, text, cases })
+}
+
+/// What came of a test.
+pub(super) struct Tested {
+    files: Vec<(CasesFile, Vec<Tried>)>,
+    looked: Option<Looked>,
+    search: Search,
+}
+
+pub(super) fn run(global: &Global, output: &Output, args: &TestArgs) -> Result<Exit, Failure> {
+    let engine = global.engine_with(replay::PATIENT)?;
+    let policy = named(&engine, &args.policy)?;
+    let files = case_files(&args.policy, &args.cases, output)?;
+    if args.update {
+        return write(&policy, files, output);
+    }
+    let views = if args.no_properties { 0 } else { args.views };
+    let tested = test(&policy, files, Search { views, seed: args.seed })?;
+    tested.show(output);
+    match output.is_json() {
+        true => output.json(&tested.json(&policy)),
+        false => output.data(&tested.sum()),
+    }
+    Ok(if tested.failures() == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// Tries the cases, and looks for the properties unless no views are wanted.
+pub(super) fn test(policy: &Module, files: Vec<CasesFile>, search: Search) -> Result<Tested, Failure> {
+    let mut tried = Vec::with_capacity(files.len());
+    for file in files {
+        let of_file = try_cases(policy, &file.cases)?;
+        tried.push((file, of_file));
+    }
+    let looked = match search.views {
+        0 => None,
+        _ => {
+            let cases: Vec<Cases> = tried.iter().map(|(file, _)| file.cases.clone()).collect();
+            let looked = look(policy, &cases, search).map_err(|why| {
+                Failure::message(ErrorKind::BadArgument, why)
+                    .hint("name a file of cases, or leave the properties out with --no-properties")
+            });
+            Some(looked?)
+        }
+    };
+    Ok(Tested { files: tried, looked, search })
+}
+
+/// `--update`.
+fn write(policy: &Module, files: Vec<CasesFile>, output: &Output) -> Result<Exit, Failure> {
+    if files.is_empty() {
+        return Err(Failure::message(ErrorKind::BadArgument, "--update needs a file of cases").hint(
+            "begin one: a `[[case]]` with a `name` and a `view`; `lockkeeper policy views` shows what a view has",
+        ));
+    }
+    for file in files {
+        let tried = try_cases(policy, &file.cases)?;
+        for one in tried.iter().filter(|one| one.differences.iter().any(|difference| difference.key == "settings")) {
+            let name = &file.cases.cases[one.index].name;
+            output.warn(&format!(
+                "{}:{}: {}: its settings are refused; left as it is",
+                file.path.display(),
+                file.line(one.index),
+                plain(name)
+            ));
+        }
+        match update(&file.text, &file.cases, &tried) {
+            None => output.talk("Unchanged", &file.path.display().to_string()),
+            Some(text) => {
+                replace(&file.path, &text)?;
+                let changed = tried.iter().filter(|one| !one.differences.is_empty()).count();
+                output.talk(
+                    "Updated",
+                    &format!("{}: {}; read them before you keep them", file.path.display(), of(changed, "case")),
+                );
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Writes a file anew: whoever looks sees the old or the new one.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let temporary = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
+    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        Failure::message(ErrorKind::Io, format!("cannot write `{}`: {error}", path.display()))
+    })
+}
+
+impl Tested {
+    /// How many cases failed, and how many properties do not hold.
+    pub(super) fn failures(&self) -> usize {
+        self.cases().filter(|(.., one)| !one.differences.is_empty()).count() + self.broken().len()
+    }
+
+    fn broken(&self) -> &[Broken] {
+        self.looked.as_ref().map_or(&[], |looked| &looked.broken)
+    }
+
+    fn cases(&self) -> impl Iterator<Item = (&CasesFile, &Tried)> {
+        self.files.iter().flat_map(|(file, tried)| tried.iter().map(move |one| (file, one)))
+    }
+
+    /// What failed, and how; the rest in a line each.
+    pub(super) fn show(&self, output: &Output) {
+        if output.is_json() {
+            return;
+        }
+        for (file, one) in self.cases() {
+            let name = plain(&file.cases.cases[one.index].name);
+            if one.differences.is_empty() {
+                output.data(&format!("     ok  {name}"));
+                continue;
+            }
+            output.data(&format!(" FAILED  {name}  ({}:{})", file.path.display(), file.line(one.index)));
+            for difference in &one.differences {
+                output.data(&format!(
+                    "         {}: expected {}, seen {}",
+                    difference.key,
+                    shown(&difference.expected),
+                    plain(&difference.seen)
+                ));
+            }
+            if let Ok(answer) = &one.said.answer {
+                output.data(&format!("         it said: {}", plain(&answer.reason)));
+            }
+            if let Some(PolicyError::Trap { backtrace, .. }) = &one.said.error {
+                for frame in backtrace {
+                    output.data(&format!("           at {frame}"));
+                }
+            }
+            for line in &one.said.trace {
+                output.data(&format!("         {}: {}", line.level, line.message));
+            }
+        }
+        let Some(looked) = &self.looked else { return };
+        for property in &looked.held {
+            output.data(&format!("     ok  {}: {}", property.name(), property.promise()));
+        }
+        for (property, why) in &looked.left_out {
+            output.data(&format!("left out {}: {}", property.name(), plain(why)));
+        }
+        for broken in &looked.broken {
+            output.data(&format!(" FAILED  {}: {}", broken.property.name(), broken.property.promise()));
+            output.data(&format!("         {}", plain(&broken.why)));
+            let case = pasted(broken);
+            if case.len() > MAX_PASTED {
+                output.data(&format!("         {}; as JSON the view is shown, too", broken.property.remedy()));
+                continue;
+            }
+            output.data(&format!(
+                "         {}; the smallest view found, to paste into a file of cases:\n",
+                broken.property.remedy()
+            ));
+            for line in case.lines() {
+                output.data(&format!("    {line}"));
+            }
+            output.data("");
+        }
+    }
+
+    /// One line.
+    pub(super) fn sum(&self) -> String {
+        let all = self.cases().count();
+        let passed = self.cases().filter(|(.., one)| one.differences.is_empty()).count();
+        let cases = match all {
+            0 => "no cases".to_owned(),
+            _ => format!("{passed} of {} passed", of(all, "case")),
+        };
+        match &self.looked {
+            None => format!("{cases}; no properties looked for"),
+            Some(looked) => format!(
+                "{cases}; {} of {} hold over {} decisions (seed {})",
+                looked.held.len(),
+                properties(looked.held.len() + looked.broken.len()),
+                looked.decisions,
+                self.search.seed
+            ),
+        }
+    }
+
+    pub(super) fn json(&self, policy: &Module) -> Value {
+        let cases = self.cases().map(|(file, one)| {
+            let differences = one.differences.iter().map(
+                |difference| json!({ "key": difference.key, "expected": difference.expected, "seen": difference.seen }),
+            );
+            json!({
+                "file": file.path,
+                "line": file.line(one.index),
+                "name": file.cases.cases[one.index].name,
+                "passed": one.differences.is_empty(),
+                "differences": differences.collect::<Vec<_>>(),
+                "fuel": one.said.fuel,
+            })
+        });
+        let mut properties: Vec<Value> = Vec::new();
+        if let Some(looked) = &self.looked {
+            properties.extend(looked.held.iter().map(|property| json!({ "name": property.name(), "holds": true })));
+            properties.extend(
+                looked.left_out.iter().map(|(property, why)| json!({ "name": property.name(), "left-out": why })),
+            );
+            properties.extend(looked.broken.iter().map(|broken| {
+                json!({
+                    "name": broken.property.name(),
+                    "holds": false,
+                    "why": broken.why,
+                    "help": broken.property.remedy(),
+                    "case": pasted(broken),
+                })
+            }));
+        }
+        json!({
+            "policy": policy.manifest().name,
+            "sha256": policy.digest(),
+            "cases": cases.collect::<Vec<_>>(),
+            "properties": properties,
+            "decisions": self.looked.as_ref().map(|looked| looked.decisions),
+            "seed": self.search.seed,
+            "failures": self.failures(),
+        })
+    }
+}
+
+fn pasted(broken: &Broken) -> String {
+    let name = format!("{}: {}", broken.property.name(), broken.why);
+    case_text(&name, &broken.question, broken.answer.as_ref())
+}
+
+fn properties(number: usize) -> String {
+    if number == 1 { "1 property".to_owned() } else { format!("{number} properties") }
+}
