@@ -397,7 +397,9 @@ impl Eye<'_> {
         let View { target, semaphore, party, .. } = &question.view;
         let party = party.as_ref().filter(|_| question.outcome.is_none())?;
         let leaves = |identifier: &str| {
-            identifier == target.name || semaphore.leases.iter().any(|lease| lease.identifier == identifier)
+            // As the hard limits count it: whoever of this run holds a slot may be down.
+            let mut own = semaphore.leases.iter().filter(|lease| lease.mine);
+            identifier == target.name || own.any(|lease| lease.identifier == identifier)
         };
         if !party.members.iter().any(|member| member.identifier == target.name) {
             return None;

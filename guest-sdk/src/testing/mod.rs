@@ -30,10 +30,16 @@
 //! A view from here keeps the contract's promises: lists are in its order, fences grow with every lease, and
 //! [`Lease::alive`] says whether the holder is a member where the view has a party.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod cases;
+
 use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
 pub use serde_json::json;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use cases::cases;
 
 use crate::export::read;
 use crate::{

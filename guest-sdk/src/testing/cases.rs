@@ -1,0 +1,324 @@
+//! A file of cases run natively: the same that `lockkeeper policy test` runs through wasm.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use lockkeeper_cases::{Answer, Case, Cases, Fault, Memory as Remembers};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::decide::millis;
+use crate::export::read;
+use crate::{
+    Admission, Cause, Ending, Event, Happening, Label, Lease, Member, Memory, Outcome, Party, Policy, Progress,
+    Semaphore, Settlement, Target, View,
+};
+
+/// Tries every case of a file: `cases::<Quorum>(include_str!("../cases.toml"))`.
+///
+/// # Panics
+/// When the file has mistakes, and when a case fails: with every one that does, and how.
+pub fn cases<P: Policy + DeserializeOwned>(toml: &str) {
+    let cases = Cases::parse(toml).unwrap_or_else(|problems| {
+        let line = |at: usize| 1 + toml.as_bytes()[..at.min(toml.len())].iter().filter(|byte| **byte == b'\n').count();
+        let told: Vec<String> =
+            problems.iter().map(|problem| format!("line {}: {problem}", line(problem.span.start))).collect();
+        panic!("the cases have mistakes:\n{}", told.join("\n"))
+    });
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    let mut failed = String::new();
+    for case in &cases.cases {
+        let memory = match &case.memory {
+            Remembers::Told(bytes) => bytes.clone(),
+            Remembers::After(earlier) => left[*earlier].clone(),
+        };
+        let answer = one::<P>(case, memory);
+        left.push(answer.as_ref().map_or_else(|_| Vec::new(), |answer| answer.memory.clone()));
+        match &case.expect {
+            Some(expect) => {
+                for difference in expect.differences(&answer) {
+                    failed += &format!(
+                        "{}: {}: expected {}, seen {}\n",
+                        case.name, difference.key, difference.expected, difference.seen
+                    );
+                }
+            }
+            None => failed += &format!("{}: expects nothing: `lockkeeper policy test --update` writes it\n", case.name),
+        }
+    }
+    assert!(failed.is_empty(), "\n{failed}");
+}
+
+fn one<P: Policy + DeserializeOwned>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fault> {
+    let gave_up = |message: String| Fault { kind: "gave-up".to_owned(), message };
+    let policy: P = read(&case.settings.to_string()).map_err(gave_up)?;
+    let view = view(&case.view);
+    let mut memory = Memory::from_bytes(memory);
+    let asked = catch_unwind(AssertUnwindSafe(|| match &case.outcome {
+        None => {
+            let admitted = policy.admit(&view, &mut memory);
+            admitted.answer.map(|verdict| {
+                let (word, breaking) = match verdict {
+                    Admission::Lock => ("lock", None),
+                    Admission::Wait => ("wait", None),
+                    Admission::Hold => ("hold", None),
+                    Admission::Force(fences) => ("force", Some(fences)),
+                    Admission::Skip => ("skip", None),
+                    Admission::Abort => ("abort", None),
+                };
+                let wake_after = admitted.wake_after.map(millis);
+                (word, breaking, None, admitted.code, admitted.reason, wake_after)
+            })
+        }
+        Some(ended) => {
+            let settled = policy.settle(&view, &outcome(ended), &mut memory);
+            let (word, keep) = match settled.verdict {
+                Settlement::Release => ("release", None),
+                Settlement::Keep(millis) => ("keep", Some(millis)),
+                Settlement::Retry => ("retry", None),
+                Settlement::RollBack => ("roll-back", None),
+                Settlement::Abort => ("abort", None),
+            };
+            Ok((word, None, keep, settled.code, settled.reason, None))
+        }
+    }));
+    match asked {
+        Ok(Ok((verdict, breaking, keep, code, reason, wake_after))) => Ok(Answer {
+            verdict: verdict.to_owned(),
+            breaking,
+            keep,
+            code,
+            reason,
+            wake_after,
+            memory: memory.into_bytes(),
+        }),
+        Ok(Err(message)) => Err(gave_up(message)),
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(Fault { kind: "trap".to_owned(), message: message.unwrap_or_default() })
+        }
+    }
+}
+
+// What follows reads the JSON of views that were read already: nothing in it can be missing.
+
+fn text(of: &Value, key: &str) -> String {
+    of[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn big(of: &Value, key: &str) -> u64 {
+    of[key].as_u64().unwrap_or_default()
+}
+
+fn count(of: &Value, key: &str) -> u32 {
+    u32::try_from(big(of, key)).unwrap_or(u32::MAX)
+}
+
+fn flag(of: &Value, key: &str) -> bool {
+    of[key].as_bool().unwrap_or_default()
+}
+
+fn each<T>(of: &Value, key: &str, read: impl Fn(&Value) -> T) -> Vec<T> {
+    of[key].as_array().into_iter().flatten().map(read).collect()
+}
+
+fn view(of: &Value) -> View {
+    let progress = &of["progress"];
+    View {
+        sequence: big(of, "sequence"),
+        now: big(of, "now"),
+        seed: big(of, "seed"),
+        cause: cause(&of["cause"]),
+        target: Target {
+            name: text(&of["target"], "name"),
+            labels: each(&of["target"], "labels", |label| Label {
+                key: text(label, "key"),
+                value: text(label, "value"),
+            }),
+            wave: text(&of["target"], "wave"),
+            attempt: count(&of["target"], "attempt"),
+            waiting_since: big(&of["target"], "waiting-since"),
+        },
+        semaphore: semaphore(&of["semaphore"]),
+        party: (!of["party"].is_null()).then(|| party(&of["party"])),
+        other_semaphores: each(of, "other-semaphores", semaphore),
+        other_parties: each(of, "other-parties", party),
+        progress: Progress {
+            job: text(progress, "job"),
+            run: text(progress, "run"),
+            started: big(progress, "started"),
+            total: count(progress, "total"),
+            pending: count(progress, "pending"),
+            waiting: count(progress, "waiting"),
+            acting: count(progress, "acting"),
+            done: count(progress, "done"),
+            failed: count(progress, "failed"),
+            rolled_back: count(progress, "rolled-back"),
+            skipped: count(progress, "skipped"),
+            unknown: count(progress, "unknown"),
+            budget_left: progress["budget-left"].as_u64().map(|left| u32::try_from(left).unwrap_or(u32::MAX)),
+        },
+        events: each(of, "events", |event| Event {
+            at: big(event, "at"),
+            target: text(event, "target"),
+            what: happening(event["what"].as_str().unwrap_or_default()),
+            detail: text(event, "detail"),
+        }),
+    }
+}
+
+fn semaphore(of: &Value) -> Semaphore {
+    Semaphore {
+        path: text(of, "path"),
+        slots: count(of, "slots"),
+        leases: each(of, "leases", |lease| Lease {
+            identifier: text(lease, "identifier"),
+            fence: big(lease, "fence"),
+            since: big(lease, "since"),
+            ephemeral: flag(lease, "ephemeral"),
+            alive: lease["alive"].as_bool(),
+            mine: flag(lease, "mine"),
+        }),
+        queued: count(of, "queued"),
+    }
+}
+
+fn party(of: &Value) -> Party {
+    let member = |member: &Value| Member { identifier: text(member, "identifier"), since: big(member, "since") };
+    Party { path: text(of, "path"), min_members: count(of, "min-members"), members: each(of, "members", member) }
+}
+
+fn cause(of: &Value) -> Cause {
+    let told = |word: &str| of[word].as_str().map(str::to_owned);
+    match of.as_str() {
+        Some("leases-changed") => Cause::LeasesChanged,
+        Some("members-changed") => Cause::MembersChanged,
+        Some("progressed") => Cause::Progressed,
+        Some("woken") => Cause::Woken,
+        Some("granted") => Cause::Granted,
+        _ => told("refused")
+            .map(Cause::Refused)
+            .or_else(|| told("operator").map(Cause::Operator))
+            .unwrap_or(Cause::First),
+    }
+}
+
+fn happening(word: &str) -> Happening {
+    match word {
+        "forced" => Happening::Forced,
+        "started" => Happening::Started,
+        "succeeded" => Happening::Succeeded,
+        "failed" => Happening::Failed,
+        "unknown" => Happening::Unknown,
+        "released" => Happening::Released,
+        "rolled-back" => Happening::RolledBack,
+        "skipped" => Happening::Skipped,
+        "lease-lost" => Happening::LeaseLost,
+        _ => Happening::Leased,
+    }
+}
+
+fn outcome(of: &Value) -> Outcome {
+    let ending = match of["ending"].as_str() {
+        Some("failed") => Ending::Failed,
+        Some("timed-out") => Ending::TimedOut,
+        Some("lease-lost") => Ending::LeaseLost,
+        Some("unknown") => Ending::Unknown,
+        _ => Ending::Succeeded,
+    };
+    let exit_code = of["exit-code"].as_i64().and_then(|code| i32::try_from(code).ok());
+    Outcome { ending, exit_code, took: big(of, "took"), attempt: count(of, "attempt") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, json};
+    use crate::{Admitted, Settled, fault, force, keep, lock, retry, wait};
+
+    /// Answers as it is told.
+    #[crate::settings]
+    struct Told {
+        people: usize,
+    }
+
+    impl Policy for Told {
+        fn admit(&self, view: &View, memory: &mut Memory) -> Admitted {
+            let seen: u32 = memory.get();
+            memory.put(&(seen + 1));
+            match (self.people, view.members()) {
+                (99, _) => fault("no idea"),
+                (98, _) => panic!("boom"),
+                (97, _) => force(vec![7, 5], "forced", ""),
+                (wanted, there) if there >= wanted => lock("enough", format!("{there}")),
+                _ => wait("too-few", "").ask_again_after(std::time::Duration::from_secs(90)),
+            }
+        }
+
+        fn settle(&self, _: &View, outcome: &Outcome, _: &mut Memory) -> Settled {
+            match outcome.ending {
+                Ending::Failed => retry("again", format!("{:?}", outcome.exit_code)),
+                _ => keep(std::time::Duration::from_secs(5), "kept", ""),
+            }
+        }
+    }
+
+    const CASES: &str = r#"
+        settings.people = 2
+        [[case]]
+        name = "few"
+        view.party.members = ["ann"]
+        expect = { verdict = "wait", code = "too-few", wake-after = "1m 30s", memory = 1 }
+        [[case]]
+        name = "enough"
+        view.party.members = ["ann", "bob"]
+        after = "few"
+        expect = { verdict = "lock", reason = "2", memory = 2, wake-after = "none" }
+        [[case]]
+        name = "failed"
+        outcome = { ending = "failed", exit-code = 3 }
+        expect = { verdict = "retry", reason = "Some(3)" }
+        [[case]]
+        name = "kept"
+        outcome.ending = "succeeded"
+        expect = { verdict = "keep", keep = "5s" }
+        [[case]]
+        name = "forced"
+        settings.people = 97
+        expect = { verdict = "force", breaking = [5, 7] }
+        [[case]]
+        name = "gave up"
+        settings.people = 99
+        expect.fault = "gave-up"
+        [[case]]
+        name = "panicked"
+        settings.people = 98
+        expect.fault = "trap"
+    "#;
+
+    #[test]
+    fn cases_pass_as_they_do_through_wasm() {
+        cases::<Told>(CASES);
+    }
+
+    #[test]
+    fn every_case_that_fails_is_told() {
+        let wrong = CASES.replace("code = \"too-few\"", "code = \"few\"").replace("keep = \"5s\"", "keep = \"6s\"");
+        let panic = catch_unwind(|| cases::<Told>(&wrong)).unwrap_err();
+        let told = panic.downcast_ref::<String>().unwrap();
+        assert!(told.contains("few: code: expected few, seen too-few"), "{told}");
+        assert!(told.contains("kept: keep: expected 6s, seen 5s"), "{told}");
+    }
+
+    #[test]
+    fn the_base_is_the_builders_view() {
+        assert_eq!(view(&lockkeeper_cases::base()), testing::view("web01").build());
+        let told = json!({
+            "cause": "granted", "party": { "members": ["web01"] }, "target": { "labels": { "rack": "r1" } },
+            "events": [{ "target": "a", "what": "failed", "at": "now" }], "semaphore": { "slots": 2, "leases": ["a"] },
+        });
+        let built = testing::view("web01").slots(2).lease("a").members(["web01"]).label("rack", "r1");
+        let built = built.event(testing::NOON, "a", Happening::Failed).granted().build();
+        assert_eq!(view(&lockkeeper_cases::view_of_json(&told).unwrap()), built);
+    }
+}
