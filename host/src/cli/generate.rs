@@ -1,14 +1,25 @@
 //! What is made of the command line and the job's shape: completions, manual pages, schemas.
 
 use clap::CommandFactory;
+use serde_json::Value;
 
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
-use super::{Cli, CompletionsArgs, ManArgs};
+use super::{Cli, CompletionsArgs, Global, ManArgs, SchemaJobArgs, policy};
 use crate::job;
+use crate::policy::standard_policies;
 
-pub(super) fn schema(output: &Output) -> Result<Exit, Failure> {
-    let schema = job::schema();
+pub(super) fn schema(global: &Global, output: &Output, args: &SchemaJobArgs) -> Result<Exit, Failure> {
+    let mut schema = match &args.policy {
+        Some(named) => {
+            let policy = policy::named(&global.engine()?, named)?;
+            let settings = serde_json::from_str(&policy.manifest().settings_schema).unwrap_or(Value::Bool(true));
+            job::schema_with_settings(&settings)
+        }
+        None => job::schema(),
+    };
+    let standard = standard_policies().iter().map(|policy| policy.name.into()).collect();
+    schema["$defs"]["PolicyTable"]["properties"]["use"]["enum"] = Value::Array(standard);
     match output.is_json() {
         true => output.json(&schema),
         false => output.data(&format!("{schema:#}")),

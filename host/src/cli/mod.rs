@@ -649,8 +649,21 @@ struct PruneArgs {
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
     /// Of a job, for an editor that knows TOML.
-    #[command(after_help = "Example:\n  lockkeeper schema job > job.schema.json")]
-    Job,
+    Job(SchemaJobArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "An editor that knows TOML (Taplo, Even Better TOML) reads the file that a job's first line names: \
+    `#:schema job.schema.json`.\n\n\
+    Examples:\n  \
+    lockkeeper schema job > job.schema.json\n  \
+    lockkeeper schema job --policy my_policy.wasm > job.schema.json"
+)]
+struct SchemaJobArgs {
+    /// With this policy's settings below `[policy.settings]`: a standard policy's name, or a wasm file.
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -707,7 +720,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
     let global = &cli.global;
     match cli.command {
-        Command::Schema(SchemaCommand::Job) => generate::schema(output),
+        Command::Schema(SchemaCommand::Job(args)) => generate::schema(global, output, &args),
         Command::Completions(args) => generate::completions(output, &args),
         Command::Man(args) => generate::man(output, &args),
         Command::Policy(command) => policy::run(global, output, command),

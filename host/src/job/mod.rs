@@ -28,7 +28,7 @@ pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub(crate) use reader::closest;
-pub use schema::schema;
+pub use schema::{schema, schema_with_settings};
 pub use settings::parse_settings;
 pub use spec::{
     ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,

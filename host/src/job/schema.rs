@@ -19,6 +19,46 @@ pub fn schema() -> Value {
     schema
 }
 
+/// The same where `[policy.settings]` is what a policy's own schema says: an editor then completes them, too.
+#[must_use]
+pub fn schema_with_settings(settings: &Value) -> Value {
+    const OWN: &str = "PolicySettings";
+    let mut schema = schema();
+    let mut settings = settings.clone();
+    let is_required = settings["required"].as_array().is_some_and(|keys| !keys.is_empty());
+    if let Some(members) = settings.as_object_mut() {
+        members.remove("$schema");
+    }
+    // Its own definitions stand below it now.
+    move_references(&mut settings, &format!("#/$defs/{OWN}"));
+    schema["$defs"][OWN] = settings;
+    let policy = &mut schema["$defs"]["PolicyTable"];
+    policy["properties"]["settings"] = json!({ "$ref": format!("#/$defs/{OWN}") });
+    if is_required && let Some(required) = policy["required"].as_array_mut() {
+        required.push(json!("settings"));
+    }
+    schema
+}
+
+fn move_references(part: &mut Value, to: &str) {
+    match part {
+        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, to)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(reference) if key == "$ref" => {
+                        if let Some(below) = reference.strip_prefix('#') {
+                            *reference = format!("{to}{below}");
+                        }
+                    }
+                    value => move_references(value, to),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Says of a table that exactly one of these keys must be there.
 fn only_one_of(table: &mut Value, keys: &[&str]) {
     table["oneOf"] = keys.iter().map(|key| json!({ "required": [key] })).collect();
@@ -52,6 +92,37 @@ mod tests {
             let name = format!("{above}{}", key.name);
             found.push(name.clone());
             keys_read(&(key.below)(), &format!("{name}."), found);
+        }
+    }
+
+    #[test]
+    fn a_policys_settings_are_part_of_the_jobs_schema() {
+        let own = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "additionalProperties": false,
+            "properties": { "pace": { "$ref": "#/$defs/Pace" }, "people": { "type": "integer", "minimum": 1 } },
+            "required": ["people"],
+            "$defs": { "Pace": { "enum": ["slow", "quick"] } },
+        });
+        let whole = schema_with_settings(&own);
+        let validator = jsonschema::validator_for(&whole).unwrap();
+        let job = |settings: Value| {
+            let policy = match settings.is_null() {
+                true => json!({ "path": "mine.wasm" }),
+                false => json!({ "path": "mine.wasm", "settings": settings }),
+            };
+            json!({
+                "name": "job",
+                "semaphore": { "path": "/locks/job" },
+                "targets": { "hosts": ["a"] },
+                "policy": policy,
+                "action": { "run": ["true"] },
+            })
+        };
+        assert!(validator.is_valid(&job(json!({ "people": 1, "pace": "slow" }))));
+        for wrong in [json!({ "people": 0 }), json!({ "people": 1, "pace": "fast" }), json!({ "x": 1 }), Value::Null] {
+            assert!(!validator.is_valid(&job(wrong.clone())), "{wrong}");
         }
     }
 
