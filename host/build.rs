@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockkeeper_guest_build::Toolchain;
+use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain};
 use wit_component::ComponentEncoder;
 
 #[expect(clippy::print_stderr, reason = "cargo shows a build script's stderr; `Error: Os { … }` would say less")]
@@ -33,7 +33,13 @@ fn embed_policies() -> Result<(), Box<dyn Error>> {
     names.sort();
 
     let packages: Vec<&str> = names.iter().map(String::as_str).collect();
-    let modules = Toolchain::find()?.build(&root.join("Cargo.toml"), &packages, &guest_target_dir(&out))?;
+    let modules = Toolchain::find()?.build(&Build {
+        manifest: &root.join("Cargo.toml"),
+        packages: &packages,
+        profile: PROFILE,
+        target_dir: &guest_target_dir(&out),
+        stderr: Stderr::Kept,
+    })?;
 
     let mut table = String::from("&[\n");
     for (name, module) in names.iter().zip(modules) {

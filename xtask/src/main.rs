@@ -4,7 +4,6 @@
 
 mod bench;
 mod demo;
-mod guest;
 mod setup;
 
 use std::env;
@@ -33,11 +32,6 @@ enum Task {
         /// Handed on to `cargo test`.
         #[arg(last = true)]
         rest: Vec<String>,
-    },
-    /// Build a policy crate of this workspace to a wasm component beside its job.
-    Guest {
-        /// The crate's folder.
-        folder: PathBuf,
     },
     /// Measure.
     #[command(subcommand)]
@@ -69,7 +63,6 @@ fn run(task: Task) -> Result<()> {
             arguments.extend(rest.iter().map(String::as_str));
             cargo(&arguments)
         }
-        Task::Guest { folder } => guest::run(&folder),
         Task::Bench(bench) => bench::run(&bench),
     }
 }

@@ -15,8 +15,8 @@ use thiserror::Error;
 /// The target that guests are built for: no WASI, nothing imported but the contract.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// The profile, defined in the workspace's `Cargo.toml`.
-const PROFILE: &str = "guest";
+/// The profile of this workspace's own guests, defined in its `Cargo.toml`.
+pub const PROFILE: &str = "guest";
 
 /// What Debian's packages install, beside a rustup toolchain that stays the host's own.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -39,12 +39,36 @@ pub enum Toolchain {
     },
 }
 
+/// What to build.
+#[derive(Debug, Clone, Copy)]
+pub struct Build<'a> {
+    /// The `Cargo.toml` of the workspace or crate.
+    pub manifest: &'a Path,
+    /// The packages.
+    pub packages: &'a [&'a str],
+    /// The profile: [`PROFILE`] in this workspace.
+    pub profile: &'a str,
+    /// One of the guests' own: a cargo that builds the host holds the lock of its own.
+    pub target_dir: &'a Path,
+    /// Where cargo's words go.
+    pub stderr: Stderr,
+}
+
+/// Where cargo's words go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stderr {
+    /// To this process's stderr, as they come.
+    Shown,
+    /// Into the error.
+    Kept,
+}
+
 /// Why a guest could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// No toolchain here can.
     #[error(
-        "no Rust toolchain here can build wasm policies: run `cargo xtask setup` (it runs `rustup target add {TARGET}`, or installs Debian's rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld)"
+        "no Rust toolchain here can build wasm: run `rustup target add {TARGET}`, or on Debian install rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld (in a checkout of lockkeeper `cargo xtask setup` does either)"
     )]
     NoToolchain,
     /// Cargo could not be started.
@@ -57,7 +81,7 @@ pub enum BuildError {
         source: std::io::Error,
     },
     /// Cargo ran and failed; what it said is on stderr.
-    #[error("cargo could not build the policy `{package}`:\n{stderr}")]
+    #[error("cargo could not build the policy `{package}`{}", if stderr.is_empty() { String::new() } else { format!(":\n{stderr}") })]
     Failed {
         /// Which crate.
         package: String,
@@ -90,21 +114,23 @@ impl Toolchain {
         if complete { Ok(debian) } else { Err(BuildError::NoToolchain) }
     }
 
-    /// Builds guest crates of one workspace and gives their core modules, in the order of `packages`.
-    ///
-    /// `manifest` is the workspace's `Cargo.toml`; `target_dir` should be one of the guests' own, since a cargo that
-    /// builds the host holds the lock of its own.
+    /// Builds guest crates of one workspace and gives their core modules, in the order of the packages.
     ///
     /// # Errors
-    /// [`BuildError`]; what the compiler said is in it.
-    pub fn build(&self, manifest: &Path, packages: &[&str], target_dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    /// [`BuildError`]; what the compiler said is in it, unless it was shown.
+    pub fn build(&self, build: &Build<'_>) -> Result<Vec<PathBuf>, BuildError> {
+        let Build { manifest, packages, profile, target_dir, stderr } = build;
         let mut command = self.command();
-        command.args(["build", "--profile", PROFILE, "--target", TARGET, "--manifest-path"]).arg(manifest);
+        command.args(["build", "--profile", profile, "--target", TARGET, "--manifest-path"]).arg(manifest);
         command.arg("--target-dir").arg(target_dir);
-        for package in packages {
+        for package in *packages {
             command.args(["--package", package]);
         }
-        let output = command.stdin(Stdio::null()).output().map_err(|source| BuildError::Start {
+        command.stdin(Stdio::null());
+        if *stderr == Stderr::Shown {
+            command.stderr(Stdio::inherit());
+        }
+        let output = command.output().map_err(|source| BuildError::Start {
             program: command.get_program().to_string_lossy().into_owned(),
             source,
         })?;
@@ -114,7 +140,7 @@ impl Toolchain {
                 stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             });
         }
-        let folder = target_dir.join(TARGET).join(PROFILE);
+        let folder = target_dir.join(TARGET).join(profile);
         Ok(packages.iter().map(|package| folder.join(package.replace('-', "_")).with_extension("wasm")).collect())
     }
 

@@ -7,6 +7,7 @@ mod ask;
 mod cases;
 mod measure;
 mod paste;
+pub mod project;
 mod properties;
 mod sample;
 mod update;

@@ -50,6 +50,16 @@ impl Output {
         self.format == Format::Json
     }
 
+    /// Whether talk is heard.
+    pub(super) fn is_talking(&self) -> bool {
+        !self.quiet && !self.is_json()
+    }
+
+    /// The same without talk.
+    pub(super) fn hushed(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     /// A line of data.
     pub(super) fn data(&self, line: &str) {
         self.bytes(format!("{line}\n").as_bytes());

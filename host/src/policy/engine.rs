@@ -321,7 +321,11 @@ fn is_core_module(wasm: &[u8]) -> bool {
     wasm.starts_with(b"\0asm\x01\0\0\0")
 }
 
-fn componentise(core: &[u8]) -> Result<Vec<u8>, PolicyError> {
+/// Makes a component of a core module that carries the contract's types.
+///
+/// # Errors
+/// [`PolicyError`]: no valid wasm, an import that no policy gets, or not the contract's world.
+pub fn componentise(core: &[u8]) -> Result<Vec<u8>, PolicyError> {
     wasmparser::validate(core).map_err(|error| malformed(&error.to_string()))?;
     if let Some(import) = first_foreign_import(core) {
         return Err(PolicyError::ForbiddenImport { import });

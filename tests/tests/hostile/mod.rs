@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use lockkeeper_guest_build::Toolchain;
+use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -17,7 +17,15 @@ pub(crate) fn rust_guest() -> &'static [u8] {
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
         let modules = Toolchain::find()
-            .and_then(|toolchain| toolchain.build(&root.join("Cargo.toml"), &["hostile"], &guest_target_dir()))
+            .and_then(|toolchain| {
+                toolchain.build(&Build {
+                    manifest: &root.join("Cargo.toml"),
+                    packages: &["hostile"],
+                    profile: PROFILE,
+                    target_dir: &guest_target_dir(),
+                    stderr: Stderr::Kept,
+                })
+            })
             .unwrap_or_else(|error| panic!("{error}"));
         std::fs::read(&modules[0]).unwrap()
     })

@@ -27,8 +27,8 @@ const HAPPENINGS: [&str; 10] = [
 ];
 
 /// Members and leases of a view that is large, such as a fleet shows.
-const MANY_MEMBERS: usize = 2_000;
-const MANY_LEASES: usize = 200;
+const MANY_MEMBERS: usize = 500;
+const MANY_LEASES: usize = 50;
 const MANY_EVENTS: usize = 64;
 
 /// Settings with larger numbers than this are not meant for a party or a semaphore of any size that is made up.
@@ -88,9 +88,9 @@ impl Maker {
             json!({ "now": 0, "target": { "waiting-since": 0, "name": "" }, "progress": { "started": 0 } }),
             json!({ "target": target, "party": { "members": names, "min-members": 100 } }),
             json!({
-                "target": target, "semaphore": { "slots": 201, "leases": leases, "queued": 50 },
+                "target": target, "semaphore": { "slots": 51, "leases": leases, "queued": 50 },
                 "party": { "members": names, "min-members": 100 }, "events": events,
-                "progress": { "total": 2_000, "pending": 1_799, "acting": 200 },
+                "progress": { "total": 500, "pending": 449, "acting": 50 },
             }),
         ];
         let near = self.near.iter().map(|of| {

@@ -23,8 +23,12 @@ use crate::policy::{Limits, Module};
 use made::Maker;
 
 /// Part of a limit that a decision may use: what is nearer fails on a larger view, or beside a busier neighbour.
-const FUEL_SHARE: u64 = 4;
+const FUEL_SHARE: u64 = 2;
 const MEMORY_PERCENT: u64 = 75;
+
+/// How many settings meet every view on the edge, and how many of these views meet all settings.
+const USUAL: usize = 3;
+const SMALL: usize = 2;
 
 /// How often an instance that is kept is asked the same.
 const WARM_TIMES: usize = 6;
@@ -290,14 +294,16 @@ impl Eye<'_> {
         ask(self.policy, question)
     }
 
-    /// Settings × what is rarely met: an empty party, a full one, many of everything.
+    /// What is rarely met, such as an empty party or many of everything, with settings that people use; and those that were
+    /// made up, each with the views that are small.
     fn edges(&self) -> Vec<Question> {
-        let settings: Vec<Value> = self.settings.all().cloned().collect();
         let edges = self.maker.edges();
-        settings
-            .iter()
-            .flat_map(|settings| edges.iter().map(|view| Question::admit(settings.clone(), view.clone())))
-            .collect()
+        let is_own = !self.settings.own.is_empty();
+        let usual = if is_own { &self.settings.own } else { &self.settings.made };
+        let usual = usual.iter().take(USUAL).flat_map(|settings| edges.iter().map(move |view| (settings, view)));
+        let small = &edges[..SMALL];
+        let made = self.settings.made.iter().flat_map(|settings| small.iter().map(move |view| (settings, view)));
+        usual.chain(made).map(|(settings, view)| Question::admit(settings.clone(), view.clone())).collect()
     }
 
     /// One more question, with what the policy left at one before.

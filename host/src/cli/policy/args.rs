@@ -11,6 +11,12 @@ pub(in crate::cli) enum PolicyCommand {
     List,
     /// Show what a policy says of itself.
     Inspect(InspectArgs),
+    /// Make a first policy that builds and passes its tests.
+    New(NewArgs),
+    /// Build a policy in this folder to a component.
+    Build(BuildArgs),
+    /// Build and test whenever a source changes.
+    Watch(WatchArgs),
     /// Print a view with a sentence for each key: a start for views and cases.
     #[command(after_help = "Examples:\n  \
         lockkeeper policy views > view.toml\n  \
@@ -144,4 +150,66 @@ pub(in crate::cli) struct BenchArgs {
     /// How many per cent more fuel a case may burn than in the baseline.
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "baseline")]
     pub(in crate::cli) max_growth: f64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A policy in Rust needs a Rust toolchain that builds wasm (`policy build` says what is missing), one in Python \
+    Python 3 and one in JavaScript Node.js; what these need more is installed into the project's folder at the first build.\n\n\
+    Examples:\n  \
+    lockkeeper policy new one-per-rack\n  \
+    lockkeeper policy new one-per-rack --lang python --out policies/rack"
+)]
+pub(in crate::cli) struct NewArgs {
+    /// The policy's name: a-z, 0-9 and -.
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: String,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value_t = LanguageArg::Rust, value_name = "LANGUAGE")]
+    pub(in crate::cli) lang: LanguageArg,
+    /// Its folder [default: one of its name, here].
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) out: Option<PathBuf>,
+    /// The SDK's crate, for Rust: the folder `guest-sdk` of a checkout [default: found, else the registry's].
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) sdk: Option<PathBuf>,
+}
+
+/// What a policy is written in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum LanguageArg {
+    Rust,
+    Python,
+    Javascript,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A folder with a Cargo.toml is built with a Rust toolchain that has the target wasm32-unknown-unknown, else \
+    with one that can build its standard library from source; one with a policy.py with componentize-py; one with a \
+    package.json with componentize-js. What comes of it is loaded before it replaces the file there.\n\n\
+    Examples:\n  \
+    lockkeeper policy build\n  \
+    lockkeeper policy build policies/rack --out rack.wasm"
+)]
+pub(in crate::cli) struct BuildArgs {
+    /// The policy's folder.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(in crate::cli) folder: PathBuf,
+    /// The component [default: the policy's name, in its folder].
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each time the component is built, `cases.toml` beside it is tried, and a few views are made up for the \
+    properties; `lockkeeper policy test` makes up more.\n\n\
+    Example:\n  \
+    lockkeeper policy watch policies/rack"
+)]
+pub(in crate::cli) struct WatchArgs {
+    /// The policy's folder.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(in crate::cli) folder: PathBuf,
 }

@@ -2,10 +2,13 @@
 
 mod args;
 mod bench;
+mod build;
 mod decide;
 mod inspect;
+mod new;
 mod test;
 mod views;
+mod watch;
 
 use std::path::Path;
 
@@ -14,6 +17,7 @@ use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::Global;
+use super::context::block_on;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::trimmed;
 use super::output::{Output, problems_failure};
@@ -28,6 +32,9 @@ pub(super) fn run(global: &Global, output: &Output, command: PolicyCommand) -> R
     match command {
         PolicyCommand::List => list(global, output),
         PolicyCommand::Inspect(args) => inspect::run(global, output, &args),
+        PolicyCommand::New(args) => new::run(global, output, &args),
+        PolicyCommand::Build(args) => build::run(global, output, &args),
+        PolicyCommand::Watch(args) => block_on(watch::run(global, output, args)),
         PolicyCommand::Views => views::run(output),
         PolicyCommand::Decide(args) => decide::run(global, output, &args),
         PolicyCommand::Test(args) => test::run(global, output, &args),

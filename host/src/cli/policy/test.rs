@@ -168,16 +168,31 @@ impl Tested {
     }
 
     /// What failed, and how; the rest in a line each.
-    pub(super) fn show(&self, output: &Output) {
+    fn show(&self, output: &Output) {
         if output.is_json() {
             return;
         }
-        for (file, one) in self.cases() {
-            let name = plain(&file.cases.cases[one.index].name);
-            if one.differences.is_empty() {
-                output.data(&format!("     ok  {name}"));
-                continue;
+        for (file, one) in self.cases().filter(|(.., one)| one.differences.is_empty()) {
+            output.data(&format!("     ok  {}", plain(&file.cases.cases[one.index].name)));
+        }
+        if let Some(looked) = &self.looked {
+            for property in &looked.held {
+                output.data(&format!("     ok  {}: {}", property.name(), property.promise()));
             }
+            for (property, why) in &looked.left_out {
+                output.data(&format!("left out {}: {}", property.name(), plain(why)));
+            }
+        }
+        self.show_failures(output);
+    }
+
+    /// What failed, and how.
+    pub(super) fn show_failures(&self, output: &Output) {
+        if output.is_json() {
+            return;
+        }
+        for (file, one) in self.cases().filter(|(.., one)| !one.differences.is_empty()) {
+            let name = plain(&file.cases.cases[one.index].name);
             output.data(&format!(" FAILED  {name}  ({}:{})", file.path.display(), file.line(one.index)));
             for difference in &one.differences {
                 output.data(&format!(
@@ -200,12 +215,6 @@ impl Tested {
             }
         }
         let Some(looked) = &self.looked else { return };
-        for property in &looked.held {
-            output.data(&format!("     ok  {}: {}", property.name(), property.promise()));
-        }
-        for (property, why) in &looked.left_out {
-            output.data(&format!("left out {}: {}", property.name(), plain(why)));
-        }
         for broken in &looked.broken {
             output.data(&format!(" FAILED  {}: {}", broken.property.name(), broken.property.promise()));
             output.data(&format!("         {}", plain(&broken.why)));

@@ -1,0 +1,106 @@
+//! `lockkeeper policy watch`: built and tested again whenever a source changes.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use notify::{Event, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::args::WatchArgs;
+use super::build::{component, seconds};
+use super::test::{case_files, test};
+use crate::author::Search;
+use crate::author::project::Project;
+use crate::cli::exit::{ErrorKind, Exit, Failure};
+use crate::cli::output::Output;
+use crate::cli::signals::Signals;
+use crate::cli::{Global, replay};
+use crate::policy::Engine;
+
+/// An editor writes a file in several steps: what changes within this time is one change.
+const QUIET: Duration = Duration::from_millis(80);
+
+/// Changes that wait to be looked at; more say nothing that these do not.
+const PENDING: usize = 256;
+
+/// Views for the properties: few, since it is done again and again.
+const VIEWS: usize = 60;
+
+pub(super) async fn run(global: &Global, output: &Output, args: WatchArgs) -> Result<Exit, Failure> {
+    let folder = std::fs::canonicalize(&args.folder).unwrap_or_else(|_| args.folder.clone());
+    let project = Project::find(&folder)?;
+    let engine = global.engine_with(replay::PATIENT)?;
+    let mut signals = Signals::new()?;
+    let (tell, mut changes) = mpsc::channel::<PathBuf>(PENDING);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let Ok(event) = event else { return };
+        if event.kind.is_access() {
+            return;
+        }
+        for path in event.paths {
+            // A full queue says already that something has changed.
+            let _ = tell.try_send(path);
+        }
+    })
+    .map_err(cannot_watch)?;
+    watcher.watch(&folder, RecursiveMode::Recursive).map_err(cannot_watch)?;
+    output.talk("Watching", &format!("{}; Ctrl-C ends it", args.folder.display()));
+    loop {
+        let (project_now, engine_now, quiet) = (project.clone(), engine.clone(), output.clone());
+        let round = tokio::task::spawn_blocking(move || once(&project_now, &engine_now, &quiet));
+        let ended = tokio::select! {
+            wish = signals.next() => Some(wish),
+            _ = round => None,
+        };
+        if let Some(wish) = ended {
+            return Ok(wish.exit());
+        }
+        let ended = tokio::select! {
+            wish = signals.next() => Some(wish),
+            () = changed(&project, &mut changes) => None,
+        };
+        if let Some(wish) = ended {
+            return Ok(wish.exit());
+        }
+    }
+}
+
+/// Until a source has changed, and nothing has for a moment.
+async fn changed(project: &Project, changes: &mut mpsc::Receiver<PathBuf>) {
+    loop {
+        match changes.recv().await {
+            Some(path) if project.is_source(&path) => break,
+            Some(_) => {}
+            // The watcher is gone with its thread: nothing will change any more.
+            None => std::future::pending().await,
+        }
+    }
+    while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+}
+
+/// Built and tested once. What is wrong is shown; the next change may mend it.
+fn once(project: &Project, engine: &Engine, output: &Output) {
+    let begun = Instant::now();
+    let outcome = component(project, &project.wasm(), engine, &output.clone().hushed()).and_then(|built| {
+        let files = case_files(&built.wasm.display().to_string(), &[], &output.clone().hushed())?;
+        test(&built.policy, files, Search { views: VIEWS, seed: 1 })
+    });
+    match outcome {
+        Ok(tested) => {
+            tested.show_failures(output);
+            output.talk(
+                if tested.failures() == 0 { "Passed" } else { "Failed" },
+                &format!("{}; {} after the change", tested.sum(), seconds(begun.elapsed())),
+            );
+            if output.is_json() {
+                output.json(&serde_json::json!({ "failures": tested.failures(), "summary": tested.sum() }));
+            }
+        }
+        Err(failure) => output.failure(&failure),
+    }
+}
+
+fn cannot_watch(error: notify::Error) -> Failure {
+    Failure::new(ErrorKind::Io, error)
+        .hint("Linux watches so many files a user: `sysctl fs.inotify.max_user_watches` says how many")
+}
