@@ -147,6 +147,8 @@ fn set(into: &mut Value, spot: &Spot, field: &'static Field, key: &str, now: u64
             None => report.expected(spot, key, &format!("a whole number from 0 to {most}, or \"none\"")),
         },
         Shape::Instant => match instant(spot, now) {
+            // Told already, by its distance from what it was.
+            Some(_) if field.name == "now" => *into = now.into(),
             Some(at) => *into = at.into(),
             None => report.expected(
                 spot,
@@ -419,6 +421,12 @@ mod tests {
         let view = read("now = 2025-01-01T00:00:00Z\nevents = [{ at = '-10m', target = 'a', what = 'failed' }]");
         assert_eq!(view["now"], 1_735_689_600_000_u64);
         assert_eq!(view["events"][0]["at"], 1_735_689_000_000_u64);
+    }
+
+    #[test]
+    fn now_is_told_by_its_distance_once() {
+        let view = read("now = '+20s'\ntarget.waiting-since = '-5s'");
+        assert_eq!((&view["now"], &view["target"]["waiting-since"]), (&json!(NOON + 20_000), &json!(NOON + 15_000)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &BuildArgs) -> Result<
     let out = args.out.clone().unwrap_or_else(|| project.wasm());
     let engine = global.engine_with(replay::PATIENT)?;
     let built = component(&project, &out, &engine, output)?;
-    let decision = sample(&built, &out, output)?;
+    let decision = sample(&built, &project, output)?;
     let manifest = built.policy.manifest();
     if output.is_json() {
         output.json(&json!({
@@ -63,8 +63,8 @@ pub(super) fn component(project: &Project, out: &Path, engine: &Engine, output: 
 }
 
 /// One decision: that of the first case, else on the sample view.
-fn sample(built: &Built, out: &Path, output: &Output) -> Result<Option<(String, Said)>, Failure> {
-    let files = case_files(&out.display().to_string(), &[], &output.clone().hushed())?;
+fn sample(built: &Built, project: &Project, output: &Output) -> Result<Option<(String, Said)>, Failure> {
+    let files = case_files(&project.wasm().display().to_string(), &[], &output.clone().hushed())?;
     let first = files.iter().flat_map(CasesFile::questions).next();
     let (view, question) = match first {
         Some((name, question)) => (format!("\"{name}\""), question),
