@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain};
+use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain, with_short_names, without_component_names};
 use wit_component::ComponentEncoder;
 
 #[expect(clippy::print_stderr, reason = "cargo shows a build script's stderr; `Error: Os { … }` would say less")]
@@ -44,9 +44,10 @@ fn embed_policies() -> Result<(), Box<dyn Error>> {
     let mut table = String::from("&[\n");
     for (name, module) in names.iter().zip(modules) {
         let core = fs::read(&module)?;
+        let core = with_short_names(&core).unwrap_or(core);
         let component = ComponentEncoder::default().validate(true).module(&core)?.encode()?;
         let file = out.join(format!("{name}.wasm"));
-        fs::write(&file, component)?;
+        fs::write(&file, without_component_names(component))?;
         writeln!(table, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())?;
     }
     table.push(']');

@@ -84,6 +84,15 @@ pub trait Policy: Sized {
     }
 }
 
+/// What is read from a job's `[policy.settings]`. [`settings`] implements it.
+pub trait Settings: Sized {
+    /// Reads them from the host's JSON.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a job's author would see it.
+    fn read(json: &str) -> Result<Self, String>;
+}
+
 fn ending_code(ending: Ending) -> &'static str {
     match ending {
         Ending::Succeeded => "succeeded",
@@ -114,5 +123,6 @@ pub mod prelude {
 /// For the attributes' expansions alone.
 #[doc(hidden)]
 pub mod reexport {
+    pub use crate::export::{nothing, read};
     pub use serde;
 }

@@ -5,12 +5,16 @@
 //! standard library's source can build it (Debian's `rust-web-src`, or rustup's `rust-src`). Adding the target through
 //! rustup comes between the two and needs a network, so it is a step of its own: [`add_target`].
 
+mod names;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use thiserror::Error;
+
+pub use names::{with_short_names, without_component_names};
 
 /// The target that guests are built for: no WASI, nothing imported but the contract.
 pub const TARGET: &str = "wasm32-unknown-unknown";

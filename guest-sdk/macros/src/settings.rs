@@ -14,6 +14,13 @@ pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
         Data::Union(_) => return Err(Error::new_spanned(item, "settings are a struct, or an enum without fields")),
     };
     let name = &item.ident;
+    // Without fields there is nothing to read: such a policy carries no reader.
+    let read = match &item.data {
+        Data::Struct(data) if data.fields.is_empty() => {
+            quote! { ::lockkeeper_sdk::reexport::nothing(json).map(|()| Self {}) }
+        }
+        _ => quote! { ::lockkeeper_sdk::reexport::read(json) },
+    };
     let unknown = match &item.data {
         Data::Struct(_) => quote! { , deny_unknown_fields },
         _ => quote! {},
@@ -22,6 +29,12 @@ pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
         #[derive(::core::fmt::Debug, ::core::clone::Clone, ::lockkeeper_sdk::reexport::serde::Deserialize)]
         #[serde(crate = "::lockkeeper_sdk::reexport::serde", rename_all = "kebab-case" #unknown)]
         #item
+
+        impl ::lockkeeper_sdk::Settings for #name {
+            fn read(json: &str) -> ::core::result::Result<Self, ::std::string::String> {
+                #read
+            }
+        }
 
         impl ::lockkeeper_sdk::Schema for #name {
             fn write_schema(out: &mut ::std::string::String) {

@@ -3,21 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lockkeeper_cases::{Answer, Case, Cases, Fault, Memory as Remembers};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::decide::millis;
-use crate::export::read;
 use crate::{
     Admission, Cause, Ending, Event, Happening, Label, Lease, Member, Memory, Outcome, Party, Policy, Progress,
-    Semaphore, Settlement, Target, View,
+    Semaphore, Settings, Settlement, Target, View,
 };
 
 /// Tries every case of a file: `cases::<Quorum>(include_str!("../cases.toml"))`.
 ///
 /// # Panics
 /// When the file has mistakes, and when a case fails: with every one that does, and how.
-pub fn cases<P: Policy + DeserializeOwned>(toml: &str) {
+pub fn cases<P: Policy + Settings>(toml: &str) {
     let cases = Cases::parse(toml).unwrap_or_else(|problems| {
         let line = |at: usize| 1 + toml.as_bytes()[..at.min(toml.len())].iter().filter(|byte| **byte == b'\n').count();
         let told: Vec<String> =
@@ -48,9 +46,9 @@ pub fn cases<P: Policy + DeserializeOwned>(toml: &str) {
     assert!(failed.is_empty(), "\n{failed}");
 }
 
-fn one<P: Policy + DeserializeOwned>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fault> {
+fn one<P: Policy + Settings>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fault> {
     let gave_up = |message: String| Fault { kind: "gave-up".to_owned(), message };
-    let policy: P = read(&case.settings.to_string()).map_err(gave_up)?;
+    let policy = P::read(&case.settings.to_string()).map_err(gave_up)?;
     let view = view(&case.view);
     let mut memory = Memory::from_bytes(memory);
     let asked = catch_unwind(AssertUnwindSafe(|| match &case.outcome {

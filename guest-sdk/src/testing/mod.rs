@@ -35,15 +35,14 @@ mod cases;
 
 use std::fmt::Display;
 
-use serde::de::DeserializeOwned;
 pub use serde_json::json;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use cases::cases;
 
-use crate::export::read;
 use crate::{
-    Cause, Ending, Event, Happening, Label, Lease, Member, Outcome, Party, Policy, Progress, Semaphore, Target, View,
+    Cause, Ending, Event, Happening, Label, Lease, Member, Outcome, Party, Policy, Progress, Semaphore, Settings,
+    Target, View,
 };
 
 /// The time of a view that is not told one: some day in 2025, in milliseconds since the Unix epoch.
@@ -54,7 +53,7 @@ pub const NOON: u64 = 1_750_000_000_000;
 /// # Panics
 /// When the settings cannot be read, with the message that a job's author would see. [`try_settings`] gives it.
 #[must_use]
-pub fn settings<P: Policy + DeserializeOwned>(json: impl Display) -> P {
+pub fn settings<P: Policy + Settings>(json: impl Display) -> P {
     try_settings(json).unwrap_or_else(|message| panic!("these settings cannot be read: {message}"))
 }
 
@@ -62,8 +61,8 @@ pub fn settings<P: Policy + DeserializeOwned>(json: impl Display) -> P {
 ///
 /// # Errors
 /// What is wrong, as a job's author would see it.
-pub fn try_settings<P: Policy + DeserializeOwned>(json: impl Display) -> Result<P, String> {
-    read(&json.to_string())
+pub fn try_settings<P: Policy + Settings>(json: impl Display) -> Result<P, String> {
+    P::read(&json.to_string())
 }
 
 /// An outcome of the first try, after one second. Exit code 0 goes with success and 1 with failure; other endings have

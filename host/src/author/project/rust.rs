@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lockkeeper_guest_build::{Build, BuildError, Stderr, Toolchain, add_target};
+use lockkeeper_guest_build::{
+    Build, BuildError, Stderr, Toolchain, add_target, with_short_names, without_component_names,
+};
 use serde_json::Value;
 
 use super::tools::Voice;
@@ -45,7 +47,8 @@ pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, 
     })?;
     let module = modules[0].with_file_name(format!("{}.wasm", place.library));
     let core = fs::read(&module).map_err(|source| ProjectError::File { path: module, source })?;
-    let component = componentise(&core)?;
+    let core = with_short_names(&core).unwrap_or(core);
+    let component = without_component_names(componentise(&core)?);
     fs::write(out, component).map_err(|source| ProjectError::File { path: out.to_owned(), source })
 }
 
