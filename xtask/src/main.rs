@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod fixtures;
 mod setup;
 
 use std::env;
@@ -33,6 +34,9 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Make the fixtures of the contract's version: its text, and guests that are built against it. Those of a version that
+    /// was released are never made anew.
+    Fixtures,
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -63,6 +67,7 @@ fn run(task: Task) -> Result<()> {
             arguments.extend(rest.iter().map(String::as_str));
             cargo(&arguments)
         }
+        Task::Fixtures => fixtures::run(),
         Task::Bench(bench) => bench::run(&bench),
     }
 }

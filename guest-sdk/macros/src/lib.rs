@@ -23,8 +23,11 @@ pub fn settings(_: TokenStream, item: TokenStream) -> TokenStream {
 /// The manifest's name, version and summary are the crate's. The verdicts that the policy may ever return are listed in
 /// the attribute where it returns more than `lock`, `wait` and `release`: `#[policy("lock", "wait", "hold")]`. A verdict
 /// outside the list is a policy fault.
+///
+/// A policy without settings and memory may be a function alone, `#[policy] fn one_by_one(view: &View) -> Admitted { … }`:
+/// it is what `admit` does.
 #[proc_macro_attribute]
 pub fn policy(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let item = parse_macro_input!(item as syn::ItemImpl);
+    let item = parse_macro_input!(item as syn::Item);
     policy::expand(arguments.into(), &item).unwrap_or_else(syn::Error::into_compile_error).into()
 }

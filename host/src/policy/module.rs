@@ -129,14 +129,25 @@ fn check_exports(engine: &Engine, component: &Component) -> Result<(), PolicyErr
     }
 }
 
-/// Versions match as semver has it: before 1.0 the minor version must be the same.
 fn check_version(name: &str) -> Result<(), PolicyError> {
-    let compatible = |version: &str| version.split('.').take(2).eq(VERSION.split('.').take(2));
     match name.split_once('@') {
-        Some((_, found)) if !compatible(found) => {
+        Some((_, found)) if !is_spoken(found, VERSION) => {
             Err(PolicyError::WrongVersion { found: found.to_owned(), spoken: VERSION.to_owned() })
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether who speaks one version understands another: the same major version, and no newer minor one, which may have what
+/// is not known here.
+fn is_spoken(found: &str, spoken: &str) -> bool {
+    let parts = |version: &str| {
+        let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    match (parts(found), parts(spoken)) {
+        (Some((major, minor)), Some((our_major, our_minor))) => major == our_major && minor <= our_minor,
+        _ => false,
     }
 }
 
@@ -148,4 +159,24 @@ fn check_manifest(manifest: &Manifest) -> Result<SettingsSchema, PolicyError> {
         return Err(PolicyError::BadManifest { reason: format!("there is no verdict `{unknown}`") });
     }
     SettingsSchema::parse(&manifest.settings_schema).map_err(|reason| PolicyError::BadManifest { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_minor_version_is_understood_and_a_newer_one_is_not() {
+        for (found, spoken, is) in [
+            ("1.0.0", "1.0.0", true),
+            ("1.0.7", "1.0.0", true),
+            ("1.0.0", "1.4.2", true),
+            ("1.5.0", "1.4.2", false),
+            ("2.0.0", "1.4.2", false),
+            ("0.1.0", "1.0.0", false),
+            ("one", "1.0.0", false),
+        ] {
+            assert_eq!(is_spoken(found, spoken), is, "{found} where {spoken} is spoken");
+        }
+    }
 }

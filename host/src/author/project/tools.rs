@@ -27,8 +27,8 @@ pub(super) fn run(command: &mut Command, voice: Voice) -> Result<(), ProjectErro
     let failed = |said| ProjectError::Tool { command: told.clone(), said };
     command.stdin(Stdio::null());
     if voice == Voice::Heard {
-        // Data goes to stdout, and this is none.
-        let status = command.stdout(std::io::stderr()).status();
+        // What they say there when all is well is no data of ours.
+        let status = command.stdout(Stdio::null()).status();
         return match status {
             Ok(status) if status.success() => Ok(()),
             Ok(_) => Err(failed(None)),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::ask::{Question, admitted, ask, every_grant, said};
 use super::cases::{question, view};
 use crate::policy::types::{Severity, View};
-use crate::policy::{Limits, Module};
+use crate::policy::{Limits, Module, PolicyError};
 use made::Maker;
 
 /// Part of a limit that a decision may use: what is nearer fails on a larger view, or beside a busier neighbour.
@@ -329,7 +329,7 @@ impl Eye<'_> {
             Property::Faults => self.fails(question).filter(|_| self.settings.is_own(&question.settings)),
             Property::Settings => self.fails(question).filter(|_| !self.settings.is_own(&question.settings)),
             Property::Verdicts => match self.ask(question).error? {
-                error @ crate::policy::PolicyError::NotInManifest { .. } => Some(error.to_string()),
+                error @ PolicyError::NotInManifest { .. } => Some(error.to_string()),
                 _ => None,
             },
             Property::Repeatable => self.differs_when_repeated(question),
@@ -342,8 +342,8 @@ impl Eye<'_> {
 
     fn fails(&mut self, question: &Question) -> Option<String> {
         match self.ask(question).error? {
-            // That has a name of its own.
-            crate::policy::PolicyError::NotInManifest { .. } => None,
+            // These have names of their own.
+            PolicyError::NotInManifest { .. } | PolicyError::OutOfFuel { .. } | PolicyError::OutOfMemory { .. } => None,
             error => Some(error.to_string()),
         }
     }
@@ -424,6 +424,9 @@ impl Eye<'_> {
 
     fn is_dear(&mut self, question: &Question) -> Option<String> {
         let said = self.ask(question);
+        if let Some(error @ (PolicyError::OutOfFuel { .. } | PolicyError::OutOfMemory { .. })) = &said.error {
+            return Some(error.to_string());
+        }
         said.answer.ok()?;
         let Limits { fuel, memory, .. } = self.limits;
         if said.fuel > fuel / FUEL_SHARE {

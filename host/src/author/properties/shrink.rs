@@ -1,22 +1,26 @@
 //! A question made smaller as long as it still shows what it shows.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::author::Question;
 use crate::policy::types::View;
 
-/// Questions that are tried at most.
+/// Questions that are tried at most, and for how long: those of a policy that is slow take a while.
 const MOST_TRIES: usize = 600;
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The smallest question found that `still_shows` it, the given one among them.
 pub(super) fn smallest(question: Question, mut still_shows: impl FnMut(&Question) -> bool) -> Question {
     let mut best = question;
     let mut left = MOST_TRIES;
+    let begun = Instant::now();
     loop {
         let before = left;
         let smaller = candidates(&best).into_iter().find(|candidate| {
             left = left.saturating_sub(1);
-            left > 0 && still_shows(candidate)
+            left > 0 && begun.elapsed() < PATIENCE && still_shows(candidate)
         });
         match smaller {
             Some(smaller) => best = smaller,
