@@ -103,6 +103,8 @@ pub enum ErrorKind {
     StillRunning,
     /// A guard's token file.
     TokenFile,
+    /// A policy that its language's tools could not build.
+    Build,
     /// A file of ours that cannot be written.
     Io,
     /// The store's rules were broken, or ours.
@@ -133,6 +135,7 @@ impl ErrorKind {
             Self::Stale => "stale",
             Self::StillRunning => "still-running",
             Self::TokenFile => "token-file",
+            Self::Build => "build",
             Self::Io => "io",
             Self::Internal => "internal",
         }
@@ -153,9 +156,13 @@ impl ErrorKind {
             Self::Refused | Self::Stale => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
-            Self::LeaseLost | Self::NotHeld | Self::BadJournal | Self::BadRun | Self::Io | Self::Internal => {
-                Exit::Failed
-            }
+            Self::LeaseLost
+            | Self::NotHeld
+            | Self::BadJournal
+            | Self::BadRun
+            | Self::Build
+            | Self::Io
+            | Self::Internal => Exit::Failed,
             // As shells have it for a command that is not there.
             Self::Command => Exit::Command(127),
         }

@@ -40,7 +40,7 @@ impl From<ProjectError> for Failure {
             // It has a kind and a backtrace of its own.
             ProjectError::Policy(error) => return error.into(),
             ProjectError::File { .. } => ErrorKind::Io,
-            ProjectError::Tool { .. } | ProjectError::Rust(_) => ErrorKind::Command,
+            ProjectError::Tool { .. } | ProjectError::Rust(_) => ErrorKind::Build,
             _ => ErrorKind::BadArgument,
         };
         Self { hint, ..Self::new(kind, error) }
