@@ -39,7 +39,7 @@ impl Cache {
     /// The component compiled from a policy of that digest, if we sealed one.
     pub(super) fn load(&self, digest: &str, engine: &Engine) -> Option<Component> {
         let name = self.name(digest);
-        let entry = fs::read(self.folder.join(&name)).ok()?;
+        let entry = regular_file(&self.folder.join(&name)).ok()?;
         let (seal, machine_code) = entry.split_at_checked(SEAL_BYTES)?;
         self.seal(&name, machine_code)?.verify_slice(seal).ok()?;
         #[expect(unsafe_code, reason = "wasmtime cannot check machine code; the seal says that it is our own")]
@@ -103,6 +103,132 @@ fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     Ok(key)
 }
 
+/// The bytes of a file that is one: whoever reads a pipe waits for whoever writes to it.
+fn regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use crate::policy::{Engine as Policies, EngineOptions, Limits, StandardPolicy};
+
+    use super::*;
+
+    /// An engine that keeps its compiled policies there.
+    fn engine(folder: &Path) -> Policies {
+        Policies::new(&EngineOptions { limits: Limits::DEFAULT, cache: Some(folder.to_owned()) }).unwrap()
+    }
+
+    fn rolling() -> &'static [u8] {
+        StandardPolicy::named("rolling").unwrap().wasm
+    }
+
+    /// How many policies are compiled to load one with this cache; it must be loaded either way.
+    fn compiled(folder: &Path) -> u64 {
+        let engine = engine(folder);
+        assert_eq!(engine.load(rolling()).unwrap().manifest().name, "rolling");
+        engine.compilations()
+    }
+
+    /// The one entry of a cache that has loaded one policy.
+    fn entry(folder: &Path) -> PathBuf {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut entries = entries.filter(|path| path.file_name().is_some_and(|name| name != "key"));
+        let entry = entries.next().expect("the cache has an entry");
+        assert_eq!(entries.next(), None, "and no other");
+        entry
+    }
+
+    /// A cache with one entry.
+    fn filled() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("compiled");
+        assert_eq!(compiled(&cache), 1);
+        assert_eq!(compiled(&cache), 0, "it is found the second time");
+        folder
+    }
+
+    #[test]
+    fn an_entry_that_is_not_as_we_sealed_it_is_compiled_again() {
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [(&str, Damage); 6] = [
+            ("a flipped bit of the code", |bytes| *bytes.last_mut().unwrap() ^= 1),
+            ("a flipped bit of the seal", |bytes| bytes[0] ^= 0x80),
+            ("a truncated entry", |bytes| bytes.truncate(bytes.len() / 2)),
+            ("less than a seal", |bytes| bytes.truncate(SEAL_BYTES - 1)),
+            ("nothing", Vec::clear),
+            ("something appended", |bytes| bytes.push(0)),
+        ];
+        for (name, damage) in damages {
+            let folder = filled();
+            let cache = folder.path().join("compiled");
+            let entry = entry(&cache);
+            let mut bytes = fs::read(&entry).unwrap();
+            damage(&mut bytes);
+            fs::write(&entry, bytes).unwrap();
+            assert_eq!(compiled(&cache), 1, "{name}");
+            assert_eq!(compiled(&cache), 0, "{name}: and what is compiled again is kept");
+        }
+    }
+
+    #[test]
+    fn another_policys_entry_is_not_taken_under_this_name() {
+        let folder = filled();
+        let cache = folder.path().join("compiled");
+        let of_rolling = entry(&cache);
+        fs::remove_file(&of_rolling).unwrap();
+        engine(&cache).load(StandardPolicy::named("canary").unwrap().wasm).unwrap();
+        fs::rename(entry(&cache), &of_rolling).unwrap();
+        assert_eq!(compiled(&cache), 1);
+    }
+
+    #[test]
+    fn an_entry_sealed_under_another_key_is_forged() {
+        let (ours, theirs) = (filled(), filled());
+        let of = |folder: &tempfile::TempDir| entry(&folder.path().join("compiled"));
+        fs::copy(of(&theirs), of(&ours)).unwrap();
+        assert_eq!(compiled(&ours.path().join("compiled")), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_could_write_is_not_used() {
+        // Whoever may write there may put a key and sealed code of their own.
+        let folder = filled();
+        let cache = folder.path().join("compiled");
+        for path in [cache.join("key"), cache.clone()] {
+            let before = fs::metadata(&path).unwrap().permissions();
+            fs::set_permissions(&path, fs::Permissions::from_mode(before.mode() | 0o022)).unwrap();
+            assert_eq!(compiled(&cache), 1, "{}", path.display());
+            fs::set_permissions(&path, before).unwrap();
+            assert_eq!(compiled(&cache), 0, "{}", path.display());
+        }
+        let elsewhere = folder.path().join("link");
+        symlink(&cache, &elsewhere).unwrap();
+        assert_eq!(compiled(&elsewhere), 1, "a link to a folder");
+    }
+
+    #[test]
+    fn what_is_no_file_in_an_entrys_place_hangs_nobody() {
+        let folder = filled();
+        let cache = folder.path().join("compiled");
+        let entry = entry(&cache);
+        fs::remove_file(&entry).unwrap();
+        fs::create_dir(&entry).unwrap();
+        assert_eq!(compiled(&cache), 1, "a folder");
+        fs::remove_dir(&entry).unwrap();
+        nix::unistd::mkfifo(&entry, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(compiled(&cache), 1, "a pipe that nobody writes to");
+    }
 }

@@ -351,7 +351,8 @@ fn first_foreign_import(core: &[u8]) -> Option<String> {
 }
 
 /// The digest by which a policy is known: the sha256 of its file, in lower-case hex.
-fn digest(wasm: &[u8]) -> String {
+#[must_use]
+pub fn digest(wasm: &[u8]) -> String {
     hex::encode(Sha256::digest(wasm))
 }
 

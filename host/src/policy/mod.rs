@@ -16,7 +16,7 @@ mod settings;
 mod standard;
 pub mod types;
 
-pub use engine::{Allocation, Engine, EngineOptions, Limits, componentise};
+pub use engine::{Allocation, Engine, EngineOptions, Limits, componentise, digest};
 pub use error::PolicyError;
 pub use evaluate::{Decision, TraceLine, Warm};
 pub use module::Module;

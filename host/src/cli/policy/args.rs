@@ -11,6 +11,8 @@ pub(in crate::cli) enum PolicyCommand {
     List,
     /// Show what a policy says of itself.
     Inspect(InspectArgs),
+    /// Print the sha256 of policies' files, for a job to pin.
+    Digest(DigestArgs),
     /// Make a first policy that builds and passes its tests.
     New(NewArgs),
     /// Build a policy in this folder to a component.
@@ -150,6 +152,19 @@ pub(in crate::cli) struct BenchArgs {
     /// How many per cent more fuel a case may burn than in the baseline.
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "baseline")]
     pub(in crate::cli) max_growth: f64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A job that has `sha256` beside its policy's `path` takes this file and no other: `check` and `run` refuse \
+    another one by both digests.\n\n\
+    Example:\n  \
+    lockkeeper policy digest my_policy.wasm"
+)]
+pub(in crate::cli) struct DigestArgs {
+    /// The files.
+    #[arg(value_name = "FILE", required = true)]
+    pub(in crate::cli) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

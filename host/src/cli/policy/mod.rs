@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod build;
 mod decide;
+mod digest;
 mod inspect;
 mod new;
 mod test;
@@ -35,6 +36,7 @@ pub(super) fn run(global: &Global, output: &Output, command: PolicyCommand) -> R
         PolicyCommand::New(args) => new::run(global, output, &args),
         PolicyCommand::Build(args) => build::run(global, output, &args),
         PolicyCommand::Watch(args) => block_on(watch::run(global, output, args)),
+        PolicyCommand::Digest(args) => digest::run(output, &args),
         PolicyCommand::Views => views::run(output),
         PolicyCommand::Decide(args) => decide::run(global, output, &args),
         PolicyCommand::Test(args) => test::run(global, output, &args),
