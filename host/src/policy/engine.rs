@@ -18,7 +18,7 @@ use super::bindings::Policy;
 use super::cache::Cache;
 use super::evaluate::{Guest, MAX_REASON, MAX_TABLE_ELEMENTS};
 use super::imports::harmless;
-use super::{Module, PolicyError, StandardPolicy, module, standard_policies};
+use super::{Module, PolicyError, StandardPolicy, difference, module, standard_policies};
 
 /// How often the epoch moves on: the grain of the time limit.
 const TICK: Duration = Duration::from_millis(10);
@@ -202,7 +202,12 @@ impl Engine {
         }
         let digest = digest(wasm);
         let component = self.compiled(wasm, &digest)?;
-        module::link(self, &component, digest, bytes)
+        module::link(self, &component, digest, bytes).map_err(|error| match error {
+            PolicyError::WrongWorld { reason, .. } => {
+                PolicyError::WrongWorld { reason, differences: differences(wasm) }
+            }
+            error => error,
+        })
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -321,6 +326,21 @@ fn is_core_module(wasm: &[u8]) -> bool {
     wasm.starts_with(b"\0asm\x01\0\0\0")
 }
 
+/// How the interfaces of what was compiled differ from the contract's.
+fn differences(wasm: &[u8]) -> Vec<String> {
+    let found = unless_it_panics(|| {
+        let made;
+        let component = if is_core_module(wasm) {
+            made = componentise(wasm)?;
+            &made
+        } else {
+            wasm
+        };
+        Ok(difference::of(component))
+    });
+    found.unwrap_or_default()
+}
+
 /// Makes a component of a core module that carries the contract's types.
 ///
 /// # Errors
@@ -334,7 +354,7 @@ pub fn componentise(core: &[u8]) -> Result<Vec<u8>, PolicyError> {
         .validate(true)
         .module(core)
         .and_then(|encoder| encoder.encode())
-        .map_err(|error| PolicyError::WrongWorld { reason: one_line(&format!("{error:#}")) })
+        .map_err(|error| PolicyError::WrongWorld { reason: one_line(&format!("{error:#}")), differences: Vec::new() })
 }
 
 /// The first import of a valid core module that is not of the contract's package.

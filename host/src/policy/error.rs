@@ -48,10 +48,12 @@ pub enum PolicyError {
         reason: String,
     },
     /// Wasm that does not export the contract's decider.
-    #[error("the policy does not implement `lockkeeper:policy`: {reason}")]
+    #[error("the policy does not implement `lockkeeper:policy`: {reason}{}", differences.iter().map(|one| format!("; {one}")).collect::<String>())]
     WrongWorld {
-        /// What is missing or different.
+        /// What is missing or different, as the linker found it.
         reason: String,
+        /// How its interfaces differ from the contract's, one by one.
+        differences: Vec<String>,
     },
     /// Another version of the contract than this host's.
     #[error("the policy was made for version {found} of the contract, this host speaks {spoken}")]

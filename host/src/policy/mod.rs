@@ -6,6 +6,7 @@
 
 mod bindings;
 mod cache;
+mod difference;
 mod engine;
 mod error;
 mod evaluate;

@@ -96,13 +96,18 @@ impl Module {
 pub(super) fn link(engine: &Engine, component: &Component, digest: String, bytes: u64) -> Result<Module, PolicyError> {
     check_imports(engine, component)?;
     check_exports(engine, component)?;
-    let wrong_world = |error: wasmtime::Error| PolicyError::WrongWorld { reason: format!("{error:#}") };
-    let linked: InstancePre<Guest> = engine.linker().instantiate_pre(component).map_err(wrong_world)?;
-    let component = PolicyPre::new(linked).map_err(wrong_world)?;
+    let unlinked = |error: wasmtime::Error| wrong_world(format!("{error:#}"));
+    let linked: InstancePre<Guest> = engine.linker().instantiate_pre(component).map_err(unlinked)?;
+    let component = PolicyPre::new(linked).map_err(unlinked)?;
     let manifest = evaluate::describe(engine, &component)?;
     let schema = check_manifest(&manifest)?;
     let about = Arc::new(About { manifest, digest, bytes, schema });
     Ok(Module { engine: engine.clone(), component, about })
+}
+
+/// Its differences are made out by who has the bytes.
+fn wrong_world(reason: String) -> PolicyError {
+    PolicyError::WrongWorld { reason, differences: Vec::new() }
 }
 
 fn check_imports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
@@ -124,8 +129,8 @@ fn check_exports(engine: &Engine, component: &Component) -> Result<(), PolicyErr
         .map(|(name, item)| (name.to_owned(), matches!(item.ty, ComponentItem::ComponentInstance(_))));
     match decider {
         Some((name, true)) => check_version(&name),
-        Some((name, false)) => Err(PolicyError::WrongWorld { reason: format!("`{name}` is no interface") }),
-        None => Err(PolicyError::WrongWorld { reason: format!("it does not export `{PACKAGE}decider`") }),
+        Some((name, false)) => Err(wrong_world(format!("`{name}` is no interface"))),
+        None => Err(wrong_world(format!("it does not export `{PACKAGE}decider`"))),
     }
 }
 
