@@ -29,7 +29,7 @@ fn decisions_that_trap_leave_memory_flat() {
     let all = if std::env::var_os("LOCKKEEPER_LONG").is_some() { 1_000_000 } else { 20_000 };
     let settings = json!({ "mode": "panic", "size": 0 }).to_string();
     let view = view("web01");
-    let mut trap = |times: u32| {
+    let trap = |times: u32| {
         for _ in 0..times {
             let error = module.admit(&settings, &view, &[], Grants::NONE.with(Grant::Lock)).answer.unwrap_err();
             assert_eq!(error.kind(), "trap");
