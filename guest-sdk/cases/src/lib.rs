@@ -26,5 +26,5 @@ mod view;
 pub use answer::{Answer, Difference, Expect, Fault, Remembered};
 pub use case::{Case, Cases, Memory};
 pub use node::{Node, Problem, Spot};
-pub use shape::{Field, LEASE, MEMBER, Shape, VIEW};
+pub use shape::{Field, HAPPENINGS, LEASE, MEMBER, Shape, VIEW};
 pub use view::{NOON, base, difference, view_of_json, view_of_toml};

@@ -53,7 +53,7 @@ pub(crate) const CAUSES: [&str; 6] = ["first", "leases-changed", "members-change
 pub(crate) const CAUSES_WITH_TEXT: [&str; 2] = ["refused", "operator"];
 
 /// What may have happened.
-pub(crate) const HAPPENINGS: [&str; 10] = [
+pub const HAPPENINGS: [&str; 10] = [
     "leased",
     "forced",
     "started",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lockkeeper_cases::HAPPENINGS;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -12,19 +13,6 @@ use crate::author::cases::view;
 use crate::policy::types::{Ending, Outcome, View};
 
 const ENDINGS: [Ending; 5] = [Ending::Succeeded, Ending::Failed, Ending::TimedOut, Ending::LeaseLost, Ending::Unknown];
-
-const HAPPENINGS: [&str; 10] = [
-    "leased",
-    "forced",
-    "started",
-    "succeeded",
-    "failed",
-    "unknown",
-    "released",
-    "rolled-back",
-    "skipped",
-    "lease-lost",
-];
 
 /// Members and leases of a view that is large, such as a fleet shows.
 const MANY_MEMBERS: usize = 500;
