@@ -20,7 +20,7 @@ const MANY_LEASES: usize = 50;
 const MANY_EVENTS: usize = 64;
 
 /// Settings with larger numbers than this are not meant for a party or a semaphore of any size that is made up.
-const MODEST: u64 = 500;
+pub(super) const MODEST: u64 = 500;
 
 /// Whether views that are made up can be on both sides of whatever number is set.
 pub(super) fn is_modest(settings: &Value) -> bool {
@@ -164,7 +164,8 @@ pub(super) fn clear(view: &mut View) {
         semaphore.queued = 0;
     }
     for party in view.party.iter_mut().chain(&mut view.other_parties) {
-        let enough = party.min_members as usize + 2 * MODEST as usize;
+        // A floor beyond any party that is made up is out of reach: it is no reason to make up billions of members.
+        let enough = (party.min_members as usize).min(MANY_MEMBERS) + 2 * MODEST as usize;
         let since = view.now.saturating_sub(86_400_000);
         for index in party.members.len()..enough {
             let identifier = format!("zz{index:04}");

@@ -16,7 +16,8 @@ const LATER: [u64; 7] = [1_000, 60_000, 600_000, 3_600_000, 6 * 3_600_000, 86_40
 /// Why a target that waits on this question waits for ever; none: it does not wait, has a wake, or something that the view
 /// shows would change the answer.
 pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<String> {
-    if question.outcome.is_some() || !made::is_modest(&question.settings) {
+    let is_out_of_reach = question.view.party.as_ref().is_some_and(|party| u64::from(party.min_members) > made::MODEST);
+    if question.outcome.is_some() || is_out_of_reach || !made::is_modest(&question.settings) {
         return None;
     }
     let answer = eye.ask(question).answer.ok()?;
@@ -40,7 +41,7 @@ pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<Stri
     let says = format!("`{}` ({})", answer.verdict, answer.code);
     for after in LATER {
         let mut later = question.clone();
-        later.view.now += after;
+        later.view.now = later.view.now.saturating_add(after);
         if eye.ask(&later).answer.is_ok_and(|later| later.verdict != answer.verdict) {
             return Some(format!("{says} without a wake, and only time changes that: nobody asks again"));
         }
