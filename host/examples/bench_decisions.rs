@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lockkeeper::policy::types::{
     Cause, Event, Happening, Label, Lease, Member, Party, Progress, Semaphore, Target, View,
 };
-use lockkeeper::policy::{Allocation, Engine, EngineOptions, Limits, Module, standard_policies};
+use lockkeeper::policy::{Allocation, Engine, EngineOptions, Module, standard_policies};
 
 /// Decisions that warm up, and that are measured.
 const WARM_UP: usize = 2_000;
@@ -76,7 +76,7 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn engine(cache: Option<&Path>, allocation: Allocation) -> anyhow::Result<Engine> {
-    let options = EngineOptions { limits: Limits::DEFAULT, cache: cache.map(Path::to_owned) };
+    let options = EngineOptions { cache: cache.map(Path::to_owned), ..EngineOptions::default() };
     Ok(Engine::with_allocation(&options, allocation)?)
 }
 

@@ -17,14 +17,22 @@ use std::time::{Duration, Instant};
 use decide::{engine, outcome, typical_view, view};
 use hostile::{Guest, WIT, rust_guest, with_types};
 use lockkeeper::policy::types::{Admission, Admitted, Ending};
-use lockkeeper::policy::{Allocation, Decision, Engine, EngineOptions, Limits, Module, PolicyError, StandardPolicy};
+use lockkeeper::policy::{
+    Allocation, Compiler, Decision, Engine, EngineOptions, Limits, Module, PolicyError, StandardPolicy,
+};
 use serde_json::{Value, json};
 
 /// What the whole process may have had at its worst.
 const MOST_MEMORY_KIB: u64 = 200 * 1024;
 
 fn on_demand() -> Engine {
-    Engine::with_allocation(&EngineOptions { limits: Limits::DEFAULT, cache: None }, Allocation::OnDemand).unwrap()
+    Engine::with_allocation(&EngineOptions::default(), Allocation::OnDemand).unwrap()
+}
+
+/// As `lockkeeper` does it.
+fn compiling_in_a_child() -> Engine {
+    let compiler = Compiler::Child(lockkeeper_tests::binaries().join("lockkeeper"));
+    Engine::new(&EngineOptions { compiler, ..EngineOptions::default() }).unwrap()
 }
 
 fn locks() -> Grants {
@@ -174,6 +182,41 @@ fn corpus() -> Vec<Case> {
             settings: json!({}),
             kind: "trap",
         },
+        // What the compiler and the linker meet.
+        bytes("a section longer than the file", b"\0asm\x01\0\0\0\x0a\xff\xff\xff\xff\x0f".as_slice(), "malformed"),
+        bytes("a number without an end", [b"\0asm\x01\0\0\0\x01".as_slice(), &[0x80; 40]].concat(), "malformed"),
+        bytes("a name that is no UTF-8", b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x07\x01\x01\xff\x01a\0\0".as_slice(), "malformed"),
+        bytes("an import that moves the cursor", wat::parse_str("(module (import \"\\1b[2J\" \"\\1b]0;x\\07\" (func)))").unwrap(), "forbidden-import"),
+        bytes("ten thousand imports", wat::parse_str(format!("(module {})", "(import \"a\" \"b\" (func))".repeat(10_000))).unwrap(), "forbidden-import"),
+        bytes("a component in a component, 900 times", nested_components(900), "wrong-world"),
+        bytes("modules without number", wat::parse_str(format!("(component {})", "(core module)".repeat(30_000))).unwrap(), "malformed"),
+        bytes("a type of types", wat::parse_str(nested_type()).unwrap(), "malformed"),
+        bytes("threads", wat::parse_str("(module (memory 1 1 shared) (func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))").unwrap(), "malformed"),
+        bytes("an admit without an answer", with_types(&Guest::default().wat().replace("#admit\") (param i32) (result i32)", "#admit\") (param i32) (result i64) i64.const 0 return"), WIT, "policy"), "malformed"),
+        wat("data beyond its memory", Guest { fields: "(data (i32.const 2000000) \"x\")".into(), ..fine() }, "trap"),
+        wat("a name of a megabyte", Guest { describe: format!("(i32.store (i32.const 1028) (i32.const 900000)) {}", fine().describe), ..fine() }, "answer-too-big"),
+        wat("a million verdicts", Guest { describe: format!("(i32.store (i32.const 1060) (i32.const 1000000)) {}", fine().describe), ..fine() }, "trap"),
+        // Where the host asks for room.
+        wat("room beyond its memory", Guest { realloc: "i32.const -64", ..fine() }, "trap"),
+        wat("room that is not aligned", Guest { realloc: "i32.const 300001", ..fine() }, "trap"),
+        wat("room that never comes", Guest { realloc: "(loop $again (br $again)) unreachable", ..fine() }, "out-of-fuel"),
+        wat("no room", Guest { realloc: "unreachable", ..fine() }, "trap"),
+        wat(
+            "a clean-up that loops",
+            Guest {
+                fields: "(func (export \"cabi_post_lockkeeper:policy/decider@1.0.0#admit\") (param i32) (loop $again (br $again)))".into(),
+                ..fine()
+            },
+            "out-of-fuel",
+        ),
+        wat(
+            "a clean-up that traps",
+            Guest {
+                fields: "(func (export \"cabi_post_lockkeeper:policy/decider@1.0.0#admit\") (param i32) unreachable)".into(),
+                ..fine()
+            },
+            "trap",
+        ),
         rust("loop", 0, "out-of-fuel"),
         rust("fill", 0, "out-of-fuel"),
         rust("recurse", 0, "trap"),
@@ -201,7 +244,8 @@ fn corpus() -> Vec<Case> {
 #[test]
 fn each_ends_in_its_own_error_and_the_host_lives() {
     let corpus = corpus();
-    for (how, engine) in [("pooled", engine()), ("on demand", on_demand())] {
+    let mut wrong = Vec::new();
+    for (how, engine) in [("pooled", engine()), ("on demand", on_demand()), ("child", compiling_in_a_child())] {
         let rust = engine.load(rust_guest()).unwrap();
         for Case { name, wasm, settings, kind } in &corpus {
             let started = Instant::now();
@@ -212,15 +256,60 @@ fn each_ends_in_its_own_error_and_the_host_lives() {
             };
             let error = answer.expect_err(name);
             println!("{how:9} {:7.1} ms  {name}: {error}", started.elapsed().as_secs_f64() * 1000.0);
-            assert_eq!(error.kind(), *kind, "{how}, {name}: {error:?}");
+            if error.kind() != *kind {
+                wrong.push(format!("{how}, {name}: {kind} was expected, not {error:?}"));
+            }
         }
         // The engine that has seen all this still decides.
         let answer = admit(&rust, &json!({ "mode": "lock" })).answer.unwrap();
         assert_eq!(answer.verdict, Admission::Lock);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let peak = peak_memory_kib();
     println!("peak memory {} MiB, {} cases", peak / 1024, corpus.len());
     assert!(peak < MOST_MEMORY_KIB, "{peak} KiB");
+}
+
+#[test]
+fn what_the_compiler_cannot_bear_costs_a_child_and_not_the_host() {
+    let chain: String = (1..20_000)
+        .map(|local| format!("(if (local.get 0) (then (local.set {local} (i32.const {local}))))"))
+        .chain((1..20_000).map(|local| format!("(drop (local.get {local}))")))
+        .collect();
+    let changes = |depth: usize| {
+        format!("(local.set {} (i32.add (local.get {}) (local.get 0)))", 1 + depth * 7 % 200, 1 + depth % 200)
+    };
+    let loops: String = (0..5_000).map(|depth| format!("loop {}", changes(depth))).collect();
+    let loops = format!("{loops} {}", "(br_if 0 (local.get 0)) end ".repeat(5_000));
+    let engine = compiling_in_a_child();
+    for (name, wasm, kind) in [
+        ("memory", bomb(20_000, &chain), "compiler-out-of-memory"),
+        ("time", bomb(200, &loops), "compiler-out-of-time"),
+    ] {
+        let started = Instant::now();
+        let error = engine.load(&wasm).unwrap_err();
+        println!("{:7.1} ms  {} bytes, {name}: {error}", started.elapsed().as_secs_f64() * 1000.0, wasm.len());
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(error.hint().is_some());
+    }
+    assert!(engine.load(&Guest::default().module()).is_ok(), "the next one is compiled");
+}
+
+#[test]
+fn a_compiler_that_dies_is_told() {
+    let died = |program: &str| {
+        let options = EngineOptions { compiler: Compiler::Child(program.into()), ..EngineOptions::default() };
+        let error = Engine::new(&options).unwrap().load(&Guest::default().module()).unwrap_err();
+        assert_eq!(error.kind(), "compiler-died");
+        error.to_string()
+    };
+    assert_eq!(
+        died("/nowhere/lockkeeper"),
+        "the policy's compiler died: it cannot be started: No such file or directory (os error 2)"
+    );
+    assert!(died("/bin/false").contains("exit status: 1"), "one that says nothing");
+    // It says what no compiler says.
+    assert!(died("/bin/echo").contains("exit status: 0"));
 }
 
 #[test]
@@ -253,6 +342,33 @@ const DECIDER_FUNCTION: &str = r#"(component
 const EMPTY_DECIDER: &str = r#"(component
     (instance $empty)
     (export "lockkeeper:policy/decider@1.0.0" (instance $empty)))"#;
+
+/// Components in components, as no text may have them.
+fn nested_components(depth: usize) -> Vec<u8> {
+    const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+    (0..depth).fold(HEADER.to_vec(), |inner, _| {
+        let mut outer = [HEADER, &[4]].concat();
+        let mut length = inner.len();
+        while length >= 0x80 {
+            outer.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        outer.push(length as u8);
+        [outer, inner].concat()
+    })
+}
+
+/// Records in records, deeper than any contract.
+fn nested_type() -> String {
+    let types = (1..200).map(|depth| format!("(type $t{depth} (record (field \"a\" $t{})))", depth - 1));
+    format!("(component (type $t0 (record (field \"a\" u8))) {})", types.collect::<String>())
+}
+
+/// A component whose one module has that function, which is valid and takes the compiler more than it is worth.
+fn bomb(locals: usize, body: &str) -> Vec<u8> {
+    let locals = "i32 ".repeat(locals);
+    wat::parse_str(format!("(component (core module (func (param i32) (local {locals}) {body})))")).unwrap()
+}
 
 /// A component that exports something else under the same package.
 fn other_world() -> Vec<u8> {
@@ -312,7 +428,7 @@ fn an_answer_of_100_mb_is_too_big() {
     // With memory enough to make it, what refuses it is the host's reader, before it copies.
     let limits =
         Limits { memory: 256 * 1024 * 1024, fuel: 10_000_000_000, time: Duration::from_secs(20), ..Limits::DEFAULT };
-    let module = Engine::new(&EngineOptions { limits, cache: None }).unwrap();
+    let module = Engine::new(&EngineOptions { limits, ..EngineOptions::default() }).unwrap();
     let guest = Guest {
         memory: "(memory (export \"memory\") 2000)",
         admit:
@@ -413,7 +529,8 @@ fn fuel_is_the_same_each_time_and_in_every_engine() {
 #[test]
 fn without_fuel_to_stop_it_the_clock_does() {
     let limits = Limits { fuel: u64::MAX / 4, time: Duration::from_millis(50), ..Limits::DEFAULT };
-    let module = Engine::new(&EngineOptions { limits, cache: None }).unwrap().load(rust_guest()).unwrap();
+    let module =
+        Engine::new(&EngineOptions { limits, ..EngineOptions::default() }).unwrap().load(rust_guest()).unwrap();
     for _ in 0..2 {
         let error = admit(&module, &json!({ "mode": "loop" })).answer.unwrap_err();
         assert!(matches!(error, PolicyError::OutOfTime { .. }), "{error:?}");
@@ -425,7 +542,7 @@ fn without_fuel_to_stop_it_the_clock_does() {
 #[test]
 fn each_engine_has_a_ticker_of_its_own() {
     let limits = Limits { fuel: u64::MAX / 4, time: Duration::from_millis(50), ..Limits::DEFAULT };
-    let options = EngineOptions { limits, cache: None };
+    let options = EngineOptions { limits, ..EngineOptions::default() };
     let modules: Vec<Module> = (0..3).map(|_| Engine::new(&options).unwrap().load(rust_guest()).unwrap()).collect();
     let stopped = |module: &Module| {
         let error = admit(module, &json!({ "mode": "loop" })).answer.unwrap_err();
@@ -461,7 +578,7 @@ fn many_decisions_at_once_are_as_good_as_one() {
 
 /// An engine that keeps its compiled policies there.
 fn caching(folder: &Path) -> Engine {
-    Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache: Some(folder.to_owned()) }).unwrap()
+    Engine::new(&EngineOptions { cache: Some(folder.to_owned()), ..EngineOptions::default() }).unwrap()
 }
 
 /// Loads `rolling`, has it decide, and says whether it had to be compiled.

@@ -11,8 +11,9 @@ use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::store::Choice;
+use super::under;
 use crate::job::StoreSpec;
-use crate::policy::{Engine, EngineOptions, Limits};
+use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use crate::recipe::Identifier;
 use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::zookeeper::ZooKeeper;
@@ -20,6 +21,9 @@ use crate::store::{Connect, Store};
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;
+
+/// A policy of so many bytes takes seconds to compile.
+const LONG_TO_COMPILE: u64 = 2_000_000;
 
 /// Runs a command's future on a runtime of its own. What is not spawned runs on this thread: a child that must die with
 /// its parent is started by a thread that lives as long.
@@ -73,7 +77,14 @@ impl Global {
             true => None,
             false => Some(self.state_dir()?.join("compiled")),
         };
-        Ok(Engine::new(&EngineOptions { limits, cache })?)
+        let compiler = Compiler::Child(under::ourselves()?);
+        let output = Output::new(self);
+        let on_compile: OnCompile = Arc::new(move |bytes| {
+            if bytes >= LONG_TO_COMPILE {
+                output.talk("Compiling", &format!("the policy, {} MB; what comes of it is kept", bytes / 1_000_000));
+            }
+        });
+        Ok(Engine::new(&EngineOptions { limits, cache, compiler, on_compile: Some(on_compile) })?)
     }
 }
 

@@ -690,7 +690,7 @@ struct ManArgs {
 /// Runs the command line that this process was given, to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(code) = under::guard() {
+    if let Some(code) = under::guard().or_else(policy::compiler) {
         return code;
     }
     if let Err(failure) = veil::draw() {

@@ -122,18 +122,21 @@ impl Running {
 
 /// Our own binary as the guard of a command whose arguments follow.
 fn guarded(program: &OsStr, format: Format, lock: &Path) -> Result<Command, Failure> {
-    // The very binary that we are, though another was installed in its place meanwhile.
-    #[cfg(target_os = "linux")]
-    let ourselves = "/proc/self/exe";
-    #[cfg(not(target_os = "linux"))]
-    let ourselves = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Internal, error))?;
     let format = match format {
         Format::Human => "human",
         Format::Json => "json",
     };
-    let mut line = Command::new(ourselves);
+    let mut line = Command::new(ourselves()?);
     line.arg0("lockkeeper").args([GUARD, format]).arg(getpid().to_string()).arg(lock).arg(program);
     Ok(line)
+}
+
+/// The very binary that we are, though another was installed in its place meanwhile.
+pub(super) fn ourselves() -> Result<PathBuf, Failure> {
+    match cfg!(target_os = "linux") {
+        true => Ok("/proc/self/exe".into()),
+        false => std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Internal, error)),
+    }
 }
 
 /// What a guard does, where we are one: runs its command to the end, and kills it when the parent is gone.

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -18,6 +19,10 @@ use wasmtime::component::Component;
 
 const KEY_BYTES: usize = 32;
 const SEAL_BYTES: usize = 32;
+const KEY_NAME: &str = "key";
+
+/// What all entries together may take up: some twenty componentised Pythons, or thousands of policies in Rust.
+const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// A folder of sealed entries. Every failure means "compile again"; none is an error.
 #[derive(Debug)]
@@ -27,21 +32,25 @@ pub(super) struct Cache {
     engine: u64,
     /// None: the folder cannot be used.
     key: Option<[u8; KEY_BYTES]>,
+    max_bytes: u64,
 }
 
 impl Cache {
     pub(super) fn new(folder: &Path, engine: &Engine) -> Self {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Self { folder: folder.to_owned(), engine: hasher.finish(), key: key(folder).ok() }
+        Self { folder: folder.to_owned(), engine: hasher.finish(), key: key(folder).ok(), max_bytes: MAX_BYTES }
     }
 
     /// The component compiled from a policy of that digest, if we sealed one.
     pub(super) fn load(&self, digest: &str, engine: &Engine) -> Option<Component> {
         let name = self.name(digest);
-        let entry = regular_file(&self.folder.join(&name)).ok()?;
+        let path = self.folder.join(&name);
+        let entry = regular_file(&path).ok()?;
         let (seal, machine_code) = entry.split_at_checked(SEAL_BYTES)?;
         self.seal(&name, machine_code)?.verify_slice(seal).ok()?;
+        // What is used stays longest; a time that cannot be set makes it go earlier, and that is all.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         #[expect(unsafe_code, reason = "wasmtime cannot check machine code; the seal says that it is our own")]
         // SAFETY: the bytes are what `Component::serialize` gave this user's own process: the MAC over them was just
         // verified under a key that only this user can read.
@@ -60,6 +69,31 @@ impl Cache {
         if written.is_err() {
             // A full disk costs the cache, not the decision.
             let _ = fs::remove_file(&temporary);
+        }
+        self.make_room(&name);
+    }
+
+    /// Deletes what was not used for longest, until the rest takes up no more than it may; never the entry of that name,
+    /// nor the key. Of two processes that do so at once one finds some of it gone, which is all the same.
+    fn make_room(&self, newest: &str) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name() != KEY_NAME && entry.file_name() != newest)
+            .filter_map(|entry| {
+                let found = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+                Some((found.modified().ok()?, found.len(), entry.path()))
+            })
+            .collect();
+        entries.sort();
+        let newest = fs::metadata(self.folder.join(newest)).map_or(0, |found| found.len());
+        let mut bytes = newest + entries.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        for (_, length, path) in entries {
+            if bytes <= self.max_bytes {
+                return;
+            }
+            let _ = fs::remove_file(path);
+            bytes = bytes.saturating_sub(length);
         }
     }
 
@@ -87,7 +121,7 @@ fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if !is_private(folder)? {
         return Err(refused());
     }
-    let path = folder.join("key");
+    let path = folder.join(KEY_NAME);
     if !path.exists() {
         // Two processes may both make one: the link of the first stays.
         let temporary = folder.join(format!("key.{}", uuid::Uuid::new_v4().simple()));
@@ -122,13 +156,13 @@ fn private_file(path: &Path) -> io::Result<File> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use crate::policy::{Engine as Policies, EngineOptions, Limits, StandardPolicy};
+    use crate::policy::{Engine as Policies, EngineOptions, StandardPolicy};
 
     use super::*;
 
     /// An engine that keeps its compiled policies there.
     fn engine(folder: &Path) -> Policies {
-        Policies::new(&EngineOptions { limits: Limits::DEFAULT, cache: Some(folder.to_owned()) }).unwrap()
+        Policies::new(&EngineOptions { cache: Some(folder.to_owned()), ..EngineOptions::default() }).unwrap()
     }
 
     fn rolling() -> &'static [u8] {
@@ -181,6 +215,29 @@ mod tests {
             assert_eq!(compiled(&cache), 1, "{name}");
             assert_eq!(compiled(&cache), 0, "{name}: and what is compiled again is kept");
         }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = wasmtime::Engine::default();
+        let cache = Cache { max_bytes: 3_000, ..Cache::new(&folder.path().join("compiled"), &engine) };
+        let kept = |digest: &str| cache.folder.join(cache.name(digest)).exists();
+        let used = |digest: &str, seconds: u64| {
+            let file = File::open(cache.folder.join(cache.name(digest))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        for (number, digest) in ["a", "b", "c"].into_iter().enumerate() {
+            cache.store(digest, &[7; 900]);
+            used(digest, 10 + number as u64);
+        }
+        assert!(["a", "b", "c"].into_iter().all(kept));
+        used("a", 20);
+        cache.store("d", &[7; 900]);
+        assert_eq!(["a", "b", "c", "d"].map(kept), [true, false, true, true]);
+        cache.store("huge", &[7; 9_000]);
+        assert_eq!(["a", "c", "d", "huge"].map(kept), [false, false, false, true], "the newest stays in any case");
+        assert!(cache.folder.join(KEY_NAME).exists());
     }
 
     #[test]

@@ -47,6 +47,26 @@ pub enum PolicyError {
         /// What the parser or compiler said.
         reason: String,
     },
+    /// It takes longer to compile than a file of its size may.
+    #[error(
+        "compiling the policy takes more than {limit:?} of processor time, which is the most for a file of its size"
+    )]
+    CompilerOutOfTime {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Compiling it takes more memory than for a file of its size.
+    #[error("compiling the policy takes more than {} MiB of memory, which is the most for a file of its size", limit / 1024 / 1024)]
+    CompilerOutOfMemory {
+        /// How much it may take, in bytes.
+        limit: u64,
+    },
+    /// The process that compiles it died.
+    #[error("the policy's compiler died: {reason}")]
+    CompilerDied {
+        /// How.
+        reason: String,
+    },
     /// Wasm that does not export the contract's decider.
     #[error("the policy does not implement `lockkeeper:policy`: {reason}{}", differences.iter().map(|one| format!("; {one}")).collect::<String>())]
     WrongWorld {
@@ -160,6 +180,9 @@ impl PolicyError {
             Self::WrongDigest { .. } => "wrong-digest",
             Self::FileTooBig { .. } => "file-too-big",
             Self::Malformed { .. } => "malformed",
+            Self::CompilerOutOfTime { .. } => "compiler-out-of-time",
+            Self::CompilerOutOfMemory { .. } => "compiler-out-of-memory",
+            Self::CompilerDied { .. } => "compiler-died",
             Self::WrongWorld { .. } => "wrong-world",
             Self::WrongVersion { .. } => "wrong-version",
             Self::ForbiddenImport { .. } => "forbidden-import",
@@ -190,6 +213,9 @@ impl PolicyError {
             Self::WrongWorld { .. } => {
                 Some("build it with lockkeeper-sdk, or from `world policy` of guest-sdk/wit/policy.wit".to_owned())
             }
+            Self::CompilerOutOfTime { .. } | Self::CompilerOutOfMemory { .. } => Some(
+                "is a function of it very long? build it with optimisation, or split what was generated".to_owned(),
+            ),
             Self::WrongVersion { .. } => Some("build the policy again with this version's SDK".to_owned()),
             Self::ForbiddenImport { import } if import.starts_with("wasi:") => Some(
                 "build for wasm32-unknown-unknown, or stub WASI out: a policy has no files, clocks or sockets"

@@ -6,6 +6,9 @@
 
 mod bindings;
 mod cache;
+mod compile;
+mod compiler;
+mod config;
 mod difference;
 mod engine;
 mod error;
@@ -17,7 +20,9 @@ mod settings;
 mod standard;
 pub mod types;
 
-pub use engine::{Allocation, Engine, EngineOptions, Limits, componentise, digest};
+pub use compile::componentise;
+pub use compiler::{COMPILE, Compiler, compile_for_parent};
+pub use engine::{Allocation, Engine, EngineOptions, Limits, OnCompile, digest};
 pub use error::PolicyError;
 pub use evaluate::{Decision, TraceLine, Warm};
 pub use module::Module;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lockkeeper::job::JobSpec;
-use lockkeeper::policy::{Engine, EngineOptions, Limits};
+use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::rollout;
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
@@ -40,7 +40,7 @@ async fn main() -> Result<()> {
     let file = folder.join("job.toml");
     let text = std::fs::read_to_string(&file)?;
     let job = JobSpec::parse("job.toml", &text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    let engine = Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache: Some(folder.join("compiled")) })?;
+    let engine = Engine::new(&EngineOptions { cache: Some(folder.join("compiled")), ..EngineOptions::default() })?;
     let policy = engine.load_standard("rolling")?;
     let prepared = runs::prepare(job, &folder, policy, &store).await?;
     let runner = Arc::clone(&prepared.runner);

@@ -3,7 +3,7 @@
 use lockkeeper::policy::types::{
     Cause, Event, Happening, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View,
 };
-use lockkeeper::policy::{Engine, EngineOptions, Limits};
+use lockkeeper::policy::{Engine, EngineOptions};
 
 /// The time of these views, in milliseconds since the Unix epoch.
 pub(crate) const NOON: u64 = 1_750_000_000_000;
@@ -83,5 +83,5 @@ pub(crate) fn outcome(ending: lockkeeper::policy::types::Ending) -> Outcome {
 
 /// An engine with the usual limits and no cache.
 pub(crate) fn engine() -> Engine {
-    Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache: None }).unwrap()
+    Engine::new(&EngineOptions::default()).unwrap()
 }

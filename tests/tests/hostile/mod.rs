@@ -42,6 +42,8 @@ pub(crate) struct Guest {
     /// Further fields: a memory of its own replaces the usual one.
     pub(crate) fields: String,
     pub(crate) memory: &'static str,
+    /// The body of what makes room for the host: old place, old size, alignment, new size.
+    pub(crate) realloc: &'static str,
     pub(crate) describe: String,
     pub(crate) validate: &'static str,
     pub(crate) admit: String,
@@ -64,6 +66,10 @@ impl Default for Guest {
         Self {
             fields: String::new(),
             memory: "(memory (export \"memory\") 16)",
+            realloc: "(local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+                (global.set $top (i32.add (local.get $at) (local.get 3)))
+                (local.get $at)",
             describe: format!("i32.const {MANIFEST}"),
             validate: "i32.const 512",
             admit: format!("i32.const {ZEROS}"),
@@ -89,17 +95,13 @@ impl Guest {
         let verdicts: Vec<usize> = self.verdicts.iter().flat_map(|verdict| place(verdict)).collect();
         numbers.extend([MANIFEST + 64, self.verdicts.len()]);
         let (manifest, verdicts, texts) = (escaped(&words(&numbers)), escaped(&words(&verdicts)), escaped(&texts));
-        let Self { fields, memory, describe, validate, admit, .. } = self;
+        let Self { fields, memory, realloc, describe, validate, admit, .. } = self;
         format!(
             r#"(module
                 {memory}
                 (global $top (mut i32) (i32.const 262144))
                 {fields}
-                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-                    (local $at i32)
-                    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
-                    (global.set $top (i32.add (local.get $at) (local.get 3)))
-                    (local.get $at))
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {realloc})
                 (func (export "lockkeeper:policy/decider@1.0.0#describe") (result i32) {describe})
                 (func (export "lockkeeper:policy/decider@1.0.0#validate") (param i32 i32) (result i32) {validate})
                 (func (export "lockkeeper:policy/decider@1.0.0#admit") (param i32) (result i32) {admit})

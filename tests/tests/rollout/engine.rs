@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockkeeper::job::{Grants, JobSpec};
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Outcome, Settled, Settlement, View};
-use lockkeeper::policy::{Decision, Engine, EngineOptions, Limits};
+use lockkeeper::policy::{Decision, Engine, EngineOptions};
 use lockkeeper::rollout::{Decide, End, Event, Report, Run, RunError, Stamped, Stop, journal, run};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::memory::{Memory, MemoryOptions};
@@ -523,7 +523,7 @@ async fn a_journal_that_cannot_be_begun_stops_the_run_before_anything_is_touched
 #[tokio::test(flavor = "multi_thread")]
 async fn the_standard_policy_rolls_over_the_embedded_store() {
     let ground = Ground::new(2, &["a", "b", "c", "d", "e"], "[action]\nrun = [\"true\"]");
-    let engine = Engine::new(&EngineOptions { limits: Limits::DEFAULT, cache: None }).unwrap();
+    let engine = Engine::new(&EngineOptions::default()).unwrap();
     let policy = engine.load_standard("rolling").unwrap();
     let options = EmbeddedOptions { session_timeout: Duration::from_secs(10) };
     let connect: Arc<dyn Connect> = Arc::new(Embedded::new(ground.folder.path().join("store.db"), options));

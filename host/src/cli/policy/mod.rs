@@ -11,7 +11,9 @@ mod test;
 mod views;
 mod watch;
 
+use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -24,7 +26,7 @@ use super::holders::trimmed;
 use super::output::{Output, problems_failure};
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
-use crate::policy::{Engine, Module, StandardPolicy, standard_policies};
+use crate::policy::{COMPILE, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
 
 pub(super) use args::PolicyCommand;
 
@@ -42,6 +44,12 @@ pub(super) fn run(global: &Global, output: &Output, command: PolicyCommand) -> R
         PolicyCommand::Test(args) => test::run(global, output, &args),
         PolicyCommand::Bench(args) => bench::run(global, output, &args),
     }
+}
+
+/// What the compiler of a policy does, where we are one: this program, started by itself.
+pub(super) fn compiler() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == COMPILE).then(|| compile_for_parent(arguments, io::stdin(), io::stdout()))
 }
 
 fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
