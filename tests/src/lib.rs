@@ -2,6 +2,7 @@
 //! and Salt, and waiting for conditions.
 
 pub mod crashing;
+pub mod fuzz;
 mod ports;
 pub mod proxy;
 pub mod python;

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lockkeeper_tests::{Said, World, root, said, target_dir};
+use lockkeeper_tests::{Said, World, eventually, root, said, target_dir};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// `lockkeeper` in a folder; std is built once for all guests.
@@ -34,6 +36,11 @@ fn a_new_policy_builds_and_passes() {
             fs::write(folder.join("job.schema.json"), &answer.stdout).unwrap();
         }
     }
+    let wasm = fs::read(folder.join("first_one.wasm")).unwrap();
+    for place in [root().join("guest-sdk/build"), cargo_home()] {
+        let place = place.to_str().unwrap().as_bytes().to_vec();
+        assert!(!wasm.windows(place.len()).any(|bytes| bytes == place), "where this machine keeps its crates");
+    }
     let job = fs::read_to_string(folder.join("job.toml")).unwrap();
     assert!(job.starts_with("#:schema job.schema.json\n"), "{job}");
     let schema: Value = serde_json::from_str(&fs::read_to_string(folder.join("job.schema.json")).unwrap()).unwrap();
@@ -59,6 +66,76 @@ fn a_new_policy_builds_and_passes() {
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".half"));
     assert_eq!(left.count(), 0, "half a file is left");
+}
+
+fn cargo_home() -> PathBuf {
+    let home = || Path::new(&std::env::var_os("HOME").unwrap()).join(".cargo");
+    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
+}
+
+#[test]
+fn a_change_is_built_and_tested_while_somebody_watches() {
+    let world = World::new();
+    assert_eq!(in_folder(&world, world.folder(), "policy new watched").code, Some(0));
+    let folder = world.folder().join("watched");
+    // The first build of all takes as long as it takes.
+    assert_eq!(in_folder(&world, &folder, "policy build").code, Some(0));
+    let out = world.folder().join("out.jsonl");
+    let mut watching = world.lockkeeper(["policy", "watch", "--format", "json"]);
+    watching.current_dir(&folder).env("CARGO_TARGET_DIR", target_dir());
+    watching.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(world.folder().join("err")).unwrap());
+    let mut watching = watching.spawn().unwrap();
+    let told = || {
+        fs::read_to_string(&out)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect::<Vec<Value>>()
+    };
+    eventually("the first build passes", || told().len() == 1);
+    assert_eq!(told()[0]["failures"], 0);
+
+    let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+    fs::write(folder.join("src/lib.rs"), source.replace("rules::go(view)", "rules::goes(view)")).unwrap();
+    let errors = || fs::read_to_string(world.folder().join("err")).unwrap();
+    eventually("what does not compile is told", || errors().contains("cannot find function `goes`"));
+    fs::write(folder.join("src/lib.rs"), &source).unwrap();
+    eventually("what is mended passes", || told().len() == 2);
+    let cases = fs::read_to_string(folder.join("cases.toml")).unwrap();
+    fs::write(folder.join("cases.toml"), cases.replace("\"lock\"", "\"abort\"")).unwrap();
+    eventually("other cases are tried", || told().len() == 3);
+    assert_ne!(told()[2]["failures"], 0);
+
+    kill(Pid::from_raw(watching.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(watching.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_pinned_policy_is_this_file_and_no_other() {
+    let world = World::new();
+    let wasm = lockkeeper::policy::StandardPolicy::named("rolling").unwrap().wasm;
+    fs::write(world.folder().join("mine.wasm"), wasm).unwrap();
+    let digest = lockkeeper::policy::digest(wasm);
+    let check = |pin: &str| {
+        let job = format!(
+            "name = \"pinned\"\nsemaphore.path = \"/locks/pinned\"\ntargets.hosts = [\"a\"]\naction.run = [\"true\"]\n[policy]\npath = \"mine.wasm\"\nsha256 = \"{pin}\"\n"
+        );
+        let job = world.file("job.toml", &job);
+        [world.run(&format!("check {}", job.display())), world.run(&format!("run {}", job.display()))]
+    };
+    for said in check(&digest).into_iter().chain(check(&digest.to_uppercase())) {
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    for said in check(&digest[1..]) {
+        assert!(said.code == Some(2) && said.stderr.contains("a SHA-256 has 64 hex digits"), "{said:?}");
+    }
+    // Somebody puts another in its place: neither a cached nor a running one is taken for it.
+    fs::write(world.folder().join("mine.wasm"), lockkeeper::policy::StandardPolicy::named("spread").unwrap().wasm)
+        .unwrap();
+    for said in check(&digest) {
+        assert_eq!(said.code, Some(70), "{said:?}");
+        assert!(said.stderr.contains(&digest) && said.stderr.contains("put its new sha256 into the job"), "{said:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod fixtures;
+mod fuzz;
 mod setup;
 
 use std::env;
@@ -37,6 +38,9 @@ enum Task {
     /// Make the fixtures of the contract's version: its text, and guests that are built against it. Those of a version that
     /// was released are never made anew.
     Fixtures,
+    /// Let libFuzzer look for bytes that something of ours cannot read. The tests do so for seconds; this needs a nightly
+    /// Rust and `cargo-fuzz`.
+    Fuzz(fuzz::Fuzz),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -68,6 +72,7 @@ fn run(task: Task) -> Result<()> {
             cargo(&arguments)
         }
         Task::Fixtures => fixtures::run(),
+        Task::Fuzz(fuzz) => fuzz::run(&fuzz),
         Task::Bench(bench) => bench::run(&bench),
     }
 }

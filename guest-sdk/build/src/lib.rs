@@ -159,6 +159,30 @@ impl Toolchain {
         }
     }
 
+    /// A panic says in which file it was: not where this machine keeps its crates, nor whose machine it is.
+    fn rustflags(&self) -> String {
+        let sysroot = match self {
+            Self::Installed => active_sysroot(),
+            Self::FromSource { rustc, .. } => sysroot_of(rustc.as_os_str()),
+        };
+        let library = sysroot.map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+        let crates = home.iter().flat_map(|home| {
+            // The registry's own folder has its address in its name.
+            let sources = std::fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
+            sources.map(|source| source.path()).chain([home.join("registry/src"), home.join("git/checkouts")])
+        });
+        let named = library.into_iter().map(|from| (from, "/rustc")).chain(crates.map(|from| (from, "/crates")));
+        // The last that fits counts; cargo splits at spaces.
+        let mut flags: Vec<String> = named
+            .filter_map(|(from, to)| Some(format!("--remap-path-prefix={}={to}", from.to_str()?)))
+            .filter(|flag| !flag.contains(char::is_whitespace))
+            .collect();
+        flags.reverse();
+        flags.join(" ")
+    }
+
     fn command(&self) -> Command {
         let mut command = match self {
             Self::Installed => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
@@ -170,6 +194,7 @@ impl Toolchain {
                 command.env_remove(name);
             }
         }
+        command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", self.rustflags());
         if let Self::FromSource { rustc, linker, .. } = self {
             // `-Z build-std` is unstable; nothing else unstable is used.
             command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");

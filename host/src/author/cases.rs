@@ -65,12 +65,7 @@ pub fn try_cases(policy: &Module, cases: &Cases) -> Result<Vec<Tried>, PolicyErr
     let mut tried: Vec<Tried> = Vec::with_capacity(cases.cases.len());
     let mut complaints: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, case) in cases.cases.iter().enumerate() {
-        let memory = match &case.memory {
-            Memory::Told(bytes) => bytes.clone(),
-            Memory::After(earlier) => {
-                tried[*earlier].said.answer.as_ref().map_or_else(|_| Vec::new(), |answer| answer.memory.clone())
-            }
-        };
+        let memory = remembered(case, |earlier| left(&tried[earlier].said));
         let said = ask(policy, &question(case, memory));
         let mut differences = case.expect.as_ref().map_or_else(unsaid, |expect| expect.differences(&said.answer));
         let key = case.settings.to_string();
@@ -92,6 +87,33 @@ pub fn try_cases(policy: &Module, cases: &Cases) -> Result<Vec<Tried>, PolicyErr
         tried.push(Tried { index, differences, said });
     }
     Ok(tried)
+}
+
+/// What every case asks, each with its name and with the memory that the policy has by then.
+#[must_use]
+pub fn questions(policy: &Module, cases: &Cases) -> Vec<(String, Question)> {
+    let mut memories: Vec<Vec<u8>> = Vec::with_capacity(cases.cases.len());
+    // Whose answer some other case goes on from; nobody else need be asked.
+    let goes_on = |index: usize| cases.cases.iter().any(|case| case.memory == Memory::After(index));
+    let of_case = |(index, case): (usize, &Case)| {
+        let question = question(case, remembered(case, |earlier| memories[earlier].clone()));
+        memories.push(if goes_on(index) { left(&ask(policy, &question)) } else { Vec::new() });
+        (case.name.clone(), question)
+    };
+    cases.cases.iter().enumerate().map(of_case).collect()
+}
+
+/// The memory that a case begins with; `left` has what an earlier case's answer left.
+fn remembered(case: &Case, left: impl FnOnce(usize) -> Vec<u8>) -> Vec<u8> {
+    match &case.memory {
+        Memory::Told(bytes) => bytes.clone(),
+        Memory::After(earlier) => left(*earlier),
+    }
+}
+
+/// What an answer leaves for the next decision.
+fn left(said: &Said) -> Vec<u8> {
+    said.answer.as_ref().map_or_else(|_| Vec::new(), |answer| answer.memory.clone())
 }
 
 /// What a case asks, with this memory.

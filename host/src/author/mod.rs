@@ -13,7 +13,7 @@ mod sample;
 mod update;
 
 pub use ask::{Question, Said, ask};
-pub use cases::{Tried, question as question_of, read_cases, read_view, try_cases};
+pub use cases::{Tried, question as question_of, questions, read_cases, read_view, try_cases};
 pub use measure::{Baseline, BaselineError, Cost, Growth, Measured, measure};
 pub use paste::case_text;
 pub use properties::{Broken, Looked, Property, Search, look};

@@ -96,9 +96,36 @@ fn blank(value: &Value) -> String {
     }
 }
 
-/// JSON without nulls as TOML on one line.
+/// JSON as TOML on one line, as cases and views are read: there a number may be beyond what TOML's own integers are, and
+/// `none` is nothing.
 pub(super) fn inline(value: &Value) -> String {
-    toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string())
+    let text = |text: &str| toml::Value::from(text).to_string();
+    let is_bare =
+        |key: &str| !key.is_empty() && key.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
+    match value {
+        Value::Null => text("none"),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(number) => toml::Value::from(number).to_string(),
+            None => number.to_string(),
+        },
+        Value::String(said) => text(said),
+        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Object(members) if members.is_empty() => "{}".to_owned(),
+        Value::Object(members) => {
+            let member = |(key, value): (&String, &Value)| match is_bare(key) {
+                true => format!("{key} = {}", inline(value)),
+                false => format!("{} = {}", one_line(key), inline(value)),
+            };
+            format!("{{ {} }}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A key in quotes: as a text, but never over several lines.
+fn one_line(key: &str) -> String {
+    // JSON's escapes are TOML's, but for those that JSON need not write.
+    Value::from(key).to_string().replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]

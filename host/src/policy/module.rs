@@ -38,6 +38,7 @@ pub(super) struct About {
     pub(super) manifest: Manifest,
     pub(super) digest: String,
     pub(super) bytes: u64,
+    pub(super) imports: Vec<String>,
     pub(super) schema: SettingsSchema,
 }
 
@@ -64,6 +65,12 @@ impl Module {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.about.bytes
+    }
+
+    /// The interfaces that it calls, without those that are types alone: `trace`, or nothing.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.about.imports
     }
 
     /// What one decision may use.
@@ -94,14 +101,14 @@ impl Module {
 
 /// Checks a component against the contract, links it, and asks it for its manifest.
 pub(super) fn link(engine: &Engine, component: &Component, digest: String, bytes: u64) -> Result<Module, PolicyError> {
-    check_imports(engine, component)?;
+    let imports = check_imports(engine, component)?;
     check_exports(engine, component)?;
     let unlinked = |error: wasmtime::Error| wrong_world(format!("{error:#}"));
     let linked: InstancePre<Guest> = engine.linker().instantiate_pre(component).map_err(unlinked)?;
     let component = PolicyPre::new(linked).map_err(unlinked)?;
     let manifest = evaluate::describe(engine, &component)?;
     let schema = check_manifest(&manifest)?;
-    let about = Arc::new(About { manifest, digest, bytes, schema });
+    let about = Arc::new(About { manifest, digest, bytes, imports, schema });
     Ok(Module { engine: engine.clone(), component, about })
 }
 
@@ -110,15 +117,25 @@ fn wrong_world(reason: String) -> PolicyError {
     PolicyError::WrongWorld { reason, differences: Vec::new() }
 }
 
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
-    for (name, _) in component.component_type().imports(engine.wasmtime()) {
+fn check_imports(engine: &Engine, component: &Component) -> Result<Vec<String>, PolicyError> {
+    let mut called = Vec::new();
+    for (name, item) in component.component_type().imports(engine.wasmtime()) {
         let ours = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
         if !ours.is_some_and(|interface| ALLOWED_IMPORTS.contains(&interface)) {
             return Err(PolicyError::ForbiddenImport { import: name.to_owned() });
         }
         check_version(name)?;
+        let has_functions = match &item.ty {
+            ComponentItem::ComponentInstance(instance) => {
+                instance.exports(engine.wasmtime()).any(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+            }
+            _ => false,
+        };
+        if has_functions {
+            called.extend(ours.map(str::to_owned));
+        }
     }
-    Ok(())
+    Ok(called)
 }
 
 fn check_exports(engine: &Engine, component: &Component) -> Result<(), PolicyError> {

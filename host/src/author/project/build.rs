@@ -21,6 +21,12 @@ pub struct Built {
     pub loaded_in: Duration,
 }
 
+/// What a build was killed over is half a file that nobody needs after this.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// What half a file is called.
+const HALF: &str = ".half-";
+
 /// Builds a project. The file at `out` is replaced only by one that the engine takes. `say` hears of each longer step; with
 /// `is_heard` the tools' own words go to stderr as they come, else into the error.
 ///
@@ -34,9 +40,10 @@ pub fn build(
     say: &dyn Fn(&str, &str),
 ) -> Result<Built, ProjectError> {
     let begun = Instant::now();
+    sweep(out);
     let voice = if is_heard { Voice::Heard } else { Voice::Kept };
     // A component must be called so for some tools; and nobody finds half of one under its own name.
-    let half = out.with_file_name(format!(".half-{}.wasm", uuid::Uuid::new_v4().simple()));
+    let half = out.with_file_name(format!("{HALF}{}.wasm", uuid::Uuid::new_v4().simple()));
     let made = match project.language {
         Language::Rust => rust::build(&project.folder, &half, voice, say),
         Language::Python => python::build(&project.folder, &half, voice, say),
@@ -56,4 +63,19 @@ pub fn build(
         let _ = fs::remove_file(&half);
     }
     loaded
+}
+
+/// Deletes what builds left behind that were killed.
+fn sweep(out: &Path) {
+    let Some(folder) = out.parent() else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(files) = fs::read_dir(folder) else { return };
+    for file in files.filter_map(Result::ok) {
+        let is_half = file.file_name().to_str().is_some_and(|name| name.starts_with(HALF) && name.ends_with(".wasm"));
+        let age = file.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+        if is_half && age.is_some_and(|age| age > FORGOTTEN) {
+            // Another build may do the same.
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }

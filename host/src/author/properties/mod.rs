@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::ask::{Question, admitted, ask, every_grant, said};
-use super::cases::{question, view};
+use super::cases::{questions, view};
 use crate::policy::types::{Severity, View};
 use crate::policy::{Limits, Module, PolicyError};
 use made::Maker;
@@ -32,6 +32,10 @@ const SMALL: usize = 2;
 
 /// How often an instance that is kept is asked the same.
 const WARM_TIMES: usize = 6;
+
+/// Fuel after which no further view is looked at, a minute's worth on a slow machine: a policy that burns so much is not
+/// shown on more views what it is. Counted in fuel, so that the same seed looks at the same views everywhere.
+const ENOUGH_FUEL: u64 = 30_000_000_000;
 
 /// What every policy must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,6 +151,8 @@ pub struct Looked {
     pub decisions: usize,
     /// How many different settings were used.
     pub settings: usize,
+    /// How many views were looked at before the policy had burnt so much that it was enough; none: all of them.
+    pub cut_short: Option<usize>,
     /// What does not hold, each property at most once.
     pub broken: Vec<Broken>,
     /// Properties that hold as far as they were looked at.
@@ -172,17 +178,22 @@ pub fn look(policy: &Module, cases: &[Cases], search: Search) -> Result<Looked, 
     let settings = Settings::of(policy, cases, &mut rng)?;
     let near: Vec<Value> = cases.iter().flat_map(|cases| &cases.cases).map(|case| case.view.clone()).collect();
     let maker = Maker::new(near, settings.all());
-    let mut eye = Eye { policy, limits: policy.limits(), settings, maker, decisions: 0 };
+    let mut eye = Eye { policy, limits: policy.limits(), settings, maker, decisions: 0, fuel: 0 };
     let mut broken: BTreeMap<Property, Broken> = BTreeMap::new();
     let mut memories: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut cut_short = None;
     let is_wanted = |property: Property| !left_out.iter().any(|(left, _)| *left == property);
     let wanted: Vec<Property> = Property::ALL.into_iter().filter(|property| is_wanted(*property)).collect();
     // What people wrote, then what is on the edge, then what is made up.
-    let mut questions: Vec<Question> = cases.iter().flat_map(asked).collect();
-    questions.extend(eye.edges());
-    let given = questions.len();
+    let mut asked_for: Vec<Question> = cases.iter().flat_map(|cases| asked(policy, cases)).collect();
+    asked_for.extend(eye.edges());
+    let given = asked_for.len();
     for index in 0..given + search.views {
-        let question = match questions.get(index) {
+        if eye.fuel > ENOUGH_FUEL {
+            cut_short = Some(index);
+            break;
+        }
+        let question = match asked_for.get(index) {
             Some(question) => question.clone(),
             None => eye.make(&mut memories, &mut rng),
         };
@@ -202,6 +213,7 @@ pub fn look(policy: &Module, cases: &[Cases], search: Search) -> Result<Looked, 
     let held = wanted.into_iter().filter(|property| !broken.contains_key(property)).collect();
     Ok(Looked {
         decisions: eye.decisions,
+        cut_short,
         settings: eye.settings.own.len() + eye.settings.made.len(),
         broken: broken.into_values().collect(),
         held,
@@ -210,13 +222,10 @@ pub fn look(policy: &Module, cases: &[Cases], search: Search) -> Result<Looked, 
 }
 
 /// The questions of cases, but for those that expect the policy to fail.
-fn asked(cases: &Cases) -> Vec<Question> {
-    let fails = |case: &&lockkeeper_cases::Case| case.expect.as_ref().is_some_and(|expect| expect.fault.is_some());
-    let remembers = |case: &lockkeeper_cases::Case| match &case.memory {
-        lockkeeper_cases::Memory::Told(bytes) => bytes.clone(),
-        lockkeeper_cases::Memory::After(_) => Vec::new(),
-    };
-    cases.cases.iter().filter(|case| !fails(case)).map(|case| question(case, remembers(case))).collect()
+fn asked(policy: &Module, cases: &Cases) -> Vec<Question> {
+    let fails = |case: &lockkeeper_cases::Case| case.expect.as_ref().is_some_and(|expect| expect.fault.is_some());
+    let all = cases.cases.iter().zip(questions(policy, cases));
+    all.filter(|(case, _)| !fails(case)).map(|(_, (_, question))| question).collect()
 }
 
 /// Settings that the policy accepts.
@@ -286,12 +295,16 @@ struct Eye<'a> {
     settings: Settings,
     maker: Maker,
     decisions: usize,
+    /// Burnt by all of them.
+    fuel: u64,
 }
 
 impl Eye<'_> {
     fn ask(&mut self, question: &Question) -> super::Said {
+        let said = ask(self.policy, question);
         self.decisions += 1;
-        ask(self.policy, question)
+        self.fuel = self.fuel.saturating_add(said.fuel);
+        said
     }
 
     /// What is rarely met, such as an empty party or many of everything, with settings that people use; and those that were
@@ -366,6 +379,7 @@ impl Eye<'_> {
         for _ in 0..WARM_TIMES {
             self.decisions += 1;
             let decision = warm.admit(&settings, &question.view, &question.memory, every_grant());
+            self.fuel = self.fuel.saturating_add(decision.fuel);
             // A kept instance that fails says nothing: memory is never given back in it.
             let kept = said(decision, std::time::Duration::ZERO, admitted).answer.ok()?;
             if kept != fresh {

@@ -5,9 +5,9 @@ use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
 use super::args::BenchArgs;
-use super::test::{CasesFile, case_files};
+use super::test::case_files;
 use super::{accepts, named, settings_of};
-use crate::author::{Baseline, Growth, Measured, Question, measure, sample_view};
+use crate::author::{Baseline, Growth, Measured, Question, measure, questions, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::holders::{plain, trimmed};
 use crate::cli::output::{Output, of};
@@ -30,14 +30,14 @@ pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<
     });
     let baseline = baseline.transpose()?;
     let files = case_files(&args.policy, &args.cases, output)?;
-    let mut questions: Vec<(String, Question)> = files.iter().flat_map(CasesFile::questions).collect();
-    if questions.is_empty() {
+    let mut asked: Vec<(String, Question)> = files.iter().flat_map(|file| questions(&policy, &file.cases)).collect();
+    if asked.is_empty() {
         output.talk("View", "the sample that `lockkeeper policy views` shows; cases give others");
         let settings = args.settings.as_deref().map(settings_of).transpose()?.unwrap_or_else(|| json!({}));
         accepts(&policy, &settings, "these settings")?;
-        questions.push(("sample view".to_owned(), Question::admit(settings, sample_view())));
+        asked.push(("sample view".to_owned(), Question::admit(settings, sample_view())));
     }
-    let measured = measure(&policy, &questions, args.rounds.get() as usize);
+    let measured = measure(&policy, &asked, args.rounds.get() as usize);
     let grown = baseline.as_ref().map_or_else(Vec::new, |baseline| baseline.grown(&measured, args.max_growth));
     match output.is_json() {
         true => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::BuildArgs;
-use super::test::{CasesFile, case_files};
+use super::test::case_files;
 use crate::author::project::{Built, Project, build};
-use crate::author::{Question, Said, ask, sample_view};
+use crate::author::{Question, Said, ask, questions, sample_view};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::{Global, replay};
@@ -65,7 +65,7 @@ pub(super) fn component(project: &Project, out: &Path, engine: &Engine, output: 
 /// One decision: that of the first case, else on the sample view.
 fn sample(built: &Built, project: &Project, output: &Output) -> Result<Option<(String, Said)>, Failure> {
     let files = case_files(&project.wasm().display().to_string(), &[], &output.clone().hushed())?;
-    let first = files.iter().flat_map(CasesFile::questions).next();
+    let first = files.iter().flat_map(|file| questions(&built.policy, &file.cases)).next();
     let (view, question) = match first {
         Some((name, question)) => (format!("\"{name}\""), question),
         None => ("the sample view".to_owned(), Question::admit(json!({}), sample_view())),

@@ -12,6 +12,9 @@ use crate::cli::holders::{plain, trimmed};
 use crate::cli::output::Output;
 use crate::policy::Module;
 
+/// How deep settings are shown.
+const MAX_DEPTH: usize = 6;
+
 pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Result<Exit, Failure> {
     let policy = named(&global.engine()?, &args.policy)?;
     if output.is_json() {
@@ -26,6 +29,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Resul
         ("version", manifest.version.clone()),
         ("summary", manifest.summary.clone()),
         ("contract", policy.contract()),
+        ("imports", if policy.imports().is_empty() { "nothing".to_owned() } else { policy.imports().join(", ") }),
         ("verdicts", manifest.verdicts.join(", ")),
         ("size", format!("{} bytes", policy.bytes())),
         ("sha256", policy.digest().to_owned()),
@@ -46,17 +50,120 @@ pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Resul
     Ok(Exit::Done)
 }
 
-/// The settings that the schema names: key, type, description.
+/// The settings that the schema names: key, type, description; those of a table below it.
 fn settings(policy: &Module) -> Vec<[String; 3]> {
     let schema: Value = serde_json::from_str(&policy.manifest().settings_schema).unwrap_or(Value::Null);
-    let required = |key: &str| schema["required"].as_array().is_some_and(|keys| keys.iter().any(|one| one == key));
-    let Some(properties) = schema["properties"].as_object() else { return Vec::new() };
-    properties
-        .iter()
-        .map(|(key, of)| {
-            let kind = of["type"].as_str().unwrap_or("any");
-            let kind = if required(key) { format!("{kind}, required") } else { kind.to_owned() };
-            [plain(key), kind, plain(of["description"].as_str().unwrap_or_default())]
-        })
-        .collect()
+    let mut rows = Vec::new();
+    list(&schema, &schema, "", 0, &mut rows);
+    rows
+}
+
+fn list(schema: &Value, table: &Value, below: &str, depth: usize, rows: &mut Vec<[String; 3]>) {
+    let is_required = |key: &str| table["required"].as_array().is_some_and(|keys| keys.iter().any(|one| one == key));
+    for (key, of) in table["properties"].as_object().into_iter().flatten() {
+        let path = format!("{below}{}", plain(key));
+        let found = resolved(schema, of);
+        let mut kind = kind(schema, found, 0);
+        if is_required(key) {
+            kind.push_str(", required");
+        }
+        let told = of["description"].as_str().or(found["description"].as_str()).unwrap_or_default();
+        let default = of.get("default").or(found.get("default")).filter(|default| !default.is_null());
+        let default = default.map(|default| format!(" [default: {}]", plain(&default.to_string()))).unwrap_or_default();
+        rows.push([path.clone(), kind, format!("{}{default}", plain(told)).trim().to_owned()]);
+        if depth < MAX_DEPTH {
+            list(schema, found, &format!("{path}."), depth + 1, rows);
+            list(schema, resolved(schema, &found["items"]), &format!("{path}[]."), depth + 1, rows);
+        }
+    }
+}
+
+/// What a part of the schema that is named elsewhere is.
+fn resolved<'a>(schema: &'a Value, of: &'a Value) -> &'a Value {
+    let mut found = of;
+    // A name may stand for a name, but a schema that goes in circles was refused.
+    for _ in 0..MAX_DEPTH {
+        // Where something may be left out, what it else is.
+        let something = |of: &'a Value| {
+            let choices = of["anyOf"].as_array().into_iter().flatten();
+            let mut choices = choices.filter(|choice| choice["type"] != "null");
+            choices.next().filter(|_| choices.next().is_none())
+        };
+        let named = found["$ref"].as_str().and_then(|name| schema.pointer(name.strip_prefix('#')?));
+        match named.or_else(|| something(found)) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    found
+}
+
+/// The type of a setting, in a few words.
+fn kind(schema: &Value, of: &Value, depth: usize) -> String {
+    let choices = of["enum"].as_array().or(of["oneOf"].as_array());
+    let constants: Option<Vec<String>> = choices.and_then(|choices| {
+        let constant = |choice: &Value| match choice {
+            Value::Object(choice) => choice.get("const").map(ToString::to_string),
+            constant => Some(constant.to_string()),
+        };
+        choices.iter().map(constant).collect()
+    });
+    if let Some(constants) = constants {
+        return plain(&constants.join(" | "));
+    }
+    let one = |name: &str| match name {
+        "object" => "table".to_owned(),
+        "array" if depth < MAX_DEPTH && of["items"].is_object() => {
+            format!("list of {}", kind(schema, resolved(schema, &of["items"]), depth + 1))
+        }
+        "array" => "list".to_owned(),
+        name => plain(name),
+    };
+    match &of["type"] {
+        Value::String(name) => one(name),
+        Value::Array(names) => {
+            let names = names.iter().filter_map(Value::as_str).filter(|name| *name != "null").map(one);
+            names.collect::<Vec<_>>().join(" or ")
+        }
+        _ => "any".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tables_in_tables_are_listed_below_each_other() {
+        let schema = json!({
+            "$defs": { "window": {
+                "type": "object",
+                "description": "When.",
+                "properties": { "start": { "type": "string" }, "days": { "type": "array", "items": { "$ref": "#/$defs/day" } } },
+                "required": ["start"]
+            }, "day": { "enum": ["mon", "tue"] } },
+            "properties": {
+                "limit": { "type": ["integer", "null"], "description": "How many.", "default": 3 },
+                "windows": { "type": "array", "items": { "$ref": "#/$defs/window" } },
+                "window": { "anyOf": [{ "$ref": "#/$defs/window" }, { "type": "null" }] }
+            }
+        });
+        let mut rows = Vec::new();
+        list(&schema, &schema, "", 0, &mut rows);
+        let rows: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
+        assert_eq!(
+            rows,
+            [
+                "limit|integer|How many. [default: 3]",
+                "window|table|When.",
+                r#"window.days|list of "mon" | "tue"|"#,
+                "window.start|string, required|",
+                "windows|list of table|",
+                r#"windows[].days|list of "mon" | "tue"|"#,
+                "windows[].start|string, required|",
+            ]
+        );
+    }
 }

@@ -92,6 +92,7 @@ fn describe(policy: &Module) -> Value {
         "version": manifest.version,
         "summary": manifest.summary,
         "contract": policy.contract(),
+        "imports": policy.imports(),
         "verdicts": manifest.verdicts,
         "bytes": policy.bytes(),
         "sha256": policy.digest(),

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lockkeeper_cases::{Cases, Memory};
+use lockkeeper_cases::Cases;
 use serde_json::{Value, json};
 
 use super::args::TestArgs;
 use super::named;
-use crate::author::{
-    Broken, Looked, Question, Search, Tried, case_text, look, question_of, read_cases, try_cases, update,
-};
+use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::holders::plain;
 use crate::cli::output::{Output, of, problems_failure, shown};
@@ -30,15 +28,6 @@ pub(super) struct CasesFile {
 }
 
 impl CasesFile {
-    /// What its cases ask, by their names; with an empty memory where it is that of another case.
-    pub(super) fn questions(&self) -> Vec<(String, Question)> {
-        let memory = |memory: &Memory| match memory {
-            Memory::Told(bytes) => bytes.clone(),
-            Memory::After(_) => Vec::new(),
-        };
-        self.cases.cases.iter().map(|case| (case.name.clone(), question_of(case, memory(&case.memory)))).collect()
-    }
-
     fn line(&self, index: usize) -> usize {
         let start = self.cases.cases[index].span.start.min(self.text.len());
         1 + self.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
@@ -245,11 +234,15 @@ impl Tested {
         match &self.looked {
             None => format!("{cases}; no properties looked for"),
             Some(looked) => format!(
-                "{cases}; {} of {} hold over {} decisions (seed {})",
+                "{cases}; {} of {} hold over {} decisions (seed {}){}",
                 looked.held.len(),
                 properties(looked.held.len() + looked.broken.len()),
                 looked.decisions,
-                self.search.seed
+                self.search.seed,
+                match looked.cut_short {
+                    Some(views) => format!("; it burns so much that this was enough after {}", of(views, "view")),
+                    None => String::new(),
+                }
             ),
         }
     }
@@ -291,6 +284,7 @@ impl Tested {
             "properties": properties,
             "decisions": self.looked.as_ref().map(|looked| looked.decisions),
             "seed": self.search.seed,
+            "cut-short-after": self.looked.as_ref().and_then(|looked| looked.cut_short),
             "failures": self.failures(),
         })
     }
