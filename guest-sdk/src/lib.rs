@@ -34,7 +34,8 @@
 mod alloc;
 pub mod bindings;
 mod decide;
-mod export;
+#[doc(hidden)]
+pub mod export;
 mod memory;
 mod period;
 pub mod rules;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use decide::{engine, outcome, typical_view, view};
 use hostile::{Guest, WIT, rust_guest, with_types};
-use lockkeeper::policy::types::{Admission, Admitted, Ending};
+use lockkeeper::policy::types::{Admission, Admitted, Ending, Outcome, Settlement};
 use lockkeeper::policy::{
     Allocation, Compiler, Decision, Engine, EngineOptions, Limits, Module, PolicyError, StandardPolicy,
 };
@@ -503,6 +503,34 @@ fn validate_and_settle_are_bounded_too() {
     assert!(matches!(settle("loop"), Err(PolicyError::OutOfFuel { .. })));
     assert!(matches!(settle("lock"), Err(PolicyError::NotInManifest { verdict: "retry" })));
     assert!(settle("keep").is_ok());
+}
+
+/// The SDK lifts what `settle` is given by hand: `lockkeeper_sdk::export::lean`.
+#[test]
+fn settle_is_given_what_it_was_asked() {
+    let told = |outcome: Outcome, memory: &[u8]| {
+        let settings = json!({ "mode": "tell", "size": 3 }).to_string();
+        let settled = hostile().settle(&settings, &typical_view(), &outcome, memory, locks()).answer.unwrap();
+        assert_eq!((settled.verdict, settled.code.as_str()), (Settlement::Release, "told"));
+        assert_eq!(settled.memory, [7; 3]);
+        settled.reason
+    };
+    let endings = [Ending::Succeeded, Ending::Failed, Ending::TimedOut, Ending::LeaseLost, Ending::Unknown];
+    for (attempt, ending) in (u32::MAX - 5..).zip(endings) {
+        for exit_code in [None, Some(0), Some(-7), Some(i32::MAX)] {
+            for memory in [&[][..], &[1, 2, 255]] {
+                let outcome = Outcome { ending, exit_code, took: u64::MAX - 1, attempt };
+                let name = typical_view().target.name;
+                let Outcome { took, .. } = outcome;
+                let as_guests_write_it = format!(
+                    "{name} Outcome {{ ending: Ending::{ending:?}, exit-code: {exit_code:?}, took: {took}, attempt: {attempt} }} {memory:?}"
+                );
+                assert_eq!(told(outcome, memory), as_guests_write_it);
+            }
+        }
+    }
+    let gave_up = hostile().settle("{}", &typical_view(), &outcome(Ending::Failed), &[], locks()).answer.unwrap_err();
+    assert_eq!(gave_up.to_string(), "the policy gave up: these settings are not what the schema says");
 }
 
 // ------------------------------------------------------------------------------------- determinism and the backstop

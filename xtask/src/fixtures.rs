@@ -1,8 +1,6 @@
 //! What is kept of a version of the contract: `docs/contract.md` says why.
 
-use std::env;
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,22 +12,6 @@ const GUESTS: [(&str, &str); 3] =
 
 /// Stands in the folder of a version from its release on.
 const RELEASED: &str = "RELEASED";
-
-/// Panics name the file that they are in, and those of other crates by where this machine keeps them: that is nobody's
-/// business. As many bytes as before, so that nothing else moves.
-fn without_paths(mut wasm: Vec<u8>) -> Vec<u8> {
-    let Some(crates) = env::var_os("CARGO_HOME").or_else(|| Some(env::home_dir()?.join(".cargo").into())) else {
-        return wasm;
-    };
-    let kept = format!("{}/registry/src/", PathBuf::from(crates).display());
-    while let Some(at) = wasm.windows(kept.len()).position(|bytes| bytes == kept.as_bytes()) {
-        // The registry's own folder follows.
-        let folder =
-            wasm[at + kept.len()..].iter().take_while(|byte| byte.is_ascii_graphic() && **byte != b'/').count();
-        wasm[at..at + kept.len() + folder].fill(b'.');
-    }
-    wasm
-}
 
 pub(crate) fn run() -> Result<()> {
     let wit = fs::read_to_string(root().join("guest-sdk/wit/policy.wit"))?;
@@ -50,8 +32,6 @@ pub(crate) fn run() -> Result<()> {
         if !status.success() {
             bail!("`lockkeeper policy build {guest}` failed");
         }
-        let wasm = fs::read(&out)?;
-        fs::write(&out, without_paths(wasm))?;
     }
     let golden = folder.join("policy.wit");
     if golden.exists() {

@@ -83,7 +83,7 @@ fn of_impl(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStream> {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = ::lockkeeper_sdk::Export<#name>;
-            ::lockkeeper_sdk::bindings::export_policy!(Exported with_types_in ::lockkeeper_sdk::bindings);
+            ::lockkeeper_sdk::bindings::export_policy!(Exported with_types_in ::lockkeeper_sdk::export::lean);
         };
     })
 }

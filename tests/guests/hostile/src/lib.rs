@@ -54,9 +54,14 @@ impl Policy for Hostile {
         lock("done", "")
     }
 
-    fn settle(&self, _view: &View, _outcome: &Outcome, _memory: &mut Memory) -> Settled {
+    fn settle(&self, view: &View, outcome: &Outcome, memory: &mut Memory) -> Settled {
         match self.mode.as_str() {
             "loop" => spin(),
+            "tell" => {
+                let told = format!("{} {outcome:?} {:?}", view.target.name, memory.clone().into_bytes());
+                *memory = Memory::from_bytes(vec![7; self.size]);
+                return release("told", told);
+            }
             "keep" => return keep(Duration::from_secs(60), "kept", ""),
             _ => {}
         }
