@@ -271,48 +271,6 @@ fn each_ends_in_its_own_error_and_the_host_lives() {
 }
 
 #[test]
-fn what_the_compiler_cannot_bear_costs_a_child_and_not_the_host() {
-    let chain: String = (1..20_000)
-        .map(|local| format!("(if (local.get 0) (then (local.set {local} (i32.const {local}))))"))
-        .chain((1..20_000).map(|local| format!("(drop (local.get {local}))")))
-        .collect();
-    let changes = |depth: usize| {
-        format!("(local.set {} (i32.add (local.get {}) (local.get 0)))", 1 + depth * 7 % 200, 1 + depth % 200)
-    };
-    let loops: String = (0..5_000).map(|depth| format!("loop {}", changes(depth))).collect();
-    let loops = format!("{loops} {}", "(br_if 0 (local.get 0)) end ".repeat(5_000));
-    let engine = compiling_in_a_child();
-    for (name, wasm, kind) in [
-        ("memory", bomb(20_000, &chain), "compiler-out-of-memory"),
-        ("time", bomb(200, &loops), "compiler-out-of-time"),
-    ] {
-        let started = Instant::now();
-        let error = engine.load(&wasm).unwrap_err();
-        println!("{:7.1} ms  {} bytes, {name}: {error}", started.elapsed().as_secs_f64() * 1000.0, wasm.len());
-        assert_eq!(error.kind(), kind, "{error:?}");
-        assert!(error.hint().is_some());
-    }
-    assert!(engine.load(&Guest::default().module()).is_ok(), "the next one is compiled");
-}
-
-#[test]
-fn a_compiler_that_dies_is_told() {
-    let died = |program: &str| {
-        let options = EngineOptions { compiler: Compiler::Child(program.into()), ..EngineOptions::default() };
-        let error = Engine::new(&options).unwrap().load(&Guest::default().module()).unwrap_err();
-        assert_eq!(error.kind(), "compiler-died");
-        error.to_string()
-    };
-    assert_eq!(
-        died("/nowhere/lockkeeper"),
-        "the policy's compiler died: it cannot be started: No such file or directory (os error 2)"
-    );
-    assert!(died("/bin/false").contains("exit status: 1"), "one that says nothing");
-    // It says what no compiler says.
-    assert!(died("/bin/echo").contains("exit status: 0"));
-}
-
-#[test]
 fn the_well_behaved_module_in_wat_decides() {
     // Else the cases above might fail for another reason than theirs.
     let answer = fate(&engine(), &Guest::default().module(), &json!({})).unwrap();
@@ -362,12 +320,6 @@ fn nested_components(depth: usize) -> Vec<u8> {
 fn nested_type() -> String {
     let types = (1..200).map(|depth| format!("(type $t{depth} (record (field \"a\" $t{})))", depth - 1));
     format!("(component (type $t0 (record (field \"a\" u8))) {})", types.collect::<String>())
-}
-
-/// A component whose one module has that function, which is valid and takes the compiler more than it is worth.
-fn bomb(locals: usize, body: &str) -> Vec<u8> {
-    let locals = "i32 ".repeat(locals);
-    wat::parse_str(format!("(component (core module (func (param i32) (local {locals}) {body})))")).unwrap()
 }
 
 /// A component that exports something else under the same package.
@@ -516,7 +468,7 @@ fn settle_is_given_what_it_was_asked() {
         settled.reason
     };
     let endings = [Ending::Succeeded, Ending::Failed, Ending::TimedOut, Ending::LeaseLost, Ending::Unknown];
-    for (attempt, ending) in (u32::MAX - 5..).zip(endings) {
+    for (attempt, ending) in (4_000_000_000..).zip(endings) {
         for exit_code in [None, Some(0), Some(-7), Some(i32::MAX)] {
             for memory in [&[][..], &[1, 2, 255]] {
                 let outcome = Outcome { ending, exit_code, took: u64::MAX - 1, attempt };
