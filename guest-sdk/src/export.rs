@@ -22,8 +22,8 @@ pub struct Description {
     pub verdicts: &'static [&'static str],
 }
 
-/// A policy with a description. The attribute [`crate::policy`] implements it.
-pub trait Described: Policy {
+/// A policy or an orchestration with a description. The attributes implement it.
+pub trait Described {
     /// What the manifest says.
     const DESCRIPTION: Description;
 }
@@ -32,7 +32,7 @@ pub trait Described: Policy {
 #[derive(Debug)]
 pub struct Export<P>(PhantomData<P>);
 
-impl<P: Described + Settings + Schema> decider::Guest for Export<P> {
+impl<P: Policy + Described + Settings + Schema> decider::Guest for Export<P> {
     fn describe() -> Manifest {
         let about = P::DESCRIPTION;
         Manifest {
@@ -138,7 +138,7 @@ pub fn nothing(settings: &str) -> Result<(), String> {
 }
 
 /// A panic says what and where through `trace`, since a wasm guest has no stderr; then it traps.
-fn report_panics() {
+pub(crate) fn report_panics() {
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|panic| {
         // As std words it; its own way there is the formatting of everything.

@@ -37,6 +37,7 @@ mod decide;
 #[doc(hidden)]
 pub mod export;
 mod memory;
+pub mod orchestration;
 mod period;
 pub mod rules;
 mod schema;
@@ -55,7 +56,7 @@ pub use bindings::lockkeeper::policy::types::{
 };
 pub use decide::{Admitted, Settled, abort, fault, force, hold, keep, lock, release, retry, skip, wait};
 pub use export::{Described, Description, Export};
-pub use lockkeeper_sdk_macros::{policy, settings};
+pub use lockkeeper_sdk_macros::{orchestrator, policy, settings};
 pub use memory::Memory;
 pub use period::Period;
 pub use schema::{Schema, schema_of};

@@ -52,19 +52,10 @@ fn of_function(arguments: TokenStream, item: &ItemFn) -> Result<TokenStream> {
     })
 }
 
-fn of_impl(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStream> {
-    let verdicts = Punctuated::<LitStr, Token![,]>::parse_terminated.parse2(arguments)?;
-    if let Some(unknown) = verdicts.iter().find(|verdict| !VERDICTS.contains(&verdict.value().as_str())) {
-        let message = format!("no verdict `{}`: expected one of {}", unknown.value(), VERDICTS.join(", "));
-        return Err(Error::new(unknown.span(), message));
-    }
-    let verdicts: Vec<_> = verdicts.iter().collect();
-    let verdicts = match verdicts.is_empty() {
-        true => quote! { ::lockkeeper_sdk::DEFAULT_VERDICTS },
-        false => quote! { &[#(#verdicts),*] },
-    };
+/// An `impl` with its description.
+fn described(item: &ItemImpl, verdicts: &TokenStream) -> TokenStream {
     let name = &item.self_ty;
-    Ok(quote! {
+    quote! {
         #item
 
         // Natively nothing but tests makes one: without this a private struct would be told to be dead code.
@@ -79,6 +70,44 @@ fn of_impl(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStream> {
                 verdicts: #verdicts,
             };
         }
+    }
+}
+
+/// An orchestration answers with no verdicts.
+pub(crate) fn of_orchestrator(arguments: &TokenStream, item: &ItemImpl) -> Result<TokenStream> {
+    if !arguments.is_empty() {
+        return Err(Error::new_spanned(arguments, "an orchestration has no verdicts to list"));
+    }
+    let name = &item.self_ty;
+    let described = described(item, &quote! { &[] });
+    Ok(quote! {
+        #described
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = ::lockkeeper_sdk::orchestration::Export<#name>;
+            ::lockkeeper_sdk::orchestration::bindings::export_orchestrator!(
+                Exported with_types_in ::lockkeeper_sdk::orchestration::bindings
+            );
+        };
+    })
+}
+
+fn of_impl(arguments: TokenStream, item: &ItemImpl) -> Result<TokenStream> {
+    let verdicts = Punctuated::<LitStr, Token![,]>::parse_terminated.parse2(arguments)?;
+    if let Some(unknown) = verdicts.iter().find(|verdict| !VERDICTS.contains(&verdict.value().as_str())) {
+        let message = format!("no verdict `{}`: expected one of {}", unknown.value(), VERDICTS.join(", "));
+        return Err(Error::new(unknown.span(), message));
+    }
+    let verdicts: Vec<_> = verdicts.iter().collect();
+    let verdicts = match verdicts.is_empty() {
+        true => quote! { ::lockkeeper_sdk::DEFAULT_VERDICTS },
+        false => quote! { &[#(#verdicts),*] },
+    };
+    let name = &item.self_ty;
+    let described = described(item, &verdicts);
+    Ok(quote! {
+        #described
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {

@@ -9,7 +9,7 @@ use wit_component::ComponentEncoder;
 
 use super::evaluate::{MAX_REASON, MAX_TABLE_ELEMENTS};
 use super::imports::harmless;
-use super::{Limits, PolicyError, difference, module};
+use super::{Limits, PolicyError, difference, module, orchestration};
 
 /// Bytes of a page of linear memory.
 const WASM_PAGE: u64 = 64 * 1024;
@@ -137,7 +137,7 @@ fn first_foreign_import(core: &[u8]) -> Option<String> {
     imports
         .into_imports()
         .filter_map(Result::ok)
-        .find(|import| !import.module.starts_with(module::PACKAGE))
+        .find(|import| ![module::PACKAGE, orchestration::PACKAGE].iter().any(|ours| import.module.starts_with(ours)))
         .map(|import| one_line(&format!("{}#{}", import.module, import.name)))
 }
 

@@ -49,6 +49,7 @@ fn fuel_table() -> OperatorCost {
 pub(super) fn pooled() -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(POOL_COMPONENTS)
+        .total_stacks(POOL_COMPONENTS)
         .total_core_instances(POOL_CORE)
         .total_memories(POOL_CORE)
         .total_tables(POOL_CORE)

@@ -13,6 +13,7 @@ use super::cache::Cache;
 use super::compile::{compile, differences};
 use super::compiler::Compiler;
 use super::evaluate::Guest;
+use super::orchestration::{self, Conducting, Orchestration};
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
 
 /// How often the epoch moves on: the grain of the time limit.
@@ -95,6 +96,8 @@ pub struct Engine {
 struct Shared {
     wasmtime: wasmtime::Engine,
     linker: Linker<Guest>,
+    /// For orchestrations.
+    conducting: Linker<Conducting>,
     limits: Limits,
     cache: Option<Cache>,
     compiler: Compiler,
@@ -132,11 +135,13 @@ impl Engine {
         let (wasmtime, is_pooled) = wasmtime(allocation)?;
         let mut linker = Linker::new(&wasmtime);
         Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest).map_err(failed)?;
+        let conducting = orchestration::linker(&wasmtime).map_err(failed)?;
         start_ticker(&wasmtime)?;
         let cache = options.cache.as_deref().map(|folder| Cache::new(folder, &wasmtime));
         let compilations = AtomicU64::new(0);
         let EngineOptions { limits, compiler, on_compile, .. } = options.clone();
-        let shared = Shared { wasmtime, linker, limits, cache, compiler, on_compile, is_pooled, compilations };
+        let shared =
+            Shared { wasmtime, linker, conducting, limits, cache, compiler, on_compile, is_pooled, compilations };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -157,6 +162,28 @@ impl Engine {
     /// # Errors
     /// Every way in which a file is no policy has its own [`PolicyError`].
     pub fn load_file(&self, path: &Path, pinned: Option<&str>) -> Result<Module, PolicyError> {
+        self.load(&Self::read(path, pinned)?)
+    }
+
+    /// Loads an orchestration from a file, as [`Engine::load_file`] a policy.
+    ///
+    /// # Errors
+    /// As [`Engine::load_file`].
+    pub fn load_orchestration_file(&self, path: &Path, pinned: Option<&str>) -> Result<Orchestration, PolicyError> {
+        self.load_orchestration(&Self::read(path, pinned)?)
+    }
+
+    /// Loads an orchestration from its bytes.
+    ///
+    /// # Errors
+    /// As [`Engine::load_file`].
+    pub fn load_orchestration(&self, wasm: &[u8]) -> Result<Orchestration, PolicyError> {
+        let (component, digest) = self.component(wasm, &self.shared.compiler)?;
+        orchestration::link(self, &component, digest, wasm.len() as u64)
+    }
+
+    /// The bytes of a file that is no larger than a policy may be, and the one that is pinned.
+    fn read(path: &Path, pinned: Option<&str>) -> Result<Vec<u8>, PolicyError> {
         let unreadable = |source| PolicyError::Unreadable { path: path.to_owned(), source };
         let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
         if bytes > Self::MAX_FILE_BYTES {
@@ -169,7 +196,7 @@ impl Engine {
                 return Err(PolicyError::WrongDigest { pinned: pinned.to_owned(), found });
             }
         }
-        self.load(&wasm)
+        Ok(wasm)
     }
 
     /// Loads one of the standard policies.
@@ -197,18 +224,23 @@ impl Engine {
     }
 
     fn load_from(&self, wasm: &[u8], compiler: &Compiler) -> Result<Module, PolicyError> {
-        let bytes = wasm.len() as u64;
-        if bytes > Self::MAX_FILE_BYTES {
-            return Err(PolicyError::FileTooBig { bytes, max: Self::MAX_FILE_BYTES });
-        }
-        let digest = digest(wasm);
-        let component = self.compiled(wasm, &digest, compiler)?;
-        module::link(self, &component, digest, bytes).map_err(|error| match error {
+        let (component, digest) = self.component(wasm, compiler)?;
+        module::link(self, &component, digest, wasm.len() as u64).map_err(|error| match error {
             PolicyError::WrongWorld { reason, .. } => {
                 PolicyError::WrongWorld { reason, differences: differences(wasm) }
             }
             error => error,
         })
+    }
+
+    /// What is compiled of these bytes, and their digest.
+    fn component(&self, wasm: &[u8], compiler: &Compiler) -> Result<(Component, String), PolicyError> {
+        let bytes = wasm.len() as u64;
+        if bytes > Self::MAX_FILE_BYTES {
+            return Err(PolicyError::FileTooBig { bytes, max: Self::MAX_FILE_BYTES });
+        }
+        let digest = digest(wasm);
+        Ok((self.compiled(wasm, &digest, compiler)?, digest))
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -217,6 +249,10 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.shared.linker
+    }
+
+    pub(super) fn conducting(&self) -> &Linker<Conducting> {
+        &self.shared.conducting
     }
 
     /// What one decision may use.

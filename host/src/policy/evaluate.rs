@@ -172,26 +172,35 @@ impl Warm {
 }
 
 pub(super) fn describe(engine: &Engine, component: &PolicyPre<Guest>) -> Result<Manifest, PolicyError> {
-    let mut manifest =
-        run(engine, component, |policy, store| policy.lockkeeper_policy_decider().call_describe(store)).answer?;
+    run(engine, component, |policy, store| policy.lockkeeper_policy_decider().call_describe(store))
+        .answer
+        .map(harmless_manifest)
+}
+
+/// A manifest that can be shown.
+pub(super) fn harmless_manifest(mut manifest: Manifest) -> Manifest {
     manifest.name = harmless(&manifest.name, MAX_CODE);
     manifest.version = harmless(&manifest.version, MAX_CODE);
     manifest.summary = harmless(&manifest.summary, MAX_REASON);
-    Ok(manifest)
+    manifest
 }
 
 pub(super) fn validate(module: &Module, settings: &str) -> Result<Vec<Diagnostic>, PolicyError> {
-    let mut found = run(&module.engine, &module.component, |policy, store| {
+    let found = run(&module.engine, &module.component, |policy, store| {
         policy.lockkeeper_policy_decider().call_validate(store, settings)
-    })
-    .answer?;
+    });
+    found.answer.map(harmless_diagnostics)
+}
+
+/// Complaints that can be shown.
+pub(super) fn harmless_diagnostics(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
     found.truncate(MAX_DIAGNOSTICS);
     for diagnostic in &mut found {
         diagnostic.at = harmless(&diagnostic.at, MAX_REASON);
         diagnostic.message = harmless(&diagnostic.message, MAX_REASON);
         diagnostic.help = diagnostic.help.take().map(|help| harmless(&help, MAX_REASON));
     }
-    Ok(found)
+    found
 }
 
 /// Makes an instance, calls it, and says what became of it.
@@ -211,12 +220,18 @@ fn run<A>(
     decision(answer, &store, &limits, trace)
 }
 
+impl Guest {
+    /// One that may use so much memory.
+    pub(super) fn new(limits: &Limits) -> Self {
+        let max_memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
+        Self { said: Vec::new(), memory: 0, max_memory, tables: 0, memory_refused: false }
+    }
+}
+
 /// A store with the engine's limits, but for the fuel.
 fn store(engine: &Engine) -> Store<Guest> {
     let limits = engine.limits();
-    let max_memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
-    let guest = Guest { said: Vec::new(), memory: 0, max_memory, tables: 0, memory_refused: false };
-    let mut store = Store::new(engine.wasmtime(), guest);
+    let mut store = Store::new(engine.wasmtime(), Guest::new(&limits));
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(usize::try_from(limits.answer).unwrap_or(usize::MAX));
     store.set_epoch_deadline(engine.deadline_ticks());
@@ -234,7 +249,7 @@ fn decision<A>(
 }
 
 /// Which of our words a failed call is.
-fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> PolicyError {
+pub(super) fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> PolicyError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return PolicyError::OutOfFuel { limit: limits.fuel },
         Some(Trap::Interrupt) => return PolicyError::OutOfTime { limit: limits.time },
@@ -271,7 +286,7 @@ fn wasmtime_names(name: &str) -> String {
     harmless(&format!("{:#}", rustc_demangle::demangle(name)), 120)
 }
 
-fn gave_up(message: String) -> PolicyError {
+pub(super) fn gave_up(message: String) -> PolicyError {
     PolicyError::GaveUp { message: harmless(&message, MAX_REASON) }
 }
 

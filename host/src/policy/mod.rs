@@ -16,6 +16,7 @@ mod evaluate;
 mod grants;
 mod imports;
 mod module;
+pub mod orchestration;
 mod settings;
 mod standard;
 pub mod types;

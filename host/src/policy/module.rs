@@ -173,7 +173,7 @@ fn is_spoken(found: &str, spoken: &str) -> bool {
     }
 }
 
-fn check_manifest(manifest: &Manifest) -> Result<SettingsSchema, PolicyError> {
+pub(super) fn check_manifest(manifest: &Manifest) -> Result<SettingsSchema, PolicyError> {
     if manifest.name.is_empty() {
         return Err(PolicyError::BadManifest { reason: "it names no policy".to_owned() });
     }

@@ -14,21 +14,24 @@ pub(crate) const WIT: &str = include_str!("../../../guest-sdk/wit/policy.wit");
 /// The core module of `tests/guests/hostile`, built once.
 pub(crate) fn rust_guest() -> &'static [u8] {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
-        let modules = Toolchain::find()
-            .and_then(|toolchain| {
-                toolchain.build(&Build {
-                    manifest: &root.join("Cargo.toml"),
-                    packages: &["hostile"],
-                    profile: PROFILE,
-                    target_dir: &guest_target_dir(),
-                    stderr: Stderr::Kept,
-                })
+    BUILT.get_or_init(|| built("hostile"))
+}
+
+/// The core module of one of this workspace's guests.
+pub(crate) fn built(package: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
+    let modules = Toolchain::find()
+        .and_then(|toolchain| {
+            toolchain.build(&Build {
+                manifest: &root.join("Cargo.toml"),
+                packages: &[package],
+                profile: PROFILE,
+                target_dir: &guest_target_dir(),
+                stderr: Stderr::Kept,
             })
-            .unwrap_or_else(|error| panic!("{error}"));
-        std::fs::read(&modules[0]).unwrap()
-    })
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    std::fs::read(&modules[0]).unwrap()
 }
 
 /// `guests` in cargo's target folder, which the host's build script uses too: std is built once.

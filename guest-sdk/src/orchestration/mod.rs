@@ -1,0 +1,339 @@
+//! Orchestrations, tier 2: a script that drives the primitives itself, and survives a crash.
+//!
+//! ```
+//! use lockkeeper_sdk::orchestration::prelude::*;
+//!
+//! /// Fails the database over while nobody else does.
+//! #[settings]
+//! struct Failover {
+//!     lock: String,
+//! }
+//!
+//! #[orchestrator]
+//! impl Orchestrator for Failover {
+//!     fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+//!         let _held = lock(&self.lock, None)?;
+//!         for_each_target(1, |ended| ended.must_have_succeeded())
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! # Durability
+//! Each call and its answer is in the run's state before the guest has the answer. After a crash the guest is run again from
+//! its start and answered the same, until it is where it was. So it must call the same again: nothing but its settings, its
+//! answers and [`now`] may decide what it does next.
+
+pub mod bindings;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bindings::exports::lockkeeper::orchestration::conductor;
+use bindings::lockkeeper::orchestration::coordination as host;
+
+use crate::export::{Described, report_panics};
+use crate::{Diagnostic, Ending, Manifest, Outcome, Party, Schema, Semaphore, Settings, Severity, Target, schema_of};
+
+pub use crate::orchestrator;
+pub use host::{Fault, HeldLease, Standing};
+
+/// All that an orchestration usually needs.
+pub mod prelude {
+    pub use std::time::Duration;
+
+    pub use super::{
+        Ended, Fault, Lease, Orchestrator, Standing, Stopped, checkpoint, for_each_target, force, found_leases,
+        holders, lock, members, now, orchestrator, skip, sleep, standing_of, start, targets, try_lock, wait_any,
+        wait_members, with_lease,
+    };
+    pub use crate::{Diagnostic, Ending, Level, Outcome, Period, Target, problem, settings, trace};
+}
+
+/// What an orchestration does. `self` is its settings.
+pub trait Orchestrator: Sized {
+    /// Runs the whole job; `state` is that of the last [`checkpoint`].
+    ///
+    /// # Errors
+    /// Why it cannot go on: the run fails with it.
+    fn conduct(&self, state: Option<Vec<u8>>) -> Result<(), Stopped>;
+
+    /// What is wrong with settings that could be read, beyond what their types say.
+    fn check(&self) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+}
+
+/// Why an orchestration cannot go on, in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped(pub String);
+
+impl Stopped {
+    /// With this reason.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Self {
+        Self(match fault {
+            Fault::TimedOut => "the time ran out".to_owned(),
+            Fault::LeaseLost => "a lease was lost".to_owned(),
+            Fault::Refused(why) => format!("refused: {why}"),
+            Fault::Conflict(why) => format!("the leases have changed: {why}"),
+            Fault::Unavailable(why) => format!("the store cannot be reached: {why}"),
+        })
+    }
+}
+
+/// A held slot: given back when this is dropped.
+#[derive(Debug)]
+pub struct Lease(HeldLease);
+
+impl Lease {
+    /// Of which semaphore.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.0.path()
+    }
+
+    /// Grows with every grant: for the protected side to compare.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.0.fence()
+    }
+
+    /// Whether nobody has taken it away.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`].
+    pub fn still_held(&self) -> Result<bool, Fault> {
+        self.0.still_held()
+    }
+
+    /// Gives it back now.
+    pub fn release(self) {}
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits for a slot of a semaphore that the job lists; without a timeout as long as it takes.
+///
+/// # Errors
+/// [`Fault`].
+pub fn lock(path: &str, timeout: Option<Duration>) -> Result<Lease, Fault> {
+    host::lock(path, timeout.map(millis)).map(Lease)
+}
+
+/// Takes a slot if one is free now.
+///
+/// # Errors
+/// [`Fault`].
+pub fn try_lock(path: &str) -> Result<Option<Lease>, Fault> {
+    host::try_lock(path).map(|lease| lease.map(Lease))
+}
+
+/// Takes a lease whatever the count, breaking those with these fences and no others. Needs the grant `force`.
+///
+/// # Errors
+/// [`Fault`].
+pub fn force(path: &str, breaking: &[u64], reason: &str) -> Result<Lease, Fault> {
+    host::force(path, breaking, reason).map(Lease)
+}
+
+/// The leases that the run holds and this guest does not, as after a checkpoint.
+///
+/// # Errors
+/// [`Fault::Unavailable`].
+pub fn found_leases() -> Result<Vec<Lease>, Fault> {
+    host::found_leases().map(|leases| leases.into_iter().map(Lease).collect())
+}
+
+/// Does something while a slot is held, and gives it back.
+///
+/// # Errors
+/// The lease's [`Fault`], or what `work` says.
+pub fn with_lease<T>(
+    path: &str,
+    timeout: Option<Duration>,
+    work: impl FnOnce(&Lease) -> Result<T, Stopped>,
+) -> Result<T, Stopped> {
+    let lease = lock(path, timeout)?;
+    work(&lease)
+}
+
+/// What a semaphore looks like.
+///
+/// # Errors
+/// [`Fault`].
+pub fn holders(path: &str) -> Result<Semaphore, Fault> {
+    host::holders(path)
+}
+
+/// Who is in a party.
+///
+/// # Errors
+/// [`Fault`].
+pub fn members(path: &str) -> Result<Party, Fault> {
+    host::members(path)
+}
+
+/// Waits until a party has at least so many members.
+///
+/// # Errors
+/// [`Fault`].
+pub fn wait_members(path: &str, at_least: u32, timeout: Option<Duration>) -> Result<Party, Fault> {
+    host::wait_members(path, at_least, timeout.map(millis))
+}
+
+/// The job's targets, in the plan's order.
+#[must_use]
+pub fn targets() -> Vec<Target> {
+    host::targets()
+}
+
+/// Where a target stands.
+///
+/// # Errors
+/// [`Fault`].
+pub fn standing_of(target: &str) -> Result<Standing, Fault> {
+    host::standing_of(target)
+}
+
+/// Lets the job's action begin on a target, and returns once it has.
+///
+/// # Errors
+/// [`Fault::Refused`] names the limit that is in the way.
+pub fn start(target: &str, timeout: Option<Duration>) -> Result<(), Fault> {
+    host::start(target, timeout.map(millis))
+}
+
+/// Leaves a target out that has not begun.
+///
+/// # Errors
+/// [`Fault`].
+pub fn skip(target: &str, reason: &str) -> Result<(), Fault> {
+    host::skip(target, reason)
+}
+
+/// A target that the job is done with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// Which.
+    pub target: String,
+    /// How its action ended.
+    pub outcome: Outcome,
+}
+
+impl Ended {
+    /// Goes on only after a success.
+    ///
+    /// # Errors
+    /// That it was none.
+    pub fn must_have_succeeded(self) -> Result<(), Stopped> {
+        match self.outcome.ending {
+            Ending::Succeeded => Ok(()),
+            ending => Err(Stopped(format!("{} ended with {ending:?}", self.target))),
+        }
+    }
+}
+
+/// Waits until the job is done with one of these targets. None: the timeout ran out first.
+///
+/// # Errors
+/// [`Fault`].
+pub fn wait_any(among: &[String], timeout: Option<Duration>) -> Result<Option<Ended>, Fault> {
+    let ended = host::wait_any(among, timeout.map(millis))?;
+    Ok(ended.map(|(target, outcome)| Ended { target, outcome }))
+}
+
+/// Acts on every target that is still open, at most `at_once` at a time, and hands each one's end to `then`; what that says
+/// ends it once all that act are done.
+///
+/// # Errors
+/// What `then` said first, or a [`Fault`].
+pub fn for_each_target(at_once: usize, mut then: impl FnMut(Ended) -> Result<(), Stopped>) -> Result<(), Stopped> {
+    let mut open: VecDeque<String> = VecDeque::new();
+    let mut acting: Vec<String> = Vec::new();
+    for target in targets() {
+        match standing_of(&target.name)? {
+            Standing::Open => open.push_back(target.name),
+            Standing::Acting => acting.push(target.name),
+            _ => {}
+        }
+    }
+    let mut stopped = None;
+    loop {
+        while stopped.is_none() && acting.len() < at_once.max(1) {
+            let Some(target) = open.pop_front() else { break };
+            start(&target, None)?;
+            acting.push(target);
+        }
+        if acting.is_empty() {
+            return stopped.map_or(Ok(()), Err);
+        }
+        if let Some(ended) = wait_any(&acting, None)? {
+            acting.retain(|target| *target != ended.target);
+            if let Err(why) = then(ended) {
+                stopped.get_or_insert(why);
+            }
+        }
+    }
+}
+
+/// Waits.
+///
+/// # Errors
+/// [`Fault`].
+pub fn sleep(duration: Duration) -> Result<(), Fault> {
+    host::sleep(millis(duration))
+}
+
+/// When the last answer was given, in milliseconds since the Unix epoch.
+#[must_use]
+pub fn now() -> u64 {
+    host::now()
+}
+
+/// From here on the run begins again from this state, and what was called before is forgotten. Leases and actions stay.
+///
+/// # Errors
+/// [`Fault`].
+pub fn checkpoint(state: &[u8]) -> Result<(), Fault> {
+    host::checkpoint(state)
+}
+
+/// The component's conductor, made of an orchestrator.
+#[derive(Debug)]
+pub struct Export<P>(std::marker::PhantomData<P>);
+
+impl<P: Orchestrator + Described + Settings + Schema> conductor::Guest for Export<P> {
+    fn describe() -> Manifest {
+        let about = P::DESCRIPTION;
+        Manifest {
+            name: about.name.to_owned(),
+            version: about.version.to_owned(),
+            summary: about.summary.to_owned(),
+            settings_schema: schema_of::<P>(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    fn validate(settings: String) -> Vec<Diagnostic> {
+        report_panics();
+        match P::read(&settings) {
+            Ok(orchestrator) => orchestrator.check(),
+            Err(message) => {
+                vec![Diagnostic { severity: Severity::Error, at: String::new(), message, help: None }]
+            }
+        }
+    }
+
+    fn conduct(settings: String, state: Option<Vec<u8>>) -> Result<(), String> {
+        report_panics();
+        P::read(&settings)?.conduct(state).map_err(|Stopped(why)| why)
+    }
+}

@@ -1,0 +1,18 @@
+//! Orchestrations, tier 2: a guest that drives the primitives itself, by calls that its host carries out.
+//!
+//! This module turns what the guest calls into [`Call`]s and [`Answer`]s into what the guest gets, and bounds what it may use
+//! in between. It carries nothing out: whoever runs an orchestration takes its calls from a channel, which is also where one
+//! that is run again gets the answers that it had.
+
+/// The package of their contract, as its imports and exports begin.
+pub(super) const PACKAGE: &str = "lockkeeper:orchestration/";
+
+mod call;
+mod guest;
+mod run;
+
+pub use call::{Answer, Call, Fault, Standing};
+pub(in crate::policy) use guest::Conducting;
+pub use guest::{Answered, Asked};
+pub use run::{Beginning, Orchestration};
+pub(super) use run::{link, linker};
