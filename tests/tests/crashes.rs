@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 #![allow(clippy::print_stdout, reason = "a seed that is not printed is lost")]
 
+#[allow(dead_code, reason = "its way to build a guest alone")]
+mod hostile;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -27,6 +30,9 @@ use rand::seq::SliceRandom;
 use tempfile::TempDir;
 
 const TARGETS: usize = 30;
+
+/// Of an orchestration, which acts on two at a time.
+const FEW_TARGETS: usize = 6;
 
 /// The session's time-out, in milliseconds: as long as a dead runner keeps others waiting.
 const TIMEOUT: &str = "2000";
@@ -58,18 +64,31 @@ attempts = 3
 struct Ground {
     folder: TempDir,
     place: String,
+    targets: usize,
 }
 
 impl Ground {
     fn new(place: impl FnOnce(&Path) -> String) -> Self {
+        Self::with(TARGETS, place)
+    }
+
+    /// With an orchestration that takes two leases, acts, gives one back, and begins again from a checkpoint.
+    fn conducted(place: impl FnOnce(&Path) -> String) -> Self {
+        let ground = Self::with(FEW_TARGETS, place);
+        fs::write(ground.folder.path().join("orchestration.wasm"), hostile::built("conducted")).unwrap();
+        fs::write(ground.folder.path().join("orchestration.json"), r#"{"mode":"crash"}"#).unwrap();
+        ground
+    }
+
+    fn with(targets: usize, place: impl FnOnce(&Path) -> String) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("tokens")).unwrap();
-        let hosts: Vec<String> = (0..TARGETS).map(|number| format!("\"t{number:02}\"")).collect();
+        let hosts: Vec<String> = (0..targets).map(|number| format!("\"t{number:02}\"")).collect();
         let job = JOB.replace("HOSTS", &hosts.join(", "));
         let job = job.replace("GUARD", &binaries().join("lockkeeper").display().to_string());
         fs::write(folder.path().join("job.toml"), job).unwrap();
         let place = place(folder.path());
-        Self { folder, place }
+        Self { folder, place, targets }
     }
 
     fn runs(&self, crash: &str) -> Output {
@@ -97,7 +116,10 @@ impl Ground {
             };
             let store = connect.connect().await.unwrap();
             let mut held = Vec::new();
-            for path in ["/locks/crashes", "/locks/crashes-__lock__", "/lockkeeper/jobs/crashes/runner"] {
+            let semaphores = ["/locks/crashes", "/locks/a", "/locks/b"];
+            let queues = semaphores.map(|path| format!("{path}-__lock__"));
+            let queues = queues.iter().map(String::as_str);
+            for path in semaphores.into_iter().chain(queues).chain(["/lockkeeper/jobs/crashes/runner"]) {
                 held.extend(children(&store, path).await.into_iter().map(|child| format!("{path}/{child}")));
             }
             let runs = ledger::all(&store).await.unwrap();
@@ -132,9 +154,10 @@ fn survives(ground: &Ground, crash: &str) {
         assert!(next.status.success(), "{crash}: {:?}\n{}\n--- and then\n{}", next.status, told(&killed), told(&next));
     }
     let acted = ground.acted();
-    assert!(acted.len() == TARGETS && acted.values().all(|times| *times == 1), "{crash}: {acted:?}\n{}", told(&killed));
+    let targets = ground.targets;
+    assert!(acted.len() == targets && acted.values().all(|times| *times == 1), "{crash}: {acted:?}\n{}", told(&killed));
     let (held, standings) = ground.left();
-    assert_eq!((held, standings), (Vec::new(), vec!["done"; TARGETS]), "{crash}");
+    assert_eq!((held, standings), (Vec::new(), vec!["done"; targets]), "{crash}");
 }
 
 /// Plays crashes of a kind of store, several at once.
@@ -145,7 +168,7 @@ fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     let writes: usize = told.lines().last().and_then(|line| line.strip_suffix(" writes")).unwrap().parse().unwrap();
     // Queue, lease and state of each target, at the least.
-    assert!(writes >= 4 * TARGETS, "{writes} writes are too few to be all");
+    assert!(writes >= 4 * whole.targets, "{writes} writes are too few to be all");
     let mut points: Vec<String> =
         (1..=writes).flat_map(|number| [format!("before:{number}"), format!("after:{number}")]).collect();
     if std::env::var_os("LOCKKEEPER_LONG").is_none() {
@@ -170,6 +193,20 @@ fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
             });
         }
     });
+}
+
+#[test]
+fn killed_at_any_write_to_the_embedded_store_an_orchestration_is_gone_on_with() {
+    play("embedded", |_| Ground::conducted(|folder| folder.join("store.db").display().to_string()));
+}
+
+#[test]
+fn killed_at_any_write_to_zookeeper_an_orchestration_is_gone_on_with() {
+    if !available() {
+        return;
+    }
+    let server = zookeeper::shared();
+    play("zookeeper", |index| Ground::conducted(|_| format!("{}/conducted{index}", server.address())));
 }
 
 #[test]

@@ -239,6 +239,7 @@ impl Attempt<'_> {
             runner: Arc::clone(runner),
             ledger,
             resumed,
+            conducting: None,
         };
         let tell = |stamped: &Stamped| {
             if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {

@@ -1,6 +1,6 @@
 //! The loop: waits for inputs, carries out actions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,23 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::Plan;
+use super::conduct::{Conducting, Conductor, Stands};
 use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
-use super::ledger::{Ended, Ledger, LedgerError, Runner, Standing};
+use super::ledger::{Calls, Ended, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
 use super::step::Rollout;
 use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
-use crate::policy::types::{Ending, Member, Outcome, View};
+use crate::policy::orchestration::Beginning;
+use crate::policy::types::{self as contract, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::{Identifier, Party, Semaphore};
 use crate::store::{Clock, Store};
@@ -62,6 +64,8 @@ pub struct Run<P = Module> {
     pub ledger: Arc<Ledger>,
     /// What an earlier runner left; none: it begins.
     pub resumed: Option<Resumed>,
+    /// Who says which target may go at all; none: the policy alone decides.
+    pub conducting: Option<Conducting>,
 }
 
 /// Why a run could not begin or go on.
@@ -142,7 +146,13 @@ pub async fn run<P: Decide>(
     };
     let grants = run.job.policy.grants;
     let connections = run.job.action.ssh.clone().map(|ssh| Arc::new(Connections::new(ssh, &run.folder)));
+    let (board, seen) = watch::channel(Vec::new());
+    let conductor = match &run.conducting {
+        Some(spec) => Some(conductor(&run, spec.clone(), seen, inputs.clone()).await?),
+        None => None,
+    };
     let mut engine = Engine {
+        board,
         settings: run.job.policy.settings.to_string(),
         grants,
         output,
@@ -164,9 +174,54 @@ pub async fn run<P: Decide>(
         tell,
         run,
     };
+    engine.board.send_replace(engine.stands());
     engine.say_begun();
     engine.step(Input::Steer(steer));
-    engine.drive(observer, inbox, stops).await
+    let conductor = conductor.map(|(conductor, beginning)| tokio::spawn(conductor.conduct(beginning)));
+    let report = engine.drive(observer, inbox, stops).await;
+    if let Some(conductor) = conductor {
+        // What it waits for is in the store, or was never written: whoever goes on finds it.
+        conductor.abort();
+        check_task(conductor.await);
+    }
+    if report.as_ref().is_ok_and(|report| report.end.is_final()) {
+        engine.give_back_leases().await;
+    }
+    report
+}
+
+/// Who carries out what the orchestration calls, and what that begins with.
+async fn conductor<P>(
+    run: &Run<P>,
+    spec: Conducting,
+    board: watch::Receiver<Vec<Stands>>,
+    inputs: mpsc::Sender<Input>,
+) -> Result<(Conductor, Beginning), RunError> {
+    let who = Identifier::new(run.ledger.run())
+        .map_err(|error| RunError::Identifier { target: run.ledger.run().to_owned(), reason: error.to_string() })?;
+    let (calls, checkpoint, recorded) = Calls::open(&run.ledger).await?;
+    let started = run.ledger.started();
+    let target = |target: &Target| contract::Target {
+        name: target.name.to_string(),
+        labels: target
+            .labels
+            .iter()
+            .map(|(key, value)| contract::Label { key: key.clone(), value: value.clone() })
+            .collect(),
+        wave: String::new(),
+        attempt: 1,
+        waiting_since: started,
+    };
+    let beginning = Beginning {
+        settings: spec.settings.clone(),
+        state: checkpoint.state.and_then(|state| hex::decode(state).ok()),
+        targets: run.plan.targets.iter().map(target).collect(),
+        now: started,
+    };
+    let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
+    let (store, recorded) = (Arc::clone(run.runner.store()), recorded.into());
+    let conductor = Conductor { spec, store, who, calls, recorded, targets, board, inputs, claimed: BTreeSet::new() };
+    Ok((conductor, beginning))
 }
 
 /// Everything that could not be made of a target later is found before anything is touched.
@@ -228,6 +283,7 @@ fn setup<P>(run: &Run<P>) -> Setup {
         on_unknown: run.job.action.on_unknown,
         on_exhausted: run.job.budget.as_ref().map_or(DEFAULT_ON_EXHAUSTED, |budget| budget.on_exhausted),
         observe: run.job.observe.clone(),
+        is_conducted: run.conducting.is_some(),
         resumed: run.resumed.clone(),
     }
 }
@@ -256,6 +312,8 @@ fn header(run: &Run<impl Decide>) -> Header {
 
 struct Engine<P, T> {
     run: Run<P>,
+    /// Where the targets stand, for the conductor.
+    board: watch::Sender<Vec<Stands>>,
     settings: String,
     grants: Grants,
     output: PathBuf,
@@ -400,11 +458,38 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         for action in self.rollout.step(self.clock.now_ms(), input) {
             self.carry_out(action);
         }
+        let moved = self.rollout.moved_targets();
+        if !moved.is_empty() {
+            let rollout = &self.rollout;
+            self.board.send_modify(|board| {
+                for target in moved {
+                    if let Some(stands) = board.get_mut(target) {
+                        stands.state = rollout.state(target);
+                    }
+                }
+            });
+        }
         if let Some(others) = lost {
             // Probes as well: nobody waits for what they say.
             for (_, kill) in self.kills.drain() {
                 let _ = kill.send(Kill { ending: Ending::Unknown, others: Some(others) });
             }
+        }
+    }
+
+    /// Where each target stands, as the conductor sees it first.
+    fn stands(&self) -> Vec<Stands> {
+        let stands = |target| Stands { state: self.rollout.state(target), outcome: None };
+        (0..self.run.plan.targets.len()).map(stands).collect()
+    }
+
+    /// What the orchestration has left: nobody else will give it back.
+    async fn give_back_leases(&self) {
+        let Some(conducting) = &self.run.conducting else { return };
+        let Ok(who) = Identifier::new(self.run.ledger.run()) else { return };
+        for (path, slots) in &conducting.semaphores {
+            // `lockkeeper unlock` does it where the store cannot be reached now.
+            let _ = Semaphore::new(Arc::clone(&self.store), path.clone(), *slots).unlock(&who).await;
         }
     }
 
@@ -601,6 +686,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
             }
             Some(outcome) => {
+                if self.run.conducting.is_some() {
+                    self.board.send_modify(|board| {
+                        if let Some(stands) = board.get_mut(target) {
+                            stands.outcome = Some(outcome);
+                        }
+                    });
+                }
                 let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
                 self.record(Asked::Settle, target, &mut view, Some(&outcome), &decision);
                 self.say_said(target, &decision);

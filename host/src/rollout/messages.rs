@@ -57,6 +57,8 @@ pub struct Setup {
     pub on_exhausted: OnExhausted,
     /// Other semaphores and parties that the policy sees.
     pub observe: Vec<ObserveSpec>,
+    /// Whether an orchestration says who may go at all.
+    pub is_conducted: bool,
     /// What an earlier runner left; none: the run begins.
     pub resumed: Option<Resumed>,
 }
@@ -234,6 +236,25 @@ pub enum Input {
         /// What.
         answer: Probed,
     },
+    /// The orchestration lets a target go: whoever decides is asked about it from now on.
+    Invite {
+        /// Which.
+        target: usize,
+    },
+    /// It waits for it no longer, if it has not begun.
+    TakeBack {
+        /// Which.
+        target: usize,
+    },
+    /// It leaves it out, if it has not begun.
+    LeaveOut {
+        /// Which.
+        target: usize,
+        /// Why.
+        reason: String,
+    },
+    /// It has ended.
+    Conducted(Conducted),
     /// What people want.
     Steer(Steer),
     /// The run is somebody else's now, or may be: the session ended.
@@ -247,6 +268,17 @@ pub enum Input {
     Stop(Stop),
     /// The run cannot go on: the store.
     Broken(Broken),
+}
+
+/// How an orchestration ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conducted {
+    /// It did what it wanted to.
+    Done,
+    /// It said that it cannot go on.
+    GaveUp(String),
+    /// It failed.
+    Failed(Fault),
 }
 
 /// What the session with the store says of itself.

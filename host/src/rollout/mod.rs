@@ -4,6 +4,7 @@
 //! actions come out, and it touches nothing. [`run`] is the loop around it, the only one: it waits for inputs and
 //! carries actions out.
 
+mod conduct;
 mod decide;
 mod engine;
 mod event;
@@ -24,13 +25,14 @@ mod step;
 mod targets;
 pub mod timeline;
 
+pub use conduct::Conducting;
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal, WaveGate};
 pub use messages::{
-    Action, ActionResult, Broken, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased, Observed, Others, Probed,
-    Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
+    Action, ActionResult, Broken, Conducted, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased, Observed,
+    Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
 };
 pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};

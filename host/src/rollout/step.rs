@@ -18,6 +18,7 @@
 //! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
 mod found;
+mod invited;
 mod looking;
 mod steering;
 mod undo;
@@ -170,6 +171,7 @@ pub struct Rollout {
     counts: Counts,
     /// Those that a sweep asks about: open and not pausing.
     open: BTreeSet<usize>,
+    invited: invited::Invited,
     in_flight: BTreeSet<usize>,
     wakes: BTreeSet<(u64, usize)>,
     pauses: BTreeSet<(u64, usize)>,
@@ -240,7 +242,8 @@ impl Rollout {
         let total = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let mut rollout = Self {
             observed: vec![None; setup.observe.len()],
-            open: (0..slots.len()).collect(),
+            open: (0..slots.len()).filter(|_| !setup.is_conducted).collect(),
+            invited: invited::Invited::new(setup.is_conducted),
             counts: Counts::all_pending(total),
             slots,
             setup,
@@ -327,7 +330,8 @@ impl Rollout {
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         let at_rest = self.in_flight.is_empty() && self.asking.is_none() && self.first.is_empty();
-        let over = at_rest && (self.ending.is_some() || self.counts.open() == 0) && !self.has_more_to_undo();
+        let done = self.counts.open() == 0 && !self.invited.goes_on();
+        let over = at_rest && (self.ending.is_some() || done) && !self.has_more_to_undo();
         over.then(|| Report {
             end: self.ending.clone().unwrap_or(End::Completed),
             counts: self.counts,
@@ -383,6 +387,10 @@ impl Rollout {
             Input::Lost { reason, others } => self.lost(reason, others, &mut out),
             Input::Observed { index, seen } => self.observed(index, seen),
             Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
+            Input::Invite { target } => self.invite(target),
+            Input::TakeBack { target } => self.take_back(target, &mut out),
+            Input::LeaveOut { target, reason } => self.leave_out(now_ms, target, reason, &mut out),
+            Input::Conducted(how) => self.conducted(now_ms, how, &mut out),
             Input::Steer(steer) => self.steered(steer, &mut out),
             Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),
         }
@@ -1149,7 +1157,9 @@ impl Rollout {
                 break;
             }
             self.pauses.pop_first();
-            self.open.insert(target);
+            if self.invited.is(target) {
+                self.open.insert(target);
+            }
             // The sweep under way asks it, too.
             self.cursor = self.cursor.min(target);
         }
@@ -1486,7 +1496,8 @@ impl Rollout {
             TargetState::Final(Final::Unknown) => self.unknown.insert(target),
             _ => self.unknown.remove(&target),
         };
-        match after.is_open() {
+        self.invited.has_moved(target);
+        match after.is_open() && self.invited.is(target) {
             true => self.open.insert(target),
             false => self.open.remove(&target),
         };

@@ -3,6 +3,7 @@
 //!
 //! It prints how many writes it made, and ends with 0 when the run is finished and all is done.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use lockkeeper::job::JobSpec;
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::rollout;
+use lockkeeper::rollout::{self, Conducting};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
-use lockkeeper::store::{Connect, Store, ZooKeeperOptions};
+use lockkeeper::store::{Connect, NodePath, Store, ZooKeeperOptions};
 use lockkeeper_tests::crashing::Crashing;
 use lockkeeper_tests::runs;
 use tokio::sync::mpsc;
@@ -42,7 +43,17 @@ async fn main() -> Result<()> {
     let job = JobSpec::parse("job.toml", &text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let engine = Engine::new(&EngineOptions { cache: Some(folder.join("compiled")), ..EngineOptions::default() })?;
     let policy = engine.load_standard("rolling")?;
-    let prepared = runs::prepare(job, &folder, policy, &store).await?;
+    let mut prepared = runs::prepare(job, &folder, policy, &store).await?;
+    if let Ok(wasm) = std::fs::read(folder.join("orchestration.wasm")) {
+        let slots = NonZeroU32::MIN;
+        prepared.conducting = Some(Conducting {
+            orchestration: engine.load_orchestration(&wasm)?,
+            settings: std::fs::read_to_string(folder.join("orchestration.json"))?,
+            semaphores: vec![(NodePath::parse("/locks/a")?, slots), (NodePath::parse("/locks/b")?, slots)],
+            parties: Vec::new(),
+            may_force: false,
+        });
+    }
     let runner = Arc::clone(&prepared.runner);
     let (_stop, stops) = mpsc::channel(1);
     let report = rollout::run(prepared, stops, |stamped| {

@@ -176,6 +176,7 @@ impl World {
                 0 => vec![ObserveSpec::Semaphore(path("/x")), ObserveSpec::Party(path("/y"))],
                 _ => Vec::new(),
             },
+            is_conducted: false,
             resumed: None,
         };
         Self {

@@ -200,6 +200,7 @@ impl Scene {
                 _ => OnExhausted::Abort,
             },
             observe: list(value("observe").unwrap_or_default()).map(observed_path).collect(),
+            is_conducted: false,
             resumed: resumed.map(|targets| Resumed { targets, memory: Vec::new(), sequence: 100 }),
         };
         Self {

@@ -71,6 +71,15 @@ impl RunPaths {
         self.0.child("memory")
     }
 
+    /// An orchestration's calls.
+    pub(super) fn calls(&self) -> NodePath {
+        self.0.child("calls")
+    }
+
+    pub(super) fn call(&self, number: u32) -> NodePath {
+        self.calls().child(&format!("{number:08}"))
+    }
+
     /// What people want of it.
     pub(super) fn wishes(&self) -> NodePath {
         self.0.child("wishes")

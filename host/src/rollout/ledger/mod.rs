@@ -10,6 +10,7 @@
 //! | a target | `…/targets/<target>` | JSON: [`Saved`]; no node: nobody has touched it yet |
 //! | memory | `…/memory` | JSON: the policy's memory, in hex |
 //! | wishes | `…/wishes` | JSON: [`Wishes`], what people want |
+//! | calls | `…/calls`, `…/calls/<8 digits>` | JSON: an orchestration's last [`Checkpoint`]; each [`Called`] since |
 //! | now | `…/now` | JSON: what its runner waits for |
 //!
 //! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
@@ -17,6 +18,7 @@
 
 mod abort;
 mod again;
+mod calls;
 mod commit;
 mod error;
 mod find;
@@ -35,6 +37,7 @@ mod writer;
 
 pub use abort::{Freed, abort};
 pub use again::reopen;
+pub use calls::{Called, Calls, Checkpoint, MOST_CALLS, calls};
 pub use error::LedgerError;
 pub use find::{FindError, LATEST, find};
 pub use look::{Held, RunState, Seen, Summary, WaveSeen, WaveState, summaries};

@@ -83,6 +83,11 @@ impl Ledger {
         }
     }
 
+    /// Where else of the run is written, and under which lease.
+    pub(super) fn place(&self) -> (Arc<dyn Store>, NodePath, RunPaths) {
+        (Arc::clone(&self.store), self.runner.clone(), self.paths.clone())
+    }
+
     /// The run's name.
     #[must_use]
     pub fn run(&self) -> &str {

@@ -34,6 +34,25 @@ impl Orchestrator for Conducted {
                     other => Err(Stopped(format!("{other:?}"))),
                 },
             },
+            // Everything that outlives a crash: leases, actions, a checkpoint.
+            "crash" => {
+                if state.is_some() {
+                    let held: Vec<String> = found_leases()?.iter().map(Lease::path).collect();
+                    return match held.as_slice() {
+                        [only] if only == "/locks/b" => Ok(()),
+                        held => Err(Stopped(format!("held {held:?} after the checkpoint"))),
+                    };
+                }
+                let first = lock("/locks/a", Some(Duration::from_secs(60)))?;
+                let second = lock("/locks/b", None)?;
+                for_each_target(2, Ended::must_have_succeeded)?;
+                if !(first.still_held()? && second.still_held()?) {
+                    return Err(Stopped::because("a lease was lost"));
+                }
+                first.release();
+                sleep(Duration::from_millis(5))?;
+                Ok(checkpoint(b"over")?)
+            }
             "spin" => loop {
                 std::hint::black_box(());
             },

@@ -1,0 +1,116 @@
+//! Whom an orchestration lets go. The policy is asked about nobody else, and who was never let go is left out in the end.
+
+use std::collections::BTreeSet;
+
+use super::{Final, Rollout, TargetState};
+use crate::rollout::messages::{Action, Conducted, End, Fault};
+
+/// What a target that the orchestration never let go is left out for.
+const NOT_CONDUCTED: &str = "not-conducted";
+
+/// Who may go at all.
+#[derive(Debug, Default)]
+pub(super) struct Invited {
+    /// Targets that were let go; none: there is no orchestration, and everybody may.
+    by: Option<BTreeSet<usize>>,
+    /// It goes on still.
+    conducting: bool,
+    /// Those that moved since that was last asked.
+    moved: BTreeSet<usize>,
+}
+
+impl Invited {
+    pub(super) fn new(is_conducted: bool) -> Self {
+        Self { by: is_conducted.then(BTreeSet::new), conducting: is_conducted, moved: BTreeSet::new() }
+    }
+
+    pub(super) fn is(&self, target: usize) -> bool {
+        self.by.as_ref().is_none_or(|invited| invited.contains(&target))
+    }
+
+    /// Whether more may be let go.
+    pub(super) fn goes_on(&self) -> bool {
+        self.conducting
+    }
+
+    pub(super) fn has_moved(&mut self, target: usize) {
+        if self.by.is_some() {
+            self.moved.insert(target);
+        }
+    }
+}
+
+impl Rollout {
+    /// Targets whose state is another than when this was last called; none where nobody conducts.
+    pub fn moved_targets(&mut self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.invited.moved)
+    }
+
+    /// A target may go from now on. One that is done with, or under way, is let go already.
+    pub(super) fn invite(&mut self, target: usize) {
+        let Some(invited) = &mut self.invited.by else { return };
+        if invited.insert(target) && self.slots[target].state.is_open() {
+            self.open.insert(target);
+            self.cursor = self.cursor.min(target);
+        }
+    }
+
+    /// The orchestration does not wait for a target any more that has not begun.
+    pub(super) fn take_back(&mut self, target: usize, out: &mut Vec<Action>) {
+        let Some(invited) = &mut self.invited.by else { return };
+        invited.remove(&target);
+        self.open.remove(&target);
+        if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+            self.leave(target, super::Then::Wait, "the orchestration waits for it no longer", out);
+        }
+        self.invited.moved.insert(target);
+    }
+
+    /// The orchestration leaves a target out. One that has begun stays what it is.
+    pub(super) fn leave_out(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+        let code = NOT_CONDUCTED.to_owned();
+        match self.slots[target].state {
+            TargetState::Pending | TargetState::Waiting => self.skip(now_ms, target, code, reason, out),
+            TargetState::Queued | TargetState::Leased => {
+                self.leave(target, super::Then::Skip { code, reason }, "the orchestration leaves it out", out);
+            }
+            _ => {}
+        }
+        self.invited.moved.insert(target);
+    }
+
+    /// The orchestration has ended: who was let go still goes, and nobody else.
+    pub(super) fn conducted(&mut self, now_ms: u64, how: Conducted, out: &mut Vec<Action>) {
+        self.invited.conducting = false;
+        match how {
+            Conducted::Done => {
+                let never = |target: &usize| self.slots[*target].state.is_open() && !self.invited.is(*target);
+                let never: Vec<usize> = (0..self.slots.len()).filter(never).collect();
+                for target in never {
+                    let reason = "the orchestration did not begin it".to_owned();
+                    self.skip(now_ms, target, NOT_CONDUCTED.to_owned(), reason, out);
+                }
+            }
+            Conducted::GaveUp(reason) => {
+                self.cut_short(End::Aborted(format!("the orchestration gave up: {reason}")), out);
+            }
+            Conducted::Failed(fault) => self.conductor_failed(fault, out),
+        }
+    }
+
+    fn conductor_failed(&mut self, fault: Fault, out: &mut Vec<Action>) {
+        let end = match self.setup.on_fault {
+            crate::job::OnFault::Hold => End::Held(fault),
+            crate::job::OnFault::Abort => End::Faulted(fault),
+        };
+        self.cut_short(end, out);
+    }
+
+    /// What a target that is done with ended as, and how its last action did.
+    pub fn ended_as(&self, target: usize) -> Option<Final> {
+        match self.slots[target].state {
+            TargetState::Final(last) => Some(last),
+            _ => None,
+        }
+    }
+}
