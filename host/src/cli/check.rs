@@ -23,7 +23,20 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let store = global.choose(output, loaded.store())?;
     let manifest = policy.manifest();
     output.talk("Store", &store.to_string());
-    output.talk("Checked", &format!("{}: {targets}, policy {} {}", job.name, manifest.name, manifest.version));
+    let conducted = loaded.orchestration.as_ref().map(|orchestration| {
+        let manifest = orchestration.manifest();
+        format!(", orchestration {} {}", manifest.name, manifest.version)
+    });
+    output.talk(
+        "Checked",
+        &format!(
+            "{}: {targets}, policy {} {}{}",
+            job.name,
+            manifest.name,
+            manifest.version,
+            conducted.unwrap_or_default()
+        ),
+    );
     if output.is_json() {
         output.json(
             &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.place(), "warnings": loaded.warnings() }),

@@ -7,12 +7,13 @@ use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
 use crate::job::{
-    Complaint, JobSpec, Listed, Look, PolicyPlace, PolicySource, PolicySpec, Problems, StoreSpec, Target,
-    parse_inventory, text_of,
+    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PolicyPlace, PolicySource, PolicySpec, Problems, StoreSpec,
+    Target, parse_inventory, text_of,
 };
+use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
-use crate::rollout::{TargetsError, resolve};
+use crate::rollout::{Conducting, TargetsError, resolve};
 use crate::store::Store;
 
 /// A job that was read, and its policy.
@@ -22,6 +23,8 @@ pub(super) struct Loaded {
     /// The file's folder: what relative paths in the job are relative to.
     pub(super) folder: PathBuf,
     pub(super) policy: Module,
+    /// Who drives it, where somebody does.
+    pub(super) orchestration: Option<Orchestration>,
     /// What the policy says against its settings without refusing them.
     warnings: Vec<Diagnostic>,
 }
@@ -36,12 +39,19 @@ pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
     let text = text_of("job", &name, &bytes).map_err(|problems| problems_failure(&problems))?;
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let engine = global.engine()?;
-    let mut looked = Looked { engine: &engine, folder: &folder, policy: None, fault: None, warnings: Vec::new() };
+    let mut looked = Looked {
+        engine: &engine,
+        folder: &folder,
+        policy: None,
+        orchestration: None,
+        fault: None,
+        warnings: Vec::new(),
+    };
     let parsed = JobSpec::parse_and_look(&name, text, &mut looked);
-    let Looked { policy, fault, warnings, .. } = looked;
+    let Looked { policy, orchestration, fault, warnings, .. } = looked;
     let job = parsed.map_err(|problems| bad_job(&problems, fault))?;
     match policy {
-        Some(policy) => Ok(Loaded { job, folder, policy, warnings }),
+        Some(policy) => Ok(Loaded { job, folder, policy, orchestration, warnings }),
         None => Err(Failure::message(ErrorKind::Internal, "the job's policy was not looked at")),
     }
 }
@@ -77,6 +87,18 @@ impl Loaded {
         self.warnings.iter().map(shown).collect()
     }
 
+    /// The orchestration and what the job allows it.
+    pub(super) fn conducting(&self) -> Option<Conducting> {
+        let (spec, orchestration) = self.job.orchestration.as_ref().zip(self.orchestration.clone())?;
+        Some(Conducting {
+            orchestration,
+            settings: spec.settings.to_string(),
+            semaphores: spec.semaphores.clone(),
+            parties: spec.parties.clone(),
+            may_force: spec.may_force,
+        })
+    }
+
     /// What the job says of its store.
     pub(super) fn store(&self) -> Option<StoreSpec> {
         self.job.store.clone().map(|store| store.below(&self.folder))
@@ -94,6 +116,7 @@ struct Looked<'a> {
     engine: &'a Engine,
     folder: &'a Path,
     policy: Option<Module>,
+    orchestration: Option<Orchestration>,
     /// What is wrong with the policy itself and not with the job.
     fault: Option<PolicyError>,
     warnings: Vec<Diagnostic>,
@@ -116,6 +139,21 @@ impl Look for Looked<'_> {
         let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(is_error);
         self.warnings = warnings;
         self.policy = Some(policy);
+        let complaint =
+            |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
+        errors.into_iter().map(complaint).collect()
+    }
+
+    fn orchestration(&mut self, spec: &OrchestrationSpec) -> Vec<Complaint> {
+        let loaded = self.engine.load_orchestration_file(&self.folder.join(&spec.path), spec.sha256.as_deref());
+        let checked = loaded.and_then(|loaded| Ok((loaded.validate(&spec.settings)?, loaded)));
+        let (found, loaded) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return vec![self.unusable("path", error)],
+        };
+        let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(|one| one.severity == Severity::Error);
+        self.warnings.extend(warnings);
+        self.orchestration = Some(loaded);
         let complaint =
             |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
         errors.into_iter().map(complaint).collect()

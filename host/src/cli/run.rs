@@ -239,7 +239,7 @@ impl Attempt<'_> {
             runner: Arc::clone(runner),
             ledger,
             resumed,
-            conducting: None,
+            conducting: loaded.conducting(),
         };
         let tell = |stamped: &Stamped| {
             if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
@@ -325,7 +325,12 @@ fn digest(loaded: &Loaded) -> Result<String, Failure> {
         }
         TargetSource::Hosts(_) | TargetSource::Party(_) | TargetSource::Command(_) => None,
     };
-    Ok(RunRecord::digest_of(&job.digest, policy.digest(), inventory.as_deref()))
+    // Another orchestration is another job, as another policy is.
+    let guests = match &loaded.orchestration {
+        Some(orchestration) => format!("{}+{}", policy.digest(), orchestration.digest()),
+        None => policy.digest().to_owned(),
+    };
+    Ok(RunRecord::digest_of(&job.digest, &guests, inventory.as_deref()))
 }
 
 fn outcome(report: &Report) -> Result<Exit, Failure> {

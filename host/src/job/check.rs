@@ -1,13 +1,14 @@
 //! From shape to meaning: what the keys of a job file must be together, and what those that were left out mean.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Window};
 use super::file::{
-    ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, ObserveTable, OrderWord, PartyTable,
-    PolicyTable, SemaphoreTable, TargetsTable, WindowTable,
+    ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, ObserveTable, OrchestrationTable,
+    OrderWord, PartyTable, PolicyTable, SemaphoreTable, TargetsTable, WindowTable,
 };
 use super::limit::Limit;
 use super::name::{JobName, Target};
@@ -15,14 +16,15 @@ use super::reader::{At, Found, Report, listed};
 use super::spec::{
     ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
     DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
-    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Listed, Look, MISSING_LABEL_HELP, ObserveSpec, OnExhausted, Order, PartySpec,
-    PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
+    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Listed, Look, MISSING_LABEL_HELP, ObserveSpec, OnExhausted,
+    OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
+    TargetsSpec, WaveSpec, missing_labels,
 };
 use super::ssh;
 use super::store::{self, StoreSpec};
 use super::template::Template;
 use super::waves::{self, LEFT_OUT_HELP};
-use crate::store::Lifetime;
+use crate::store::{Lifetime, NodePath};
 
 /// The parts of a job, each checked.
 pub(super) struct Parts {
@@ -34,6 +36,7 @@ pub(super) struct Parts {
     pub action: ActionSpec,
     pub budget: Option<BudgetSpec>,
     pub waves: Vec<WaveSpec>,
+    pub orchestration: Option<OrchestrationSpec>,
     pub observe: Vec<ObserveSpec>,
     pub store: Option<StoreSpec>,
     pub calendar: Calendar,
@@ -56,6 +59,16 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
                 report.complain(&report.at(&format!("policy.{key}")), complaint.message).help = complaint.help;
             }
         }
+    }
+    let own = semaphore.as_ref().map(|semaphore: &SemaphoreSpec| semaphore.path.clone());
+    let orchestration = file.orchestration.map(|table| orchestration(table, own.as_ref(), report));
+    for complaint in orchestration.iter().flatten().flat_map(|orchestration| look.orchestration(orchestration)) {
+        let (key, message) = match complaint.about {
+            PolicyPlace::Setting(path) if path.is_empty() => ("settings", complaint.message),
+            PolicyPlace::Setting(path) => ("settings", format!("`{path}`: {}", complaint.message)),
+            PolicyPlace::Key(key) => (key, complaint.message),
+        };
+        report.complain(&report.at(&format!("orchestration.{key}")), message).help = complaint.help;
     }
     let waves = waves::waves(file.wave, report);
     match targets.as_ref().map(|targets| &targets.source) {
@@ -85,6 +98,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         party: party.map_or(Some(None), |party| party.map(Some))?,
         targets: targets?,
         policy: policy?,
+        orchestration: orchestration.map_or(Some(None), |orchestration| orchestration.map(Some))?,
         action: action?,
         budget: budget.map_or(Some(None), |budget| budget.map(Some))?,
         waves,
@@ -227,6 +241,43 @@ fn policy(table: Found<PolicyTable>, report: &mut Report) -> Option<PolicySpec> 
         grants: table.grants.map_or(DEFAULT_GRANTS, |grants| grants.value.iter().map(|grant| grant.value).collect()),
         on_fault: value_or(table.on_fault, DEFAULT_ON_FAULT),
         settings: table.settings.map_or_else(|| serde_json::json!({}), |settings| settings.value.0),
+    })
+}
+
+fn orchestration(
+    table: Found<OrchestrationTable>,
+    own: Option<&NodePath>,
+    report: &mut Report,
+) -> Option<OrchestrationSpec> {
+    let OrchestrationTable { path, sha256, semaphores, parties, grants, settings } = table.value;
+    let mut listed: Vec<(NodePath, NonZeroU32)> = Vec::new();
+    for Found { value: table, at } in semaphores.map(|semaphores| semaphores.value).unwrap_or_default() {
+        let slots = match &table.max_concurrency {
+            None => Some(NonZeroU32::MIN),
+            Some(Found { value: Limit::Count(count), .. }) => NonZeroU32::new(*count),
+            Some(Found { value: Limit::Share(_), .. }) => None,
+        };
+        if let (None, Some(limit)) = (slots, &table.max_concurrency) {
+            report
+                .complain(&limit.at, "expected a count from 1")
+                .help("a share is one of the targets, which do not hold these");
+        }
+        let Some(path) = table.path else { continue };
+        if own == Some(&path.value) {
+            let help = "each target takes its own slot when it is let go; leave it out";
+            report.complain(&path.at, "is the job's own semaphore").help(help);
+        } else if listed.iter().any(|(other, _)| *other == path.value) {
+            report.complain(&at, format!("`{}` is listed twice", path.value));
+        }
+        listed.extend(slots.map(|slots| (path.value, slots)));
+    }
+    Some(OrchestrationSpec {
+        path: PathBuf::from(path?.value.0),
+        sha256: sha256.map(|digest| digest.value.0),
+        semaphores: listed,
+        parties: parties.map_or_else(Vec::new, |parties| parties.value.into_iter().map(|path| path.value).collect()),
+        may_force: grants.is_some_and(|grants| grants.value.iter().any(|grant| grant.value == Grant::Force)),
+        settings: settings.map_or_else(|| serde_json::json!({}), |settings| settings.value.0),
     })
 }
 

@@ -36,6 +36,9 @@ table! {
         required targets: TargetsTable,
         /// Who decides when: `[policy]` with `use = "rolling"`, or `path` for one of your own.
         required policy: PolicyTable,
+        /// Who drives the whole job, where a script of its own does: `[orchestration]` with `path`. Left out: every target
+        /// goes as soon as the policy lets it.
+        optional orchestration: OrchestrationTable,
         /// What is done to each target: `[action]` with `run`.
         required action: ActionTable,
         /// How much may fail: `[budget]` with `max-failed`.
@@ -146,6 +149,42 @@ table! {
         "approve" => Refused::Never("it belongs to a wave", "write it below a `[[wave]]`: `approve = true`"),
         "name" => Refused::Meant("use"),
         "file" => Refused::Meant("path"),
+    }
+}
+
+table! {
+    /// A guest that drives the job itself: takes leases, waits for members, lets targets go. The policy still decides when.
+    OrchestrationTable {
+        /// Its file, relative to the job file: `path = "failover.wasm"`.
+        required path: FilePath,
+        /// What the SHA-256 of the file at `path` must be, in hex.
+        optional sha256: Sha256Hex,
+        /// The semaphores of which it may hold a slot: `semaphores = [{ path = "/locks/failover" }]`. Left out: none.
+        optional semaphores: Vec<Found<SlotsTable>>,
+        /// The parties at which it may look: `parties = ["/party/db"]`. Left out: none.
+        optional parties: Vec<Found<NodePath>>,
+        /// What it may do beyond: `["force"]`. Left out: nothing.
+        optional grants: Vec<Found<Grant>>,
+        /// What it is told; its own to define.
+        optional settings: Settings,
+    }
+    refused {
+        "use" => Refused::Never("there are no standard orchestrations", "name its file: `path = \"failover.wasm\"`"),
+        "on-fault" => Refused::Never("it is the policy's", "write it below `[policy]`: it holds for both"),
+        "file" => Refused::Meant("path"),
+    }
+}
+
+table! {
+    /// A semaphore of which an orchestration may hold a slot.
+    SlotsTable {
+        /// Where it is: `path = "/locks/failover"`.
+        required path: NodePath,
+        /// How many may hold one at once; everybody who names the path must say the same. Left out: 1.
+        optional max_concurrency: Limit,
+    }
+    refused {
+        "slots" => Refused::Meant("max-concurrency"),
     }
 }
 

@@ -62,6 +62,8 @@ pub struct JobSpec {
     pub targets: TargetsSpec,
     /// Who decides when.
     pub policy: PolicySpec,
+    /// Who drives the job; none: every target goes as soon as the policy lets it.
+    pub orchestration: Option<OrchestrationSpec>,
     /// What is done to each target.
     pub action: ActionSpec,
     /// How much may fail; none: any number.
@@ -100,8 +102,20 @@ impl JobSpec {
         let mut report = Report::new("job", &source);
         let parts = report.read::<JobFile>().and_then(|shape| check::job(shape, look, &mut report));
         let (parts, places) = report.finish(parts)?;
-        let check::Parts { name, semaphore, party, targets, policy, action, budget, waves, observe, store, calendar } =
-            parts;
+        let check::Parts {
+            name,
+            semaphore,
+            party,
+            targets,
+            policy,
+            orchestration,
+            action,
+            budget,
+            waves,
+            observe,
+            store,
+            calendar,
+        } = parts;
         let digest = hex::encode(Sha256::digest(text));
         Ok(Self {
             name,
@@ -109,6 +123,7 @@ impl JobSpec {
             party,
             targets,
             policy,
+            orchestration,
             action,
             budget,
             waves,
@@ -180,6 +195,11 @@ pub(super) fn setting_key(places: &BTreeMap<String, Range<usize>>, path: &str) -
 pub trait Look {
     /// What is wrong with a job's policy, or with the settings that it gets.
     fn policy(&mut self, _policy: &PolicySpec) -> Vec<Complaint> {
+        Vec::new()
+    }
+
+    /// What is wrong with a job's orchestration, or with the settings that it gets.
+    fn orchestration(&mut self, _orchestration: &OrchestrationSpec) -> Vec<Complaint> {
         Vec::new()
     }
 
@@ -316,6 +336,23 @@ pub struct PolicySpec {
     /// What happens when it fails.
     pub on_fault: OnFault,
     /// What it is told: an object, checked by the policy itself. See [`JobSpec::problem_at`].
+    pub settings: serde_json::Value,
+}
+
+/// An orchestration, checked.
+#[derive(Debug, Clone)]
+pub struct OrchestrationSpec {
+    /// Its file, relative to the job file.
+    pub path: PathBuf,
+    /// What its SHA-256 must be, in lower-case hex; none: anything.
+    pub sha256: Option<String>,
+    /// The semaphores of which it may hold a slot each, and how many slots these have.
+    pub semaphores: Vec<(NodePath, NonZeroU32)>,
+    /// The parties at which it may look.
+    pub parties: Vec<NodePath>,
+    /// Whether it may take a lease whatever the count.
+    pub may_force: bool,
+    /// What it is told: an object, checked by the orchestration itself.
     pub settings: serde_json::Value,
 }
 

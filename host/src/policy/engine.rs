@@ -14,6 +14,7 @@ use super::compile::{compile, differences};
 use super::compiler::Compiler;
 use super::evaluate::Guest;
 use super::orchestration::{self, Conducting, Orchestration};
+use super::types::Manifest;
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
 
 /// How often the epoch moves on: the grain of the time limit.
@@ -85,6 +86,44 @@ pub enum Allocation {
     PooledIfPossible,
     /// Anew for each.
     OnDemand,
+}
+
+/// A file of either kind.
+#[derive(Debug)]
+pub enum Either {
+    /// Tier 1.
+    Policy(Module),
+    /// Tier 2.
+    Orchestration(Orchestration),
+}
+
+impl Either {
+    /// What it says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Policy(policy) => policy.manifest(),
+            Self::Orchestration(orchestration) => orchestration.manifest(),
+        }
+    }
+
+    /// The sha256 of its file, in lower-case hex.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        match self {
+            Self::Policy(policy) => policy.digest(),
+            Self::Orchestration(orchestration) => orchestration.digest(),
+        }
+    }
+
+    /// How long its file is.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Policy(policy) => policy.bytes(),
+            Self::Orchestration(orchestration) => orchestration.bytes(),
+        }
+    }
 }
 
 /// Compiles and runs policies. One for the process; cheap to clone.
@@ -180,6 +219,19 @@ impl Engine {
     pub fn load_orchestration(&self, wasm: &[u8]) -> Result<Orchestration, PolicyError> {
         let (component, digest) = self.component(wasm, &self.shared.compiler)?;
         orchestration::link(self, &component, digest, wasm.len() as u64)
+    }
+
+    /// Loads a file of either kind, whichever it is.
+    ///
+    /// # Errors
+    /// As [`Engine::load_file`].
+    pub fn load_either(&self, path: &Path) -> Result<Either, PolicyError> {
+        let wasm = Self::read(path, None)?;
+        let (component, _) = self.component(&wasm, &self.shared.compiler)?;
+        match orchestration::is_one(&component) {
+            true => self.load_orchestration(&wasm).map(Either::Orchestration),
+            false => self.load(&wasm).map(Either::Policy),
+        }
     }
 
     /// The bytes of a file that is no larger than a policy may be, and the one that is pinned.

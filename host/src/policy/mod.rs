@@ -23,7 +23,7 @@ pub mod types;
 
 pub use compile::componentise;
 pub use compiler::{COMPILE, Compiler, compile_for_parent};
-pub use engine::{Allocation, Engine, EngineOptions, Limits, OnCompile, digest};
+pub use engine::{Allocation, Either, Engine, EngineOptions, Limits, OnCompile, digest};
 pub use error::PolicyError;
 pub use evaluate::{Decision, TraceLine, Warm};
 pub use module::Module;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::tools::Voice;
 use super::{Language, Project, ProjectError, javascript, python, rust};
-use crate::policy::{Engine, Module};
+use crate::policy::{Either, Engine};
 
 /// What was built.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Built {
     /// Where it is.
     pub wasm: PathBuf,
     /// The same, loaded.
-    pub policy: Module,
+    pub guest: Either,
     /// How long the build took.
     pub built_in: Duration,
     /// How long it took to compile it for this machine, or to find that in the cache.
@@ -55,9 +55,9 @@ pub fn build(
         if project.language != Language::Rust {
             say("Compiling", "it for this machine, which is kept for the next time");
         }
-        let policy = engine.load_file(&half, None)?;
+        let guest = engine.load_either(&half)?;
         fs::rename(&half, out).map_err(|source| ProjectError::File { path: out.to_owned(), source })?;
-        Ok(Built { wasm: out.to_owned(), policy, built_in, loaded_in: begun.elapsed() })
+        Ok(Built { wasm: out.to_owned(), guest, built_in, loaded_in: begun.elapsed() })
     });
     if loaded.is_err() {
         let _ = fs::remove_file(&half);

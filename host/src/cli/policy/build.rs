@@ -12,22 +12,25 @@ use crate::author::{Question, Said, ask, questions, sample_view};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::{Global, replay};
-use crate::policy::Engine;
+use crate::policy::{Either, Engine, Module};
 
 pub(super) fn run(global: &Global, output: &Output, args: &BuildArgs) -> Result<Exit, Failure> {
     let project = Project::find(&args.folder)?;
     let out = args.out.clone().unwrap_or_else(|| project.wasm());
     let engine = global.engine_with(replay::PATIENT)?;
     let built = component(&project, &out, &engine, output)?;
-    let decision = sample(&built, &project, output)?;
-    let manifest = built.policy.manifest();
+    let decision = match &built.guest {
+        Either::Policy(policy) => sample(policy, &project, output)?,
+        Either::Orchestration(_) => None,
+    };
+    let manifest = built.guest.manifest();
     if output.is_json() {
         output.json(&json!({
             "wasm": built.wasm,
             "name": manifest.name,
             "version": manifest.version,
-            "bytes": built.policy.bytes(),
-            "sha256": built.policy.digest(),
+            "bytes": built.guest.bytes(),
+            "sha256": built.guest.digest(),
             "sample": decision.as_ref().map(|(view, said)| in_json(view, said)),
             "built-ms": built.built_in.as_millis(),
             "loaded-ms": built.loaded_in.as_millis(),
@@ -38,8 +41,8 @@ pub(super) fn run(global: &Global, output: &Output, args: &BuildArgs) -> Result<
         "Built",
         &format!("{} in {}: {} {}", out.display(), seconds(built.built_in), manifest.name, manifest.version),
     );
-    output.data(&format!("size     {}", bytes(built.policy.bytes())));
-    output.data(&format!("sha256   {}", built.policy.digest()));
+    output.data(&format!("size     {}", bytes(built.guest.bytes())));
+    output.data(&format!("sha256   {}", built.guest.digest()));
     match decision {
         Some((view, Said { answer: Ok(answer), fuel, memory, .. })) => output.data(&format!(
             "decides  {} ({}) on {view}, with {fuel} fuel and {} KiB of memory",
@@ -49,6 +52,9 @@ pub(super) fn run(global: &Global, output: &Output, args: &BuildArgs) -> Result<
         )),
         Some((view, Said { answer: Err(fault), .. })) => {
             output.warn(&format!("it fails on {view}: {}: {}", fault.kind, fault.message));
+        }
+        None if matches!(built.guest, Either::Orchestration(_)) => {
+            output.data("conducts a job that names it: `[orchestration]` with `path`");
         }
         None => output
             .data("decides  not tried: no settings are known that it accepts; a `cases.toml` beside it tells some"),
@@ -63,15 +69,15 @@ pub(super) fn component(project: &Project, out: &Path, engine: &Engine, output: 
 }
 
 /// One decision: that of the first case, else on the sample view.
-fn sample(built: &Built, project: &Project, output: &Output) -> Result<Option<(String, Said)>, Failure> {
+fn sample(policy: &Module, project: &Project, output: &Output) -> Result<Option<(String, Said)>, Failure> {
     let files = case_files(&project.wasm().display().to_string(), &[], &output.clone().hushed())?;
-    let first = files.iter().flat_map(|file| questions(&built.policy, &file.cases)).next();
+    let first = files.iter().flat_map(|file| questions(policy, &file.cases)).next();
     let (view, question) = match first {
         Some((name, question)) => (format!("\"{name}\""), question),
         None => ("the sample view".to_owned(), Question::admit(json!({}), sample_view())),
     };
-    let accepted = super::accepts(&built.policy, &question.settings, "these settings").is_ok();
-    Ok(accepted.then(|| (view, ask(&built.policy, &question))))
+    let accepted = super::accepts(policy, &question.settings, "these settings").is_ok();
+    Ok(accepted.then(|| (view, ask(policy, &question))))
 }
 
 fn in_json(view: &str, said: &Said) -> Value {

@@ -1,8 +1,10 @@
 //! `lockkeeper policy inspect`: what a policy says of itself.
 
+use std::path::Path;
+
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::{describe, named};
@@ -10,13 +12,24 @@ use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::holders::{plain, trimmed};
 use crate::cli::output::Output;
-use crate::policy::Module;
+use crate::policy::orchestration::{Orchestration, contract};
+use crate::policy::types::Manifest;
+use crate::policy::{Either, StandardPolicy};
 
 /// How deep settings are shown.
 const MAX_DEPTH: usize = 6;
 
 pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Result<Exit, Failure> {
-    let policy = named(&global.engine()?, &args.policy)?;
+    let engine = global.engine()?;
+    let path = Path::new(&args.policy);
+    let is_standard = StandardPolicy::named(&args.policy).is_some();
+    if !is_standard
+        && path.is_file()
+        && let Either::Orchestration(orchestration) = engine.load_either(path)?
+    {
+        return Ok(inspect_orchestration(&orchestration, output));
+    }
+    let policy = named(&engine, &args.policy)?;
     if output.is_json() {
         output.json(&describe(&policy));
         return Ok(Exit::Done);
@@ -38,7 +51,45 @@ pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Resul
         table.add_row([key.to_owned(), value]);
     }
     output.data(&trimmed(&table));
-    let settings = settings(&policy);
+    show_settings(manifest, output);
+    Ok(Exit::Done)
+}
+
+/// The same of an orchestration.
+fn inspect_orchestration(orchestration: &Orchestration, output: &Output) -> Exit {
+    let manifest = orchestration.manifest();
+    if output.is_json() {
+        output.json(&json!({
+            "name": manifest.name,
+            "version": manifest.version,
+            "summary": manifest.summary,
+            "contract": contract(),
+            "bytes": orchestration.bytes(),
+            "sha256": orchestration.digest(),
+            "settings-schema": serde_json::from_str::<Value>(&manifest.settings_schema).unwrap_or(Value::Null),
+        }));
+        return Exit::Done;
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let rows = [
+        ("name", manifest.name.clone()),
+        ("version", manifest.version.clone()),
+        ("summary", manifest.summary.clone()),
+        ("contract", format!("{}: an orchestration", contract())),
+        ("size", format!("{} bytes", orchestration.bytes())),
+        ("sha256", orchestration.digest().to_owned()),
+    ];
+    for (key, value) in rows {
+        table.add_row([key.to_owned(), value]);
+    }
+    output.data(&trimmed(&table));
+    show_settings(manifest, output);
+    Exit::Done
+}
+
+fn show_settings(manifest: &Manifest, output: &Output) {
+    let settings = settings(manifest);
     if !settings.is_empty() {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["SETTING", "TYPE", "MEANING"]);
@@ -47,12 +98,11 @@ pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Resul
         }
         output.data(&format!("\n{}", trimmed(&table)));
     }
-    Ok(Exit::Done)
 }
 
 /// The settings that the schema names: key, type, description; those of a table below it.
-fn settings(policy: &Module) -> Vec<[String; 3]> {
-    let schema: Value = serde_json::from_str(&policy.manifest().settings_schema).unwrap_or(Value::Null);
+fn settings(manifest: &Manifest) -> Vec<[String; 3]> {
+    let schema: Value = serde_json::from_str(&manifest.settings_schema).unwrap_or(Value::Null);
     let mut rows = Vec::new();
     list(&schema, &schema, "", 0, &mut rows);
     rows
@@ -131,8 +181,6 @@ fn kind(schema: &Value, of: &Value, depth: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -15,7 +15,7 @@ use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::cli::{Global, replay};
-use crate::policy::Engine;
+use crate::policy::{Either, Engine};
 
 /// An editor writes a file in several steps: what changes within this time is one change.
 const QUIET: Duration = Duration::from_millis(80);
@@ -83,7 +83,13 @@ fn once(project: &Project, engine: &Engine, output: &Output) {
     let begun = Instant::now();
     let outcome = component(project, &project.wasm(), engine, &output.clone().hushed()).and_then(|built| {
         let files = case_files(&built.wasm.display().to_string(), &[], &output.clone().hushed())?;
-        test(&built.policy, files, Search { views: VIEWS, seed: 1 })
+        match &built.guest {
+            Either::Policy(policy) => test(policy, files, Search { views: VIEWS, seed: 1 }),
+            Either::Orchestration(_) => Err(Failure::message(
+                ErrorKind::BadArgument,
+                "this is an orchestration: it was built, and has no cases to try",
+            )),
+        }
     });
     match outcome {
         Ok(tested) => {

@@ -14,5 +14,6 @@ mod run;
 pub use call::{Answer, Call, Fault, Standing};
 pub(in crate::policy) use guest::Conducting;
 pub use guest::{Answered, Asked};
+pub use run::contract;
 pub use run::{Beginning, Orchestration};
-pub(super) use run::{link, linker};
+pub(super) use run::{is_one, link, linker};

@@ -67,6 +67,17 @@ pub struct Beginning {
     pub now: u64,
 }
 
+/// Whether a component is an orchestration, or means to be.
+pub(in crate::policy) fn is_one(component: &Component) -> bool {
+    component.get_export_index(None, CONDUCTOR).is_some()
+}
+
+/// The version of the contract that orchestrations and host speak.
+#[must_use]
+pub fn contract() -> String {
+    "lockkeeper:orchestration@0.1.0".to_owned()
+}
+
 /// What orchestrations are linked to.
 pub(in crate::policy) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Conducting>> {
     let mut linker = Linker::new(engine);

@@ -1,0 +1,183 @@
+//! Orchestrations as people run them: the examples, on both stores, and what goes wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::sync::Once;
+use std::thread;
+
+use lockkeeper_tests::zookeeper::{self, available};
+use lockkeeper_tests::{Said, World, eventually, root, said, target_dir};
+use serde_json::Value;
+
+/// Each example's orchestration, built once.
+fn built() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let world = World::new();
+        for (example, wasm) in [("failover", "failover.wasm"), ("two-datacentres", "two_datacentres.wasm")] {
+            let folder = root().join("examples").join(example);
+            let mut build = world.lockkeeper(["policy", "build", "orchestration", "--out", wasm]);
+            let answer = said(build.current_dir(&folder).env("CARGO_TARGET_DIR", target_dir()));
+            assert_eq!(answer.code, Some(0), "{answer:?}");
+            let told = world.json(&format!("policy inspect {}", folder.join(wasm).display()));
+            assert_eq!(told["contract"], "lockkeeper:orchestration@0.1.0", "{told}");
+        }
+    });
+}
+
+/// A store: flags that say which.
+type Place = Vec<String>;
+
+fn places() -> Vec<Place> {
+    let mut places = vec![Vec::new()];
+    if available() {
+        let chroot = format!("{}/orchestrations-{}", zookeeper::shared().address(), uuid::Uuid::new_v4().simple());
+        places.push(vec!["--zk-hosts".to_owned(), chroot]);
+    }
+    places
+}
+
+fn example(world: &World, name: &str, replace: &[(&str, &str)]) -> String {
+    built();
+    let folder = root().join("examples").join(name);
+    let mut job = fs::read_to_string(folder.join("job.toml")).unwrap();
+    job = job.replace("path = \"failover.wasm\"", &format!("path = \"{}\"", folder.join("failover.wasm").display()));
+    let wasm = folder.join("two_datacentres.wasm");
+    job = job.replace("path = \"two_datacentres.wasm\"", &format!("path = \"{}\"", wasm.display()));
+    for (from, to) in replace {
+        assert!(job.contains(from), "{from}");
+        job = job.replace(from, to);
+    }
+    let file = format!("{}.toml", uuid::Uuid::new_v4().simple());
+    world.file(&file, &job).display().to_string()
+}
+
+fn run(world: &World, place: &Place, job: &str) -> (Said, Vec<Value>) {
+    let answer = said(world.lockkeeper(["run", job, "--format", "json"]).args(place));
+    let events = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (answer, events)
+}
+
+fn join(world: &World, place: &Place, who: &str) -> Child {
+    let mut command = world.lockkeeper(["party", "join", "/party/db", "--identifier", who]);
+    command.args(place).args(["--", "sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn nobody_holds(world: &World, place: &Place, paths: &[&str]) {
+    for path in paths {
+        let answer = said(world.lockkeeper(["holders", path, "--format", "json"]).args(place));
+        assert_eq!(answer.stdout.trim(), "[]", "{path}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
+    for place in places() {
+        let world = World::new();
+        let job = example(&world, "failover", &[]);
+        let mut first = join(&world, &place, "db1");
+        let (answer, events) = thread::scope(|scope| {
+            let running = scope.spawn(|| run(&world, &place, &job));
+            let holders =
+                || said(world.lockkeeper(["holders", "/locks/failover", "--format", "json"]).args(&place)).stdout;
+            eventually("the lease is held", || holders().contains("failover-"));
+            let mut second = join(&world, &place, "db2");
+            let ran = running.join().unwrap();
+            second.kill().unwrap();
+            second.wait().unwrap();
+            ran
+        });
+        first.kill().unwrap();
+        first.wait().unwrap();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let started: Vec<&str> = events
+            .iter()
+            .filter(|event| event["event"] == "started")
+            .map(|event| event["target"].as_str().unwrap())
+            .collect();
+        assert_eq!(started, ["db1", "db2", "db3"]);
+        nobody_holds(&world, &place, &["/locks/failover", "/locks/failover-hosts"]);
+    }
+}
+
+#[test]
+fn two_that_take_two_leases_in_opposite_order_both_come_to_an_end() {
+    for place in places() {
+        let world = World::new();
+        let one = example(&world, "two-datacentres", &[]);
+        let swapped = [
+            ("name = \"two-datacentres\"", "name = \"the-other-way-round\""),
+            ("first = \"/locks/dc/ams\"", "first = \"/locks/dc/fra\""),
+            ("second = \"/locks/dc/fra\"", "second = \"/locks/dc/ams\""),
+            ("rest = \"300ms\"", "rest = \"1200ms\""),
+        ];
+        let other = example(&world, "two-datacentres", &swapped);
+        thread::scope(|scope| {
+            let runs = [&one, &other].map(|job| scope.spawn(|| run(&world, &place, job)));
+            for running in runs {
+                let (answer, events) = running.join().unwrap();
+                assert_eq!(answer.code, Some(0), "{answer:?}");
+                assert_eq!(events.last().unwrap()["done"], 4, "{answer:?}");
+            }
+        });
+        nobody_holds(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
+    }
+}
+
+#[test]
+fn a_failure_ends_it_and_what_is_left_is_left_out() {
+    let world = World::new();
+    let failing = [("run = [\"sleep\", \"0.05\"]", "run = [\"sh\", \"-c\", \"test {target} != ams2\"]")];
+    let job = example(&world, "two-datacentres", &failing);
+    let (answer, events) = run(&world, &Vec::new(), &job);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["done"], &last["failed"]), (&1.into(), &1.into()), "{answer:?}");
+    assert!(answer.stdout.contains("the orchestration gave up: ams2 ended with"), "{answer:?}");
+    nobody_holds(&world, &Vec::new(), &["/locks/dc/ams", "/locks/dc/fra"]);
+}
+
+#[test]
+fn what_the_job_does_not_list_is_refused_by_name() {
+    let world = World::new();
+    let job = example(&world, "failover", &[("semaphores = [{ path = \"/locks/failover\" }]\n", "")]);
+    let (answer, _) = run(&world, &Vec::new(), &job);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.stdout.contains("the job's `orchestration.semaphores` do not list `/locks/failover`"), "{answer:?}");
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let world = World::new();
+    for (from, to, message, hint) in [
+        ("members = 2", "members = \"two\"", "members", ""),
+        (
+            "path = \"/locks/failover\" }",
+            "path = \"/locks/failover-hosts\" }",
+            "is the job's own semaphore",
+            "leave it out",
+        ),
+        (
+            "[orchestration]\n",
+            "[orchestration]\nuse = \"x\"\n",
+            "there are no standard orchestrations",
+            "name its file",
+        ),
+    ] {
+        let job = example(&world, "failover", &[(from, to)]);
+        let checked = world.run(&format!("check {job}"));
+        assert_eq!(checked.code, Some(2), "{checked:?}");
+        assert!(checked.stderr.contains(message) && checked.stderr.contains(hint), "{checked:?}");
+    }
+    // A policy is no orchestration.
+    let policy = world.folder().join("rolling.wasm");
+    fs::write(&policy, lockkeeper::policy::StandardPolicy::named("rolling").unwrap().wasm).unwrap();
+    let wasm = root().join("examples/failover/failover.wasm").display().to_string();
+    let job = example(&world, "failover", &[]);
+    let text = fs::read_to_string(&job).unwrap().replace(&wasm, &policy.display().to_string());
+    fs::write(&job, text).unwrap();
+    let checked = world.run(&format!("check {job}"));
+    assert!(checked.code == Some(70) && checked.stderr.contains("conductor"), "{checked:?}");
+}
