@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
+#[allow(dead_code, reason = "its way to build a guest alone")]
+mod hostile;
+
 use std::fs;
 use std::process::{Child, Stdio};
 use std::sync::Once;
@@ -146,6 +149,72 @@ fn what_the_job_does_not_list_is_refused_by_name() {
     let (answer, _) = run(&world, &Vec::new(), &job);
     assert_eq!(answer.code, Some(1), "{answer:?}");
     assert!(answer.stdout.contains("the job's `orchestration.semaphores` do not list `/locks/failover`"), "{answer:?}");
+}
+
+/// A job of the guest that does as its settings say.
+fn misbehaving(world: &World, mode: &str, more: &str) -> String {
+    let wasm = world.folder().join("conducted.wasm");
+    if !wasm.exists() {
+        fs::write(&wasm, hostile::built("conducted")).unwrap();
+    }
+    let job = format!(
+        "name = \"{mode}\"\nsemaphore.path = \"/locks/own\"\ntargets.hosts = [\"a\"]\naction.run = [\"true\"]\npolicy.use = \"rolling\"\n\
+         [orchestration]\npath = \"conducted.wasm\"\nsemaphores = [{{ path = \"/locks/a\" }}, {{ path = \"/locks/b\" }}]\n{more}\n\
+         settings.mode = \"{mode}\"\n"
+    );
+    world.file(&format!("{mode}.toml"), &job).display().to_string()
+}
+
+#[test]
+fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held() {
+    let world = World::new();
+    let here = Vec::new();
+    for (mode, more, code, said) in [
+        ("hog", "", 70, "used up its fuel"),
+        ("chatty", "", 70, "has called 2000 times since its last checkpoint"),
+        ("deaf", "", 0, "do not list `/locks/7`"),
+        ("panic", "", 70, "no lease for"),
+        ("nothing", "", 1, "the orchestration gave up: no mode `nothing`"),
+        ("sleepy", "timeout = \"1s\"", 1, "a sleep longer than the job's `orchestration.timeout`"),
+    ] {
+        let job = misbehaving(&world, mode, more);
+        let (answer, events) = run(&world, &here, &job);
+        // A target that is left out is not done.
+        assert_eq!(answer.code, Some(code), "{mode}: {:?}", events.last());
+        assert!(answer.stdout.contains(said), "{mode}: {:?}", events.last());
+        nobody_holds(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
+    }
+}
+
+#[test]
+fn one_that_waits_for_ever_is_seen_and_ended_from_elsewhere() {
+    let world = World::new();
+    let job = misbehaving(&world, "sleepy", "");
+    let here = Vec::new();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| run(&world, &here, &job));
+        eventually("it sleeps", || world.run("status latest").stdout.contains("sleep"));
+        assert_eq!(world.holders("/locks/a").len(), 1);
+        let aborted = world.run("abort latest --reason enough");
+        assert_eq!(aborted.code, Some(0), "{aborted:?}");
+        let (answer, _) = running.join().unwrap();
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+    });
+    nobody_holds(&world, &here, &["/locks/a"]);
+}
+
+#[test]
+fn one_whose_runner_is_gone_is_ended_with_its_leases() {
+    let world = World::new();
+    let job = misbehaving(&world, "sleepy", "");
+    let mut running = world.lockkeeper(["run", &job, "--session-timeout", "2s"]);
+    let mut running = running.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it sleeps", || world.run("status latest").stdout.contains("sleep"));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(world.holders("/locks/a").len(), 1, "it outlives its runner");
+    eventually("nobody runs it any more", || world.run("abort latest --reason gone").code == Some(0));
+    nobody_holds(&world, &Vec::new(), &["/locks/a"]);
 }
 
 #[test]

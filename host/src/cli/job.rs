@@ -95,6 +95,7 @@ impl Loaded {
             settings: spec.settings.to_string(),
             semaphores: spec.semaphores.clone(),
             parties: spec.parties.clone(),
+            timeout: spec.timeout,
             may_force: spec.may_force,
         })
     }

@@ -257,6 +257,15 @@ impl Output {
                 self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
             }
             Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
+            Event::Calling { call } => self.say(Tone::Plain, "Calls", &super::holders::plain(call)),
+            Event::Answered { answer, .. } => self.say(Tone::Good, "Answered", &super::holders::plain(answer)),
+            Event::OrchestrationFault { message, hint, .. } => {
+                self.say(Tone::Bad, "Fault", message);
+                if let Some(hint) = hint {
+                    self.say(Tone::Plain, "Hint", hint);
+                }
+            }
+            Event::Remarked { level, message } => self.say(Tone::Plain, "Says", &format!("{level}: {message}")),
             Event::WaveBegan { wave, targets } => {
                 self.say(Tone::Good, "Wave", &format!("`{wave}` begins, {}", of(*targets, "target")));
             }

@@ -249,7 +249,7 @@ fn orchestration(
     own: Option<&NodePath>,
     report: &mut Report,
 ) -> Option<OrchestrationSpec> {
-    let OrchestrationTable { path, sha256, semaphores, parties, grants, settings } = table.value;
+    let OrchestrationTable { path, sha256, semaphores, parties, timeout, grants, settings } = table.value;
     let mut listed: Vec<(NodePath, NonZeroU32)> = Vec::new();
     for Found { value: table, at } in semaphores.map(|semaphores| semaphores.value).unwrap_or_default() {
         let slots = match &table.max_concurrency {
@@ -276,6 +276,7 @@ fn orchestration(
         sha256: sha256.map(|digest| digest.value.0),
         semaphores: listed,
         parties: parties.map_or_else(Vec::new, |parties| parties.value.into_iter().map(|path| path.value).collect()),
+        timeout: timeout.and_then(|timeout| positive(timeout, "a call needs some time", report)),
         may_force: grants.is_some_and(|grants| grants.value.iter().any(|grant| grant.value == Grant::Force)),
         settings: settings.map_or_else(|| serde_json::json!({}), |settings| settings.value.0),
     })

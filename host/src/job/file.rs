@@ -163,6 +163,8 @@ table! {
         optional semaphores: Vec<Found<SlotsTable>>,
         /// The parties at which it may look: `parties = ["/party/db"]`. Left out: none.
         optional parties: Vec<Found<NodePath>>,
+        /// How long one of its calls may wait, such as `"1h"`. Left out: as long as it takes.
+        optional timeout: Duration,
         /// What it may do beyond: `["force"]`. Left out: nothing.
         optional grants: Vec<Found<Grant>>,
         /// What it is told; its own to define.

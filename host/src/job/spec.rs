@@ -350,6 +350,8 @@ pub struct OrchestrationSpec {
     pub semaphores: Vec<(NodePath, NonZeroU32)>,
     /// The parties at which it may look.
     pub parties: Vec<NodePath>,
+    /// How long one of its calls may wait; none: as long as it takes.
+    pub timeout: Option<Duration>,
     /// Whether it may take a lease whatever the count.
     pub may_force: bool,
     /// What it is told: an object, checked by the orchestration itself.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ledger::{Called, Calls, LedgerError, MOST_CALLS};
-use super::messages::{Conducted, Fault, Input};
+use super::messages::{Conducted, Conducts, Fault, Input};
 use super::state::{Final, TargetState};
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{
@@ -42,6 +42,8 @@ pub struct Conducting {
     pub semaphores: Vec<(NodePath, NonZeroU32)>,
     /// The parties at which it may look.
     pub parties: Vec<NodePath>,
+    /// How long one of its calls may wait; none: as long as it takes.
+    pub timeout: Option<Duration>,
     /// Whether it may force.
     pub may_force: bool,
 }
@@ -93,11 +95,14 @@ impl Conductor {
         let orchestration = self.spec.orchestration.clone();
         let mut guest = std::pin::pin!(orchestration.conduct(beginning, calls));
         let how = loop {
-            let Asked { call, said: _, answer } = tokio::select! {
+            let Asked { call, said, answer } = tokio::select! {
                 biased;
                 done = &mut guest => break self.ended(done),
                 Some(asked) = asked.recv() => asked,
             };
+            for line in said {
+                let _ = self.inputs.send(Input::Conducts(Conducts::Says(line))).await;
+            }
             match self.answer(call).await {
                 // A guest that is gone meanwhile needs none.
                 Ok(answered) => drop(answer.send(answered)),
@@ -141,7 +146,11 @@ impl Conductor {
                 hint: Some("call `checkpoint(state)` now and then: it begins again from there".to_owned()),
             }));
         }
+        let called = call.to_string();
+        let _ = self.inputs.send(Input::Conducts(Conducts::Calls(called.clone()))).await;
         let answer = self.carry_out(&call).await?;
+        let answered = Conducts::Answered { call: called, answer: answer.to_string() };
+        let _ = self.inputs.send(Input::Conducts(answered)).await;
         let mut called = Called { call, answer, at: self.store.clock().now_ms() };
         if !Calls::fits(&called) {
             called.answer = Answer::Fault(CallFault::Refused("the answer is larger than a run keeps".to_owned()));
@@ -175,9 +184,18 @@ impl Conductor {
 
     // ------------------------------------------------------------------ the calls
 
+    /// How long a call may wait, in milliseconds: as long as it says, and no longer than the job lets it.
+    fn within(&self, timeout: Option<u64>) -> Option<u64> {
+        let most = self.spec.timeout.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+        match (timeout, most) {
+            (Some(timeout), Some(most)) => Some(timeout.min(most)),
+            (timeout, most) => timeout.or(most),
+        }
+    }
+
     async fn carry_out(&mut self, call: &Call) -> Result<Answer, Over> {
         let carried = match call {
-            Call::Lock { path, timeout } => self.lock(path, patience(*timeout)).await,
+            Call::Lock { path, timeout } => self.lock(path, patience(self.within(*timeout))).await,
             Call::TryLock { path } => self.lock(path, Patience::Once).await,
             Call::Force { path, breaking, reason } => self.force(path, breaking, reason).await,
             Call::Release { path } => self.release(path).await,
@@ -185,11 +203,16 @@ impl Conductor {
             Call::FoundLeases => self.found_leases().await,
             Call::Holders { path } => self.holders(path).await,
             Call::Members { path } => self.members(path, 0, Patience::Once).await,
-            Call::WaitMembers { path, at_least, timeout } => self.members(path, *at_least, patience(*timeout)).await,
+            Call::WaitMembers { path, at_least, timeout } => {
+                self.members(path, *at_least, patience(self.within(*timeout))).await
+            }
             Call::StandingOf { target } => self.known(target).map(|target| Answer::Standing(self.standing(target))),
-            Call::Start { target, timeout } => self.start(target, *timeout).await,
-            Call::WaitAny { among, timeout } => self.wait_any(among, *timeout).await,
+            Call::Start { target, timeout } => self.start(target, self.within(*timeout)).await,
+            Call::WaitAny { among, timeout } => self.wait_any(among, self.within(*timeout)).await,
             Call::Skip { target, reason } => self.skip(target, reason).await,
+            Call::Sleep { duration } if self.within(Some(*duration)) != Some(*duration) => {
+                Err(refused("a sleep longer than the job's `orchestration.timeout`".to_owned()))
+            }
             Call::Sleep { duration } => {
                 sleep(Duration::from_millis(*duration)).await;
                 Ok(Answer::Done)

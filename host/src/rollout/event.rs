@@ -219,6 +219,36 @@ pub enum Event {
         /// Which.
         target: String,
     },
+    /// The orchestration calls, and waits for an answer.
+    Calling {
+        /// What.
+        call: String,
+    },
+    /// It is answered.
+    Answered {
+        /// What it called.
+        call: String,
+        /// The answer, in a few words.
+        answer: String,
+        /// How long that took, in milliseconds.
+        took_ms: u64,
+    },
+    /// It failed.
+    OrchestrationFault {
+        /// The kind of failure.
+        kind: String,
+        /// What happened.
+        message: String,
+        /// The next step.
+        hint: Option<String>,
+    },
+    /// It says something.
+    Remarked {
+        /// How urgent: `debug`, `info`, `warn` or `error`.
+        level: String,
+        /// What.
+        message: String,
+    },
     /// A wave begins.
     WaveBegan {
         /// Which.

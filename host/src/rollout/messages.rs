@@ -11,6 +11,7 @@ use super::limits::HardLimits;
 use super::plan::Wave;
 use super::state::Counts;
 use crate::job::{ObserveSpec, OnExhausted, OnFault, OnUnknown, Target};
+use crate::policy::TraceLine;
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
 use crate::store::Lifetime;
 
@@ -253,6 +254,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// What it does now.
+    Conducts(Conducts),
     /// It has ended.
     Conducted(Conducted),
     /// What people want.
@@ -268,6 +271,22 @@ pub enum Input {
     Stop(Stop),
     /// The run cannot go on: the store.
     Broken(Broken),
+}
+
+/// What an orchestration does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conducts {
+    /// It calls, and waits for an answer.
+    Calls(String),
+    /// It is answered.
+    Answered {
+        /// What it called.
+        call: String,
+        /// The answer, in a few words.
+        answer: String,
+    },
+    /// It says something.
+    Says(TraceLine),
 }
 
 /// How an orchestration ended.

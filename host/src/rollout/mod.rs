@@ -31,10 +31,10 @@ pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, Refusal, WaveGate};
 pub use messages::{
-    Action, ActionResult, Broken, Conducted, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased, Observed,
-    Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
+    Action, ActionResult, Broken, Conducted, Conducts, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased,
+    Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
 };
-pub use outlook::{Outlook, Waits, WaveNow};
+pub use outlook::{Calls, Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 pub use step::Rollout;

@@ -21,6 +21,9 @@ pub struct Outlook {
     /// What kept the last from going who was asked about; none: nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// What the orchestration waits for; none: there is none, or it computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
     /// That nothing new starts any more, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
@@ -40,6 +43,16 @@ pub struct WaveNow {
     pub done: u32,
     /// Of how many.
     pub of: u32,
+}
+
+/// A call of the orchestration that is not answered yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Calls {
+    /// What it calls.
+    pub call: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: u64,
 }
 
 /// What keeps targets from going.

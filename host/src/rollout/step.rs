@@ -390,6 +390,7 @@ impl Rollout {
             Input::Invite { target } => self.invite(target),
             Input::TakeBack { target } => self.take_back(target, &mut out),
             Input::LeaveOut { target, reason } => self.leave_out(now_ms, target, reason, &mut out),
+            Input::Conducts(what) => self.conducts(now_ms, what, &mut out),
             Input::Conducted(how) => self.conducted(now_ms, how, &mut out),
             Input::Steer(steer) => self.steered(steer, &mut out),
             Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),

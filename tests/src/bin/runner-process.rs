@@ -51,6 +51,7 @@ async fn main() -> Result<()> {
             settings: std::fs::read_to_string(folder.join("orchestration.json"))?,
             semaphores: vec![(NodePath::parse("/locks/a")?, slots), (NodePath::parse("/locks/b")?, slots)],
             parties: Vec::new(),
+            timeout: None,
             may_force: false,
         });
     }

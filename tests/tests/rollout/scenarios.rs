@@ -619,6 +619,10 @@ fn line(event: &Event) -> Option<String> {
     Some(match event {
         // The question before says the same.
         Event::Waiting { .. } | Event::Queued { .. } => return None,
+        // No scenario has an orchestration.
+        Event::Calling { .. } | Event::Answered { .. } | Event::Remarked { .. } | Event::OrchestrationFault { .. } => {
+            return None;
+        }
         Event::Holding { reason, .. } => format!("all hold: {reason}"),
         Event::Refused { target, limit, reason, .. } => format!("{target} refused by {limit}: {reason}"),
         Event::Leased { target, held, slots, fence, .. } => {

@@ -124,6 +124,9 @@ fn waits(lines: &mut Lines, seen: &Seen) {
         if let Some(reason) = &outlook.stopping {
             lines.push("Stopping", reason);
         }
+        if let Some(calls) = &outlook.calls {
+            lines.push("Calls", &format!("{}, since {}", calls.call, moment(calls.since, now)));
+        }
         if let Some(waits) = &outlook.waits {
             let until = waits.until.map(|until| format!(", until {}", moment(until, now))).unwrap_or_default();
             lines.push("Waits", &format!("{} ({}){until}", waits.reason, waits.code));

@@ -176,7 +176,29 @@ pub enum Standing {
     Skipped,
 }
 
-/// A call, or its answer, in a few words for a person.
+/// In a few words, for a person.
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Held(fence) => write!(f, "held, fence {fence}"),
+            Self::NotFree => f.write_str("not free"),
+            Self::Flag(flag) => f.write_str(if *flag { "yes" } else { "no" }),
+            Self::Leases(leases) => write!(f, "{} leases", leases.len()),
+            Self::Semaphore(semaphore) => write!(f, "{} of {} slots held", semaphore.leases.len(), semaphore.slots),
+            Self::Party(party) => write!(f, "{} members", party.members.len()),
+            Self::Standing(standing) => write!(f, "{standing:?}"),
+            Self::Ended(None) | Self::Fault(Fault::TimedOut) => f.write_str("the time ran out"),
+            Self::Ended(Some((target, outcome))) => write!(f, "{target} {}", outcome.ending.word()),
+            Self::Fault(Fault::LeaseLost) => f.write_str("the lease was lost"),
+            Self::Fault(Fault::Refused(why)) => write!(f, "refused: {why}"),
+            Self::Fault(Fault::Conflict(why)) => write!(f, "conflict: {why}"),
+            Self::Fault(Fault::Unavailable(why)) => write!(f, "unavailable: {why}"),
+        }
+    }
+}
+
+/// In a few words, for a person.
 impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let within = |timeout: &Option<u64>| match timeout {

@@ -12,7 +12,7 @@ use super::saved::{Saved, SavedLease, Standing};
 use super::writer::Ledger;
 use crate::job::{JobSpec, OnExhausted};
 use crate::policy::types::Ending;
-use crate::recipe::{ForcedRecords, Identifier, Patience};
+use crate::recipe::{ForcedRecords, Identifier, Patience, Semaphore};
 use crate::rollout::messages::Wish;
 use crate::store::Store;
 
@@ -51,6 +51,7 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
     }
     let undoes = JobSpec::parse("job", &read::job_text(store, run).await?)
         .is_ok_and(|job| job.budget.is_some_and(|budget| budget.on_exhausted == OnExhausted::RollBack));
+    let spec = JobSpec::parse("job", &read::job_text(store, run).await?).ok().and_then(|job| job.orchestration);
     let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
     let mut ends = Vec::with_capacity(saved.len());
@@ -71,6 +72,12 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
             ledger.save(index, end.clone()).await?;
         }
         ends.push(end);
+    }
+    if let (Some(spec), Ok(holder)) = (spec, Identifier::new(run)) {
+        for (path, slots) in spec.semaphores {
+            let unlocked = Semaphore::new(Arc::clone(store), path.clone(), slots).unlock(&holder).await?;
+            freed.extend((unlocked.released > 0).then(|| path.to_string()));
+        }
     }
     let Wish { by, at: _, reason } = by;
     let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

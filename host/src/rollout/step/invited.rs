@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Final, Rollout, TargetState};
-use crate::rollout::messages::{Action, Conducted, End, Fault};
+use super::{Event, Final, Rollout, TargetState};
+use crate::rollout::messages::{Action, Conducted, Conducts, End, Fault};
+use crate::rollout::outlook::Calls;
 
 /// What a target that the orchestration never let go is left out for.
 const NOT_CONDUCTED: &str = "not-conducted";
@@ -17,11 +18,17 @@ pub(super) struct Invited {
     conducting: bool,
     /// Those that moved since that was last asked.
     moved: BTreeSet<usize>,
+    /// What it waits for.
+    calls: Option<Calls>,
 }
 
 impl Invited {
+    pub(super) fn calls(&self) -> Option<Calls> {
+        self.calls.clone()
+    }
+
     pub(super) fn new(is_conducted: bool) -> Self {
-        Self { by: is_conducted.then(BTreeSet::new), conducting: is_conducted, moved: BTreeSet::new() }
+        Self { by: is_conducted.then(BTreeSet::new), conducting: is_conducted, ..Self::default() }
     }
 
     pub(super) fn is(&self, target: usize) -> bool {
@@ -79,9 +86,25 @@ impl Rollout {
         self.invited.moved.insert(target);
     }
 
+    /// What the orchestration does now.
+    pub(super) fn conducts(&mut self, now_ms: u64, what: Conducts, out: &mut Vec<Action>) {
+        out.push(Action::Emit(match what {
+            Conducts::Calls(call) => {
+                self.invited.calls = Some(Calls { call: call.clone(), since: now_ms });
+                Event::Calling { call }
+            }
+            Conducts::Answered { call, answer } => {
+                let since = self.invited.calls.take().map_or(now_ms, |calls| calls.since);
+                Event::Answered { call, answer, took_ms: now_ms.saturating_sub(since) }
+            }
+            Conducts::Says(line) => Event::Remarked { level: line.level.to_owned(), message: line.message },
+        }));
+    }
+
     /// The orchestration has ended: who was let go still goes, and nobody else.
     pub(super) fn conducted(&mut self, now_ms: u64, how: Conducted, out: &mut Vec<Action>) {
         self.invited.conducting = false;
+        self.invited.calls = None;
         match how {
             Conducted::Done => {
                 let never = |target: &usize| self.slots[*target].state.is_open() && !self.invited.is(*target);
@@ -98,12 +121,11 @@ impl Rollout {
         }
     }
 
+    /// Run again it would fail again, so there is nothing to hold the run for: it ends, and its leases are given back.
     fn conductor_failed(&mut self, fault: Fault, out: &mut Vec<Action>) {
-        let end = match self.setup.on_fault {
-            crate::job::OnFault::Hold => End::Held(fault),
-            crate::job::OnFault::Abort => End::Faulted(fault),
-        };
-        self.cut_short(end, out);
+        let Fault { kind, message, hint } = fault.clone();
+        out.push(Action::Emit(Event::OrchestrationFault { kind: kind.to_owned(), message, hint }));
+        self.cut_short(End::Faulted(fault), out);
     }
 
     /// What a target that is done with ended as, and how its last action did.

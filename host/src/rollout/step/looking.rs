@@ -15,7 +15,7 @@ impl Rollout {
         };
         let estimated_end = self.estimated_end();
         let (wishes, counts) = (self.steer.version, self.counts);
-        Outlook { at: self.now_ms, wishes, counts, wave, waits, stopping, estimated_end }
+        Outlook { at: self.now_ms, wishes, counts, wave, waits, calls: self.invited.calls(), stopping, estimated_end }
     }
 
     /// Between two waves nobody is asked, and so nobody is refused.

@@ -53,6 +53,33 @@ impl Orchestrator for Conducted {
                 sleep(Duration::from_millis(5))?;
                 Ok(checkpoint(b"over")?)
             }
+            // Holds a lease, and computes for ever.
+            "hog" => {
+                let _held = lock("/locks/a", None)?;
+                loop {
+                    std::hint::black_box(());
+                }
+            }
+            // Calls for ever.
+            "chatty" => loop {
+                let _ = holders("/locks/a");
+            },
+            // Hears no refusal.
+            "deaf" => {
+                for number in 0..300 {
+                    std::mem::forget(lock(&format!("/locks/{number}"), None));
+                }
+                std::mem::forget((lock("/locks/a", None)?, try_lock("/locks/b")?));
+                match lock("/locks/a", None) {
+                    Err(Fault::Refused(_)) => Ok(()),
+                    other => Err(Stopped(format!("a second lease: {other:?}"))),
+                }
+            }
+            // Waits for ever, with a lease in its hand.
+            "sleepy" => {
+                let _held = lock("/locks/a", None)?;
+                Ok(sleep(Duration::MAX)?)
+            }
             "spin" => loop {
                 std::hint::black_box(());
             },
