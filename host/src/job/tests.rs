@@ -119,6 +119,16 @@ fn every_key_means_what_it_says() {
     assert_eq!(job.waves, [canary, WaveSpec { approve: true, ..wave("rest") }]);
     let path = |text| NodePath::parse(text).unwrap();
     assert_eq!(job.observe, [ObserveSpec::Semaphore(path("/locks/deploy")), ObserveSpec::Party(path("/party/db"))]);
+    let orchestration = job.orchestration.unwrap();
+    assert_eq!(
+        (orchestration.path, orchestration.sha256.map(|sha256| sha256.len())),
+        ("failover.wasm".into(), Some(64))
+    );
+    let slots = |count| std::num::NonZeroU32::new(count).unwrap();
+    assert_eq!(orchestration.semaphores, [(path("/locks/failover"), slots(1)), (path("/locks/drain"), slots(3))]);
+    assert_eq!((orchestration.parties, orchestration.may_force), (vec![path("/party/db")], true));
+    assert_eq!(orchestration.timeout, Some(Duration::from_secs(60 * 60)));
+    assert_eq!(orchestration.settings, serde_json::json!({ "members": 2 }));
     let budget = BudgetSpec { max_failed: Limit::Share(Share::parse("2%").unwrap()), on_exhausted: OnExhausted::Abort };
     assert_eq!(job.budget, Some(budget));
     let store = job.store.unwrap();
