@@ -47,8 +47,10 @@ pub(crate) fn run(fuzz: &Fuzz) -> Result<()> {
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    match status.success() {
-        true => Ok(()),
-        false => bail!("what made it fail is in {}", found.display()),
+    let has_found = std::fs::read_dir(&found)?.next().is_some();
+    match (status.success(), has_found) {
+        (true, _) => Ok(()),
+        (false, true) => bail!("what made it fail is in {}", found.display()),
+        (false, false) => bail!("`cargo fuzz` failed"),
     }
 }
