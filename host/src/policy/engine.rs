@@ -13,7 +13,7 @@ use super::cache::Cache;
 use super::compile::{compile, differences};
 use super::compiler::Compiler;
 use super::evaluate::Guest;
-use super::orchestration::{self, Conducting, Orchestration};
+use super::orchestration::{self, Instance, Orchestration};
 use super::types::Manifest;
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
 
@@ -136,7 +136,7 @@ struct Shared {
     wasmtime: wasmtime::Engine,
     linker: Linker<Guest>,
     /// For orchestrations.
-    conducting: Linker<Conducting>,
+    conducting: Linker<Instance>,
     limits: Limits,
     cache: Option<Cache>,
     compiler: Compiler,
@@ -303,7 +303,7 @@ impl Engine {
         &self.shared.linker
     }
 
-    pub(super) fn conducting(&self) -> &Linker<Conducting> {
+    pub(super) fn conducting(&self) -> &Linker<Instance> {
         &self.shared.conducting
     }
 

@@ -48,7 +48,7 @@ pub struct Answered {
 
 /// What the store of an orchestration's instance holds.
 #[derive(Debug)]
-pub(in crate::policy) struct Conducting {
+pub(in crate::policy) struct Instance {
     /// What every guest uses and says.
     pub(super) guest: Guest,
     /// Fuel between two calls.
@@ -62,7 +62,7 @@ pub(in crate::policy) struct Conducting {
     leases: Vec<(String, u64)>,
 }
 
-impl Conducting {
+impl Instance {
     pub(super) fn new(guest: Guest, fuel: u64, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Self {
         Self { guest, fuel, since: Instant::now(), calls, now, targets, leases: Vec::new() }
     }
@@ -79,7 +79,7 @@ impl Conducting {
 }
 
 /// Hands a call on, and waits; then the guest computes anew.
-async fn ask(store: &mut StoreContextMut<'_, Conducting>, call: Call) -> wasmtime::Result<Answer> {
+async fn ask(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Answer> {
     let (answer, answered) = oneshot::channel();
     let over = || wasmtime::Error::msg("the run does not wait for this orchestration any more");
     let said = std::mem::take(&mut store.data_mut().guest.said);
@@ -103,7 +103,7 @@ fn too_long(texts: &[&str]) -> Option<Fault> {
 }
 
 /// Calls that are answered with nothing but that it was done.
-async fn done(store: &mut StoreContextMut<'_, Conducting>, call: Call) -> wasmtime::Result<Result<(), Fault>> {
+async fn done(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Result<(), Fault>> {
     match ask(store, call).await? {
         Answer::Done => Ok(Ok(())),
         Answer::Fault(fault) => Ok(Err(fault)),
@@ -113,7 +113,7 @@ async fn done(store: &mut StoreContextMut<'_, Conducting>, call: Call) -> wasmti
 
 /// Calls that are answered with a lease.
 async fn held(
-    store: &mut StoreContextMut<'_, Conducting>,
+    store: &mut StoreContextMut<'_, Instance>,
     path: String,
     call: Call,
 ) -> wasmtime::Result<Result<Option<Resource<HeldLease>>, Fault>> {
@@ -125,11 +125,11 @@ async fn held(
     }
 }
 
-type Store<'a> = StoreContextMut<'a, Conducting>;
+type Store<'a> = StoreContextMut<'a, Instance>;
 type Said<T> = (Result<T, Fault>,);
 
 /// Offers `coordination`.
-pub(super) fn add_to_linker(linker: &mut Linker<Conducting>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
     let mut offered = linker.instance(COORDINATION)?;
     offered.resource_async("held-lease", ResourceType::host::<HeldLease>(), |mut store, handle| {
         Box::new(async move {
@@ -296,7 +296,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Conducting>) -> wasmtime::Result
 }
 
 async fn party(
-    store: &mut StoreContextMut<'_, Conducting>,
+    store: &mut StoreContextMut<'_, Instance>,
     path: String,
     call: Call,
 ) -> wasmtime::Result<(Result<Party, Fault>,)> {

@@ -12,7 +12,7 @@ mod guest;
 mod run;
 
 pub use call::{Answer, Call, Fault, Standing};
-pub(in crate::policy) use guest::Conducting;
+pub(in crate::policy) use guest::Instance;
 pub use guest::{Answered, Asked};
 pub use run::contract;
 pub use run::{Beginning, Orchestration};

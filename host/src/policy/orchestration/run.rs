@@ -8,7 +8,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, UpdateDeadline};
 
-use super::guest::{self, Asked, COORDINATION, Conducting};
+use super::guest::{self, Asked, COORDINATION, Instance};
 use crate::policy::bindings::lockkeeper::policy::trace;
 use crate::policy::evaluate::{self, Guest};
 use crate::policy::settings::SettingsSchema;
@@ -29,7 +29,7 @@ pub struct Orchestration {
 #[derive(Clone)]
 struct Linked {
     engine: Engine,
-    component: InstancePre<Conducting>,
+    component: InstancePre<Instance>,
     exports: Exports,
 }
 
@@ -79,9 +79,9 @@ pub fn contract() -> String {
 }
 
 /// What orchestrations are linked to.
-pub(in crate::policy) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Conducting>> {
+pub(in crate::policy) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Instance>> {
     let mut linker = Linker::new(engine);
-    trace::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |conducting: &mut Conducting| &mut conducting.guest)?;
+    trace::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |instance: &mut Instance| &mut instance.guest)?;
     guest::add_to_linker(&mut linker)?;
     Ok(linker)
 }
@@ -187,7 +187,7 @@ impl Linked {
 
     async fn call<P, R>(
         &self,
-        store: &mut Store<Conducting>,
+        store: &mut Store<Instance>,
         function: ComponentExportIndex,
         arguments: P,
     ) -> wasmtime::Result<R>
@@ -201,11 +201,11 @@ impl Linked {
         function.call_async(&mut *store, arguments).await
     }
 
-    fn store(&self, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Store<Conducting> {
+    fn store(&self, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Store<Instance> {
         let limits = self.engine.limits();
-        let conducting = Conducting::new(Guest::new(&limits), limits.fuel, calls, now, targets);
-        let mut store = Store::new(self.engine.wasmtime(), conducting);
-        store.limiter(|conducting| &mut conducting.guest);
+        let instance = Instance::new(Guest::new(&limits), limits.fuel, calls, now, targets);
+        let mut store = Store::new(self.engine.wasmtime(), instance);
+        store.limiter(|instance| &mut instance.guest);
         store.set_hostcall_fuel(usize::try_from(limits.answer).unwrap_or(usize::MAX));
         // The time limit is one for what it computes between two calls; waiting is free.
         store.set_epoch_deadline(1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Event, Final, Rollout, TargetState};
+use super::{Event, Rollout, TargetState};
 use crate::rollout::messages::{Action, Conducted, Conducts, End, Fault};
 use crate::rollout::outlook::Calls;
 
@@ -126,13 +126,5 @@ impl Rollout {
         let Fault { kind, message, hint } = fault.clone();
         out.push(Action::Emit(Event::OrchestrationFault { kind: kind.to_owned(), message, hint }));
         self.cut_short(End::Faulted(fault), out);
-    }
-
-    /// What a target that is done with ended as, and how its last action did.
-    pub fn ended_as(&self, target: usize) -> Option<Final> {
-        match self.slots[target].state {
-            TargetState::Final(last) => Some(last),
-            _ => None,
-        }
     }
 }
