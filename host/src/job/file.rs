@@ -172,7 +172,7 @@ table! {
     }
     refused {
         "use" => Refused::Never("there are no standard orchestrations", "name its file: `path = \"failover.wasm\"`"),
-        "on-fault" => Refused::Never("it is the policy's", "write it below `[policy]`: it holds for both"),
+        "on-fault" => Refused::Never("a fault of an orchestration always ends the run", "leave it out; that of the policy stands below `[policy]`"),
         "file" => Refused::Meant("path"),
     }
 }
