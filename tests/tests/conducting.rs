@@ -114,7 +114,7 @@ async fn a_failure_ends_it_once_what_acts_is_done() {
     assert_eq!(called[..8], calls[..8]);
     assert_eq!(called[8], Call::WaitAny { among: vec!["a".to_owned()], timeout: None });
     assert_eq!(called[9], Call::Release { path: "/locks/a".to_owned() });
-    assert_eq!(done.unwrap_err().to_string(), "the policy gave up: b ended with Ending::Failed");
+    assert_eq!(done.unwrap_err().to_string(), "the policy gave up: b did not succeed: failed");
 }
 
 #[tokio::test]

@@ -7,14 +7,12 @@ use serde_json::{Value, json};
 
 use crate::answer::{Expect, Remembered};
 use crate::node::{Node, Problem, Report, Spot, below};
+use crate::read::{ENDINGS, get, length, name, settings, table, text, word};
 use crate::view::{base, change, finish};
 
 /// The verdicts that `admit` and `settle` may give.
 const ADMISSIONS: [&str; 6] = ["lock", "wait", "hold", "force", "skip", "abort"];
 const SETTLEMENTS: [&str; 5] = ["release", "keep", "retry", "roll-back", "abort"];
-
-/// How an action may have ended.
-const ENDINGS: [&str; 5] = ["succeeded", "failed", "timed-out", "lease-lost", "unknown"];
 
 const TOP: [&str; 4] = ["settings", "base", "leave-out", "case"];
 const CASE: [&str; 7] = ["name", "view", "settings", "outcome", "memory", "after", "expect"];
@@ -74,66 +72,6 @@ impl Cases {
     }
 }
 
-/// The value of a key.
-fn get<'a>(members: &'a [(String, Range<usize>, Spot)], name: &str) -> Option<&'a Spot> {
-    members.iter().find(|(key, ..)| key.replace('_', "-") == name).map(|(_, _, spot)| spot)
-}
-
-/// The members of a table, after a complaint about each that is not known.
-fn table<'a>(spot: &'a Spot, key: &str, known: &[&str], report: &mut Report) -> &'a [(String, Range<usize>, Spot)] {
-    let Node::Table(members) = &spot.node else {
-        report.expected(spot, key, "a table");
-        return &[];
-    };
-    for (name, span, _) in members {
-        if !known.contains(&name.replace('_', "-").as_str()) {
-            report.unknown(span, &below(key, name), name, known.iter().copied());
-        }
-    }
-    members
-}
-
-fn text(spot: &Spot, key: &str, report: &mut Report) -> Option<String> {
-    match &spot.node {
-        Node::Text(text) => Some(text.clone()),
-        _ => {
-            report.expected(spot, key, "a text");
-            None
-        }
-    }
-}
-
-fn word(spot: &Spot, key: &str, words: &[&str], report: &mut Report) -> Option<String> {
-    let word = text(spot, key, report)?;
-    if words.contains(&word.as_str()) {
-        return Some(word);
-    }
-    report.unknown(&spot.span, key, &word, words.iter().copied());
-    None
-}
-
-/// A length of time in milliseconds.
-fn length(spot: &Spot, key: &str, report: &mut Report) -> Option<u64> {
-    let read = match &spot.node {
-        Node::Text(text) => humantime::parse_duration(text).ok().and_then(|it| u64::try_from(it.as_millis()).ok()),
-        _ => None,
-    };
-    if read.is_none() {
-        report.say(&spot.span, key, "expected a length of time such as \"30s\" or \"1h 30m\"");
-    }
-    read
-}
-
-fn settings(spot: &Spot, key: &str, report: &mut Report) -> Option<Value> {
-    match spot.node {
-        Node::Table(_) => Some(spot.json()),
-        _ => {
-            report.expected(spot, key, "a table");
-            None
-        }
-    }
-}
-
 fn read(document: &Spot, report: &mut Report) -> Cases {
     let members = table(document, "", &TOP, report);
     let of_all = get(members, "settings").and_then(|spot| settings(spot, "settings", report)).unwrap_or(json!({}));
@@ -172,19 +110,8 @@ fn read(document: &Spot, report: &mut Report) -> Cases {
 fn one(spot: &Spot, key: &str, of_all: Option<&Spot>, usual: &Value, earlier: &[Case], report: &mut Report) -> Case {
     let members = table(spot, key, &CASE, report);
     let at = |name: &str| below(key, name);
-    let (mut name, mut name_span) = (String::new(), spot.span.clone());
-    match get(members, "name") {
-        None => report.say(&spot.span, key, "a case has a `name`: what must be so"),
-        Some(spot) => {
-            name_span = spot.span.clone();
-            name = text(spot, &at("name"), report).unwrap_or_default();
-            if name.trim().is_empty() {
-                report.say(&spot.span, &at("name"), "expected what must be so, in a few words");
-            } else if earlier.iter().any(|case| case.name == name) {
-                report.say(&spot.span, &at("name"), "another case above has this name");
-            }
-        }
-    }
+    let names: Vec<&str> = earlier.iter().map(|case| case.name.as_str()).collect();
+    let (name, name_span) = name(spot, members, key, &names, report);
     let mut view = base();
     if let Some(of_all) = of_all {
         // Its mistakes have been told.

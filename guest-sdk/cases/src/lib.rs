@@ -18,12 +18,16 @@
 //! ```
 
 mod answer;
+mod call;
 mod case;
 mod node;
+mod read;
 mod shape;
+pub mod stage;
 mod view;
 
 pub use answer::{Answer, Difference, Expect, Fault, Remembered};
+pub use call::Call;
 pub use case::{Case, Cases, Memory};
 pub use node::{Node, Problem, Spot};
 pub use shape::{Field, HAPPENINGS, LEASE, MEMBER, Shape, VIEW};

@@ -25,29 +25,37 @@
 //! answers and [`now`] may decide what it does next.
 
 pub mod bindings;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bindings::exports::lockkeeper::orchestration::conductor;
+#[cfg(target_arch = "wasm32")]
 use bindings::lockkeeper::orchestration::coordination as host;
+#[cfg(not(target_arch = "wasm32"))]
+use native as host;
 
 use crate::export::{Described, report_panics};
 use crate::{Diagnostic, Ending, Manifest, Outcome, Party, Schema, Semaphore, Settings, Severity, Target, schema_of};
 
 pub use crate::orchestrator;
-pub use host::{Fault, HeldLease, Standing};
+pub use bindings::lockkeeper::orchestration::coordination::{Advice, Fault, Standing};
+use host::HeldLease;
 
 /// All that an orchestration usually needs.
 pub mod prelude {
     pub use std::time::Duration;
 
     pub use super::{
-        Ended, Fault, Lease, Orchestrator, Standing, Stopped, checkpoint, for_each_target, force, found_leases,
-        holders, lock, members, now, orchestrator, skip, sleep, standing_of, start, targets, try_lock, wait_any,
-        wait_members, with_lease,
+        Advice, Ended, Fault, Lease, Orchestrator, Standing, Stopped, admit, checkpoint, for_each_target, force,
+        found_leases, holders, lock, members, now, orchestrator, skip, sleep, standing_of, start, targets, try_lock,
+        wait_any, wait_members, with_lease,
     };
-    pub use crate::{Diagnostic, Ending, Level, Outcome, Period, Target, problem, settings, trace};
+    pub use crate::{Admission, Diagnostic, Ending, Level, Outcome, Period, Target, problem, settings, trace};
 }
 
 /// What an orchestration does. `self` is its settings.
@@ -203,6 +211,14 @@ pub fn standing_of(target: &str) -> Result<Standing, Fault> {
     host::standing_of(target)
 }
 
+/// What the job's policy says of a target that has not begun. Nothing follows from it: [`start`] asks again.
+///
+/// # Errors
+/// [`Fault`].
+pub fn admit(target: &str) -> Result<Advice, Fault> {
+    host::admit(target)
+}
+
 /// Lets the job's action begin on a target, and returns once it has.
 ///
 /// # Errors
@@ -236,7 +252,7 @@ impl Ended {
     pub fn must_have_succeeded(self) -> Result<(), Stopped> {
         match self.outcome.ending {
             Ending::Succeeded => Ok(()),
-            ending => Err(Stopped(format!("{} ended with {ending:?}", self.target))),
+            ending => Err(Stopped(format!("{} did not succeed: {}", self.target, crate::ending_code(ending)))),
         }
     }
 }

@@ -1,27 +1,20 @@
 //! A file of cases run natively: the same that `lockkeeper policy test` runs through wasm.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use lockkeeper_cases::{Answer, Case, Cases, Fault, Memory as Remembers};
-use serde_json::Value;
+use lockkeeper_cases::{Answer, Case, Cases, Fault, Memory as Remembers, Problem};
 
+use super::read::{outcome, view};
 use crate::decide::millis;
-use crate::{
-    Admission, Cause, Ending, Event, Happening, Label, Lease, Member, Memory, Outcome, Party, Policy, Progress,
-    Semaphore, Settings, Settlement, Target, View,
-};
+use crate::{Admission, Memory, Policy, Settings, Settlement};
 
 /// Tries every case of a file: `cases::<Quorum>(include_str!("../cases.toml"))`.
 ///
 /// # Panics
 /// When the file has mistakes, and when a case fails: with every one that does, and how.
 pub fn cases<P: Policy + Settings>(toml: &str) {
-    let cases = Cases::parse(toml).unwrap_or_else(|problems| {
-        let line = |at: usize| 1 + toml.as_bytes()[..at.min(toml.len())].iter().filter(|byte| **byte == b'\n').count();
-        let told: Vec<String> =
-            problems.iter().map(|problem| format!("line {}: {problem}", line(problem.span.start))).collect();
-        panic!("the cases have mistakes:\n{}", told.join("\n"))
-    });
+    let cases = Cases::parse(toml).unwrap_or_else(|problems| mistaken(toml, &problems));
     let mut left: Vec<Vec<u8>> = Vec::new();
     let mut failed = String::new();
     for case in &cases.cases {
@@ -44,6 +37,20 @@ pub fn cases<P: Policy + Settings>(toml: &str) {
         }
     }
     assert!(failed.is_empty(), "\n{failed}");
+}
+
+/// A file of cases that cannot be read.
+pub(crate) fn mistaken(toml: &str, problems: &[Problem]) -> ! {
+    let line = |at: usize| 1 + toml.as_bytes()[..at.min(toml.len())].iter().filter(|byte| **byte == b'\n').count();
+    let told: Vec<String> =
+        problems.iter().map(|problem| format!("line {}: {problem}", line(problem.span.start))).collect();
+    panic!("the cases have mistakes:\n{}", told.join("\n"))
+}
+
+/// What a panic said.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().cloned();
+    message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 fn one<P: Policy + Settings>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fault> {
@@ -90,149 +97,15 @@ fn one<P: Policy + Settings>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fau
             memory: memory.into_bytes(),
         }),
         Ok(Err(message)) => Err(gave_up(message)),
-        Err(panic) => {
-            let message = panic.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(Fault { kind: "trap".to_owned(), message: message.unwrap_or_default() })
-        }
+        Err(panic) => Err(Fault { kind: "trap".to_owned(), message: panicked(panic.as_ref()) }),
     }
-}
-
-// What follows reads the JSON of views that were read already: nothing in it can be missing.
-
-fn text(of: &Value, key: &str) -> String {
-    of[key].as_str().unwrap_or_default().to_owned()
-}
-
-fn big(of: &Value, key: &str) -> u64 {
-    of[key].as_u64().unwrap_or_default()
-}
-
-fn count(of: &Value, key: &str) -> u32 {
-    u32::try_from(big(of, key)).unwrap_or(u32::MAX)
-}
-
-fn flag(of: &Value, key: &str) -> bool {
-    of[key].as_bool().unwrap_or_default()
-}
-
-fn each<T>(of: &Value, key: &str, read: impl Fn(&Value) -> T) -> Vec<T> {
-    of[key].as_array().into_iter().flatten().map(read).collect()
-}
-
-fn view(of: &Value) -> View {
-    let progress = &of["progress"];
-    View {
-        sequence: big(of, "sequence"),
-        now: big(of, "now"),
-        seed: big(of, "seed"),
-        cause: cause(&of["cause"]),
-        target: Target {
-            name: text(&of["target"], "name"),
-            labels: each(&of["target"], "labels", |label| Label {
-                key: text(label, "key"),
-                value: text(label, "value"),
-            }),
-            wave: text(&of["target"], "wave"),
-            attempt: count(&of["target"], "attempt"),
-            waiting_since: big(&of["target"], "waiting-since"),
-        },
-        semaphore: semaphore(&of["semaphore"]),
-        party: (!of["party"].is_null()).then(|| party(&of["party"])),
-        other_semaphores: each(of, "other-semaphores", semaphore),
-        other_parties: each(of, "other-parties", party),
-        progress: Progress {
-            job: text(progress, "job"),
-            run: text(progress, "run"),
-            started: big(progress, "started"),
-            total: count(progress, "total"),
-            pending: count(progress, "pending"),
-            waiting: count(progress, "waiting"),
-            acting: count(progress, "acting"),
-            done: count(progress, "done"),
-            failed: count(progress, "failed"),
-            rolled_back: count(progress, "rolled-back"),
-            skipped: count(progress, "skipped"),
-            unknown: count(progress, "unknown"),
-            budget_left: progress["budget-left"].as_u64().map(|left| u32::try_from(left).unwrap_or(u32::MAX)),
-        },
-        events: each(of, "events", |event| Event {
-            at: big(event, "at"),
-            target: text(event, "target"),
-            what: happening(event["what"].as_str().unwrap_or_default()),
-            detail: text(event, "detail"),
-        }),
-    }
-}
-
-fn semaphore(of: &Value) -> Semaphore {
-    Semaphore {
-        path: text(of, "path"),
-        slots: count(of, "slots"),
-        leases: each(of, "leases", |lease| Lease {
-            identifier: text(lease, "identifier"),
-            fence: big(lease, "fence"),
-            since: big(lease, "since"),
-            ephemeral: flag(lease, "ephemeral"),
-            alive: lease["alive"].as_bool(),
-            mine: flag(lease, "mine"),
-        }),
-        queued: count(of, "queued"),
-    }
-}
-
-fn party(of: &Value) -> Party {
-    let member = |member: &Value| Member { identifier: text(member, "identifier"), since: big(member, "since") };
-    Party { path: text(of, "path"), min_members: count(of, "min-members"), members: each(of, "members", member) }
-}
-
-fn cause(of: &Value) -> Cause {
-    let told = |word: &str| of[word].as_str().map(str::to_owned);
-    match of.as_str() {
-        Some("leases-changed") => Cause::LeasesChanged,
-        Some("members-changed") => Cause::MembersChanged,
-        Some("progressed") => Cause::Progressed,
-        Some("woken") => Cause::Woken,
-        Some("granted") => Cause::Granted,
-        _ => told("refused")
-            .map(Cause::Refused)
-            .or_else(|| told("operator").map(Cause::Operator))
-            .unwrap_or(Cause::First),
-    }
-}
-
-fn happening(word: &str) -> Happening {
-    match word {
-        "forced" => Happening::Forced,
-        "started" => Happening::Started,
-        "succeeded" => Happening::Succeeded,
-        "failed" => Happening::Failed,
-        "unknown" => Happening::Unknown,
-        "released" => Happening::Released,
-        "rolled-back" => Happening::RolledBack,
-        "skipped" => Happening::Skipped,
-        "lease-lost" => Happening::LeaseLost,
-        _ => Happening::Leased,
-    }
-}
-
-fn outcome(of: &Value) -> Outcome {
-    let ending = match of["ending"].as_str() {
-        Some("failed") => Ending::Failed,
-        Some("timed-out") => Ending::TimedOut,
-        Some("lease-lost") => Ending::LeaseLost,
-        Some("unknown") => Ending::Unknown,
-        _ => Ending::Succeeded,
-    };
-    let exit_code = of["exit-code"].as_i64().and_then(|code| i32::try_from(code).ok());
-    Outcome { ending, exit_code, took: big(of, "took"), attempt: count(of, "attempt") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{self, json};
-    use crate::{Admitted, Settled, fault, force, keep, lock, retry, wait};
+    use crate::{Admitted, Ending, Happening, Outcome, Settled, View, fault, force, keep, lock, retry, wait};
 
     /// Answers as it is told.
     #[crate::settings]

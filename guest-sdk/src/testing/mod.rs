@@ -31,7 +31,9 @@
 //! [`Lease::alive`] says whether the holder is a member where the view has a party.
 
 #[cfg(not(target_arch = "wasm32"))]
-mod cases;
+pub(crate) mod cases;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod read;
 
 use std::fmt::Display;
 

@@ -48,7 +48,7 @@ pub fn read_view(name: &str, text: &str) -> Result<View, Problems> {
     read.map(|json| view(&json)).map_err(wrong)
 }
 
-fn problems(what: &'static str, name: &str, text: &str, found: Vec<Problem>) -> Problems {
+pub(super) fn problems(what: &'static str, name: &str, text: &str, found: Vec<Problem>) -> Problems {
     Problems::found(what, name, text, found.into_iter().map(|one| (one.span, one.key, one.message, one.help)))
 }
 

@@ -134,15 +134,10 @@ impl Look for Looked<'_> {
         let checked = loaded.and_then(|policy| Ok((policy.validate(&spec.settings)?, policy)));
         let (found, policy) = match checked {
             Ok(checked) => checked,
-            Err(error) => return vec![self.unusable(key, error)],
+            Err(error) => return vec![self.unusable(key, error.to_string(), error)],
         };
-        let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
-        let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(is_error);
-        self.warnings = warnings;
         self.policy = Some(policy);
-        let complaint =
-            |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
-        errors.into_iter().map(complaint).collect()
+        self.complaints(found)
     }
 
     fn orchestration(&mut self, spec: &OrchestrationSpec) -> Vec<Complaint> {
@@ -150,14 +145,10 @@ impl Look for Looked<'_> {
         let checked = loaded.and_then(|loaded| Ok((loaded.validate(&spec.settings)?, loaded)));
         let (found, loaded) = match checked {
             Ok(checked) => checked,
-            Err(error) => return vec![self.unusable("path", error)],
+            Err(error) => return vec![self.unusable("path", error.of_orchestration(), error)],
         };
-        let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(|one| one.severity == Severity::Error);
-        self.warnings.extend(warnings);
         self.orchestration = Some(loaded);
-        let complaint =
-            |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
-        errors.into_iter().map(complaint).collect()
+        self.complaints(found)
     }
 
     fn inventory(&mut self, path: &Path) -> Listed {
@@ -179,8 +170,18 @@ impl Look for Looked<'_> {
 }
 
 impl Looked<'_> {
-    /// A policy that cannot be loaded, or fails already when it is shown its settings.
-    fn unusable(&mut self, key: &'static str, error: PolicyError) -> Complaint {
+    /// What keeps the job from running; what does not is kept.
+    fn complaints(&mut self, found: Vec<Diagnostic>) -> Vec<Complaint> {
+        let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+        let (errors, warnings) = found.into_iter().partition::<Vec<_>, _>(is_error);
+        self.warnings.extend(warnings);
+        let complaint =
+            |Diagnostic { at, message, help, .. }| Complaint { about: PolicyPlace::Setting(at), message, help };
+        errors.into_iter().map(complaint).collect()
+    }
+
+    /// A policy or an orchestration that cannot be loaded, or fails already when it is shown its settings.
+    fn unusable(&mut self, key: &'static str, message: String, error: PolicyError) -> Complaint {
         let key = match error {
             PolicyError::WrongDigest { .. } => "sha256",
             _ => key,
@@ -190,7 +191,6 @@ impl Looked<'_> {
             // It is the job that names what is not there.
             error @ (PolicyError::NoSuchPolicy { .. } | PolicyError::Unreadable { .. }) => Failure::from(error).text(),
             error => {
-                let message = error.to_string();
                 self.fault = Some(error);
                 message
             }

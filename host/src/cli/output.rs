@@ -257,8 +257,14 @@ impl Output {
                 self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
             }
             Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
-            Event::Calling { call } => self.say(Tone::Plain, "Calls", &super::holders::plain(call)),
-            Event::Answered { answer, .. } => self.say(Tone::Good, "Answered", &super::holders::plain(answer)),
+            Event::Calling { call, .. } => {
+                self.say(Tone::Plain, "Calls", &super::holders::plain(&call.to_string()));
+            }
+            Event::Answered { called } => {
+                self.say(Tone::Good, "Answered", &super::holders::plain(&called.answer.to_string()));
+            }
+            // They were told when they were new.
+            Event::Recalled { .. } => {}
             Event::OrchestrationFault { message, hint, .. } => {
                 self.say(Tone::Bad, "Fault", message);
                 if let Some(hint) = hint {

@@ -338,7 +338,7 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
         End::Completed if report.end.word(&report.counts) == "failed" => Ok(Exit::Failed),
         End::Completed if report.timed_out > 0 => Ok(Exit::TimedOut),
         End::Completed => Ok(Exit::Done),
-        End::Held(_) | End::Faulted(_) => Ok(Exit::PolicyFault),
+        End::Held(_) | End::Faulted(_) | End::OrchestrationFailed(_) => Ok(Exit::PolicyFault),
         End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted | End::Lost(_) => Ok(Exit::Failed),
         End::FloorMissed(_) => Ok(Exit::TimedOut),
         End::Broken(Broken::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),

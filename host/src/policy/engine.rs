@@ -1,4 +1,4 @@
-//! The engine: the ticker behind the time limit, and the way from bytes to a [`Module`].
+//! The engine: the way from bytes to a [`Module`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,11 +14,9 @@ use super::compile::{compile, differences};
 use super::compiler::Compiler;
 use super::evaluate::Guest;
 use super::orchestration::{self, Instance, Orchestration};
+use super::ticker::{Computing, TICK, Ticker};
 use super::types::Manifest;
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
-
-/// How often the epoch moves on: the grain of the time limit.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What one decision may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +141,7 @@ struct Shared {
     on_compile: Option<OnCompile>,
     is_pooled: bool,
     compilations: AtomicU64,
+    ticker: Ticker,
 }
 
 impl std::fmt::Debug for Engine {
@@ -175,12 +174,23 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest).map_err(failed)?;
         let conducting = orchestration::linker(&wasmtime).map_err(failed)?;
-        start_ticker(&wasmtime)?;
+        let ticker = Ticker::start(wasmtime.weak())
+            .map_err(|error| PolicyError::Engine { reason: format!("no thread for the ticker: {error}") })?;
         let cache = options.cache.as_deref().map(|folder| Cache::new(folder, &wasmtime));
         let compilations = AtomicU64::new(0);
         let EngineOptions { limits, compiler, on_compile, .. } = options.clone();
-        let shared =
-            Shared { wasmtime, linker, conducting, limits, cache, compiler, on_compile, is_pooled, compilations };
+        let shared = Shared {
+            wasmtime,
+            linker,
+            conducting,
+            limits,
+            cache,
+            compiler,
+            on_compile,
+            is_pooled,
+            compilations,
+            ticker,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -227,10 +237,10 @@ impl Engine {
     /// As [`Engine::load_file`].
     pub fn load_either(&self, path: &Path) -> Result<Either, PolicyError> {
         let wasm = Self::read(path, None)?;
-        let (component, _) = self.component(&wasm, &self.shared.compiler)?;
+        let (component, digest) = self.component(&wasm, &self.shared.compiler)?;
         match orchestration::is_one(&component) {
-            true => self.load_orchestration(&wasm).map(Either::Orchestration),
-            false => self.load(&wasm).map(Either::Policy),
+            true => orchestration::link(self, &component, digest, wasm.len() as u64).map(Either::Orchestration),
+            false => self.link(&wasm, &component, digest).map(Either::Policy),
         }
     }
 
@@ -277,7 +287,11 @@ impl Engine {
 
     fn load_from(&self, wasm: &[u8], compiler: &Compiler) -> Result<Module, PolicyError> {
         let (component, digest) = self.component(wasm, compiler)?;
-        module::link(self, &component, digest, wasm.len() as u64).map_err(|error| match error {
+        self.link(wasm, &component, digest)
+    }
+
+    fn link(&self, wasm: &[u8], component: &Component, digest: String) -> Result<Module, PolicyError> {
+        module::link(self, component, digest, wasm.len() as u64).map_err(|error| match error {
             PolicyError::WrongWorld { reason, .. } => {
                 PolicyError::WrongWorld { reason, differences: differences(wasm) }
             }
@@ -311,6 +325,11 @@ impl Engine {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.shared.limits
+    }
+
+    /// For as long as a guest computes: only then the time limit's clock goes.
+    pub(super) fn computing(&self) -> Computing {
+        self.shared.ticker.computing()
     }
 
     /// The time limit in ticks of the epoch, rounded up.
@@ -364,20 +383,4 @@ fn failed(error: wasmtime::Error) -> PolicyError {
 #[must_use]
 pub fn digest(wasm: &[u8]) -> String {
     hex::encode(Sha256::digest(wasm))
-}
-
-/// Moves the epoch on until the engine is gone. One thread an engine, and the only one that moves it.
-fn start_ticker(engine: &wasmtime::Engine) -> Result<(), PolicyError> {
-    let engine = engine.weak();
-    let ticker = std::thread::Builder::new().name("policy-ticker".to_owned()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    });
-    match ticker {
-        Ok(_) => Ok(()),
-        Err(error) => Err(PolicyError::Engine { reason: format!("no thread for the ticker: {error}") }),
-    }
 }

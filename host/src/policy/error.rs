@@ -201,6 +201,13 @@ impl PolicyError {
         }
     }
 
+    /// The same of an orchestration.
+    #[must_use]
+    pub fn of_orchestration(&self) -> String {
+        let told = self.to_string().replacen("the policy", "the orchestration", 1);
+        told.replacen("`lockkeeper:policy`", "`lockkeeper:orchestration`", 1)
+    }
+
     /// The next step for whoever reads this, where there is one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -210,9 +217,10 @@ impl PolicyError {
             Self::WrongDigest { .. } => {
                 Some("check where the file comes from; then put its new sha256 into the job".to_owned())
             }
-            Self::WrongWorld { .. } => {
-                Some("build it with lockkeeper-sdk, or from `world policy` of guest-sdk/wit/policy.wit".to_owned())
-            }
+            Self::WrongWorld { .. } => Some(
+                "build it with lockkeeper-sdk, or from the world in guest-sdk/wit or guest-sdk/wit-orchestration"
+                    .to_owned(),
+            ),
             Self::CompilerOutOfTime { .. } | Self::CompilerOutOfMemory { .. } => Some(
                 "is a function of it very long? build it with optimisation, or split what was generated".to_owned(),
             ),

@@ -103,6 +103,7 @@ impl Module {
     /// The policy does not come up.
     pub fn warm(&self) -> Result<Warm, PolicyError> {
         let limits = self.engine.limits();
+        let _computing = self.engine.computing();
         let mut store = store(&self.engine);
         let policy = store.set_fuel(limits.fuel).and_then(|()| self.component.instantiate(&mut store));
         match policy {
@@ -161,6 +162,7 @@ impl Warm {
     pub fn admit(&mut self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted> {
         let Self { module, store, policy } = self;
         let limits = module.engine.limits();
+        let _computing = module.engine.computing();
         store.set_epoch_deadline(module.engine.deadline_ticks());
         let answer = store
             .set_fuel(limits.fuel)
@@ -210,6 +212,7 @@ fn run<A>(
     call: impl FnOnce(&Policy, &mut Store<Guest>) -> wasmtime::Result<A>,
 ) -> Decision<A> {
     let limits = engine.limits();
+    let _computing = engine.computing();
     let mut store = store(engine);
     let answer = store
         .set_fuel(limits.fuel)

@@ -19,6 +19,7 @@ mod module;
 pub mod orchestration;
 mod settings;
 mod standard;
+mod ticker;
 pub mod types;
 
 pub use compile::componentise;

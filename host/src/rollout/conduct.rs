@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::ledger::{Called, Calls, LedgerError, MOST_CALLS};
+use super::ledger::{Begun, Called, Calls, LedgerError, MOST_CALLS};
 use super::messages::{Conducted, Conducts, Fault, Input};
 use super::state::{Final, TargetState};
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{
-    Answer, Answered, Asked, Beginning, Call, Fault as CallFault, Orchestration, Standing,
+    Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, Orchestration, Standing,
 };
 use crate::policy::types::{self as contract, Ending, Outcome};
 use crate::recipe::{
@@ -53,6 +53,10 @@ pub struct Conducting {
 pub(super) struct Stands {
     pub(super) state: TargetState,
     pub(super) outcome: Option<Outcome>,
+    /// What the policy said of it last when the orchestration asked.
+    pub(super) advice: Option<Advice>,
+    /// How often it did.
+    pub(super) advised: u64,
 }
 
 /// One orchestration at work.
@@ -64,6 +68,10 @@ pub(super) struct Conductor {
     pub(super) calls: Calls,
     /// What was called before, and not yet again.
     pub(super) recorded: VecDeque<Called>,
+    /// What came after that, and was not answered.
+    pub(super) begun: Option<Begun>,
+    /// Whether an earlier runner may have carried out what is called next.
+    pub(super) again: bool,
     pub(super) targets: HashMap<String, usize>,
     pub(super) board: watch::Receiver<Vec<Stands>>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -116,28 +124,40 @@ impl Conductor {
 
     fn ended(&self, done: Result<(), PolicyError>) -> Conducted {
         match done {
-            Ok(()) => match self.recorded.front() {
-                Some(next) => Conducted::Failed(diverged(&next.call, "ended")),
+            Ok(()) => match self.expected() {
+                Some(next) => Conducted::Failed(diverged(next, None)),
                 None => Conducted::Done,
             },
             Err(PolicyError::GaveUp { message }) => Conducted::GaveUp(message),
             Err(error) => {
-                Conducted::Failed(Fault { kind: error.kind(), message: error.to_string(), hint: error.hint() })
+                Conducted::Failed(Fault { kind: error.kind(), message: error.of_orchestration(), hint: error.hint() })
             }
         }
     }
 
+    /// What it called next the last time.
+    fn expected(&self) -> Option<&Call> {
+        let recorded = self.recorded.front().map(|called| &called.call);
+        recorded.or_else(|| self.begun.as_ref().map(|begun| &begun.call))
+    }
+
     async fn answer(&mut self, call: Call) -> Result<Answered, Over> {
+        if let Some(known) = self.expected().filter(|known| **known != call) {
+            return Err(Over::Failed(diverged(known, Some(&call))));
+        }
         if let Some(known) = self.recorded.pop_front() {
-            if known.call != call {
-                return Err(Over::Failed(diverged(&known.call, &call.to_string())));
-            }
             self.remember(&known).await;
-            return Ok(Answered { answer: known.answer, at: known.at });
+            let answered = Answered { answer: known.answer.clone(), at: known.answered };
+            let _ = self.inputs.send(Input::Conducts(Conducts::Recalled(known))).await;
+            return Ok(answered);
         }
         if let Call::Checkpoint { state } = &call {
+            let since = self.store.clock().now_ms();
             self.calls.checkpoint(state.clone()).await?;
-            return Ok(Answered { answer: Answer::Done, at: self.store.clock().now_ms() });
+            let answered = self.store.clock().now_ms();
+            let called = Called { call, answer: Answer::Done, since, answered };
+            let _ = self.inputs.send(Input::Conducts(Conducts::Answered(called))).await;
+            return Ok(Answered { answer: Answer::Done, at: answered });
         }
         if self.calls.left() == 0 {
             return Err(Over::Failed(Fault {
@@ -146,18 +166,41 @@ impl Conductor {
                 hint: Some("call `checkpoint(state)` now and then: it begins again from there".to_owned()),
             }));
         }
-        let called = call.to_string();
-        let _ = self.inputs.send(Input::Conducts(Conducts::Calls(called.clone()))).await;
-        let answer = self.carry_out(&call).await?;
-        let answered = Conducts::Answered { call: called, answer: answer.to_string() };
-        let _ = self.inputs.send(Input::Conducts(answered)).await;
-        let mut called = Called { call, answer, at: self.store.clock().now_ms() };
+        let begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                let begun = Begun { since: self.store.clock().now_ms(), call };
+                if self.is_timed(&begun.call) {
+                    self.calls.begin(&begun).await?;
+                }
+                begun
+            }
+        };
+        let _ = self.inputs.send(Input::Conducts(Conducts::Calls(begun.clone()))).await;
+        let answer = self.carry_out(&begun).await?;
+        self.again = false;
+        let Begun { call, since } = begun;
+        let mut called = Called { call, answer, since, answered: self.store.clock().now_ms() };
         if !Calls::fits(&called) {
             called.answer = Answer::Fault(CallFault::Refused("the answer is larger than a run keeps".to_owned()));
         }
         self.calls.write(&called).await?;
         self.remember(&called).await;
-        Ok(Answered { answer: called.answer, at: called.at })
+        let answered = Answered { answer: called.answer.clone(), at: called.answered };
+        let _ = self.inputs.send(Input::Conducts(Conducts::Answered(called))).await;
+        Ok(answered)
+    }
+
+    /// Whether a call's time may run out.
+    fn is_timed(&self, call: &Call) -> bool {
+        match call {
+            Call::Lock { timeout, .. }
+            | Call::WaitMembers { timeout, .. }
+            | Call::Start { timeout, .. }
+            | Call::WaitAny { timeout, .. } => self.within(*timeout).is_some(),
+            Call::Sleep { .. } => true,
+            _ => false,
+        }
     }
 
     /// What an answer means for those that follow, given now or before.
@@ -193,9 +236,16 @@ impl Conductor {
         }
     }
 
-    async fn carry_out(&mut self, call: &Call) -> Result<Answer, Over> {
+    /// When a call's time runs out that began then; none: never.
+    fn deadline(&self, since: u64, timeout: Option<u64>) -> Option<Instant> {
+        let left = self.within(timeout)?.saturating_sub(self.store.clock().now_ms().saturating_sub(since));
+        // More than a clock can count is never, too.
+        Instant::now().checked_add(Duration::from_millis(left))
+    }
+
+    async fn carry_out(&mut self, &Begun { ref call, since }: &Begun) -> Result<Answer, Over> {
         let carried = match call {
-            Call::Lock { path, timeout } => self.lock(path, patience(self.within(*timeout))).await,
+            Call::Lock { path, timeout } => self.lock(path, patience(self.deadline(since, *timeout))).await,
             Call::TryLock { path } => self.lock(path, Patience::Once).await,
             Call::Force { path, breaking, reason } => self.force(path, breaking, reason).await,
             Call::Release { path } => self.release(path).await,
@@ -204,17 +254,21 @@ impl Conductor {
             Call::Holders { path } => self.holders(path).await,
             Call::Members { path } => self.members(path, 0, Patience::Once).await,
             Call::WaitMembers { path, at_least, timeout } => {
-                self.members(path, *at_least, patience(self.within(*timeout))).await
+                self.members(path, *at_least, patience(self.deadline(since, *timeout))).await
             }
             Call::StandingOf { target } => self.known(target).map(|target| Answer::Standing(self.standing(target))),
-            Call::Start { target, timeout } => self.start(target, self.within(*timeout)).await,
-            Call::WaitAny { among, timeout } => self.wait_any(among, self.within(*timeout)).await,
+            Call::Admit { target } => self.admit(target).await,
+            Call::Start { target, timeout } => self.start(target, self.deadline(since, *timeout)).await,
+            Call::WaitAny { among, timeout } => self.wait_any(among, self.deadline(since, *timeout)).await,
             Call::Skip { target, reason } => self.skip(target, reason).await,
             Call::Sleep { duration } if self.within(Some(*duration)) != Some(*duration) => {
                 Err(refused("a sleep longer than the job's `orchestration.timeout`".to_owned()))
             }
             Call::Sleep { duration } => {
-                sleep(Duration::from_millis(*duration)).await;
+                match self.deadline(since, Some(*duration)) {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
                 Ok(Answer::Done)
             }
             // Carried out where it is answered.
@@ -362,16 +416,31 @@ impl Conductor {
         standing(self.board.borrow()[target].state)
     }
 
-    async fn start(&mut self, name: &str, timeout: Option<u64>) -> Result<Answer, Failed> {
+    async fn admit(&mut self, name: &str) -> Result<Answer, Failed> {
+        let target = self.known(name)?;
+        if self.standing(target) != Standing::Open {
+            return Err(refused(format!("`{name}` is {} already", self.standing(target).word())));
+        }
+        let before = self.board.borrow()[target].advised;
+        self.say(Input::Consult { target }).await?;
+        until(&mut self.board, None, |board| board[target].advised != before).await?;
+        let advice = self.board.borrow()[target].advice.clone();
+        advice.map(Answer::Advice).ok_or(Failed::Lost)
+    }
+
+    async fn start(&mut self, name: &str, deadline: Option<Instant>) -> Result<Answer, Failed> {
         let target = self.known(name)?;
         match self.standing(target) {
             Standing::Open => {}
             Standing::Acting => return Ok(Answer::Done),
-            over => return Err(refused(format!("`{name}` is {} already", word(over)))),
+            Standing::Done | Standing::Failed | Standing::Unknown | Standing::RolledBack if self.again => {
+                return Ok(Answer::Done);
+            }
+            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
         }
         self.say(Input::Invite { target }).await?;
         let has_begun = |board: &Vec<Stands>| standing(board[target].state) != Standing::Open;
-        if until(&mut self.board, timeout, has_begun).await? {
+        if until(&mut self.board, deadline, has_begun).await? {
             return match self.standing(target) {
                 Standing::Skipped => Err(refused(format!("`{name}` was left out before it began"))),
                 _ => Ok(Answer::Done),
@@ -388,12 +457,12 @@ impl Conductor {
         }
     }
 
-    async fn wait_any(&mut self, among: &[String], timeout: Option<u64>) -> Result<Answer, Failed> {
+    async fn wait_any(&mut self, among: &[String], deadline: Option<Instant>) -> Result<Answer, Failed> {
         let among: Vec<(String, usize)> =
             among.iter().map(|name| Ok((name.clone(), self.known(name)?))).collect::<Result<_, Failed>>()?;
         let is_over = |board: &Vec<Stands>, target: usize| matches!(board[target].state, TargetState::Final(_));
         let any = |board: &Vec<Stands>| among.iter().any(|(_, target)| is_over(board, *target));
-        if !until(&mut self.board, timeout, any).await? {
+        if !until(&mut self.board, deadline, any).await? {
             return Ok(Answer::Ended(None));
         }
         let board = self.board.borrow();
@@ -403,8 +472,10 @@ impl Conductor {
 
     async fn skip(&mut self, name: &str, reason: &str) -> Result<Answer, Failed> {
         let target = self.known(name)?;
-        if self.standing(target) != Standing::Open {
-            return Err(refused(format!("`{name}` is {} already", word(self.standing(target)))));
+        match self.standing(target) {
+            Standing::Open => {}
+            Standing::Skipped if self.again => return Ok(Answer::Done),
+            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
         }
         self.say(Input::LeaveOut { target, reason: reason.to_owned() }).await?;
         until(&mut self.board, None, |board| standing(board[target].state) != Standing::Open).await?;
@@ -437,10 +508,11 @@ fn refused(why: String) -> Failed {
 }
 
 /// A guest that does not do again what it did.
-fn diverged(known: &Call, called: &str) -> Fault {
+fn diverged(known: &Call, called: Option<&Call>) -> Fault {
+    let now = called.map_or_else(|| "ends".to_owned(), |called| format!("calls `{called}`"));
     Fault {
         kind: "diverged",
-        message: format!("run again, the orchestration calls `{called}` where it called `{known}` before"),
+        message: format!("run again, the orchestration {now} where it called `{known}` before"),
         hint: Some("nothing but its settings, its answers and `now` may decide what it calls next".to_owned()),
     }
 }
@@ -448,11 +520,11 @@ fn diverged(known: &Call, called: &str) -> Fault {
 /// Waits until the board is so. False: the time ran out.
 async fn until(
     board: &mut watch::Receiver<Vec<Stands>>,
-    timeout: Option<u64>,
+    deadline: Option<Instant>,
     is_so: impl FnMut(&Vec<Stands>) -> bool,
 ) -> Result<bool, Failed> {
     let wait = board.wait_for(is_so);
-    let found = match deadline(timeout) {
+    let found = match deadline {
         Some(deadline) => match timeout_at(deadline, wait).await {
             Ok(found) => found,
             Err(_) => return Ok(false),
@@ -462,13 +534,8 @@ async fn until(
     found.map(|_| true).map_err(|_| Failed::Lost)
 }
 
-fn patience(timeout: Option<u64>) -> Patience {
-    deadline(timeout).map_or(Patience::Forever, Patience::Until)
-}
-
-/// None: as long as it takes, which is what more than a clock can count comes to.
-fn deadline(timeout: Option<u64>) -> Option<Instant> {
-    Instant::now().checked_add(Duration::from_millis(timeout?))
+fn patience(deadline: Option<Instant>) -> Patience {
+    deadline.map_or(Patience::Forever, Patience::Until)
 }
 
 fn standing(state: TargetState) -> Standing {
@@ -484,18 +551,6 @@ fn standing(state: TargetState) -> Standing {
         TargetState::Final(Final::Unknown) => Standing::Unknown,
         TargetState::Final(Final::RolledBack) => Standing::RolledBack,
         TargetState::Final(Final::Skipped) => Standing::Skipped,
-    }
-}
-
-fn word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Open => "open",
-        Standing::Acting => "acting",
-        Standing::Done => "done",
-        Standing::Failed => "failed",
-        Standing::Unknown => "unknown",
-        Standing::RolledBack => "rolled back",
-        Standing::Skipped => "left out",
     }
 }
 

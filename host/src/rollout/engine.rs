@@ -19,7 +19,7 @@ use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
-use super::ledger::{Calls, Ended, Ledger, LedgerError, Runner, Standing};
+use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
@@ -199,7 +199,7 @@ async fn conductor<P>(
 ) -> Result<(Conductor, Beginning), RunError> {
     let who = Identifier::new(run.ledger.run())
         .map_err(|error| RunError::Identifier { target: run.ledger.run().to_owned(), reason: error.to_string() })?;
-    let (calls, checkpoint, recorded) = Calls::open(&run.ledger).await?;
+    let (calls, Known { checkpoint, called, begun }) = Calls::open(&run.ledger).await?;
     let started = run.ledger.started();
     let target = |target: &Target| contract::Target {
         name: target.name.to_string(),
@@ -219,8 +219,19 @@ async fn conductor<P>(
         now: started,
     };
     let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
-    let (store, recorded) = (Arc::clone(run.runner.store()), recorded.into());
-    let conductor = Conductor { spec, store, who, calls, recorded, targets, board, inputs, claimed: BTreeSet::new() };
+    let conductor = Conductor {
+        spec,
+        store: Arc::clone(run.runner.store()),
+        who,
+        calls,
+        recorded: called.into(),
+        begun,
+        again: run.resumed.is_some(),
+        targets,
+        board,
+        inputs,
+        claimed: BTreeSet::new(),
+    };
     Ok((conductor, beginning))
 }
 
@@ -479,7 +490,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     /// Where each target stands, as the conductor sees it first.
     fn stands(&self) -> Vec<Stands> {
-        let stands = |target| Stands { state: self.rollout.state(target), outcome: None };
+        let stands = |target| Stands { state: self.rollout.state(target), outcome: None, advice: None, advised: 0 };
         (0..self.run.plan.targets.len()).map(stands).collect()
     }
 
@@ -496,6 +507,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Admit { target, view } => self.question = Some(Question { target, view, outcome: None }),
+            Action::Advise { target, advice } => self.board.send_modify(|board| {
+                if let Some(stands) = board.get_mut(target) {
+                    (stands.advice, stands.advised) = (Some(advice), stands.advised + 1);
+                }
+            }),
             Action::Settle { target, view, outcome } => {
                 self.question = Some(Question { target, view, outcome: Some(outcome) });
             }

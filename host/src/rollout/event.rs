@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Called;
 use super::limits::Facts;
 use super::state::Counts;
 use crate::policy::TraceLine;
+use crate::policy::orchestration::Call;
 use crate::policy::types::Ending;
 
 /// Something that happened, and when.
@@ -222,16 +224,22 @@ pub enum Event {
     /// The orchestration calls, and waits for an answer.
     Calling {
         /// What.
-        call: String,
+        #[serde(flatten)]
+        call: Call,
+        /// Since when, in milliseconds since the Unix epoch: an earlier runner may have begun it.
+        since: u64,
     },
     /// It is answered.
     Answered {
-        /// What it called.
-        call: String,
-        /// The answer, in a few words.
-        answer: String,
-        /// How long that took, in milliseconds.
-        took_ms: u64,
+        /// What it called, and the answer.
+        #[serde(flatten)]
+        called: Called,
+    },
+    /// It calls what it called before, and is answered the same.
+    Recalled {
+        /// What, and the answer.
+        #[serde(flatten)]
+        called: Called,
     },
     /// It failed.
     OrchestrationFault {

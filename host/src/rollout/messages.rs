@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event::Event;
-use super::ledger::{Saved, Standing};
+use super::ledger::{Begun, Called, Saved, Standing};
 use super::limits::HardLimits;
 use super::plan::Wave;
 use super::state::Counts;
 use crate::job::{ObserveSpec, OnExhausted, OnFault, OnUnknown, Target};
 use crate::policy::TraceLine;
+use crate::policy::orchestration::Advice;
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
 use crate::store::Lifetime;
 
@@ -242,6 +243,11 @@ pub enum Input {
         /// Which.
         target: usize,
     },
+    /// It wants to know what the policy says of a target; nothing follows from that.
+    Consult {
+        /// Which.
+        target: usize,
+    },
     /// It waits for it no longer, if it has not begun.
     TakeBack {
         /// Which.
@@ -277,14 +283,11 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conducts {
     /// It calls, and waits for an answer.
-    Calls(String),
+    Calls(Begun),
     /// It is answered.
-    Answered {
-        /// What it called.
-        call: String,
-        /// The answer, in a few words.
-        answer: String,
-    },
+    Answered(Called),
+    /// It is answered what it was answered before.
+    Recalled(Called),
     /// It says something.
     Says(TraceLine),
 }
@@ -439,6 +442,13 @@ pub enum Action {
         /// What to show it.
         view: Box<contract::View>,
     },
+    /// Tell the orchestration what the policy said.
+    Advise {
+        /// About which target.
+        target: usize,
+        /// What.
+        advice: Advice,
+    },
     /// Ask the policy; answer with [`Input::Settled`].
     Settle {
         /// About which target.
@@ -543,6 +553,8 @@ pub enum End {
     Held(Fault),
     /// A policy fault, and the job says `abort`.
     Faulted(Fault),
+    /// The orchestration failed. Run again it would fail again.
+    OrchestrationFailed(Fault),
     /// The policy said `abort`, or somebody did.
     Aborted(String),
     /// The failure budget is spent.
@@ -578,6 +590,7 @@ impl End {
             Self::Completed => "every target is done with".to_owned(),
             Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
             Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
+            Self::OrchestrationFailed(fault) => format!("the orchestration failed: {}", fault.message),
             Self::Aborted(reason) | Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
             Self::Lost(reason) => reason.clone(),
@@ -591,7 +604,11 @@ impl End {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Completed | Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => true,
+            Self::Completed
+            | Self::Faulted(_)
+            | Self::OrchestrationFailed(_)
+            | Self::Aborted(_)
+            | Self::BudgetSpent(_) => true,
             Self::Held(_) | Self::FloorMissed(_) | Self::Interrupted | Self::Lost(_) | Self::Broken(_) => false,
         }
     }
@@ -603,7 +620,7 @@ impl End {
             Self::Completed if counts.failed + counts.unknown + counts.rolled_back > 0 => "failed",
             Self::Completed => "done",
             Self::Held(_) => "held",
-            Self::Faulted(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
+            Self::Faulted(_) | Self::OrchestrationFailed(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
             Self::FloorMissed(_) => "timed-out",
             Self::Interrupted => "interrupted",
             Self::Lost(_) => "lost",

@@ -34,7 +34,7 @@ pub use messages::{
     Action, ActionResult, Broken, Conducted, Conducts, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased,
     Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
 };
-pub use outlook::{Calls, Outlook, Waits, WaveNow};
+pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 pub use step::Rollout;

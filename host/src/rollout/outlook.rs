@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Begun;
 use super::state::Counts;
 
 /// Where a run stands, as its runner says about once a second.
@@ -23,7 +24,7 @@ pub struct Outlook {
     pub waits: Option<Waits>,
     /// What the orchestration waits for; none: there is none, or it computes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls: Option<Calls>,
+    pub calls: Option<Begun>,
     /// That nothing new starts any more, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
@@ -43,16 +44,6 @@ pub struct WaveNow {
     pub done: u32,
     /// Of how many.
     pub of: u32,
-}
-
-/// A call of the orchestration that is not answered yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Calls {
-    /// What it calls.
-    pub call: String,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since: u64,
 }
 
 /// What keeps targets from going.

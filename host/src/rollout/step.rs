@@ -37,6 +37,7 @@ use super::messages::{
 use super::outlook::Waits;
 use super::state::{Counts, Final, TargetEvent, TargetState};
 use crate::job::{ObserveSpec, OnExhausted, OnFault, Target};
+use crate::policy::orchestration::Advice;
 use crate::policy::types::{
     self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
 };
@@ -64,6 +65,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 /// A sweep that asked so many targets in vain keeps the next one, counted from its start, a millisecond away. With ten
 /// targets nobody notices; with 10,000 that wait, changes come to a sweep a second and not to a sweep each.
 const WAITS_EACH_MS: u64 = 10;
+
+/// Who asks the policy where nothing follows from what it says.
+const CONDUCTOR: &str = "the orchestration";
 
 /// One target, as the machine keeps it.
 #[derive(Debug)]
@@ -139,6 +143,8 @@ enum Question {
     Granted,
     /// It acted: what now?
     Acted,
+    /// The orchestration wants to know.
+    Consulted,
 }
 
 /// Before which step the limits are asked.
@@ -388,14 +394,16 @@ impl Rollout {
             Input::Observed { index, seen } => self.observed(index, seen),
             Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
             Input::Invite { target } => self.invite(target),
+            Input::Consult { target } => self.consult(target),
             Input::TakeBack { target } => self.take_back(target, &mut out),
             Input::LeaveOut { target, reason } => self.leave_out(now_ms, target, reason, &mut out),
-            Input::Conducts(what) => self.conducts(now_ms, what, &mut out),
-            Input::Conducted(how) => self.conducted(now_ms, how, &mut out),
+            Input::Conducts(what) => self.conducts(what, &mut out),
+            Input::Conducted(how) => self.conducted(how, &mut out),
             Input::Steer(steer) => self.steered(steer, &mut out),
             Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),
         }
         self.settle_all_found(now_ms, &mut out);
+        self.leave_out_the_uninvited(now_ms, &mut out);
         self.check_budget(&mut out);
         self.let_kept_slots_go(now_ms, &mut out);
         self.start_retries(now_ms, &mut out);
@@ -691,7 +699,7 @@ impl Rollout {
 
     fn admitted(&mut self, now_ms: u64, target: usize, answer: Result<Admitted, Fault>, out: &mut Vec<Action>) {
         let question = self.answered(target);
-        let is_open = self.slots[target].state.is_open();
+        let is_open = self.slots[target].state.is_open() && question != Question::Consulted;
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => {
@@ -703,6 +711,9 @@ impl Rollout {
         };
         self.memory = answer.memory;
         let Admitted { verdict, code, reason, wake_after, .. } = answer;
+        if question == Question::Consulted {
+            return out.push(Action::Advise { target, advice: Advice { verdict, code, reason, wake_after } });
+        }
         if verdict == Admission::Abort || self.ending.is_some() {
             if is_open {
                 self.moved(target, TargetEvent::Deferred);
@@ -720,6 +731,9 @@ impl Rollout {
         match (question, self.slots[target].state) {
             // What it answers came too late: the place or the slot is being given up.
             _ if self.slots[target].leaving.is_some() => {}
+            (Question::Open, TargetState::Pending | TargetState::Waiting) if !self.invited.is(target) => {
+                self.moved(target, TargetEvent::Deferred);
+            }
             (Question::Open, TargetState::Pending | TargetState::Waiting) => {
                 self.admitted_in_the_open(now_ms, target, verdict, said, out);
             }
@@ -1236,6 +1250,11 @@ impl Rollout {
             if slot.state == TargetState::Leased && slot.leaving.is_none() {
                 return self.ask_about(now_ms, target, Question::Granted, Cause::Granted, out);
             }
+        }
+        if let Some(target) = self.invited.next_consulted() {
+            self.asking = Some((target, Question::Consulted));
+            let view = Box::new(self.view(now_ms, target, Cause::Operator(CONDUCTOR.to_owned())));
+            return out.push(Action::Admit { target, view });
         }
         if self.hold.is_some_and(|hold| hold.wake_ms.is_some_and(|at| at <= now_ms)) {
             self.changed(Cause::Woken);

@@ -16,9 +16,9 @@ use lockkeeper::job::{Calendar, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnk
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::ledger::Standing;
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits, Hearing, Input,
-    NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, TargetState,
-    Wave, Wish,
+    Action, ActionResult, Broken, Conducted, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits, Hearing,
+    Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop,
+    TargetState, Wave, Wish,
 };
 use lockkeeper::store::{Lifetime, NodePath};
 use rand::rngs::StdRng;
@@ -109,6 +109,11 @@ struct World {
     stopped_now: bool,
     stuck: bool,
     lives: usize,
+    /// Whom the orchestration let go, whoever ran it.
+    let_go: BTreeSet<usize>,
+    conducting: bool,
+    /// It waits for what the policy says of this one.
+    consulted: Option<usize>,
     log: Vec<String>,
 }
 
@@ -176,13 +181,12 @@ impl World {
                 0 => vec![ObserveSpec::Semaphore(path("/x")), ObserveSpec::Party(path("/y"))],
                 _ => Vec::new(),
             },
-            is_conducted: false,
+            is_conducted: dice.random_bool(0.3),
             resumed: None,
         };
         Self {
             rollout: Rollout::new(setup.clone()),
             observed: vec![false; setup.observe.len()],
-            setup,
             ground: Ground::new(total),
             manner,
             now: 1_000,
@@ -207,8 +211,12 @@ impl World {
             stopped_now: false,
             stuck: false,
             lives: 1,
+            let_go: BTreeSet::new(),
+            conducting: setup.is_conducted,
+            consulted: None,
             log: Vec::new(),
             dice,
+            setup,
         }
     }
 
@@ -227,6 +235,11 @@ impl World {
         self.cut_short |=
             matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. });
         self.cut_short |= matches!(&input, Input::Steer(steer) if steer.aborted.is_some());
+        if let Input::Conducted(how) = &input {
+            self.conducting = false;
+            self.stopping |= *how != Conducted::Done;
+            self.cut_short |= *how != Conducted::Done;
+        }
         self.stopped_now |= matches!(input, Input::Stop(Stop::Now) | Input::Lost { .. });
         self.ground.lost |= matches!(input, Input::Lost { .. });
         let actions = self.rollout.step(self.now, input);
@@ -254,6 +267,9 @@ impl World {
         match action {
             Action::Admit { target, .. } => self.ask(target, false),
             Action::Settle { target, .. } => self.ask(target, true),
+            Action::Advise { target, .. } => {
+                assert_eq!(self.consulted.take(), Some(target), "nobody wanted to know about t{target}");
+            }
             Action::Acquire { target, .. } => self.queue(target, false),
             Action::Force { target, .. } => self.queue(target, true),
             Action::Adopt { target } => {
@@ -348,6 +364,8 @@ impl World {
 
     fn may_act(&mut self, target: usize) {
         assert!(!self.stopping, "t{target} starts after the end");
+        let is_let_go = !self.setup.is_conducted || self.let_go.contains(&target) || self.attempts[target] > 1;
+        assert!(is_let_go, "t{target} starts, and the orchestration did not let it go");
         self.tries[target] += 1;
         assert!(self.tries[target] <= self.setup.attempts, "t{target} is tried too often");
         if !self.may_repeat.contains(&target) {
@@ -470,7 +488,7 @@ impl World {
 
     fn wild_step(&mut self) {
         self.now += self.dice.random_range(0..40);
-        match self.dice.random_range(0..23) {
+        match self.dice.random_range(0..26) {
             0..=6 if self.question.is_some() => self.answer(),
             0..=12 => self.one_target_goes_on(true),
             13 => self.read_semaphore(),
@@ -502,6 +520,7 @@ impl World {
             19 => self.read_what_else(),
             20 => self.steer_wildly(),
             21 => self.a_command_ends(),
+            22..=24 => self.conduct_wildly(),
             _ => {
                 if let (true, Some(wake)) = (self.chance(0.7), self.rollout.next_wake()) {
                     self.now = self.now.max(wake.min(self.now + 120_000));
@@ -509,6 +528,35 @@ impl World {
                 self.step(Input::Tick);
             }
         }
+    }
+
+    fn conduct_wildly(&mut self) {
+        if !self.conducting {
+            return;
+        }
+        let target = self.dice.random_range(0..self.total());
+        match self.dice.random_range(0..40) {
+            0..=19 => self.let_go(target),
+            20..=23 => {
+                if self.rollout.state(target).is_open() || self.rollout.state(target) == TargetState::Leased {
+                    self.let_go.remove(&target);
+                }
+                self.step(Input::TakeBack { target });
+            }
+            24 if self.chance(0.3) => self.step(Input::LeaveOut { target, reason: "not today".to_owned() }),
+            25..=33 if self.consulted.is_none() => {
+                self.consulted = Some(target);
+                self.step(Input::Consult { target });
+            }
+            34 if self.chance(0.2) => self.step(Input::Conducted(Conducted::Done)),
+            35 if self.chance(0.02) => self.step(Input::Conducted(Conducted::GaveUp("it is no use".to_owned()))),
+            _ => {}
+        }
+    }
+
+    fn let_go(&mut self, target: usize) {
+        self.let_go.insert(target);
+        self.step(Input::Invite { target });
     }
 
     fn read_what_else(&mut self) {
@@ -556,6 +604,7 @@ impl World {
             let again = TargetState::Final(Final::Done) != self.rollout.state(*target);
             if again && !self.stopping {
                 self.may_repeat.insert(*target);
+                self.let_go.insert(*target);
                 self.tries[*target] = 0;
             }
         }
@@ -829,6 +878,7 @@ impl World {
     /// The runner is gone, at whatever moment: what was not written is not written, what runs goes on. The next begins.
     fn next_runner(&mut self) {
         self.lives += 1;
+        (self.conducting, self.consulted) = (self.setup.is_conducted, None);
         for target in 0..self.total() {
             // Some of what was under way got there.
             while !self.ground.writes[target].is_empty() && self.chance(0.5) {
@@ -917,6 +967,14 @@ impl World {
         }
         self.steer.paused = None;
         self.tell_steer();
+        if self.conducting {
+            for target in 0..self.total() {
+                if self.chance(0.8) {
+                    self.let_go(target);
+                }
+            }
+            self.step(Input::Conducted(Conducted::Done));
+        }
         for _ in 0..TAME_STEPS {
             if self.rollout.report().is_some() {
                 return self.nothing_is_left();

@@ -346,6 +346,7 @@ impl Scene {
     fn answer(&mut self, answers: &Answers, action: Action) -> Option<Input> {
         let by_hand = self.by_hand;
         match action {
+            Action::Advise { .. } => unreachable!("nothing is conducted here"),
             Action::Admit { target, view } => {
                 let name = &view.target.name;
                 let question = if view.cause == Cause::Granted { "granted" } else { "admit" };
@@ -620,7 +621,11 @@ fn line(event: &Event) -> Option<String> {
         // The question before says the same.
         Event::Waiting { .. } | Event::Queued { .. } => return None,
         // No scenario has an orchestration.
-        Event::Calling { .. } | Event::Answered { .. } | Event::Remarked { .. } | Event::OrchestrationFault { .. } => {
+        Event::Calling { .. }
+        | Event::Answered { .. }
+        | Event::Recalled { .. }
+        | Event::Remarked { .. }
+        | Event::OrchestrationFault { .. } => {
             return None;
         }
         Event::Holding { reason, .. } => format!("all hold: {reason}"),

@@ -25,3 +25,15 @@ impl Orchestrator for Failover {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockkeeper_sdk::orchestration::testing::cases;
+
+    use super::Failover;
+
+    #[test]
+    fn every_case_passes_natively() {
+        cases::<Failover>(include_str!("../../cases.toml"));
+    }
+}

@@ -42,3 +42,15 @@ impl Orchestrator for TwoDatacentres {
         for_each_target(1, Ended::must_have_succeeded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockkeeper_sdk::orchestration::testing::cases;
+
+    use super::TwoDatacentres;
+
+    #[test]
+    fn every_case_passes_natively() {
+        cases::<TwoDatacentres>(include_str!("../../cases.toml"));
+    }
+}

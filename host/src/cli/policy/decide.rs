@@ -8,19 +8,22 @@ use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::args::{DecideArgs, EndingArg};
-use super::{accepts, named, settings_of};
+use super::{accepts, either, play, settings_of};
 use crate::author::{Question, Said, ask, case_text, read_view, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::holders::{plain, trimmed};
 use crate::cli::output::{Output, problems_failure, shown, span};
 use crate::cli::{Global, replay, runs};
-use crate::policy::Limits;
 use crate::policy::types::{Ending, Outcome, View};
+use crate::policy::{Either, Limits};
 use crate::rollout::journal::{Page, Story, Want};
 
 pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
-    let policy = named(&engine, &args.policy)?;
+    let policy = match either(&engine, &args.policy)? {
+        Either::Policy(policy) => policy,
+        Either::Orchestration(orchestration) => return play::decide(&orchestration, args, output),
+    };
     let given = args.settings.as_deref().map(settings_of).transpose()?;
     let mut question = match &args.from {
         Some(place) => recorded(global, place)?,

@@ -1,57 +1,36 @@
 //! `lockkeeper policy inspect`: what a policy says of itself.
 
-use std::path::Path;
-
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::args::InspectArgs;
-use super::{describe, named};
+use super::{describe, either};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::holders::{plain, trimmed};
 use crate::cli::output::Output;
+use crate::policy::Either;
 use crate::policy::orchestration::{Orchestration, contract};
 use crate::policy::types::Manifest;
-use crate::policy::{Either, StandardPolicy};
 
 /// How deep settings are shown.
 const MAX_DEPTH: usize = 6;
 
 pub(super) fn run(global: &Global, output: &Output, args: &InspectArgs) -> Result<Exit, Failure> {
     let engine = global.engine()?;
-    let path = Path::new(&args.policy);
-    let is_standard = StandardPolicy::named(&args.policy).is_some();
-    if !is_standard
-        && path.is_file()
-        && let Either::Orchestration(orchestration) = engine.load_either(path)?
-    {
-        return Ok(inspect_orchestration(&orchestration, output));
-    }
-    let policy = named(&engine, &args.policy)?;
+    let policy = match either(&engine, &args.policy)? {
+        Either::Policy(policy) => policy,
+        Either::Orchestration(orchestration) => return Ok(inspect_orchestration(&orchestration, output)),
+    };
     if output.is_json() {
         output.json(&describe(&policy));
         return Ok(Exit::Done);
     }
+    let imports = if policy.imports().is_empty() { "nothing".to_owned() } else { policy.imports().join(", ") };
     let manifest = policy.manifest();
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    let rows = [
-        ("name", manifest.name.clone()),
-        ("version", manifest.version.clone()),
-        ("summary", manifest.summary.clone()),
-        ("contract", policy.contract()),
-        ("imports", if policy.imports().is_empty() { "nothing".to_owned() } else { policy.imports().join(", ") }),
-        ("verdicts", manifest.verdicts.join(", ")),
-        ("size", format!("{} bytes", policy.bytes())),
-        ("sha256", policy.digest().to_owned()),
-    ];
-    for (key, value) in rows {
-        table.add_row([key.to_owned(), value]);
-    }
-    output.data(&trimmed(&table));
-    show_settings(manifest, output);
+    let rows = [("contract", policy.contract()), ("imports", imports), ("verdicts", manifest.verdicts.join(", "))];
+    show(manifest, &rows, policy.bytes(), policy.digest(), output);
     Ok(Exit::Done)
 }
 
@@ -70,22 +49,24 @@ fn inspect_orchestration(orchestration: &Orchestration, output: &Output) -> Exit
         }));
         return Exit::Done;
     }
+    let rows = [("contract", format!("{}: an orchestration", contract()))];
+    show(manifest, &rows, orchestration.bytes(), orchestration.digest(), output);
+    Exit::Done
+}
+
+fn show(manifest: &Manifest, rows: &[(&str, String)], bytes: u64, digest: &str, output: &Output) {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    let rows = [
-        ("name", manifest.name.clone()),
-        ("version", manifest.version.clone()),
-        ("summary", manifest.summary.clone()),
-        ("contract", format!("{}: an orchestration", contract())),
-        ("size", format!("{} bytes", orchestration.bytes())),
-        ("sha256", orchestration.digest().to_owned()),
-    ];
-    for (key, value) in rows {
-        table.add_row([key.to_owned(), value]);
+    for (key, value) in [("name", &manifest.name), ("version", &manifest.version), ("summary", &manifest.summary)] {
+        table.add_row([key, value.as_str()]);
     }
+    for (key, value) in rows {
+        table.add_row([*key, value.as_str()]);
+    }
+    table.add_row(["size", &format!("{bytes} bytes")]);
+    table.add_row(["sha256", digest]);
     output.data(&trimmed(&table));
     show_settings(manifest, output);
-    Exit::Done
 }
 
 fn show_settings(manifest: &Manifest, output: &Output) {

@@ -7,6 +7,7 @@ mod decide;
 mod digest;
 mod inspect;
 mod new;
+mod play;
 mod test;
 mod views;
 mod watch;
@@ -23,10 +24,10 @@ use super::Global;
 use super::context::block_on;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::trimmed;
-use super::output::{Output, problems_failure};
+use super::output::{Output, problems_failure, shown};
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
-use crate::policy::{COMPILE, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
+use crate::policy::{COMPILE, Either, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
 
 pub(super) use args::PolicyCommand;
 
@@ -72,13 +73,25 @@ fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
 
 /// The policy that an argument names: a standard one, or a file.
 pub(super) fn named(engine: &Engine, name: &str) -> Result<Module, Failure> {
+    match either(engine, name)? {
+        Either::Policy(policy) => Ok(policy),
+        Either::Orchestration(_) => {
+            let text = format!("`{}` is an orchestration, and this is for policies", shown(name));
+            Err(Failure::message(ErrorKind::BadArgument, text)
+                .hint("`lockkeeper policy inspect`, `decide` and `test` take both"))
+        }
+    }
+}
+
+/// The policy or the orchestration that an argument names.
+fn either(engine: &Engine, name: &str) -> Result<Either, Failure> {
     let is_standard = StandardPolicy::named(name).is_some();
     let looks_like_a_file = name.contains(['/', '.']) || Path::new(name).exists();
-    let policy = match !is_standard && looks_like_a_file {
-        true => engine.load_file(Path::new(name), None),
-        false => engine.load_standard(name),
+    let guest = match !is_standard && looks_like_a_file {
+        true => engine.load_either(Path::new(name)),
+        false => engine.load_standard(name).map(Either::Policy),
     };
-    policy.map_err(|error| match Failure::from(error) {
+    guest.map_err(|error| match Failure::from(error) {
         // There is no job here that could be bad.
         failure @ Failure { kind: ErrorKind::BadJob, .. } => Failure { kind: ErrorKind::BadArgument, ..failure },
         failure => failure,
@@ -112,17 +125,27 @@ pub(super) fn settings_of(file: &Path) -> Result<Value, Failure> {
 
 /// Whether a policy accepts settings; `whose` says of which.
 pub(super) fn accepts(policy: &Module, settings: &Value, whose: &str) -> Result<(), Failure> {
-    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
-    let errors: Vec<Diagnostic> = policy.validate(settings)?.into_iter().filter(is_error).collect();
+    accepted_by(&policy.manifest().name, policy.validate(settings)?, whose)
+}
+
+/// What keeps a job with these settings from running.
+fn complaints(found: Vec<Diagnostic>) -> Vec<String> {
+    let errors = found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+    let told = errors.map(|Diagnostic { at, message, .. }| match at.is_empty() {
+        true => message,
+        false => format!("`{at}`: {message}"),
+    });
+    told.collect()
+}
+
+/// Whether what a policy or an orchestration says of settings lets a job with them run.
+fn accepted_by(name: &str, found: Vec<Diagnostic>, whose: &str) -> Result<(), Failure> {
+    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
+    let errors: Vec<Diagnostic> = found.iter().filter(is_error).cloned().collect();
     if errors.is_empty() {
         return Ok(());
     }
-    let told = errors.iter().map(|Diagnostic { at, message, .. }| match at.is_empty() {
-        true => message.clone(),
-        false => format!("`{at}`: {message}"),
-    });
-    let name = &policy.manifest().name;
-    let text = format!("policy `{name}` does not accept {whose}: {}", told.collect::<Vec<_>>().join("; "));
+    let text = format!("`{name}` does not accept {whose}: {}", complaints(found).join("; "));
     Err(Failure {
         more: Some(json!({ "problems": errors })),
         ..Failure::message(ErrorKind::BadArgument, text)

@@ -1,18 +1,19 @@
 //! `lockkeeper policy test`: a policy's cases, and the properties that every policy has.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lockkeeper_cases::Cases;
 use serde_json::{Value, json};
 
 use super::args::TestArgs;
-use super::named;
+use super::{either, play};
 use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::holders::plain;
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::cli::{Global, replay};
-use crate::policy::{Module, PolicyError};
+use crate::policy::{Either, Module, PolicyError};
 
 /// What a file of cases beside the policy is called.
 const BESIDE: &str = "cases.toml";
@@ -29,20 +30,30 @@ pub(super) struct CasesFile {
 
 impl CasesFile {
     fn line(&self, index: usize) -> usize {
-        let start = self.cases.cases[index].span.start.min(self.text.len());
-        1 + self.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
+        line_of(&self.text, &self.cases.cases[index].span)
     }
 }
 
 /// The files of cases that are named, else the one beside the policy where there is one.
 pub(super) fn case_files(policy: &str, named: &[PathBuf], output: &Output) -> Result<Vec<CasesFile>, Failure> {
-    let beside = Path::new(policy).with_file_name(BESIDE);
-    let found = named.is_empty() && policy.contains(['/', '.']) && beside.is_file();
-    if found {
-        output.talk("Cases", &format!("{}", beside.display()));
+    beside(policy, named, output).into_iter().map(read).collect()
+}
+
+/// The files that are named, else the one beside the guest where there is one.
+pub(super) fn beside(guest: &str, named: &[PathBuf], output: &Output) -> Vec<PathBuf> {
+    let beside = Path::new(guest).with_file_name(BESIDE);
+    let found = named.is_empty() && guest.contains(['/', '.']) && beside.is_file();
+    if !found {
+        return named.to_vec();
     }
-    let files: Vec<PathBuf> = if found { vec![beside] } else { named.to_vec() };
-    files.into_iter().map(read).collect()
+    output.talk("Cases", &format!("{}", beside.display()));
+    vec![beside]
+}
+
+/// The line on which something stands.
+pub(super) fn line_of(text: &str, span: &Range<usize>) -> usize {
+    let start = span.start.min(text.len());
+    1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn read(path: PathBuf) -> Result<CasesFile, Failure> {
@@ -63,7 +74,10 @@ pub(super) struct Tested {
 
 pub(super) fn run(global: &Global, output: &Output, args: &TestArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
-    let policy = named(&engine, &args.policy)?;
+    let policy = match either(&engine, &args.policy)? {
+        Either::Policy(policy) => policy,
+        Either::Orchestration(orchestration) => return play::test(&orchestration, args, output),
+    };
     let files = case_files(&args.policy, &args.cases, output)?;
     if args.update {
         return write(&policy, files, output);

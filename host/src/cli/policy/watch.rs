@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::args::WatchArgs;
 use super::build::{component, seconds};
+use super::play;
 use super::test::{case_files, test};
 use crate::author::Search;
 use crate::author::project::Project;
@@ -82,24 +83,28 @@ async fn changed(project: &Project, changes: &mut mpsc::Receiver<PathBuf>) {
 fn once(project: &Project, engine: &Engine, output: &Output) {
     let begun = Instant::now();
     let outcome = component(project, &project.wasm(), engine, &output.clone().hushed()).and_then(|built| {
-        let files = case_files(&built.wasm.display().to_string(), &[], &output.clone().hushed())?;
+        let (wasm, hushed) = (built.wasm.display().to_string(), output.clone().hushed());
         match &built.guest {
-            Either::Policy(policy) => test(policy, files, Search { views: VIEWS, seed: 1 }),
-            Either::Orchestration(_) => Err(Failure::message(
-                ErrorKind::BadArgument,
-                "this is an orchestration: it was built, and has no cases to try",
-            )),
+            Either::Policy(policy) => {
+                let tested = test(policy, case_files(&wasm, &[], &hushed)?, Search { views: VIEWS, seed: 1 })?;
+                tested.show_failures(output);
+                Ok((tested.failures(), tested.sum()))
+            }
+            Either::Orchestration(orchestration) => {
+                let tested = play::try_all(orchestration, play::files(&wasm, &[], &hushed)?)?;
+                tested.show(output, false);
+                Ok((tested.failures(), tested.sum()))
+            }
         }
     });
     match outcome {
-        Ok(tested) => {
-            tested.show_failures(output);
+        Ok((failures, sum)) => {
             output.talk(
-                if tested.failures() == 0 { "Passed" } else { "Failed" },
-                &format!("{}; {} after the change", tested.sum(), seconds(begun.elapsed())),
+                if failures == 0 { "Passed" } else { "Failed" },
+                &format!("{sum}; {} after the change", seconds(begun.elapsed())),
             );
             if output.is_json() {
-                output.json(&serde_json::json!({ "failures": tested.failures(), "summary": tested.sum() }));
+                output.json(&serde_json::json!({ "failures": failures, "summary": sum }));
             }
         }
         Err(failure) => output.failure(&failure),

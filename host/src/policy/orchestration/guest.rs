@@ -6,8 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
 
-use super::call::{Answer, Call, Fault, Standing};
+use super::Call;
+use super::call::{Advice, Answer, Fault, Standing};
+use crate::policy::Engine;
 use crate::policy::evaluate::{Guest, TraceLine};
+use crate::policy::ticker::Computing;
 use crate::policy::types::{Outcome, Party, Semaphore, Target};
 
 /// The interface that orchestrations import.
@@ -51,10 +54,11 @@ pub struct Answered {
 pub(in crate::policy) struct Instance {
     /// What every guest uses and says.
     pub(super) guest: Guest,
-    /// Fuel between two calls.
-    pub(super) fuel: u64,
+    engine: Engine,
     /// Since when it computes, without a call.
     pub(super) since: Instant,
+    /// None while it waits.
+    computing: Option<Computing>,
     pub(super) calls: mpsc::Sender<Asked>,
     pub(super) now: u64,
     pub(super) targets: Vec<Target>,
@@ -63,8 +67,9 @@ pub(in crate::policy) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(guest: Guest, fuel: u64, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Self {
-        Self { guest, fuel, since: Instant::now(), calls, now, targets, leases: Vec::new() }
+    pub(super) fn new(engine: Engine, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Self {
+        let (guest, computing) = (Guest::new(&engine.limits()), Some(engine.computing()));
+        Self { guest, engine, since: Instant::now(), computing, calls, now, targets, leases: Vec::new() }
     }
 
     fn hand_over(&mut self, path: String, fence: u64) -> wasmtime::Result<Resource<HeldLease>> {
@@ -82,13 +87,15 @@ impl Instance {
 async fn ask(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Answer> {
     let (answer, answered) = oneshot::channel();
     let over = || wasmtime::Error::msg("the run does not wait for this orchestration any more");
-    let said = std::mem::take(&mut store.data_mut().guest.said);
-    store.data().calls.clone().send(Asked { call, said, answer }).await.map_err(|_| over())?;
+    let data = store.data_mut();
+    let said = std::mem::take(&mut data.guest.said);
+    data.computing = None;
+    data.calls.clone().send(Asked { call, said, answer }).await.map_err(|_| over())?;
     let Answered { answer, at } = answered.await.map_err(|_| over())?;
-    let fuel = store.data().fuel;
+    let fuel = store.data().engine.limits().fuel;
     store.set_fuel(fuel)?;
     let data = store.data_mut();
-    (data.since, data.now) = (Instant::now(), at);
+    (data.since, data.now, data.computing) = (Instant::now(), at, Some(data.engine.computing()));
     Ok(answer)
 }
 
@@ -238,6 +245,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
             }
             let said: Said<Standing> = match ask(&mut store, Call::StandingOf { target }).await? {
                 Answer::Standing(standing) => (Ok(standing),),
+                Answer::Fault(fault) => (Err(fault),),
+                answer => strange(&answer)?,
+            };
+            Ok(said)
+        })
+    })?;
+    offered.func_wrap_async("admit", |mut store: Store<'_>, (target,): (String,)| {
+        Box::new(async move {
+            if let Some(fault) = too_long(&[&target]) {
+                return Ok((Err(fault),));
+            }
+            let said: Said<Advice> = match ask(&mut store, Call::Admit { target }).await? {
+                Answer::Advice(advice) => (Ok(advice),),
                 Answer::Fault(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };

@@ -11,9 +11,10 @@ mod call;
 mod guest;
 mod run;
 
-pub use call::{Answer, Call, Fault, Standing};
+pub use call::{Advice, Answer, Fault, Standing};
 pub(in crate::policy) use guest::Instance;
 pub use guest::{Answered, Asked};
+pub use lockkeeper_cases::Call;
 pub use run::contract;
 pub use run::{Beginning, Orchestration};
 pub(super) use run::{is_one, link, linker};

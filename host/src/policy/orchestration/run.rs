@@ -203,7 +203,7 @@ impl Linked {
 
     fn store(&self, calls: mpsc::Sender<Asked>, now: u64, targets: Vec<Target>) -> Store<Instance> {
         let limits = self.engine.limits();
-        let instance = Instance::new(Guest::new(&limits), limits.fuel, calls, now, targets);
+        let instance = Instance::new(self.engine.clone(), calls, now, targets);
         let mut store = Store::new(self.engine.wasmtime(), instance);
         store.limiter(|instance| &mut instance.guest);
         store.set_hostcall_fuel(usize::try_from(limits.answer).unwrap_or(usize::MAX));

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::commit::{Write, commit};
 use super::error::LedgerError;
@@ -32,8 +33,33 @@ pub struct Called {
     /// What was answered.
     #[serde(flatten)]
     pub answer: Answer,
-    /// When, in milliseconds since the Unix epoch.
-    pub at: u64,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub since: u64,
+    /// When it was answered, likewise.
+    pub answered: u64,
+}
+
+/// A call that is not answered yet. One that waits by the clock is written down before it is carried out: its time is that
+/// of its beginning, whoever goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Begun {
+    /// What is called.
+    #[serde(flatten)]
+    pub call: Call,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: u64,
+}
+
+/// What is known of a run's calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Where it begins again.
+    pub checkpoint: Checkpoint,
+    /// What was called since, in that order.
+    pub called: Vec<Called>,
+    /// What came after that, and was not answered.
+    pub begun: Option<Begun>,
 }
 
 /// Where an orchestration begins again.
@@ -57,6 +83,8 @@ pub struct Calls {
     version: Option<i32>,
     /// The number of the next call.
     next: u32,
+    /// The version of its node; none: there is none yet.
+    begun: Option<i32>,
 }
 
 impl Calls {
@@ -64,12 +92,14 @@ impl Calls {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn open(ledger: &Ledger) -> Result<(Self, Checkpoint, Vec<Called>), LedgerError> {
+    pub async fn open(ledger: &Ledger) -> Result<(Self, Known), LedgerError> {
         let (store, runner, paths) = ledger.place();
-        let (checkpoint, version, known) = look(&store, &paths).await?;
-        let next = checkpoint.from + u32::try_from(known.len()).unwrap_or(u32::MAX);
-        let calls = Self { store, runner, paths, checkpoint: checkpoint.clone(), version, next };
-        Ok((calls, checkpoint, known))
+        let Look { known, version } = look(&store, &paths).await?;
+        let checkpoint = known.checkpoint.clone();
+        let next = checkpoint.from + u32::try_from(known.called.len()).unwrap_or(u32::MAX);
+        // A call is begun once, and whoever finds it begun answers it.
+        let begun = known.begun.is_some().then_some(0);
+        Ok((Self { store, runner, paths, checkpoint, version, next, begun }, known))
     }
 
     /// How many more may be called before a checkpoint is due.
@@ -84,14 +114,26 @@ impl Calls {
         read::bytes(called).len() <= MOST_BYTES
     }
 
+    /// Writes down that a call begins.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then it may have been written.
+    pub async fn begin(&mut self, begun: &Begun) -> Result<(), LedgerError> {
+        self.make_folder().await?;
+        let write = Write { path: self.paths.call(self.next), data: read::bytes(begun), version: None };
+        self.begun = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
+        Ok(())
+    }
+
     /// Writes a call and its answer down.
     ///
     /// # Errors
     /// [`LedgerError`]; then it may have been written.
     pub async fn write(&mut self, called: &Called) -> Result<(), LedgerError> {
         self.make_folder().await?;
-        let write = Write { path: self.paths.call(self.next), data: read::bytes(called), version: None };
+        let write = Write { path: self.paths.call(self.next), data: read::bytes(called), version: self.begun };
         commit(self.store.as_ref(), &self.runner, &write, &[]).await?;
+        self.begun = None;
         self.next += 1;
         Ok(())
     }
@@ -126,26 +168,38 @@ impl Calls {
 ///
 /// # Errors
 /// [`LedgerError`].
-pub async fn calls(store: &Arc<dyn Store>, run: &str) -> Result<(Checkpoint, Vec<Called>), LedgerError> {
-    let (checkpoint, _, called) = look(store, &RunPaths::new(run)).await?;
-    Ok((checkpoint, called))
+pub async fn calls(store: &Arc<dyn Store>, run: &str) -> Result<Known, LedgerError> {
+    Ok(look(store, &RunPaths::new(run)).await?.known)
 }
 
-async fn look(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<(Checkpoint, Option<i32>, Vec<Called>), LedgerError> {
+struct Look {
+    known: Known,
+    /// The version of the folder; none: there is none yet.
+    version: Option<i32>,
+}
+
+async fn look(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Look, LedgerError> {
     let folder = paths.calls();
     let (checkpoint, version): (Checkpoint, i32) = match store.read(&folder).await {
         Ok(node) => (read::parse(&folder, &node.data)?, node.stat.version),
-        Err(StoreError::NoNode { .. }) => return Ok((Checkpoint::default(), None, Vec::new())),
+        Err(StoreError::NoNode { .. }) => return Ok(Look { known: Known::default(), version: None }),
         Err(error) => return Err(error.into()),
     };
-    let mut called = Vec::new();
+    let mut known = Known { checkpoint, ..Known::default() };
     loop {
-        let number = checkpoint.from + u32::try_from(called.len()).unwrap_or(u32::MAX);
+        let number = known.checkpoint.from + u32::try_from(known.called.len()).unwrap_or(u32::MAX);
         let path = paths.call(number);
-        match store.read(&path).await {
-            Ok(node) => called.push(read::parse(&path, &node.data)?),
-            Err(StoreError::NoNode { .. }) => return Ok((checkpoint, Some(version), called)),
+        let node = match store.read(&path).await {
+            Ok(node) => node,
+            Err(StoreError::NoNode { .. }) => break,
             Err(error) => return Err(error.into()),
+        };
+        let value: Value = read::parse(&path, &node.data)?;
+        if value.get("answer").is_none() {
+            known.begun = Some(read::parse(&path, &node.data)?);
+            break;
         }
+        known.called.push(read::parse(&path, &node.data)?);
     }
+    Ok(Look { known, version: Some(version) })
 }

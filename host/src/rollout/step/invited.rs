@@ -1,10 +1,10 @@
 //! Whom an orchestration lets go. The policy is asked about nobody else, and who was never let go is left out in the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{Event, Rollout, TargetState};
+use crate::rollout::ledger::Begun;
 use crate::rollout::messages::{Action, Conducted, Conducts, End, Fault};
-use crate::rollout::outlook::Calls;
 
 /// What a target that the orchestration never let go is left out for.
 const NOT_CONDUCTED: &str = "not-conducted";
@@ -16,14 +16,18 @@ pub(super) struct Invited {
     by: Option<BTreeSet<usize>>,
     /// It goes on still.
     conducting: bool,
+    /// It has done what it wanted to: whom it did not let go by then is left out.
+    is_done: bool,
     /// Those that moved since that was last asked.
     moved: BTreeSet<usize>,
+    /// About whom it wants to know what the policy says.
+    consulted: VecDeque<usize>,
     /// What it waits for.
-    calls: Option<Calls>,
+    calls: Option<Begun>,
 }
 
 impl Invited {
-    pub(super) fn calls(&self) -> Option<Calls> {
+    pub(super) fn calls(&self) -> Option<Begun> {
         self.calls.clone()
     }
 
@@ -33,6 +37,10 @@ impl Invited {
 
     pub(super) fn is(&self, target: usize) -> bool {
         self.by.as_ref().is_none_or(|invited| invited.contains(&target))
+    }
+
+    pub(super) fn next_consulted(&mut self) -> Option<usize> {
+        self.consulted.pop_front()
     }
 
     /// Whether more may be let go.
@@ -62,6 +70,11 @@ impl Rollout {
         }
     }
 
+    /// The orchestration wants to know what the policy says of a target.
+    pub(super) fn consult(&mut self, target: usize) {
+        self.invited.consulted.push_back(target);
+    }
+
     /// The orchestration does not wait for a target any more that has not begun.
     pub(super) fn take_back(&mut self, target: usize, out: &mut Vec<Action>) {
         let Some(invited) = &mut self.invited.by else { return };
@@ -87,32 +100,29 @@ impl Rollout {
     }
 
     /// What the orchestration does now.
-    pub(super) fn conducts(&mut self, now_ms: u64, what: Conducts, out: &mut Vec<Action>) {
+    pub(super) fn conducts(&mut self, what: Conducts, out: &mut Vec<Action>) {
         out.push(Action::Emit(match what {
-            Conducts::Calls(call) => {
-                self.invited.calls = Some(Calls { call: call.clone(), since: now_ms });
-                Event::Calling { call }
+            Conducts::Calls(Begun { call, since }) => {
+                self.invited.calls = Some(Begun { call: call.clone(), since });
+                Event::Calling { call, since }
             }
-            Conducts::Answered { call, answer } => {
-                let since = self.invited.calls.take().map_or(now_ms, |calls| calls.since);
-                Event::Answered { call, answer, took_ms: now_ms.saturating_sub(since) }
+            Conducts::Answered(called) => {
+                self.invited.calls = None;
+                Event::Answered { called }
             }
+            Conducts::Recalled(called) => Event::Recalled { called },
             Conducts::Says(line) => Event::Remarked { level: line.level.to_owned(), message: line.message },
         }));
     }
 
     /// The orchestration has ended: who was let go still goes, and nobody else.
-    pub(super) fn conducted(&mut self, now_ms: u64, how: Conducted, out: &mut Vec<Action>) {
+    pub(super) fn conducted(&mut self, how: Conducted, out: &mut Vec<Action>) {
         self.invited.conducting = false;
         self.invited.calls = None;
         match how {
             Conducted::Done => {
-                let never = |target: &usize| self.slots[*target].state.is_open() && !self.invited.is(*target);
-                let never: Vec<usize> = (0..self.slots.len()).filter(never).collect();
-                for target in never {
-                    let reason = "the orchestration did not begin it".to_owned();
-                    self.skip(now_ms, target, NOT_CONDUCTED.to_owned(), reason, out);
-                }
+                self.invited.is_done = true;
+                self.invited.moved.extend(0..self.slots.len());
             }
             Conducted::GaveUp(reason) => {
                 self.cut_short(End::Aborted(format!("the orchestration gave up: {reason}")), out);
@@ -121,10 +131,26 @@ impl Rollout {
         }
     }
 
+    /// Leaves out who was never let go, once nobody will be any more; who just gives its place in the queue back, when it has.
+    pub(super) fn leave_out_the_uninvited(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        if !self.invited.is_done || self.ending.is_some() {
+            return;
+        }
+        let is_left = |target: &usize| {
+            matches!(self.slots[*target].state, TargetState::Pending | TargetState::Waiting)
+                && !self.invited.is(*target)
+        };
+        let left: Vec<usize> = self.invited.moved.iter().copied().filter(is_left).collect();
+        for target in left {
+            let reason = "the orchestration did not begin it".to_owned();
+            self.skip(now_ms, target, NOT_CONDUCTED.to_owned(), reason, out);
+        }
+    }
+
     /// Run again it would fail again, so there is nothing to hold the run for: it ends, and its leases are given back.
     fn conductor_failed(&mut self, fault: Fault, out: &mut Vec<Action>) {
         let Fault { kind, message, hint } = fault.clone();
         out.push(Action::Emit(Event::OrchestrationFault { kind: kind.to_owned(), message, hint }));
-        self.cut_short(End::Faulted(fault), out);
+        self.cut_short(End::OrchestrationFailed(fault), out);
     }
 }

@@ -52,6 +52,8 @@ impl Rollout {
         slot.said.clear();
         slot.waiting_since_ms = None;
         self.moved(target, TargetEvent::Reopened);
+        // Whatever an orchestration wants: people said so.
+        self.invite(target);
         out.push(Action::Save { target, standing: Standing::Pending });
         out.push(Action::Emit(Event::RetryAsked { target: self.name(target), by: wish.by.clone() }));
     }

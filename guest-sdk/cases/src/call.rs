@@ -1,0 +1,136 @@
+//! What an orchestration asks of its host, as data: the same for the run's state, its journal, and whoever plays the host.
+
+use serde::{Deserialize, Serialize};
+
+/// A call. Two are the same call if they are equal: that is what a guest which is run again is held to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "kebab-case")]
+pub enum Call {
+    /// Wait for a slot.
+    Lock {
+        /// Of which semaphore.
+        path: String,
+        /// For how many milliseconds; none: as long as it takes.
+        timeout: Option<u64>,
+    },
+    /// Take a slot if one is free now.
+    TryLock {
+        /// Of which semaphore.
+        path: String,
+    },
+    /// Take a lease whatever the count.
+    Force {
+        /// Of which semaphore.
+        path: String,
+        /// Fences of the leases to break.
+        breaking: Vec<u64>,
+        /// Why.
+        reason: String,
+    },
+    /// Give a slot back.
+    Release {
+        /// Of which semaphore: a run holds one of each at most.
+        path: String,
+    },
+    /// Is a slot held still?
+    StillHeld {
+        /// Of which semaphore.
+        path: String,
+    },
+    /// Which leases does the run hold?
+    FoundLeases,
+    /// What does a semaphore look like?
+    Holders {
+        /// Which.
+        path: String,
+    },
+    /// Who is in a party?
+    Members {
+        /// Which.
+        path: String,
+    },
+    /// Wait until a party has so many members.
+    WaitMembers {
+        /// Which.
+        path: String,
+        /// How many.
+        at_least: u32,
+        /// For how many milliseconds; none: as long as it takes.
+        timeout: Option<u64>,
+    },
+    /// Where does a target stand?
+    StandingOf {
+        /// Which.
+        target: String,
+    },
+    /// What does the job's policy say of a target?
+    Admit {
+        /// Which.
+        target: String,
+    },
+    /// Let the job's action begin on a target.
+    Start {
+        /// Which.
+        target: String,
+        /// For how many milliseconds it may wait; none: as long as it takes.
+        timeout: Option<u64>,
+    },
+    /// Wait until the job is done with one of these.
+    WaitAny {
+        /// Targets.
+        among: Vec<String>,
+        /// For how many milliseconds; none: as long as it takes.
+        timeout: Option<u64>,
+    },
+    /// Leave a target out.
+    Skip {
+        /// Which.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+    /// Wait.
+    Sleep {
+        /// For how many milliseconds.
+        duration: u64,
+    },
+    /// Begin from here when the guest is run again.
+    Checkpoint {
+        /// What it begins from, in hex.
+        state: String,
+    },
+}
+
+/// In a few words, for a person.
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let within = |timeout: &Option<u64>| match timeout {
+            Some(millis) => {
+                format!(" within {}", humantime::format_duration(std::time::Duration::from_millis(*millis)))
+            }
+            None => String::new(),
+        };
+        match self {
+            Self::Lock { path, timeout } => write!(f, "lock {path}{}", within(timeout)),
+            Self::TryLock { path } => write!(f, "try-lock {path}"),
+            Self::Force { path, breaking, .. } => write!(f, "force {path}, breaking {breaking:?}"),
+            Self::Release { path } => write!(f, "release {path}"),
+            Self::StillHeld { path } => write!(f, "still-held {path}"),
+            Self::FoundLeases => f.write_str("found-leases"),
+            Self::Holders { path } => write!(f, "holders {path}"),
+            Self::Members { path } => write!(f, "members {path}"),
+            Self::WaitMembers { path, at_least, timeout } => {
+                write!(f, "wait for {at_least} members of {path}{}", within(timeout))
+            }
+            Self::Admit { target } => write!(f, "admit {target}"),
+            Self::StandingOf { target } => write!(f, "standing-of {target}"),
+            Self::Start { target, timeout } => write!(f, "start {target}{}", within(timeout)),
+            Self::WaitAny { among, timeout } => write!(f, "wait for one of {}{}", among.join(", "), within(timeout)),
+            Self::Skip { target, reason } => write!(f, "skip {target}: {reason}"),
+            Self::Sleep { duration } => {
+                write!(f, "sleep {}", humantime::format_duration(std::time::Duration::from_millis(*duration)))
+            }
+            Self::Checkpoint { state } => write!(f, "checkpoint of {} bytes", state.len() / 2),
+        }
+    }
+}

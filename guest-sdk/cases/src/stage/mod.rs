@@ -1,0 +1,389 @@
+//! An orchestration played: in a made-up world, with a clock that only goes while it waits, and cut off wherever one likes.
+
+mod play;
+mod world;
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+pub use play::{Ends, Play, PlayExpect, Plays};
+pub use world::{Member, Scripted, Semaphore, Target, World};
+
+use crate::{Call, Difference};
+
+/// Calls that a run keeps since its last checkpoint.
+const MOST_CALLS: usize = 2_000;
+
+/// Places at which a play is cut off, to see that it goes on.
+const MOST_CUTS: usize = 200;
+
+/// A call, and what it was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spoken {
+    /// What was called.
+    pub call: Call,
+    /// The answer, in the host's JSON.
+    pub answer: Value,
+    /// When it was called, in milliseconds since the Unix epoch.
+    pub since: u64,
+    /// When it was answered, likewise.
+    pub answered: u64,
+}
+
+/// Why a call is not answered any more.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Silence {
+    /// Its host was killed there.
+    Cut,
+    /// Nothing that will happen answers it.
+    Never(Call),
+    /// Run again, it called this where it had called that; none: it ended.
+    Diverged {
+        /// What it called before.
+        was: Call,
+        /// What it calls now.
+        is: Option<Call>,
+    },
+    /// It called too often without a checkpoint.
+    TooManyCalls,
+    /// What a case says it is answered is no answer to that call.
+    Unfit(Call),
+}
+
+/// How a guest came to its end, as whoever runs it saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it wanted to.
+    Done,
+    /// It said that it cannot go on.
+    GaveUp(String),
+    /// It failed.
+    Fault {
+        /// The stable word, such as `trap` or `out-of-fuel`.
+        kind: String,
+        /// More, for a person.
+        message: String,
+    },
+}
+
+/// Where an orchestration is played. Whoever runs the guest hands its calls to [`Stage::call`].
+#[derive(Debug, Clone)]
+pub struct Stage {
+    world: World,
+    /// What it was answered since the last checkpoint.
+    kept: Vec<Spoken>,
+    /// What of that it has not called again yet.
+    recorded: VecDeque<Spoken>,
+    /// Everything that was answered.
+    spoken: Vec<Spoken>,
+    state: Option<Vec<u8>>,
+    /// After so many new calls the host is killed.
+    cut: Option<usize>,
+    silence: Option<Silence>,
+    /// The call at which it was cut off, and since when.
+    begun: Option<(Call, u64)>,
+    last: u64,
+}
+
+/// What a guest begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entrance {
+    /// Its settings.
+    pub settings: Value,
+    /// What its last checkpoint holds.
+    pub state: Option<Vec<u8>>,
+    /// The targets, in the contract's JSON.
+    pub targets: Value,
+    /// What time it is, in milliseconds since the Unix epoch.
+    pub now: u64,
+}
+
+/// A play that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Played {
+    /// Everything that it called, in that order.
+    pub spoken: Vec<Spoken>,
+    /// How it ended; else why nobody answered any more.
+    pub end: Result<Outcome, Silence>,
+    /// The semaphores of which it had a lease in the end: a run gives them back.
+    pub held: Vec<String>,
+    /// How long it took, in milliseconds of its world.
+    pub took: u64,
+}
+
+/// Cut off there, it came to something else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broke {
+    /// The call that was carried out and not answered, counted from 1.
+    pub at: usize,
+    /// Which.
+    pub call: Call,
+    /// What became of it.
+    pub then: Played,
+}
+
+impl Stage {
+    fn new(world: World, state: Option<Vec<u8>>, cut: Option<usize>) -> Self {
+        let last = world.now();
+        let (kept, recorded, spoken) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { world, kept, recorded, spoken, state, cut, silence: None, begun: None, last }
+    }
+
+    /// Answers a call, in the host's JSON, and says when; none: nobody answers it or anything after it.
+    pub fn call(&mut self, call: Call) -> Option<(Value, u64)> {
+        if self.silence.is_some() {
+            return None;
+        }
+        let answered = self.answer(call);
+        match answered {
+            Ok(Spoken { answer, answered, .. }) => Some((answer, answered)),
+            Err(silence) => {
+                self.silence = Some(silence);
+                None
+            }
+        }
+    }
+
+    /// The last answer was none to this call, and was not given.
+    pub fn unfit(&mut self, call: Call) {
+        self.silence = Some(Silence::Unfit(call));
+    }
+
+    /// When the last answer was given, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.last
+    }
+
+    fn answer(&mut self, call: Call) -> Result<Spoken, Silence> {
+        if let Some(known) = self.recorded.pop_front() {
+            if known.call != call {
+                return Err(Silence::Diverged { was: known.call, is: Some(call) });
+            }
+            self.world.remember(&known.call, &known.answer);
+            self.last = known.answered;
+            return Ok(known);
+        }
+        if self.kept.len() >= MOST_CALLS && !matches!(call, Call::Checkpoint { .. }) {
+            return Err(Silence::TooManyCalls);
+        }
+        let since = match self.begun.take() {
+            Some((was, since)) if was == call => since,
+            Some((was, _)) => return Err(Silence::Diverged { was, is: Some(call) }),
+            None => self.world.now(),
+        };
+        let scripted = self.world.answers.clone();
+        let answer = self.world.answer(&call, since).ok_or_else(|| Silence::Never(call.clone()))?;
+        if let Call::Checkpoint { state } = &call {
+            self.state = Some(bytes(state));
+            self.kept.clear();
+        }
+        if self.cut.is_some_and(|cut| self.spoken.len() + 1 == cut) {
+            // What was not heard is answered again.
+            self.world.answers = scripted;
+            // A checkpoint is what it begins from: it is not called again.
+            self.begun = (!matches!(call, Call::Checkpoint { .. })).then_some((call, since));
+            return Err(Silence::Cut);
+        }
+        self.world.remember(&call, &answer);
+        let spoken = Spoken { call, answer, since, answered: self.world.now() };
+        if !matches!(spoken.call, Call::Checkpoint { .. }) {
+            self.kept.push(spoken.clone());
+        }
+        self.spoken.push(spoken.clone());
+        self.last = spoken.answered;
+        Ok(spoken)
+    }
+
+    /// The guest is run again, from its last checkpoint.
+    fn again(&mut self) {
+        (self.cut, self.silence) = (None, None);
+        self.recorded = self.kept.clone().into();
+        self.world.begin_again();
+    }
+
+    fn played(self, outcome: Outcome) -> Played {
+        let unsaid = self.recorded.front().map(|next| Silence::Diverged { was: next.call.clone(), is: None });
+        let end = match self.silence.or(unsaid) {
+            Some(silence) => Err(silence),
+            None => Ok(outcome),
+        };
+        let took = self.world.now() - crate::NOON;
+        Played { spoken: self.spoken, end, held: self.world.held(), took }
+    }
+}
+
+/// What a checkpoint holds.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |at: usize| hex.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok()).unwrap_or_default();
+    (0..hex.len() / 2).map(|pair| digit(pair * 2)).collect()
+}
+
+/// How a play came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// From its beginning to its end.
+    pub played: Played,
+    /// What is not as expected; empty: it passed.
+    pub differences: Vec<Difference>,
+}
+
+impl Broke {
+    /// Where, and what became of it.
+    #[must_use]
+    pub fn told(&self, whole: &Played) -> String {
+        let Self { at, call, then } = self;
+        let acted = |played: &Played| played.acted().join(", ");
+        let rest = match then.end == whole.end {
+            true => format!("acted on {} and not on {}", acted(then), acted(whole)),
+            false => then.told(),
+        };
+        format!("killed at call {at} (`{call}`) and run again: {rest}; else {}", whole.told())
+    }
+}
+
+impl Play {
+    /// One in this world, without settings and expectations.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        let (name, settings) = (String::new(), Value::Object(serde_json::Map::new()));
+        Self { name, span: 0..0, settings, world, state: None, expect: None }
+    }
+
+    /// Plays it whole, compares it with what is expected, and cuts it off wherever that is possible.
+    pub fn judge(&self, run: &mut impl FnMut(&Entrance, &mut Stage) -> Outcome) -> Judged {
+        let played = self.whole(run);
+        let mut differences = match &self.expect {
+            Some(expect) => expect.differences(&played),
+            None => {
+                let seen = format!("{}, acted on {}", played.told(), played.acted().join(", "));
+                vec![Difference { key: "expect", expected: "that it says what must come of it".to_owned(), seen }]
+            }
+        };
+        if let Some(broke) = self.survives(&played, run) {
+            differences.push(Difference {
+                key: "killed",
+                expected: "the same end".to_owned(),
+                seen: broke.told(&played),
+            });
+        }
+        Judged { played, differences }
+    }
+
+    /// Plays it once, from its beginning to its end.
+    pub fn whole(&self, run: &mut impl FnMut(&Entrance, &mut Stage) -> Outcome) -> Played {
+        self.cut_off(None, run)
+    }
+
+    /// Plays it once more for each of its calls: its host is killed when that was carried out and before it is answered,
+    /// and the guest run again. What comes to another end than `whole`, at its first place.
+    pub fn survives(&self, whole: &Played, run: &mut impl FnMut(&Entrance, &mut Stage) -> Outcome) -> Option<Broke> {
+        let all = whole.spoken.len();
+        // Spread over all of them where there are too many.
+        let step = all.div_ceil(MOST_CUTS).max(1);
+        (0..all).step_by(step).find_map(|at| {
+            let then = self.cut_off(Some(at + 1), run);
+            let same = then.end == whole.end && then.acted() == whole.acted();
+            (!same).then(|| Broke { at: at + 1, call: whole.spoken[at].call.clone(), then })
+        })
+    }
+
+    fn cut_off(&self, cut: Option<usize>, run: &mut impl FnMut(&Entrance, &mut Stage) -> Outcome) -> Played {
+        let mut stage = Stage::new(self.world.clone(), self.state.clone(), cut);
+        loop {
+            let entrance = Entrance {
+                settings: self.settings.clone(),
+                state: stage.state.clone(),
+                targets: stage.world.targets_json(),
+                now: stage.last,
+            };
+            let outcome = run(&entrance, &mut stage);
+            if stage.silence != Some(Silence::Cut) {
+                return stage.played(outcome);
+            }
+            stage.again();
+        }
+    }
+}
+
+impl Played {
+    /// The targets that were let go, in that order.
+    #[must_use]
+    pub fn acted(&self) -> Vec<&str> {
+        let mut acted = Vec::new();
+        for spoken in &self.spoken {
+            match &spoken.call {
+                Call::Start { target, .. }
+                    if spoken.answer["answer"] == "done" && !acted.contains(&target.as_str()) =>
+                {
+                    acted.push(target.as_str());
+                }
+                _ => {}
+            }
+        }
+        acted
+    }
+
+    /// How it ended, in a word.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        match &self.end {
+            Ok(Outcome::Done) => Ends::Done,
+            Ok(Outcome::GaveUp(_)) => Ends::GaveUp,
+            Err(Silence::Never(_)) => Ends::Waits,
+            _ => Ends::Fault,
+        }
+    }
+
+    /// Whether it failed, and did not only give up.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        self.ends() == Ends::Fault
+    }
+
+    /// How it ended, in a few words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.end {
+            Ok(Outcome::Done) => "it was done".to_owned(),
+            Ok(Outcome::GaveUp(why)) => format!("it gave up: {why}"),
+            Ok(Outcome::Fault { kind, message }) => format!("it failed ({kind}): {message}"),
+            Err(Silence::Cut) => "it was cut off".to_owned(),
+            Err(Silence::Never(call)) => format!("it waits for ever: {call}"),
+            Err(Silence::Unfit(call)) => format!("what the case answers to `{call}` is no answer to that"),
+            Err(Silence::TooManyCalls) => format!("it called {MOST_CALLS} times without a checkpoint"),
+            Err(Silence::Diverged { was, is: Some(is) }) => {
+                format!("run again, it called `{is}` where it called `{was}` before")
+            }
+            Err(Silence::Diverged { was, is: None }) => format!("run again, it ended where it called `{was}` before"),
+        }
+    }
+}
+
+/// An answer in a few words, as the host has it.
+#[must_use]
+pub fn answer_told(answer: &Value) -> String {
+    let is = &answer["is"];
+    match answer["answer"].as_str().unwrap_or_default() {
+        "done" => "done".to_owned(),
+        "held" => format!("held, fence {is}"),
+        "not-free" => "not free".to_owned(),
+        "flag" => if is == true { "yes" } else { "no" }.to_owned(),
+        "leases" => format!("{} leases", is.as_array().map_or(0, Vec::len)),
+        "semaphore" => format!("{} of {} slots held", is["leases"].as_array().map_or(0, Vec::len), is["slots"]),
+        "party" => format!("{} members", is["members"].as_array().map_or(0, Vec::len)),
+        "standing" if is == "skipped" => "left out".to_owned(),
+        "standing" => is.as_str().unwrap_or_default().replace('-', " "),
+        "advice" => {
+            format!("{}: {}", is["verdict"].as_str().unwrap_or_default(), is["reason"].as_str().unwrap_or_default())
+        }
+        "ended" if is.is_null() => "the time ran out".to_owned(),
+        "ended" => format!("{} {}", is[0].as_str().unwrap_or_default(), is[1]["ending"].as_str().unwrap_or_default()),
+        _ => match is.as_object().and_then(|fault| fault.iter().next()) {
+            Some((kind, why)) => format!("{kind}: {}", why.as_str().unwrap_or_default()),
+            None if is == "timed-out" => "the time ran out".to_owned(),
+            None => is.as_str().unwrap_or_default().replace('-', " "),
+        },
+    }
+}

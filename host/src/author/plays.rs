@@ -1,0 +1,68 @@
+//! Plays of an orchestration: read from a file, and played in its sandbox.
+
+use lockkeeper_cases::stage::{Entrance, Judged, Outcome, Play, Plays, Stage, World};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::cases::problems;
+use crate::job::Problems;
+use crate::policy::PolicyError;
+use crate::policy::orchestration::{Answered, Asked, Beginning, Orchestration};
+
+/// Reads a file of plays; `name` is what messages call it.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub fn read_plays(name: &str, text: &str) -> Result<Plays, Problems> {
+    Plays::parse(text).map_err(|found| problems("file of cases", name, text, found))
+}
+
+/// Reads a world alone.
+///
+/// # Errors
+/// Likewise.
+pub fn read_world(name: &str, text: &str) -> Result<World, Problems> {
+    World::parse(text).map_err(|found| problems("world", name, text, found))
+}
+
+/// Plays it whole, and cut off at each of its calls.
+#[must_use]
+pub fn judge(orchestration: &Orchestration, play: &Play) -> Judged {
+    play.judge(&mut |entrance, stage| run(orchestration, entrance, stage))
+}
+
+/// Runs a guest in its sandbox, answered by the stage.
+pub fn run(orchestration: &Orchestration, entrance: &Entrance, stage: &mut Stage) -> Outcome {
+    let (calls, mut asked) = mpsc::channel::<Asked>(1);
+    let beginning = Beginning {
+        settings: entrance.settings.to_string(),
+        state: entrance.state.clone(),
+        targets: parsed(&entrance.targets),
+        now: entrance.now,
+    };
+    let answering = async {
+        while let Some(Asked { call, answer, .. }) = asked.recv().await {
+            // Without an answer the guest ends; why is the stage's to say.
+            let Some((given, at)) = stage.call(call.clone()) else { break };
+            let Ok(given) = serde_json::from_value(given) else {
+                stage.unfit(call);
+                break;
+            };
+            if answer.send(Answered { answer: given, at }).is_err() {
+                break;
+            }
+        }
+        drop(asked);
+    };
+    let (done, ()) =
+        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
+    match done {
+        Ok(()) => Outcome::Done,
+        Err(PolicyError::GaveUp { message }) => Outcome::GaveUp(message),
+        Err(error) => Outcome::Fault { kind: error.kind().to_owned(), message: error.of_orchestration() },
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(json: &Value) -> T {
+    serde_json::from_value(json.clone()).expect("a world's targets have the contract's shape")
+}
