@@ -204,6 +204,62 @@ fn one_that_waits_for_ever_is_seen_and_ended_from_elsewhere() {
 }
 
 #[test]
+fn two_that_wait_for_each_other_are_shown_and_one_gives_way() {
+    for place in places() {
+        let world = World::new();
+        let jobs = ["cross-a", "cross-b"].map(|mode| misbehaving(&world, mode, ""));
+        let status = |run: &str| {
+            let said = said(world.lockkeeper(["status", run]).args(&place));
+            said.stdout
+        };
+        thread::scope(|scope| {
+            let [one, other] = jobs.each_ref().map(|job| scope.spawn(|| run(&world, &place, job)));
+            eventually("each is shown what it waits for", || {
+                let told = ["cross-a", "cross-b"].map(&status);
+                told.iter()
+                    .all(|told| told.contains("place 1 of 1 in the queue") && told.contains("waits for this run"))
+            });
+            let told = status("cross-b");
+            assert!(told.contains("/locks/a is held by cross-a-"), "{told}");
+            assert!(told.contains("which waits for this run: lock /locks/b within 4s"), "{told}");
+            assert!(told.contains("sleep 2s"), "its calls are listed: {told}");
+            let (gave_way, _) = one.join().unwrap();
+            assert_eq!(gave_way.code, Some(1), "{gave_way:?}");
+            assert!(gave_way.stdout.contains("the time ran out"), "{gave_way:?}");
+            let (went_on, _) = other.join().unwrap();
+            assert_eq!(went_on.code, Some(0), "{went_on:?}");
+        });
+        nobody_holds(&world, &place, &["/locks/a", "/locks/b", "/locks/own"]);
+    }
+}
+
+#[test]
+fn the_policy_can_be_asked_before_a_target_is_let_go() {
+    let world = World::new();
+    let here = Vec::new();
+    let (answer, events) = run(&world, &here, &misbehaving(&world, "advised", ""));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let advice = events.iter().find(|event| event["event"] == "answered" && event["call"] == "admit").unwrap();
+    assert_eq!((&advice["is"]["verdict"], &advice["target"]), (&"lock".into(), &"a".into()), "{advice}");
+    // Nothing followed from the question itself: the target was let go by the call that came after it.
+    let place =
+        |what: &str, call: &str| events.iter().position(|event| event["event"] == what && event["call"] == call);
+    let started = events.iter().position(|event| event["event"] == "started").unwrap();
+    assert!(place("calling", "start").unwrap() < started, "{answer:?}");
+    // The same policy says no where its window is closed.
+    let job = misbehaving(&world, "advised", "");
+    let text = fs::read_to_string(&job).unwrap().replacen("name = \"advised\"", "name = \"closed\"", 1);
+    let text = text.replace(
+        "policy.use = \"rolling\"",
+        "policy.use = \"rolling\"\npolicy.settings.keep-members = 3\nparty.path = \"/party/none\"\nparty.min-nodes = 0",
+    );
+    fs::write(&job, text).unwrap();
+    let (answer, events) = run(&world, &here, &job);
+    let skipped = events.iter().find(|event| event["event"] == "skipped").unwrap_or_else(|| panic!("{answer:?}"));
+    assert!(skipped["reason"].as_str().unwrap().starts_with("the policy says Admission::Wait"), "{skipped}");
+}
+
+#[test]
 fn one_whose_runner_is_gone_is_ended_with_its_leases() {
     let world = World::new();
     let job = misbehaving(&world, "sleepy", "");

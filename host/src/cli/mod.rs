@@ -470,6 +470,9 @@ struct ReplayArgs {
     /// Give it the settings in this file, written as below `[policy.settings]` [default: those of the run].
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// See what this orchestration would have called, a wasm file [default: the run's own, where it has one].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "settings"])]
+    orchestration: Option<PathBuf>,
     /// Show every decision that would change, not the first 50.
     #[arg(long)]
     all: bool,

@@ -222,6 +222,9 @@ impl Attempt<'_> {
     ) -> Result<Stood, Failure> {
         let Loaded { job, folder, policy, .. } = loaded;
         runs::keep_policy(&self.state, &journal, folder, &job.policy.source, policy)?;
+        if let Some((spec, orchestration)) = job.orchestration.as_ref().zip(loaded.orchestration.as_ref()) {
+            runs::keep_orchestration(&self.state, &journal, &folder.join(&spec.path), orchestration.digest())?;
+        }
         let Opened { ledger, targets, resumed } = opened;
         let plan = Plan::of(job, targets);
         let output = self.output.clone().with_bar(plan.targets.len());

@@ -37,7 +37,7 @@ pub(super) fn create(state: &Path, run: &str) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// Where a run's folder has the component of its policy.
+/// Where a run's folder has the component of its policy, or of its orchestration.
 pub(super) fn policy_file(folder: &Path, digest: &str) -> PathBuf {
     folder.join(format!("policy-{digest}.wasm"))
 }
@@ -55,11 +55,20 @@ pub(super) fn keep_policy(
         PolicySource::Standard(name) => StandardPolicy::named(name).map(|policy| policy.wasm.to_vec()),
         PolicySource::File { path, .. } => fs::read(job.join(path)).ok(),
     };
-    let wasm = wasm.filter(|wasm| digest(wasm) == policy.digest()).ok_or_else(|| {
-        Failure::message(ErrorKind::BadJob, "the policy's file changed while the run was being prepared")
+    keep(state, folder, wasm, policy.digest())
+}
+
+/// Likewise an orchestration's.
+pub(super) fn keep_orchestration(state: &Path, folder: &Path, file: &Path, digest: &str) -> Result<(), Failure> {
+    keep(state, folder, fs::read(file).ok(), digest)
+}
+
+fn keep(state: &Path, folder: &Path, wasm: Option<Vec<u8>>, expected: &str) -> Result<(), Failure> {
+    let wasm = wasm.filter(|wasm| digest(wasm) == expected).ok_or_else(|| {
+        Failure::message(ErrorKind::BadJob, "a wasm file of the job changed while the run was being prepared")
             .hint("run it again")
     })?;
-    let kept = link(&wasm, policy.digest(), &state.join("policies"), &policy_file(folder, policy.digest()));
+    let kept = link(&wasm, expected, &state.join("policies"), &policy_file(folder, expected));
     kept.map_err(|error| {
         Failure::message(ErrorKind::Io, format!("cannot keep the policy in `{}`: {error}", folder.display()))
             .hint("say where with --state-dir")

@@ -17,7 +17,7 @@ use super::conduct::{Conducting, Conductor, Stands};
 use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
-use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Record, Together, Written};
+use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Orchestrated, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, Runner, Standing};
 use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
@@ -126,10 +126,6 @@ pub async fn run<P: Decide>(
     let output = run.journal.join("output");
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
     std::fs::create_dir_all(&output).map_err(cannot_write)?;
-    let header = header(&run);
-    let journal =
-        Journal::create(&run.journal.join(journal::file_name(run.ledger.stint())), &header).map_err(cannot_write)?;
-
     let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
     let steer = wishes.read(&store).await?;
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
@@ -151,6 +147,9 @@ pub async fn run<P: Decide>(
         Some(spec) => Some(conductor(&run, spec.clone(), seen, inputs.clone()).await?),
         None => None,
     };
+    let header = header(&run, conductor.as_ref().map(|(_, beginning)| beginning));
+    let journal =
+        Journal::create(&run.journal.join(journal::file_name(run.ledger.stint())), &header).map_err(cannot_write)?;
     let mut engine = Engine {
         board,
         settings: run.job.policy.settings.to_string(),
@@ -299,7 +298,14 @@ fn setup<P>(run: &Run<P>) -> Setup {
     }
 }
 
-fn header(run: &Run<impl Decide>) -> Header {
+fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
+    let orchestrated = |(spec, beginning): (&Conducting, &Beginning)| Orchestrated {
+        name: spec.orchestration.manifest().name.clone(),
+        digest: spec.orchestration.digest().to_owned(),
+        settings: serde_json::from_str(&spec.settings).unwrap_or_default(),
+        state: beginning.state.as_ref().map(hex::encode),
+        targets: beginning.targets.clone(),
+    };
     Header {
         journal: journal::VERSION,
         job: run.job.name.to_string(),
@@ -317,6 +323,7 @@ fn header(run: &Run<impl Decide>) -> Header {
         memory: run.resumed.as_ref().map_or_else(Vec::new, |resumed| resumed.memory.clone()),
         limits: Bounds::new(&run.plan.limits, run.job.action.timeout),
         targets: run.plan.targets.iter().map(|target| target.name.to_string()).collect(),
+        orchestration: run.conducting.as_ref().zip(beginning).map(orchestrated),
         waves: run.plan.waves.iter().map(Together::from).collect(),
     }
 }

@@ -53,6 +53,9 @@ pub(super) fn run(seen: &Seen, all: bool) -> Value {
         "wishes": seen.wishes,
         "held": seen.held().iter().map(held).collect::<Value>(),
         "now": seen.outlook_of_runner(),
+        "waits-for": seen.waits_for,
+        "checkpoint": seen.calls.as_ref().map(|known| &known.checkpoint),
+        "calls": seen.calls.as_ref().map(|known| &known.called),
         "targets": shown.map(|(index, (name, standing))| target(seen, index, name, standing)).collect::<Value>(),
     })
 }

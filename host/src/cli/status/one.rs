@@ -10,16 +10,19 @@ use crate::policy::types::Ending;
 use crate::recipe::Holder;
 use crate::rollout::Counts;
 use crate::rollout::Wish;
-use crate::rollout::ledger::{Held, RunState, Saved, Seen, Standing, WaveState};
+use crate::rollout::ledger::{Blocking, Called, Held, RunState, Saved, Seen, Standing, WaitsFor, WaveState};
 
 /// How many targets are listed that did not go well.
 const MOST_LISTED: usize = 20;
+
+/// How many calls are listed.
+const MOST_CALLS: usize = 8;
 
 /// How many names stand in a line.
 const MOST_NAMED: usize = 6;
 
 pub(super) fn text(seen: &Seen, all: bool) -> String {
-    let parts = [head(seen), waves(seen), holders(seen), targets(seen, all)];
+    let parts = [head(seen), waves(seen), holders(seen), calls(seen, all), targets(seen, all)];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
@@ -126,6 +129,9 @@ fn waits(lines: &mut Lines, seen: &Seen) {
         }
         if let Some(calls) = &outlook.calls {
             lines.push("Calls", &format!("{}, since {}", calls.call, moment(calls.since, now)));
+            for line in seen.waits_for.iter().flat_map(|waits_for| waiting(waits_for, now)) {
+                lines.push("", &line);
+            }
         }
         if let Some(waits) = &outlook.waits {
             let until = waits.until.map(|until| format!(", until {}", moment(until, now))).unwrap_or_default();
@@ -141,6 +147,47 @@ fn waits(lines: &mut Lines, seen: &Seen) {
             lines.push("Held", &way_out(&held, run));
         }
     }
+}
+
+/// Its place in a queue, and who is in the way.
+fn waiting(WaitsFor { semaphore, place, queued, holders }: &WaitsFor, now: u64) -> Vec<String> {
+    let place = place.map(|place| format!("place {place} of {queued} in the queue"));
+    let holder = |Blocking { holder, waits, circle }: &Blocking| {
+        let waits = match waits {
+            Some(waits) if *circle => format!(", which waits for this run: {}", waits.call),
+            Some(waits) => format!(", which itself waits: {}", waits.call),
+            None => String::new(),
+        };
+        format!("{semaphore} is held by {} since {}{waits}", holder.identifier, moment(holder.since_ms, now))
+    };
+    place.into_iter().chain(holders.iter().map(holder)).collect()
+}
+
+/// What the orchestration called, the newest last.
+fn calls(seen: &Seen, all: bool) -> String {
+    let Some(known) = seen.calls.as_ref().filter(|known| !known.called.is_empty() || known.checkpoint.from > 0) else {
+        return String::new();
+    };
+    let most = if all { usize::MAX } else { MOST_CALLS };
+    let left_out = known.called.len().saturating_sub(most);
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["CALL", "", "ANSWERED", "ANSWER"]);
+    for (number, Called { call, answer, answered, .. }) in
+        (known.checkpoint.from + 1..).zip(&known.called).skip(left_out)
+    {
+        table.add_row([
+            number.to_string(),
+            plain(&call.to_string()),
+            moment(*answered, seen.at),
+            plain(&answer.to_string()),
+        ]);
+    }
+    let before = match (known.checkpoint.from, left_out) {
+        (0, 0) => String::new(),
+        (from, 0) => format!("{} before the last checkpoint\n", of(from as usize, "call")),
+        (_, more) => format!("{} before these: --all shows every call since the last checkpoint\n", of(more, "call")),
+    };
+    format!("{before}{}", trimmed(&table))
 }
 
 /// What holds a run, and what to do about it.

@@ -20,7 +20,7 @@ mod write;
 pub use bounds::{Bounds, Lasting, Open, Together};
 pub use error::JournalError;
 pub use read::{Entry, Reader, Recorded, Verified, verify};
-pub use record::{Asked, Closing, Header, Record, VERSION, Written, digest};
+pub use record::{Asked, Closing, Header, Orchestrated, Record, VERSION, Written, digest};
 pub use stints::{Stint, Stints, file_name};
 pub use story::{Page, Story, StoryError, Told, Want};
 pub use write::Journal;

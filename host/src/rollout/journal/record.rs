@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::bounds::{Bounds, Together};
 use crate::job::{Grant, Grants};
-use crate::policy::types::{Admitted, Outcome, Settled, View};
+use crate::policy::types::{Admitted, Outcome, Settled, Target, View};
 use crate::policy::{PolicyError, TraceLine};
 use crate::rollout::state::Counts;
 
@@ -53,9 +53,29 @@ pub struct Header {
     pub limits: Bounds,
     /// The targets, in the plan's order.
     pub targets: Vec<String>,
+    /// What its orchestration begins with; none: the job has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orchestration: Option<Orchestrated>,
     /// The waves, which have all of them among them; none where the job has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waves: Vec<Together>,
+}
+
+/// An orchestration, and what it begins with in a stint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Orchestrated {
+    /// Its name, as its manifest has it.
+    pub name: String,
+    /// Its sha256.
+    pub digest: String,
+    /// Its settings.
+    pub settings: Value,
+    /// What its last checkpoint holds, in hex; none: it begins from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The targets, as it is given them.
+    pub targets: Vec<Target>,
 }
 
 impl Header {

@@ -4,12 +4,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::again::job_of;
+use super::calls::{self, Known};
 use super::error::LedgerError;
 use super::layout::RunPaths;
 use super::read::{self, Kept, StandingOf};
 use super::records::{AboutVersion, Wishes};
 use super::runner::Runner;
 use super::saved::{Saved, Standing};
+use super::waits::{self, WaitsFor};
 use crate::job::{JobSpec, OnUnknown, Target};
 use crate::recipe::{Holder, Semaphore, SemaphoreState};
 use crate::rollout::messages::Wish;
@@ -66,6 +68,10 @@ pub struct Seen {
     pub semaphore: SemaphoreState,
     /// The first of those who queue for them.
     pub queue: Vec<String>,
+    /// What its orchestration called; none: it has none.
+    pub calls: Option<Known>,
+    /// Whom that waits for.
+    pub waits_for: Option<WaitsFor>,
     /// When this was seen, in milliseconds since the Unix epoch, by our clock.
     pub at: u64,
 }
@@ -193,9 +199,12 @@ impl Seen {
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         summary.counts = counts(total, standings.iter().map(|(saved, _)| &saved.standing));
         let (state, _) = semaphore.observe().await?;
-        Ok(Self {
+        let is_conducted = job.as_ref().is_some_and(|job| job.orchestration.is_some());
+        let mut seen = Self {
             wishes: read::wishes(store, run).await?,
             outlook: read::outlook(store, run).await?,
+            calls: if is_conducted { Some(calls::calls(store, run).await?) } else { None },
+            waits_for: None,
             queue: if state.queued > 0 { semaphore.queue(MOST_QUEUED).await? } else { Vec::new() },
             semaphore: state,
             at: store.clock().now_ms(),
@@ -204,7 +213,11 @@ impl Seen {
             standings,
             job,
             plan,
-        })
+        };
+        if let Some(begun) = seen.outlook_of_runner().and_then(|outlook| outlook.calls.clone()) {
+            seen.waits_for = waits::waits_for(store, run, &begun).await?;
+        }
+        Ok(seen)
     }
 
     /// What the runner said that there is now; none where nobody runs it.

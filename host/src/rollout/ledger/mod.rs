@@ -32,6 +32,7 @@ mod runner;
 mod saved;
 #[cfg(test)]
 mod tests;
+mod waits;
 mod wish;
 mod writer;
 
@@ -48,5 +49,6 @@ pub use read::{Kept, StandingOf, all, job_text, newest, now, outlook, run, stand
 pub use records::{AboutVersion, Ended, LAYOUT, RunRecord, Stint, Wishes};
 pub use runner::{NewRun, Opened, Runner, SEQUENCES_OF_A_STINT};
 pub use saved::{Saved, SavedLease, Standing};
+pub use waits::{Blocking, WaitsFor};
 pub use wish::{Wished, wish};
 pub use writer::Ledger;

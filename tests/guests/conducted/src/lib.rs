@@ -53,6 +53,28 @@ impl Orchestrator for Conducted {
                 sleep(Duration::from_millis(5))?;
                 Ok(checkpoint(b"over")?)
             }
+            // Two leases in this order or the other; whoever is "cross-a" gives way first.
+            "cross-a" | "cross-b" => {
+                let (first, second, patience) = match self.mode.as_str() {
+                    "cross-a" => ("/locks/a", "/locks/b", 4),
+                    _ => ("/locks/b", "/locks/a", 60),
+                };
+                let _first = lock(first, None)?;
+                sleep(Duration::from_secs(2))?;
+                lock(second, Some(Duration::from_secs(patience)))?;
+                for_each_target(1, Ended::must_have_succeeded)
+            }
+            // Asks the policy before it lets a target go.
+            "advised" => {
+                for target in targets() {
+                    let advice = admit(&target.name)?;
+                    match advice.verdict {
+                        Admission::Lock => start(&target.name, None)?,
+                        verdict => skip(&target.name, &format!("the policy says {verdict:?}: {}", advice.reason))?,
+                    }
+                }
+                Ok(())
+            }
             // Holds a lease, and computes for ever.
             "hog" => {
                 let _held = lock("/locks/a", None)?;

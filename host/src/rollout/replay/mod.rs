@@ -6,6 +6,10 @@
 
 use serde_json::{Value, json};
 
+mod calls;
+
+pub use calls::{Otherwise, Recalled, Script, Then, recall};
+
 use super::decide::Decide;
 use super::journal::{Asked, Recorded, Written};
 use crate::job::Grants;

@@ -1,5 +1,7 @@
 //! `lockkeeper replay`: every decision of a run once more, with its own policy or with another.
 
+mod calls;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -53,6 +55,9 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
         _ => return Err(nothing_written(&stints)),
     };
     let engine = global.engine_with(PATIENT)?;
+    if let Some(file) = &args.orchestration {
+        return other_calls(&stints, &engine, file, output);
+    }
     let chosen = choose(&engine, args, &header, &stints.folder)?;
     output.talk("Journal", &format!("of run {}, written by {}", plain(&header.run), plain(&header.host)));
     let manifest = chosen.policy.manifest();
@@ -64,9 +69,22 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
     let journal = Opened { header, story };
     match chosen.is_own {
-        true => again(journal, &engine, chosen, output),
+        true => again(journal, &engine, chosen, &stints, output),
         false => back_test(journal, &chosen, args.all, output),
     }
+}
+
+/// What another orchestration would have called.
+fn other_calls(stints: &Stints, engine: &Engine, file: &Path, output: &Output) -> Result<Exit, Failure> {
+    let Some(calls) = calls::again(stints, engine, Some(file))? else {
+        return Err(Failure::message(ErrorKind::BadArgument, "the run has no orchestration")
+            .hint("without `--orchestration` its policy's decisions are taken again"));
+    };
+    match output.is_json() {
+        true => output.json(&calls.json()),
+        false => calls.show(output),
+    }
+    Ok(if calls.differ() { Exit::Failed } else { Exit::Done })
 }
 
 /// A run's journals, the first line of the first of which was read.
@@ -155,7 +173,13 @@ struct Tally {
     first: Option<First>,
 }
 
-fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) -> Result<Exit, Failure> {
+fn again(
+    journal: Opened,
+    engine: &Engine,
+    mut chosen: Chosen,
+    stints: &Stints,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let Opened { header, mut story } = journal;
     let mut memory = header.memory.clone();
     let mut tally = Tally::default();
@@ -192,6 +216,7 @@ fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) 
         }
         return Err(distrusted(error, Some(&tally)));
     }
+    let calls = calls::again(stints, engine, None)?;
     if output.is_json() {
         output.json(&json!({
             "run": header.run,
@@ -204,6 +229,7 @@ fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) 
             "unrepeatable": tally.unrepeatable,
             "closed": story.is_closed(),
             "difference": tally.first.as_ref().map(First::json),
+            "orchestration": calls.as_ref().map(calls::Calls::json),
         }));
     } else {
         say_what_is_missing(&story, Newest::ShouldBeClosed, output);
@@ -230,7 +256,11 @@ fn again(journal: Opened, engine: &Engine, mut chosen: Chosen, output: &Output) 
             }
         }
     }
-    Ok(if tally.first.is_some() { Exit::Failed } else { Exit::Done })
+    if let Some(calls) = calls.as_ref().filter(|_| !output.is_json()) {
+        calls.show(output);
+    }
+    let differs = tally.first.is_some() || calls.is_some_and(|calls| calls.differ());
+    Ok(if differs { Exit::Failed } else { Exit::Done })
 }
 
 impl Tally {

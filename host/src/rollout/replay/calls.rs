@@ -1,0 +1,118 @@
+//! An orchestration's calls made again: the guest of a stint run once more, and answered what it was answered then.
+
+use tokio::sync::mpsc;
+
+use super::super::journal::Orchestrated;
+use super::super::ledger::Called;
+use crate::policy::PolicyError;
+use crate::policy::orchestration::{Answered, Asked, Beginning, Call, Orchestration};
+
+/// What an orchestration called in one stint, as its journal has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Script {
+    /// What was answered, in that order; what it was answered before that stint among it.
+    pub called: Vec<Called>,
+    /// What was not answered any more.
+    pub waiting: Option<Call>,
+}
+
+/// What that comes to again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalled {
+    /// How many calls are the same.
+    pub identical: usize,
+    /// What it does instead of the next that was recorded.
+    pub difference: Option<Otherwise>,
+    /// What it does once nothing more is recorded.
+    pub then: Then,
+}
+
+/// Where it goes another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otherwise {
+    /// The call's number in its stint, from 1.
+    pub number: usize,
+    /// What was recorded.
+    pub recorded: Call,
+    /// What it does now.
+    pub again: Then,
+}
+
+/// What an orchestration does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// It calls this.
+    Calls(Call),
+    /// It is done.
+    Done,
+    /// It gave up, or failed: how.
+    Failed {
+        /// The kind of failure.
+        kind: &'static str,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl std::fmt::Display for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Calls(call) => write!(f, "{call}"),
+            Self::Done => f.write_str("it is done"),
+            Self::Failed { kind, message } => write!(f, "{message} ({kind})"),
+        }
+    }
+}
+
+/// Makes the calls of a stint again. Blocks for as long as the limits allow between any two of them.
+#[must_use]
+pub fn recall(orchestration: &Orchestration, began: &Orchestrated, started: u64, script: &Script) -> Recalled {
+    let beginning = Beginning {
+        settings: began.settings.to_string(),
+        state: began.state.as_ref().and_then(|state| hex::decode(state).ok()),
+        targets: began.targets.clone(),
+        now: started,
+    };
+    let (calls, mut asked) = mpsc::channel::<Asked>(1);
+    let mut identical = 0;
+    let mut last = None;
+    let answering = async {
+        while let Some(Asked { call, answer, .. }) = asked.recv().await {
+            match script.called.get(identical) {
+                Some(called) if called.call == call => {
+                    identical += 1;
+                    let answered = Answered { answer: called.answer.clone(), at: called.answered };
+                    if answer.send(answered).is_err() {
+                        break;
+                    }
+                }
+                // It ends there: nobody answers.
+                _ => {
+                    last = Some(call);
+                    break;
+                }
+            }
+        }
+        drop(asked);
+    };
+    let (done, ()) =
+        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
+    let then = match (last, done) {
+        (Some(call), _) => Then::Calls(call),
+        (None, Ok(())) => Then::Done,
+        (None, Err(error)) => failed(&error),
+    };
+    let recorded = script.called.get(identical).map(|called| &called.call);
+    let recorded = recorded.or(script.waiting.as_ref().filter(|waiting| then != Then::Calls((*waiting).clone())));
+    let difference =
+        recorded.map(|recorded| Otherwise { number: identical + 1, recorded: recorded.clone(), again: then.clone() });
+    Recalled { identical, difference, then }
+}
+
+fn failed(error: &PolicyError) -> Then {
+    let message = match error {
+        PolicyError::GaveUp { message } => message.clone(),
+        error => error.of_orchestration(),
+    };
+    Then::Failed { kind: error.kind(), message }
+}
