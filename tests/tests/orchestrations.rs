@@ -86,6 +86,13 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
             let holders =
                 || said(world.lockkeeper(["holders", "/locks/failover", "--format", "json"]).args(&place)).stdout;
             eventually("the lease is held", || holders().contains("failover-"));
+            // Whoever wonders is told what it waits for.
+            eventually("it waits for members", || {
+                let told = world.run("explain latest db2").stdout;
+                told.contains(
+                    "orchestration `failover` has not let it go: it waits for an answer to `wait for 2 members",
+                )
+            });
             let mut second = join(&world, &place, "db2");
             let ran = running.join().unwrap();
             second.kill().unwrap();
@@ -101,6 +108,14 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
             .map(|event| event["target"].as_str().unwrap())
             .collect();
         assert_eq!(started, ["db1", "db2", "db3"]);
+        // The same calls come from the same answers.
+        let replayed = world.json("replay latest");
+        let calls = &replayed["orchestration"]["stints"][0];
+        let identical = calls["calls"].as_u64().unwrap();
+        assert!(identical >= 12 && calls["identical"] == identical && calls["then"] == "it is done", "{replayed}");
+        let other = root().join("examples/two-datacentres/two_datacentres.wasm");
+        let other = world.run(&format!("replay latest --orchestration {}", other.display()));
+        assert!(other.code == Some(1) && other.stdout.contains("Call 1 differs"), "{other:?}");
         nobody_holds(&world, &place, &["/locks/failover", "/locks/failover-hosts"]);
     }
 }
@@ -174,6 +189,8 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
         ("chatty", "", 70, "has called 2000 times since its last checkpoint"),
         ("deaf", "", 0, "do not list `/locks/7`"),
         ("panic", "", 70, "no lease for"),
+        ("checkpoints", "", 1, "nothing was called since the last checkpoint"),
+        ("days", "", 0, "\"state\":\"07070707\""),
         ("nothing", "", 1, "the orchestration gave up: no mode `nothing`"),
         ("sleepy", "timeout = \"1s\"", 1, "a sleep longer than the job's `orchestration.timeout`"),
     ] {
@@ -305,4 +322,58 @@ fn mistakes_are_told_with_their_place() {
     fs::write(&job, text).unwrap();
     let checked = world.run(&format!("check {job}"));
     assert!(checked.code == Some(70) && checked.stderr.contains("conductor"), "{checked:?}");
+}
+
+#[test]
+fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
+    built();
+    let world = World::new();
+    for (example, wasm, cases) in [("failover", "failover.wasm", 4), ("two-datacentres", "two_datacentres.wasm", 4)] {
+        let file = root().join("examples").join(example).join(wasm);
+        let tested = world.json(&format!("policy test {}", file.display()));
+        assert_eq!((&tested["failures"], tested["cases"].as_array().unwrap().len()), (&0.into(), cases), "{tested}");
+    }
+    let folder = root().join("examples/failover");
+    let text = fs::read_to_string(folder.join("cases.toml")).unwrap();
+    let wrong = text.replace("took = \"30s\"", "took = \"29s\"").replace("reason = \"db2 did", "reason = \"db3 did");
+    let wrong = world.file("wrong.toml", &wrong).display().to_string();
+    let wasm = folder.join("failover.wasm").display().to_string();
+    let tested = said(&mut world.lockkeeper(["--format", "human", "policy", "test", &wasm, &wrong]));
+    assert_eq!(tested.code, Some(1), "{tested:?}");
+    for told in ["took: expected 29s, seen 30s", "reason: expected db3 did", "2 of 4 cases passed", "start db1 → done"]
+    {
+        assert!(tested.stdout.contains(told), "{told}: {tested:?}");
+    }
+    let decided = world.json(&format!(
+        "policy decide {wasm} --settings {}",
+        world.file("s.toml", "lock = \"/locks/x\"\nparty = \"/party/x\"\nmembers = 1\npatience = \"1s\"\n").display()
+    ));
+    assert!(decided["told"].as_str().unwrap().contains("do not list `/locks/x`"), "{decided}");
+}
+
+#[test]
+fn cases_are_played_through_checkpoints_and_faults() {
+    let world = World::new();
+    let wasm = world.folder().join("conducted.wasm");
+    fs::write(&wasm, hostile::built("conducted")).unwrap();
+    let case = |settings: &str, ends: &str| {
+        format!(
+            "[[case]]\nname = \"{settings}\"\nsettings.mode = \"{settings}\"\nexpect.ends = \"{ends}\"\n\
+             world.targets = [\"a\", \"b\"]\nworld.semaphores = {{ \"/locks/a\" = {{}}, \"/locks/b\" = {{}} }}\n"
+        )
+    };
+    let cases = [
+        ("crash", "done"),
+        ("drop", "done"),
+        ("resume", "done"),
+        ("days", "done"),
+        ("checkpoints", "gave-up"),
+        ("chatty", "fault"),
+        ("spin", "fault"),
+        ("panic", "fault"),
+    ];
+    let good: String = cases.iter().map(|(mode, ends)| case(mode, ends)).collect();
+    let good = world.file("good.toml", &good).display().to_string();
+    let tested = world.json(&format!("policy test {} {good}", wasm.display()));
+    assert_eq!(tested["failures"], 0, "{tested}");
 }

@@ -31,6 +31,7 @@ mod native;
 pub mod testing;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bindings::exports::lockkeeper::orchestration::conductor;
@@ -314,12 +315,17 @@ pub fn now() -> u64 {
     host::now()
 }
 
-/// From here on the run begins again from this state, and what was called before is forgotten. Leases and actions stay.
+/// Begins again from this state: [`Orchestrator::conduct`] is called with it, now and after every crash, and what was
+/// called before is forgotten. Nothing behind this runs: `match checkpoint(&state)? {}`. Leases stay held, and
+/// [`found_leases`] hands them over; actions go on.
 ///
 /// # Errors
-/// [`Fault`].
-pub fn checkpoint(state: &[u8]) -> Result<(), Fault> {
-    host::checkpoint(state)
+/// [`Fault::Refused`]: the state has more than 64 KiB, or nothing was called since the last checkpoint.
+pub fn checkpoint(state: &[u8]) -> Result<Infallible, Fault> {
+    match host::checkpoint(state) {
+        Ok(()) => panic!("the host went on behind a checkpoint"),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The component's conductor, made of an orchestrator.

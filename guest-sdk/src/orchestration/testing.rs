@@ -102,3 +102,159 @@ fn conducted(
         Err(panic) => Outcome::Fault { kind: "trap".to_owned(), message: panicked(panic.as_ref()) },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::orchestration::prelude::*;
+
+    struct Does(fn(Option<Vec<u8>>) -> Result<(), Stopped>);
+
+    impl Orchestrator for Does {
+        fn conduct(&self, state: Option<Vec<u8>>) -> Result<(), Stopped> {
+            (self.0)(state)
+        }
+    }
+
+    const LOCKS: &str = "targets = ['a', 'b']\nsemaphores = { '/a' = {}, '/b' = { held-by = ['x'] } }";
+
+    fn calls(played: &Played) -> Vec<String> {
+        played.spoken.iter().map(|spoken| spoken.call.to_string()).collect()
+    }
+
+    #[test]
+    fn what_another_process_would_do_otherwise_is_found() {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let fickle = Does(|_| {
+            // As a map that iterates in another order each time.
+            let first = RUNS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+            let _ = holders(if first { "/a" } else { "/b" })?;
+            holders("/a").map(drop).map_err(Stopped::from)
+        });
+        let told = catch_unwind(|| play(&fickle, LOCKS)).unwrap_err();
+        let told = panicked(told.as_ref());
+        assert!(told.contains("run again, it called `holders /"), "{told}");
+    }
+
+    #[test]
+    fn what_it_waits_for_in_vain_is_said() {
+        let played = play(&Does(|_| lock("/b", None).map(drop).map_err(Stopped::from)), LOCKS);
+        assert_eq!(played.told(), "it waits for ever: lock /b");
+        let played = play(&Does(|_| with_lease("/b", Some(Duration::from_secs(9)), |_| Ok(()))), LOCKS);
+        assert_eq!((played.told().as_str(), played.took), ("it gave up: the time ran out", 9_000));
+        assert!(matches!(played.end, Ok(stage::Outcome::GaveUp(_))));
+    }
+
+    #[test]
+    fn a_lease_may_be_lost_forced_and_refused() {
+        let world = "semaphores = { '/a' = { lost = '30s' }, '/b' = { held-by = ['x'] } }\ngrants = ['force']";
+        let played = play(
+            &Does(|_| {
+                let held = lock("/a", None)?;
+                assert!(held.still_held()?);
+                sleep(Duration::from_secs(31))?;
+                assert!(!held.still_held()?);
+                assert_eq!(try_lock("/b")?.map(|lease| lease.fence()), None);
+                let breaking: Vec<u64> =
+                    crate::orchestration::holders("/b")?.leases.iter().map(|one| one.fence).collect();
+                assert!(matches!(force("/b", &[99], "no such lease"), Err(Fault::Conflict(_))));
+                let forced = force("/b", &breaking, "it is gone for good")?;
+                assert!(matches!(lock("/b", None), Err(Fault::Refused(_))), "held already");
+                assert!(matches!(lock("/c", None), Err(Fault::Refused(_))), "not listed");
+                std::mem::forget(forced);
+                Ok(())
+            }),
+            world,
+        );
+        assert_eq!((played.told().as_str(), played.held.as_slice()), ("it was done", ["/b".to_owned()].as_slice()));
+    }
+
+    #[test]
+    fn a_checkpoint_begins_it_again_with_its_leases() {
+        let played = play(
+            &Does(|state| match state {
+                None => {
+                    let _held = lock("/a", None)?;
+                    start("a", None)?;
+                    match checkpoint(b"half")? {}
+                }
+                Some(state) => {
+                    assert_eq!(state, b"half");
+                    let held = found_leases()?;
+                    assert_eq!(held.iter().map(Lease::path).collect::<Vec<_>>(), ["/a"]);
+                    for_each_target(1, Ended::must_have_succeeded)
+                }
+            }),
+            LOCKS,
+        );
+        assert_eq!((played.told().as_str(), played.acted()), ("it was done", vec!["a", "b"]));
+        assert_eq!(calls(&played)[..4], ["lock /a", "start a", "checkpoint of 4 bytes", "found-leases"]);
+        assert!(played.held.is_empty());
+    }
+
+    #[test]
+    fn who_calls_for_ever_is_told_to_write_checkpoints() {
+        let played = play(
+            &Does(|_| {
+                loop {
+                    holders("/a")?;
+                }
+            }),
+            LOCKS,
+        );
+        assert_eq!(played.told(), "it called 2000 times without a checkpoint");
+    }
+
+    #[test]
+    fn a_policy_may_keep_a_target_back_and_slots_bound_them() {
+        let played = play(
+            &Does(|_| {
+                assert_eq!(admit("b")?.verdict, Admission::Wait);
+                assert_eq!(start("c", Some(Duration::from_secs(1))), Err(Fault::TimedOut));
+                skip("c", "not today")?;
+                assert_eq!(standing_of("c")?, Standing::Skipped);
+                for_each_target(2, |ended| match ended.target.as_str() {
+                    "a" => ended.must_have_succeeded(),
+                    _ => Ok(()),
+                })
+            }),
+            "targets = ['a', { name = 'b', admitted = '20s', ends = 'unknown' }, { name = 'c', admitted = 'never' }]\nslots = 1",
+        );
+        assert_eq!((played.told().as_str(), played.took), ("it was done", 30_000));
+    }
+
+    #[test]
+    fn cases_that_fail_are_told_with_what_was_seen() {
+        #[crate::settings]
+        struct Nothing {}
+        impl Orchestrator for Nothing {
+            fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+                match lock("/a", None) {
+                    Ok(_) => Ok(()),
+                    Err(fault) => Err(fault.into()),
+                }
+            }
+        }
+        let file =
+            "world.semaphores = { '/a' = {} }\n[[case]]\nname = 'locks'\nexpect = { ends = 'done', took = '0s' }\n";
+        cases::<Nothing>(file);
+        for (more, told) in [
+            ("expect.ends = 'gave-up'", "ends: expected gave-up, seen it was done"),
+            ("expect.calls = ['lock /a']", "calls: expected no more, seen 2. release /a"),
+            ("expect.held = ['/a']", "held: expected /a, seen nobody"),
+            (
+                "answers = [{ to = 'lock', fault = { refused = 'no' }, after = '3s' }]\nexpect.took = '1s'",
+                "took: expected 1s, seen 3s",
+            ),
+            ("answers = [{ to = 'lock', answer = 'flag', is = true }]\nexpect.ends = 'done'", "ends: expected done"),
+            ("", "expect: expected that it says what must come of it"),
+        ] {
+            let file = format!("{file}[[case]]\nname = 'x'\n{more}\n");
+            let panic = catch_unwind(|| cases::<Nothing>(&file)).unwrap_err();
+            let said = panicked(panic.as_ref());
+            assert!(said.contains(&format!("x: {told}")), "{told}: {said}");
+        }
+    }
+}

@@ -83,6 +83,8 @@ pub(super) struct Conductor {
 enum Over {
     /// The guest calls otherwise than before, or too much.
     Failed(Fault),
+    /// The guest begins again from here: what it holds, it finds.
+    Again { state: Vec<u8>, at: u64 },
     /// The run is somebody else's, or may be: whoever that is goes on.
     Lost,
 }
@@ -97,29 +99,41 @@ impl From<LedgerError> for Over {
 }
 
 impl Conductor {
-    /// Runs the guest to its end, and says how that was.
-    pub(super) async fn conduct(mut self, beginning: Beginning) {
-        let (calls, mut asked) = mpsc::channel(1);
-        let orchestration = self.spec.orchestration.clone();
-        let mut guest = std::pin::pin!(orchestration.conduct(beginning, calls));
+    /// Runs the guest to its end, however often it begins again from a checkpoint, and says how that was.
+    pub(super) async fn conduct(mut self, mut beginning: Beginning) {
         let how = loop {
-            let Asked { call, said, answer } = tokio::select! {
-                biased;
-                done = &mut guest => break self.ended(done),
-                Some(asked) = asked.recv() => asked,
-            };
-            for line in said {
-                let _ = self.inputs.send(Input::Conducts(Conducts::Says(line))).await;
-            }
-            match self.answer(call).await {
-                // A guest that is gone meanwhile needs none.
-                Ok(answered) => drop(answer.send(answered)),
+            match self.follow(beginning.clone()).await {
+                Ok(how) => break how,
+                Err(Over::Again { state, at }) => {
+                    (beginning.state, beginning.now) = (Some(state), at);
+                    // It has nothing in hand: the same as whoever begins there after a crash.
+                    self.claimed.clear();
+                }
                 Err(Over::Failed(fault)) => break Conducted::Failed(fault),
                 Err(Over::Lost) => return,
             }
         };
         // The loop ends after its last input.
         let _ = self.inputs.send(Input::Conducted(how)).await;
+    }
+
+    /// Runs the guest once.
+    async fn follow(&mut self, beginning: Beginning) -> Result<Conducted, Over> {
+        let (calls, mut asked) = mpsc::channel(1);
+        let orchestration = self.spec.orchestration.clone();
+        let mut guest = std::pin::pin!(orchestration.conduct(beginning, calls));
+        loop {
+            let Asked { call, said, answer } = tokio::select! {
+                biased;
+                done = &mut guest => return Ok(self.ended(done)),
+                Some(asked) = asked.recv() => asked,
+            };
+            for line in said {
+                let _ = self.inputs.send(Input::Conducts(Conducts::Says(line))).await;
+            }
+            // A guest that is gone meanwhile needs none.
+            let _ = answer.send(self.answer(call).await?);
+        }
     }
 
     fn ended(&self, done: Result<(), PolicyError>) -> Conducted {
@@ -152,12 +166,19 @@ impl Conductor {
             return Ok(answered);
         }
         if let Call::Checkpoint { state } = &call {
-            let since = self.store.clock().now_ms();
-            self.calls.checkpoint(state.clone()).await?;
-            let answered = self.store.clock().now_ms();
-            let called = Called { call, answer: Answer::Done, since, answered };
+            if self.calls.left() == MOST_CALLS {
+                let why = "nothing was called since the last checkpoint".to_owned();
+                return Ok(Answered {
+                    answer: Answer::Fault(CallFault::Refused(why)),
+                    at: self.store.clock().now_ms(),
+                });
+            }
+            let at = self.store.clock().now_ms();
+            self.calls.checkpoint(state.clone(), at).await?;
+            let state = hex::decode(state).unwrap_or_default();
+            let called = Called { call, answer: Answer::Done, since: at, answered: at };
             let _ = self.inputs.send(Input::Conducts(Conducts::Answered(called))).await;
-            return Ok(Answered { answer: Answer::Done, at: answered });
+            return Err(Over::Again { state, at });
         }
         if self.calls.left() == 0 {
             return Err(Over::Failed(Fault {

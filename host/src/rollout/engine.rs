@@ -215,7 +215,7 @@ async fn conductor<P>(
         settings: spec.settings.clone(),
         state: checkpoint.state.and_then(|state| hex::decode(state).ok()),
         targets: run.plan.targets.iter().map(target).collect(),
-        now: started,
+        now: checkpoint.at.unwrap_or(started),
     };
     let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
     let conductor = Conductor {
@@ -304,6 +304,7 @@ fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
         digest: spec.orchestration.digest().to_owned(),
         settings: serde_json::from_str(&spec.settings).unwrap_or_default(),
         state: beginning.state.as_ref().map(hex::encode),
+        now: beginning.now,
         targets: beginning.targets.clone(),
     };
     Header {

@@ -37,5 +37,6 @@ pub use messages::{
 pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
+use step::CONDUCTOR;
 pub use step::Rollout;
 pub use targets::{TargetsError, needs_store, resolve};

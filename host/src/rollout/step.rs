@@ -67,7 +67,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 const WAITS_EACH_MS: u64 = 10;
 
 /// Who asks the policy where nothing follows from what it says.
-const CONDUCTOR: &str = "the orchestration";
+pub(in crate::rollout) const CONDUCTOR: &str = "the orchestration";
 
 /// One target, as the machine keeps it.
 #[derive(Debug)]

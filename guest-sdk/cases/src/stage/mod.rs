@@ -5,7 +5,7 @@ mod world;
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use play::{Ends, Play, PlayExpect, Plays};
 pub use world::{Member, Scripted, Semaphore, Target, World};
@@ -36,6 +36,8 @@ pub struct Spoken {
 pub enum Silence {
     /// Its host was killed there.
     Cut,
+    /// It begins again from the checkpoint that it wrote.
+    Again,
     /// Nothing that will happen answers it.
     Never(Call),
     /// Run again, it called this where it had called that; none: it ended.
@@ -80,7 +82,7 @@ pub struct Stage {
     state: Option<Vec<u8>>,
     /// After so many new calls the host is killed.
     cut: Option<usize>,
-    silence: Option<Silence>,
+    silence: Option<Box<Silence>>,
     /// The call at which it was cut off, and since when.
     begun: Option<(Call, u64)>,
     last: u64,
@@ -105,7 +107,7 @@ pub struct Played {
     /// Everything that it called, in that order.
     pub spoken: Vec<Spoken>,
     /// How it ended; else why nobody answered any more.
-    pub end: Result<Outcome, Silence>,
+    pub end: Result<Outcome, Box<Silence>>,
     /// The semaphores of which it had a lease in the end: a run gives them back.
     pub held: Vec<String>,
     /// How long it took, in milliseconds of its world.
@@ -147,7 +149,7 @@ impl Stage {
 
     /// The last answer was none to this call, and was not given.
     pub fn unfit(&mut self, call: Call) {
-        self.silence = Some(Silence::Unfit(call));
+        self.silence = Some(Box::new(Silence::Unfit(call)));
     }
 
     /// When the last answer was given, in milliseconds since the Unix epoch.
@@ -156,41 +158,46 @@ impl Stage {
         self.last
     }
 
-    fn answer(&mut self, call: Call) -> Result<Spoken, Silence> {
+    fn answer(&mut self, call: Call) -> Result<Spoken, Box<Silence>> {
         if let Some(known) = self.recorded.pop_front() {
             if known.call != call {
-                return Err(Silence::Diverged { was: known.call, is: Some(call) });
+                return Err(Box::new(Silence::Diverged { was: known.call, is: Some(call) }));
             }
             self.world.remember(&known.call, &known.answer);
             self.last = known.answered;
             return Ok(known);
         }
         if self.kept.len() >= MOST_CALLS && !matches!(call, Call::Checkpoint { .. }) {
-            return Err(Silence::TooManyCalls);
+            return Err(Box::new(Silence::TooManyCalls));
         }
         let since = match self.begun.take() {
             Some((was, since)) if was == call => since,
-            Some((was, _)) => return Err(Silence::Diverged { was, is: Some(call) }),
+            Some((was, _)) => return Err(Box::new(Silence::Diverged { was, is: Some(call) })),
             None => self.world.now(),
         };
         let scripted = self.world.answers.clone();
-        let answer = self.world.answer(&call, since).ok_or_else(|| Silence::Never(call.clone()))?;
+        let answer = self.world.answer(&call, since).ok_or_else(|| Box::new(Silence::Never(call.clone())))?;
         if let Call::Checkpoint { state } = &call {
+            if self.kept.is_empty() {
+                let answer =
+                    json!({ "answer": "fault", "is": { "refused": "nothing was called since the last checkpoint" } });
+                return Ok(Spoken { call, answer, since, answered: since });
+            }
             self.state = Some(bytes(state));
             self.kept.clear();
+            self.spoken.push(Spoken { call, answer, since, answered: since });
+            (self.last, self.cut) = (since, self.cut.filter(|cut| *cut != self.spoken.len()));
+            return Err(Box::new(Silence::Again));
         }
         if self.cut.is_some_and(|cut| self.spoken.len() + 1 == cut) {
             // What was not heard is answered again.
             self.world.answers = scripted;
-            // A checkpoint is what it begins from: it is not called again.
-            self.begun = (!matches!(call, Call::Checkpoint { .. })).then_some((call, since));
-            return Err(Silence::Cut);
+            self.begun = Some((call, since));
+            return Err(Box::new(Silence::Cut));
         }
         self.world.remember(&call, &answer);
         let spoken = Spoken { call, answer, since, answered: self.world.now() };
-        if !matches!(spoken.call, Call::Checkpoint { .. }) {
-            self.kept.push(spoken.clone());
-        }
+        self.kept.push(spoken.clone());
         self.spoken.push(spoken.clone());
         self.last = spoken.answered;
         Ok(spoken)
@@ -198,13 +205,16 @@ impl Stage {
 
     /// The guest is run again, from its last checkpoint.
     fn again(&mut self) {
-        (self.cut, self.silence) = (None, None);
+        // Killed it is but once.
+        if self.silence.take().as_deref() == Some(&Silence::Cut) {
+            self.cut = None;
+        }
         self.recorded = self.kept.clone().into();
         self.world.begin_again();
     }
 
     fn played(self, outcome: Outcome) -> Played {
-        let unsaid = self.recorded.front().map(|next| Silence::Diverged { was: next.call.clone(), is: None });
+        let unsaid = self.recorded.front().map(|next| Box::new(Silence::Diverged { was: next.call.clone(), is: None }));
         let end = match self.silence.or(unsaid) {
             Some(silence) => Err(silence),
             None => Ok(outcome),
@@ -299,10 +309,10 @@ impl Play {
                 now: stage.last,
             };
             let outcome = run(&entrance, &mut stage);
-            if stage.silence != Some(Silence::Cut) {
-                return stage.played(outcome);
+            match stage.silence.as_deref() {
+                Some(Silence::Cut | Silence::Again) => stage.again(),
+                _ => return stage.played(outcome),
             }
-            stage.again();
         }
     }
 }
@@ -331,7 +341,7 @@ impl Played {
         match &self.end {
             Ok(Outcome::Done) => Ends::Done,
             Ok(Outcome::GaveUp(_)) => Ends::GaveUp,
-            Err(Silence::Never(_)) => Ends::Waits,
+            Err(silence) if matches!(**silence, Silence::Never(_)) => Ends::Waits,
             _ => Ends::Fault,
         }
     }
@@ -349,14 +359,24 @@ impl Played {
             Ok(Outcome::Done) => "it was done".to_owned(),
             Ok(Outcome::GaveUp(why)) => format!("it gave up: {why}"),
             Ok(Outcome::Fault { kind, message }) => format!("it failed ({kind}): {message}"),
-            Err(Silence::Cut) => "it was cut off".to_owned(),
-            Err(Silence::Never(call)) => format!("it waits for ever: {call}"),
-            Err(Silence::Unfit(call)) => format!("what the case answers to `{call}` is no answer to that"),
-            Err(Silence::TooManyCalls) => format!("it called {MOST_CALLS} times without a checkpoint"),
-            Err(Silence::Diverged { was, is: Some(is) }) => {
+            Err(silence) => silence.told(),
+        }
+    }
+}
+
+impl Silence {
+    /// Why nobody answers, in a few words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Cut | Self::Again => "it was cut off".to_owned(),
+            Self::Never(call) => format!("it waits for ever: {call}"),
+            Self::Unfit(call) => format!("what the case answers to `{call}` is no answer to that"),
+            Self::TooManyCalls => format!("it called {MOST_CALLS} times without a checkpoint"),
+            Self::Diverged { was, is: Some(is) } => {
                 format!("run again, it called `{is}` where it called `{was}` before")
             }
-            Err(Silence::Diverged { was, is: None }) => format!("run again, it ended where it called `{was}` before"),
+            Self::Diverged { was, is: None } => format!("run again, it ended where it called `{was}` before"),
         }
     }
 }

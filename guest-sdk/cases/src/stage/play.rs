@@ -12,6 +12,9 @@ use crate::Difference;
 use crate::node::{Node, Problem, Report, Spot, below};
 use crate::read::{ENDINGS, get, length, settings, table, text, word};
 
+/// What stands in a table.
+type Members<'a> = &'a [(String, Range<usize>, Spot)];
+
 const TOP: [&str; 3] = ["settings", "world", "case"];
 const CASE: [&str; 6] = ["name", "settings", "world", "answers", "state", "expect"];
 const WORLD: [&str; 5] = ["targets", "semaphores", "parties", "slots", "grants"];
@@ -279,7 +282,7 @@ fn change(world: &mut World, spot: &Spot, key: &str, report: &mut Report) {
 }
 
 /// A table whose keys may be anything.
-fn any_table<'a>(spot: &'a Spot, key: &str, report: &mut Report) -> &'a [(String, Range<usize>, Spot)] {
+fn any_table<'a>(spot: &'a Spot, key: &str, report: &mut Report) -> Members<'a> {
     match &spot.node {
         Node::Table(members) => members,
         _ => {
@@ -296,7 +299,7 @@ fn named<'a>(
     key: &str,
     known: &[&str],
     report: &mut Report,
-) -> Option<(String, &'a [(String, Range<usize>, Spot)])> {
+) -> Option<(String, Members<'a>)> {
     if let Node::Text(name) = &spot.node {
         return Some((name.clone(), &[]));
     }
@@ -304,7 +307,7 @@ fn named<'a>(
     match get(members, name) {
         Some(spot) => Some((text(spot, &below(key, name), report)?, members)),
         None => {
-            report.say(&spot.span, key, &format!("it has a `{name}`"));
+            report.say(&spot.span, key, format!("it has a `{name}`"));
             None
         }
     }

@@ -46,7 +46,20 @@ fn text_of(path: &Path, what: &str) -> Result<String, Failure> {
 
 /// What came of a test.
 pub(super) struct Tested {
-    files: Vec<(PlaysFile, Vec<(Judged, Vec<String>)>)>,
+    files: Vec<(PlaysFile, Vec<One>)>,
+}
+
+/// A case that was played.
+struct One {
+    judged: Judged,
+    /// What the orchestration has against its settings.
+    refused: Vec<String>,
+}
+
+impl One {
+    fn passed(&self) -> bool {
+        self.judged.differences.is_empty() && self.refused.is_empty()
+    }
 }
 
 pub(super) fn test(orchestration: &Orchestration, args: &TestArgs, output: &Output) -> Result<Exit, Failure> {
@@ -73,7 +86,7 @@ pub(super) fn try_all(orchestration: &Orchestration, files: Vec<PlaysFile>) -> R
         let mut judged = Vec::with_capacity(file.plays.plays.len());
         for play in &file.plays.plays {
             let refused = refused(orchestration, play)?;
-            judged.push((judge(orchestration, play), refused));
+            judged.push(One { judged: judge(orchestration, play), refused });
         }
         all.push((file, judged));
     }
@@ -91,20 +104,16 @@ fn refused(orchestration: &Orchestration, play: &Play) -> Result<Vec<String>, Fa
 }
 
 impl Tested {
-    fn cases(&self) -> impl Iterator<Item = (&PlaysFile, &Play, &Judged, &[String])> {
-        self.files.iter().flat_map(|(file, judged)| {
-            let plays = file.plays.plays.iter().zip(judged);
-            plays.map(move |(play, (judged, refused))| (file, play, judged, refused.as_slice()))
+    fn cases(&self) -> impl Iterator<Item = (&PlaysFile, &Play, &One)> {
+        self.files.iter().flat_map(|(file, tried)| {
+            let plays = file.plays.plays.iter().zip(tried);
+            plays.map(move |(play, one)| (file, play, one))
         })
-    }
-
-    fn passed(judged: &Judged, refused: &[String]) -> bool {
-        judged.differences.is_empty() && refused.is_empty()
     }
 
     /// How many cases failed.
     pub(super) fn failures(&self) -> usize {
-        self.cases().filter(|(_, _, judged, refused)| !Self::passed(judged, refused)).count()
+        self.cases().filter(|(.., one)| !one.passed()).count()
     }
 
     /// What failed, and how; the rest in a line each if that is wanted.
@@ -112,9 +121,10 @@ impl Tested {
         if output.is_json() {
             return;
         }
-        for (file, play, judged, refused) in self.cases() {
+        for (file, play, one) in self.cases() {
+            let One { judged, refused } = one;
             let name = plain(&play.name);
-            if Self::passed(judged, refused) {
+            if one.passed() {
                 if all {
                     output.data(&format!("     ok  {name}"));
                 }
@@ -148,13 +158,17 @@ impl Tested {
         if all == 0 {
             return "no cases".to_owned();
         }
-        let passed = self.cases().filter(|(_, _, judged, refused)| Self::passed(judged, refused)).count();
-        let cuts: usize = self.cases().map(|(_, _, judged, _)| judged.played.spoken.len()).sum();
-        format!("{passed} of {} passed, also when killed at each of {}", of(all, "case"), of(cuts, "call"))
+        let passed = self.cases().filter(|(.., one)| one.passed()).count();
+        let cuts: usize = self.cases().map(|(.., one)| one.judged.played.spoken.len()).sum();
+        format!(
+            "{passed} of {} passed, each played whole and killed at each of its calls, {cuts} in all",
+            of(all, "case")
+        )
     }
 
     fn json(&self, orchestration: &Orchestration) -> Value {
-        let cases = self.cases().map(|(file, play, judged, refused)| {
+        let cases = self.cases().map(|(file, play, one)| {
+            let One { judged, refused } = one;
             let differences = judged.differences.iter().map(
                 |difference| json!({ "key": difference.key, "expected": difference.expected, "seen": difference.seen }),
             );
@@ -162,7 +176,7 @@ impl Tested {
                 "file": file.path,
                 "line": line_of(&file.text, &play.span),
                 "name": play.name,
-                "passed": Self::passed(judged, refused),
+                "passed": one.passed(),
                 "differences": differences.collect::<Vec<_>>(),
                 "settings": refused,
                 "calls": judged.played.spoken.len(),

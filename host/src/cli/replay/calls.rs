@@ -34,12 +34,12 @@ pub(super) struct Calls {
 /// none.
 pub(super) fn again(stints: &Stints, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
     let mut story = Story::new(stints.clone(), Want::Everything);
-    let mut scripts: Vec<(u32, u64, Orchestrated, Script)> = Vec::new();
+    let mut scripts: Vec<(u32, Orchestrated, Script)> = Vec::new();
     while let Some(page) = story.page().map_err(|error| distrusted(error, None))? {
         match page {
             Page::Stint(header) => {
                 let Some(orchestrated) = &header.orchestration else { return Ok(None) };
-                scripts.push((header.stint, header.started, orchestrated.clone(), Script::default()));
+                scripts.push((header.stint, orchestrated.clone(), Script::default()));
             }
             Page::Event(stamped) => {
                 let Some((.., script)) = scripts.last_mut() else { continue };
@@ -55,7 +55,7 @@ pub(super) fn again(stints: &Stints, engine: &Engine, named: Option<&Path>) -> R
             Page::Decision(_) => {}
         }
     }
-    let Some((_, _, first, _)) = scripts.first() else { return Ok(None) };
+    let Some((_, first, _)) = scripts.first() else { return Ok(None) };
     let orchestration = match named {
         Some(file) => engine
             .load_orchestration_file(file, None)
@@ -63,10 +63,10 @@ pub(super) fn again(stints: &Stints, engine: &Engine, named: Option<&Path>) -> R
         None => own(engine, first, &stints.folder)?,
     };
     let is_own = orchestration.digest() == first.digest;
-    let made = scripts.iter().map(|(stint, started, orchestrated, script)| Again {
+    let made = scripts.iter().map(|(stint, orchestrated, script)| Again {
         stint: *stint,
         recorded: script.called.len(),
-        recalled: recall(&orchestration, orchestrated, *started, script),
+        recalled: recall(&orchestration, orchestrated, script),
     });
     let stints = made.collect();
     let name = orchestration.manifest().name.clone();

@@ -1,9 +1,12 @@
 //! A run, followed page by page: where each target stands, and what holds everybody up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::CONDUCTOR;
 use super::super::journal::{Asked, Closing, Header, Page, Recorded};
+use super::super::ledger::{Begun, Called};
 use super::super::{Event, Facts, Stamped};
+use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
 
 /// Where in the journals something stands.
@@ -208,6 +211,10 @@ pub struct Account {
     pub deaf: Option<(u64, String)>,
     /// Why nobody is asked.
     pub hold: Option<Hold>,
+    /// What its orchestration calls, and is not answered yet.
+    pub calls: Option<Begun>,
+    /// Whom that let go.
+    let_go: HashSet<String>,
     /// Where the newest question to the policy stands.
     pub newest: Option<Place>,
     /// The longest that an action has taken that succeeded.
@@ -229,6 +236,8 @@ impl Account {
             closing: None,
             deaf: None,
             hold: None,
+            calls: None,
+            let_go: HashSet::new(),
             newest: None,
             longest_ms: None,
             targets: header.targets.iter().map(|name| (name.clone(), Trail::new())).collect(),
@@ -246,6 +255,12 @@ impl Account {
     /// All targets, in the plan's order.
     pub fn targets(&self) -> impl Iterator<Item = (&str, &Trail)> {
         self.header.targets.iter().filter_map(|name| Some((name.as_str(), self.targets.get(name)?)))
+    }
+
+    /// Whether the run's orchestration keeps a target back.
+    #[must_use]
+    pub fn keeps_back(&self, name: &str) -> bool {
+        self.header.orchestration.is_some() && !self.let_go.contains(name)
     }
 
     /// Which wave a target belongs to, from 0, and how it is called.
@@ -281,6 +296,8 @@ impl Account {
         self.decided();
         self.header = (*header).clone();
         (self.stopping, self.closing, self.deaf, self.hold) = (None, None, None, None);
+        // Its orchestration says again whom it let go.
+        (self.calls, self.let_go) = (None, HashSet::new());
         for trail in self.targets.values_mut() {
             match trail.stand {
                 Stand::Acting | Stand::Acted if trail.ended.is_none() => trail.stand = Stand::OutOfSight,
@@ -297,7 +314,9 @@ impl Account {
     fn asked(&mut self, recorded: &Recorded) {
         self.decided();
         self.last_at = recorded.view.now;
-        if recorded.question == Asked::Settle {
+        // What the orchestration wanted to know had no consequences.
+        let is_advice = recorded.view.cause == Cause::Operator(CONDUCTOR.to_owned());
+        if recorded.question == Asked::Settle || is_advice {
             return;
         }
         let place = Place { stint: self.header.stint, line: recorded.line };
@@ -347,6 +366,16 @@ impl Account {
         }
     }
 
+    fn called(&mut self, Called { call, answer, .. }: &Called) {
+        self.calls = None;
+        if let Call::Start { target, .. } = call {
+            match answer {
+                Answer::Done => drop(self.let_go.insert(target.clone())),
+                _ => drop(self.let_go.remove(target)),
+            }
+        }
+    }
+
     fn happened(&mut self, Stamped { at, event }: &Stamped) {
         let at = *at;
         self.last_at = at;
@@ -358,6 +387,13 @@ impl Account {
                 self.last_refused = Some(refused.clone());
                 self.refuse(&refused.target.clone(), refused);
             }
+            Event::Calling { call, since } => {
+                if let Call::Start { target, .. } = call {
+                    self.let_go.insert(target.clone());
+                }
+                self.calls = Some(Begun { call: call.clone(), since: *since });
+            }
+            Event::Answered { called } | Event::Recalled { called } => self.called(called),
             Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
             Event::Store { state } => {
                 let hears = matches!(state.as_ref(), "connected" | "reopened");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::ledger::Begun;
 use super::account::{Account, Hold, Place, Refused, Said, Stand, Trail};
 use super::words::{moment, named, of, span};
 
@@ -16,6 +17,8 @@ pub enum Because {
     Over,
     /// The store does not hear the run.
     Store,
+    /// The orchestration has not let it go.
+    Orchestration,
     /// Its wave comes later.
     Wave,
     /// The policy holds everybody.
@@ -41,6 +44,7 @@ impl Because {
             Self::Settled => "settled",
             Self::Over => "over",
             Self::Store => "store",
+            Self::Orchestration => "orchestration",
             Self::Wave => "wave",
             Self::Held => "held",
             Self::Limit => "limit",
@@ -203,6 +207,8 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
     } else if let Some((at, state)) = &account.deaf {
         let text = format!("the store does not hear the run: its session is {state} since {}", moment(*at, now_ms));
         (Because::Store, text)
+    } else if account.keeps_back(name) {
+        (Because::Orchestration, kept_back(account, now_ms))
     } else if let Some(text) = later_wave(account, name) {
         (Because::Wave, text)
     } else if let Some(found) = held(account, trail, answer) {
@@ -232,7 +238,7 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
     {
         answer.more.push(format!("besides, {text}"));
     }
-    if trail.said.is_none() && !matches!(answer.because, Because::Turn | Because::Over) {
+    if trail.said.is_none() && !matches!(answer.because, Because::Turn | Because::Over | Because::Orchestration) {
         let before = match before(account, name) {
             0 => "it is the next in the plan's order".to_owned(),
             number => format!("{} before it in the plan's order", of(number, "waiting target")),
@@ -246,10 +252,20 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         answer.more.push(format!("it has been waiting since {}", moment(since, now_ms)));
     }
     answer.earliest = match answer.because {
-        Because::Over | Because::Store | Because::Wave => None,
+        Because::Over | Because::Store | Because::Wave | Because::Orchestration => None,
         Because::Slots => kept(account),
         _ => earliest(account, answer, trail).or_else(|| kept(account)),
     };
+}
+
+/// What the orchestration does instead.
+fn kept_back(account: &Account, now_ms: u64) -> String {
+    let name = account.header.orchestration.as_ref().map_or("", |orchestration| orchestration.name.as_str());
+    let does = match &account.calls {
+        Some(Begun { call, since }) => format!("it waits for an answer to `{call}` since {}", moment(*since, now_ms)),
+        None => "it waits for no answer now".to_owned(),
+    };
+    format!("orchestration `{name}` has not let it go: {does}")
 }
 
 /// How many that may be asked about come earlier.

@@ -74,6 +74,8 @@ pub struct Orchestrated {
     /// What its last checkpoint holds, in hex; none: it begins from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// What time it is then, in milliseconds since the Unix epoch.
+    pub now: u64,
     /// The targets, as it is given them.
     pub targets: Vec<Target>,
 }

@@ -70,6 +70,8 @@ pub struct Checkpoint {
     pub from: u32,
     /// What it begins from, in hex; none: from the start.
     pub state: Option<String>,
+    /// When that was, in milliseconds since the Unix epoch; none: when the run began.
+    pub at: Option<u64>,
 }
 
 /// The calls of a run, written by its runner.
@@ -142,10 +144,10 @@ impl Calls {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn checkpoint(&mut self, state: String) -> Result<(), LedgerError> {
+    pub async fn checkpoint(&mut self, state: String, at: u64) -> Result<(), LedgerError> {
         self.make_folder().await?;
         let before = self.checkpoint.from..self.next;
-        self.checkpoint = Checkpoint { from: self.next, state: Some(state) };
+        self.checkpoint = Checkpoint { from: self.next, state: Some(state), at: Some(at) };
         let write = Write { path: self.paths.calls(), data: read::bytes(&self.checkpoint), version: self.version };
         self.version = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
         for number in before {

@@ -66,47 +66,59 @@ impl std::fmt::Display for Then {
 
 /// Makes the calls of a stint again. Blocks for as long as the limits allow between any two of them.
 #[must_use]
-pub fn recall(orchestration: &Orchestration, began: &Orchestrated, started: u64, script: &Script) -> Recalled {
-    let beginning = Beginning {
+pub fn recall(orchestration: &Orchestration, began: &Orchestrated, script: &Script) -> Recalled {
+    let mut beginning = Beginning {
         settings: began.settings.to_string(),
         state: began.state.as_ref().and_then(|state| hex::decode(state).ok()),
         targets: began.targets.clone(),
-        now: started,
+        now: began.now,
     };
-    let (calls, mut asked) = mpsc::channel::<Asked>(1);
     let mut identical = 0;
-    let mut last = None;
-    let answering = async {
-        while let Some(Asked { call, answer, .. }) = asked.recv().await {
-            match script.called.get(identical) {
-                Some(called) if called.call == call => {
-                    identical += 1;
-                    let answered = Answered { answer: called.answer.clone(), at: called.answered };
-                    if answer.send(answered).is_err() {
-                        break;
-                    }
-                }
-                // It ends there: nobody answers.
-                _ => {
-                    last = Some(call);
-                    break;
-                }
+    let then = loop {
+        let then = once(orchestration, beginning.clone(), script, &mut identical);
+        match (script.called.get(identical.wrapping_sub(1)), &then) {
+            // Behind a checkpoint it begins again.
+            (Some(Called { call: call @ Call::Checkpoint { state }, answered, .. }), Then::Calls(last))
+                if call == last =>
+            {
+                (beginning.state, beginning.now) = (hex::decode(state).ok(), *answered);
             }
+            _ => break then,
         }
-        drop(asked);
-    };
-    let (done, ()) =
-        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
-    let then = match (last, done) {
-        (Some(call), _) => Then::Calls(call),
-        (None, Ok(())) => Then::Done,
-        (None, Err(error)) => failed(&error),
     };
     let recorded = script.called.get(identical).map(|called| &called.call);
     let recorded = recorded.or(script.waiting.as_ref().filter(|waiting| then != Then::Calls((*waiting).clone())));
     let difference =
         recorded.map(|recorded| Otherwise { number: identical + 1, recorded: recorded.clone(), again: then.clone() });
     Recalled { identical, difference, then }
+}
+
+/// Until it calls what is not recorded, or writes a checkpoint.
+fn once(orchestration: &Orchestration, beginning: Beginning, script: &Script, identical: &mut usize) -> Then {
+    let (calls, mut asked) = mpsc::channel::<Asked>(1);
+    let mut last = None;
+    let answering = async {
+        while let Some(Asked { call, answer, .. }) = asked.recv().await {
+            let known = script.called.get(*identical).filter(|called| called.call == call);
+            *identical += usize::from(known.is_some());
+            let Some(called) = known.filter(|_| !matches!(call, Call::Checkpoint { .. })) else {
+                // It ends there: nobody answers.
+                last = Some(call);
+                break;
+            };
+            if answer.send(Answered { answer: called.answer.clone(), at: called.answered }).is_err() {
+                break;
+            }
+        }
+        drop(asked);
+    };
+    let (done, ()) =
+        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
+    match (last, done) {
+        (Some(call), _) => Then::Calls(call),
+        (None, Ok(())) => Then::Done,
+        (None, Err(error)) => failed(&error),
+    }
 }
 
 fn failed(error: &PolicyError) -> Then {

@@ -26,11 +26,11 @@ impl Orchestrator for Conducted {
             }
             "resume" => match state {
                 None => {
-                    std::mem::forget(lock("/locks/a", None)?);
-                    Ok(checkpoint(&[1, 2, 3])?)
+                    let _held = lock("/locks/a", None)?;
+                    match checkpoint(&[1, 2, 3])? {}
                 }
                 Some(state) => match found_leases()?.as_slice() {
-                    [lease] if lease.fence() == 7 && state == [1, 2, 3] => Ok(()),
+                    [lease] if lease.path() == "/locks/a" && state == [1, 2, 3] => Ok(()),
                     other => Err(Stopped(format!("{other:?}"))),
                 },
             },
@@ -51,7 +51,7 @@ impl Orchestrator for Conducted {
                 }
                 first.release();
                 sleep(Duration::from_millis(5))?;
-                Ok(checkpoint(b"over")?)
+                match checkpoint(b"over")? {}
             }
             // Two leases in this order or the other; whoever is "cross-a" gives way first.
             "cross-a" | "cross-b" => {
@@ -74,6 +74,30 @@ impl Orchestrator for Conducted {
                     }
                 }
                 Ok(())
+            }
+            // Goes on for days: a checkpoint every few calls, a lease through all of them.
+            "days" => {
+                let day = state.as_ref().map_or(0, |state| state.len());
+                let mut held = match day {
+                    0 => vec![lock("/locks/a", None)?],
+                    _ => found_leases()?,
+                };
+                let held = held.pop().ok_or_else(|| Stopped::because("the lease is gone"))?;
+                for _ in 0..3 {
+                    holders("/locks/a")?;
+                }
+                if day == 4 {
+                    return for_each_target(1, Ended::must_have_succeeded);
+                }
+                if !held.still_held()? {
+                    return Err(Stopped::because("the lease was lost"));
+                }
+                match checkpoint(&vec![7; day + 1])? {}
+            }
+            // Nothing but checkpoints.
+            "checkpoints" => {
+                let _ = now();
+                match checkpoint(b"again")? {}
             }
             // Holds a lease, and computes for ever.
             "hog" => {
