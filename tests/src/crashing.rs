@@ -24,6 +24,8 @@ pub enum Crash {
     After(u64),
     /// There it is only stopped, until somebody wakes it.
     Stop(u64),
+    /// When its nth write of an orchestration's call was answered, and before the guest hears of that.
+    Call(u64),
 }
 
 impl std::str::FromStr for Crash {
@@ -34,6 +36,7 @@ impl std::str::FromStr for Crash {
             Some(("before", number)) => Self::Before(number.parse()?),
             Some(("after", number)) => Self::After(number.parse()?),
             Some(("stop", number)) => Self::Stop(number.parse()?),
+            Some(("call", number)) => Self::Call(number.parse()?),
             _ => Self::Never,
         })
     }
@@ -45,19 +48,26 @@ pub struct Crashing {
     inner: Arc<dyn Store>,
     crash: Crash,
     writes: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
 }
 
 impl Crashing {
     /// Dies at `crash`.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, crash: Crash) -> Self {
-        Self { inner, crash, writes: Arc::default() }
+        Self { inner, crash, writes: Arc::default(), calls: Arc::default() }
     }
 
     /// Counts the writes, too.
     #[must_use]
     pub fn writes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writes)
+    }
+
+    /// How many of them were of calls.
+    #[must_use]
+    pub fn calls(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.calls)
     }
 
     fn write<T: Send + 'static>(&self, send: impl FnOnce() -> Reply<T>) -> Reply<T> {
@@ -104,7 +114,19 @@ impl Store for Crashing {
     }
 
     fn multi(&self, ops: Vec<Op>) -> Reply<Vec<Made>> {
-        self.write(|| self.inner.multi(ops))
+        let is_call = |op: &Op| match op {
+            Op::Create { path, .. } | Op::Set { path, .. } => path.as_str().contains("/calls"),
+            _ => false,
+        };
+        let call = if ops.iter().any(is_call) { self.calls.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+        let reply = self.write(|| self.inner.multi(ops));
+        match self.crash {
+            Crash::Call(number) if number == call => Box::pin(async move {
+                let _ = reply.await;
+                die()
+            }),
+            _ => reply,
+        }
     }
 
     fn read(&self, path: &NodePath) -> Reply<Node> {

@@ -15,15 +15,16 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use lockkeeper::recipe::{Identifier, MemberKind, Membership, Party};
 use lockkeeper::rollout::ledger;
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
 use lockkeeper::store::{Connect, NodePath, Store, StoreError, ZooKeeperOptions};
-use lockkeeper_tests::binaries;
 use lockkeeper_tests::zookeeper::{self, available};
+use lockkeeper_tests::{World, binaries, root, said, target_dir};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -75,8 +76,28 @@ impl Ground {
     /// With an orchestration that takes two leases, acts, gives one back, and begins again from a checkpoint.
     fn conducted(place: impl FnOnce(&Path) -> String) -> Self {
         let ground = Self::with(FEW_TARGETS, place);
-        fs::write(ground.folder.path().join("orchestration.wasm"), hostile::built("conducted")).unwrap();
-        fs::write(ground.folder.path().join("orchestration.json"), r#"{"mode":"crash"}"#).unwrap();
+        ground.with_orchestration(
+            &hostile::built("conducted"),
+            "semaphores = [{ path = \"/locks/a\" }, { path = \"/locks/b\" }]\nsettings.mode = \"crash\"\n",
+        );
+        ground
+    }
+
+    fn with_orchestration(&self, wasm: &[u8], orchestration: &str) {
+        fs::write(self.folder.path().join("orchestration.wasm"), wasm).unwrap();
+        let file = self.folder.path().join("job.toml");
+        let job = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{job}\n[orchestration]\npath = \"orchestration.wasm\"\n{orchestration}")).unwrap();
+    }
+
+    /// One of the examples, as its own job has it, but with the guard around what it does.
+    fn of_example(example: &Example, place: impl FnOnce(&Path) -> String) -> Self {
+        let folder = root().join("examples").join(example.name);
+        let text = fs::read_to_string(folder.join("job.toml")).unwrap();
+        let section = text.split("[orchestration]").nth(1).unwrap().split("[policy]").next().unwrap();
+        let section: Vec<&str> = section.lines().filter(|line| !line.starts_with("path =")).collect();
+        let ground = Self::with(example.targets, place);
+        ground.with_orchestration(example.wasm(), &section.join("\n"));
         ground
     }
 
@@ -95,6 +116,15 @@ impl Ground {
         let mut command = Command::new(binaries().join("runner-process"));
         command.arg(self.folder.path()).arg(&self.place).args([TIMEOUT, crash]);
         command.env_remove("LOCKKEEPER_SEED").output().unwrap()
+    }
+
+    /// Runs it whole, and gives how many of these there were.
+    fn played(&self, of: &str) -> u64 {
+        let output = self.runs("never");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+        let number = told.lines().rev().find_map(|line| line.strip_suffix(of));
+        number.unwrap().trim().parse().unwrap()
     }
 
     /// How often each target acted.
@@ -116,7 +146,8 @@ impl Ground {
             };
             let store = connect.connect().await.unwrap();
             let mut held = Vec::new();
-            let semaphores = ["/locks/crashes", "/locks/a", "/locks/b"];
+            let semaphores =
+                ["/locks/crashes", "/locks/a", "/locks/b", "/locks/failover", "/locks/dc/ams", "/locks/dc/fra"];
             let queues = semaphores.map(|path| format!("{path}-__lock__"));
             let queues = queues.iter().map(String::as_str);
             for path in semaphores.into_iter().chain(queues).chain(["/lockkeeper/jobs/crashes/runner"]) {
@@ -141,8 +172,8 @@ async fn children(store: &Arc<dyn Store>, path: &str) -> Vec<String> {
     }
 }
 
-/// One crash: killed there, and then gone on with.
-fn survives(ground: &Ground, crash: &str) {
+/// One crash: killed there, and then gone on with. Whether it came to that place.
+fn survives(ground: &Ground, crash: &str) -> bool {
     let killed = ground.runs(crash);
     let told = |output: &Output| {
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -158,17 +189,15 @@ fn survives(ground: &Ground, crash: &str) {
     assert!(acted.len() == targets && acted.values().all(|times| *times == 1), "{crash}: {acted:?}\n{}", told(&killed));
     let (held, standings) = ground.left();
     assert_eq!((held, standings), (Vec::new(), vec!["done"; targets]), "{crash}");
+    died
 }
 
 /// Plays crashes of a kind of store, several at once.
 fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
     let whole = ground(0);
-    let output = whole.runs("never");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-    let writes: usize = told.lines().last().and_then(|line| line.strip_suffix(" writes")).unwrap().parse().unwrap();
+    let writes = whole.played("writes");
     // Queue, lease and state of each target, at the least.
-    assert!(writes >= 4 * whole.targets, "{writes} writes are too few to be all");
+    assert!(writes >= 4 * whole.targets as u64, "{writes} writes are too few to be all");
     let mut points: Vec<String> =
         (1..=writes).flat_map(|number| [format!("before:{number}"), format!("after:{number}")]).collect();
     if std::env::var_os("LOCKKEEPER_LONG").is_none() {
@@ -181,6 +210,11 @@ fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
     if let Ok(only) = std::env::var("LOCKKEEPER_CRASH") {
         points = vec![only];
     }
+    all(points, |index, crash| drop(survives(&ground(index), crash)));
+}
+
+/// Plays each, several at once; they are counted from 1.
+fn all(points: Vec<String>, play: impl Fn(usize, &str) + Send + Sync) {
     let points = Mutex::new(points.into_iter().enumerate().collect::<VecDeque<_>>());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -188,11 +222,79 @@ fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
                 loop {
                     let next = points.lock().unwrap().pop_front();
                     let Some((index, crash)) = next else { return };
-                    survives(&ground(index + 1), &crash);
+                    play(index + 1, &crash);
                 }
             });
         }
     });
+}
+
+struct Example {
+    name: &'static str,
+    targets: usize,
+    built: OnceLock<Vec<u8>>,
+}
+
+impl Example {
+    fn wasm(&self) -> &[u8] {
+        self.built.get_or_init(|| {
+            let world = World::new();
+            let wasm = world.folder().join("built.wasm");
+            let folder = root().join("examples").join(self.name).join("orchestration");
+            let mut build = world.lockkeeper(["policy", "build"]);
+            build.arg(&folder).arg("--out").arg(&wasm).env("CARGO_TARGET_DIR", target_dir());
+            let answer = said(&mut build);
+            assert_eq!(answer.code, Some(0), "{answer:?}");
+            fs::read(wasm).unwrap()
+        })
+    }
+}
+
+/// Members of the party that an example waits for, for as long as this lives.
+struct Members {
+    _runtime: tokio::runtime::Runtime,
+    _store: Arc<dyn Store>,
+    _members: Vec<Membership>,
+}
+
+impl Members {
+    fn join(place: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (store, members) = runtime.block_on(async {
+            let store = ZooKeeper::new(ZooKeeperOptions::new(place.parse().unwrap())).connect().await.unwrap();
+            let party = Party::new(Arc::clone(&store), NodePath::parse("/party/db").unwrap());
+            let mut members = Vec::new();
+            for name in ["db1", "db2"] {
+                members.push(party.join(&Identifier::new(name).unwrap(), MemberKind::Shallow).await.unwrap());
+            }
+            (store, members)
+        });
+        Self { _runtime: runtime, _store: store, _members: members }
+    }
+}
+
+#[test]
+fn killed_behind_any_of_its_calls_an_example_ends_as_if_nothing_had_happened() {
+    if !available() {
+        return;
+    }
+    let server = zookeeper::shared();
+    for (name, targets) in [("failover", 3), ("two-datacentres", 4)] {
+        let example = Example { name, targets, built: OnceLock::new() };
+        let ground = |index: usize| {
+            let ground = Ground::of_example(&example, |_| format!("{}/{name}{index}", server.address()));
+            let members = Members::join(&ground.place);
+            (ground, members)
+        };
+        let (whole, _members) = ground(0);
+        let calls = whole.played("calls");
+        // At the least each target's standing, start and end.
+        assert!(calls >= 3 * targets as u64, "{name}: {calls} calls");
+        all((1..=calls).map(|number| format!("call:{number}")).collect(), |index, crash| {
+            let (ground, _members) = ground(index);
+            assert!(survives(&ground, crash), "{name}: {crash} was not reached");
+        });
+    }
 }
 
 #[test]

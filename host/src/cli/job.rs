@@ -90,14 +90,7 @@ impl Loaded {
     /// The orchestration and what the job allows it.
     pub(super) fn conducting(&self) -> Option<Conducting> {
         let (spec, orchestration) = self.job.orchestration.as_ref().zip(self.orchestration.clone())?;
-        Some(Conducting {
-            orchestration,
-            settings: spec.settings.to_string(),
-            semaphores: spec.semaphores.clone(),
-            parties: spec.parties.clone(),
-            timeout: spec.timeout,
-            may_force: spec.may_force,
-        })
+        Some(Conducting::new(spec, orchestration))
     }
 
     /// What the job says of its store.

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::ledger::{Begun, Called, Calls, LedgerError, MOST_CALLS};
 use super::messages::{Conducted, Conducts, Fault, Input};
 use super::state::{Final, TargetState};
+use crate::job::OrchestrationSpec;
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{
     Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, Orchestration, Standing,
@@ -46,6 +47,21 @@ pub struct Conducting {
     pub timeout: Option<Duration>,
     /// Whether it may force.
     pub may_force: bool,
+}
+
+impl Conducting {
+    /// What a job says of it, and the guest that it names.
+    #[must_use]
+    pub fn new(spec: &OrchestrationSpec, orchestration: Orchestration) -> Self {
+        Self {
+            orchestration,
+            settings: spec.settings.to_string(),
+            semaphores: spec.semaphores.clone(),
+            parties: spec.parties.clone(),
+            timeout: spec.timeout,
+            may_force: spec.may_force,
+        }
+    }
 }
 
 /// Where every target stands, as the conductor sees it.

@@ -1,9 +1,8 @@
 //! A runner for the tests to kill: it runs `job.toml` of a folder, and dies where it is told to.
-//! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|stop:N|never`
+//! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|stop:N|call:N|never`
 //!
-//! It prints how many writes it made, and ends with 0 when the run is finished and all is done.
+//! It prints how many calls an orchestration wrote, and how many writes there were, and ends with 0 when the run is finished and all is done.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +14,7 @@ use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::rollout::{self, Conducting};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
-use lockkeeper::store::{Connect, NodePath, Store, ZooKeeperOptions};
+use lockkeeper::store::{Connect, Store, ZooKeeperOptions};
 use lockkeeper_tests::crashing::Crashing;
 use lockkeeper_tests::runs;
 use tokio::sync::mpsc;
@@ -36,24 +35,18 @@ async fn main() -> Result<()> {
         }
     };
     let crashing = Crashing::new(connect.connect().await?, crash.parse()?);
-    let writes = crashing.writes();
+    let (writes, calls) = (crashing.writes(), crashing.calls());
     let store: Arc<dyn Store> = Arc::new(crashing);
     let file = folder.join("job.toml");
     let text = std::fs::read_to_string(&file)?;
     let job = JobSpec::parse("job.toml", &text).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let engine = Engine::new(&EngineOptions { cache: Some(folder.join("compiled")), ..EngineOptions::default() })?;
     let policy = engine.load_standard("rolling")?;
+    let conducted = job.orchestration.clone();
     let mut prepared = runs::prepare(job, &folder, policy, &store).await?;
-    if let Ok(wasm) = std::fs::read(folder.join("orchestration.wasm")) {
-        let slots = NonZeroU32::MIN;
-        prepared.conducting = Some(Conducting {
-            orchestration: engine.load_orchestration(&wasm)?,
-            settings: std::fs::read_to_string(folder.join("orchestration.json"))?,
-            semaphores: vec![(NodePath::parse("/locks/a")?, slots), (NodePath::parse("/locks/b")?, slots)],
-            parties: Vec::new(),
-            timeout: None,
-            may_force: false,
-        });
+    if let Some(spec) = conducted {
+        let orchestration = engine.load_orchestration_file(&folder.join(&spec.path), None)?;
+        prepared.conducting = Some(Conducting::new(&spec, orchestration));
     }
     let runner = Arc::clone(&prepared.runner);
     let (_stop, stops) = mpsc::channel(1);
@@ -63,6 +56,7 @@ async fn main() -> Result<()> {
     .await?;
     Arc::into_inner(runner).context("nobody else has it")?.step_down().await;
     store.close().await?;
+    println!("{} calls", calls.load(Ordering::SeqCst));
     println!("{} writes", writes.load(Ordering::SeqCst));
     match report.counts.all_done() {
         true => Ok(()),
