@@ -68,6 +68,24 @@ fn a_new_policy_builds_and_passes() {
     assert_eq!(left.count(), 0, "half a file is left");
 }
 
+#[test]
+fn a_new_orchestration_builds_passes_and_runs() {
+    let world = World::new();
+    let made = in_folder(&world, world.folder(), "policy new fail-over --orchestration");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let folder = world.folder().join("fail-over");
+    for line in made.stdout.lines().filter_map(|line| line.strip_prefix("lockkeeper ")) {
+        let answer = in_folder(&world, &folder, line);
+        assert_eq!(answer.code, Some(0), "{line}: {answer:?}");
+    }
+    let mut native = std::process::Command::new("cargo");
+    native.args(["test", "--quiet"]).current_dir(&folder).env("CARGO_TARGET_DIR", target_dir());
+    let native = said(&mut native);
+    assert!(native.code == Some(0) && native.stdout.contains("1 passed"), "{native:?}");
+    let told = in_folder(&world, world.folder(), "policy new other --orchestration --lang python");
+    assert!(told.code == Some(2) && told.stderr.contains("an orchestration is written in Rust"), "{told:?}");
+}
+
 fn cargo_home() -> PathBuf {
     let home = || Path::new(&std::env::var_os("HOME").unwrap()).join(".cargo");
     std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)

@@ -231,3 +231,30 @@ fn over_ssh_runs_on_the_targets() {
     let output = fs::read_to_string(Path::new(journal).join("output/web03.1.log")).unwrap();
     assert_eq!(output, "restarting cache; rm -rf $HOME\n", "{answer:?}");
 }
+
+#[test]
+fn two_datacentres_shows_its_transcript() {
+    let world = World::new();
+    let words =
+        "policy build examples/two-datacentres/orchestration --out examples/two-datacentres/two_datacentres.wasm";
+    let built = said(world.lockkeeper(words.split(' ')).current_dir(root()));
+    assert_eq!(built.code, Some(0), "{built:?}");
+    shows_its_transcript(&world, "two-datacentres");
+}
+
+#[test]
+fn failover_shows_its_transcript() {
+    let world = World::new();
+    let words = "policy build examples/failover/orchestration --out examples/failover/failover.wasm";
+    let built = said(world.lockkeeper(words.split(' ')).current_dir(root()));
+    assert_eq!(built.code, Some(0), "{built:?}");
+    let mut members = ["db1", "db2"].map(|name| {
+        let words = format!("party join /party/db --identifier {name} -- sleep 60");
+        world.lockkeeper(words.split(' ')).spawn().unwrap()
+    });
+    shows_its_transcript(&world, "failover");
+    for member in &mut members {
+        member.kill().unwrap();
+        member.wait().unwrap();
+    }
+}

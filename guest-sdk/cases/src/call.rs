@@ -101,6 +101,21 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// Whether its answer may be long in coming: it waits for others, or for the clock.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(
+            self,
+            Self::Lock { .. }
+                | Self::WaitMembers { .. }
+                | Self::Start { .. }
+                | Self::WaitAny { .. }
+                | Self::Sleep { .. }
+        )
+    }
+}
+
 /// In a few words, for a person.
 impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -15,6 +15,7 @@ use super::exit::{ErrorKind, Failure};
 use super::{Format, Global};
 use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
+use crate::rollout::ledger::Called;
 use crate::rollout::{Event, Stamped};
 
 /// The width of the verb that leads each line.
@@ -257,11 +258,14 @@ impl Output {
                 self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
             }
             Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
+            // What does not wait is said with its answer.
+            Event::Calling { call, .. } if !call.waits() => {}
             Event::Calling { call, .. } => {
                 self.say(Tone::Plain, "Calls", &super::holders::plain(&call.to_string()));
             }
-            Event::Answered { called } => {
-                self.say(Tone::Good, "Answered", &super::holders::plain(&called.answer.to_string()));
+            Event::Answered { called: Called { call, answer, .. } } => {
+                let text = if call.waits() { answer.to_string() } else { format!("{call}: {answer}") };
+                self.say(Tone::Good, if call.waits() { "Answered" } else { "Called" }, &super::holders::plain(&text));
             }
             // They were told when they were new.
             Event::Recalled { .. } => {}

@@ -22,6 +22,14 @@ const RUST: [(&str, &str); 5] = [
     (".gitignore", include_str!("templates/rust/gitignore")),
 ];
 
+const ORCHESTRATION: [(&str, &str); 5] = [
+    ("Cargo.toml", include_str!("templates/rust/Cargo.toml")),
+    ("src/lib.rs", include_str!("templates/orchestration/lib.rs")),
+    ("cases.toml", include_str!("templates/orchestration/cases.toml")),
+    ("job.toml", include_str!("templates/orchestration/job.toml")),
+    (".gitignore", include_str!("templates/rust/gitignore")),
+];
+
 const PYTHON: [(&str, &str); 5] = [
     ("policy.py", include_str!("templates/python/policy.py")),
     ("requirements.txt", include_str!("templates/python/requirements.txt")),
@@ -37,6 +45,15 @@ const JAVASCRIPT: [(&str, &str); 5] = [
     ("job.toml", include_str!("templates/job.toml")),
     (".gitignore", include_str!("templates/javascript/gitignore")),
 ];
+
+/// What a new project is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// A policy, in one of the languages.
+    Policy(Language),
+    /// An orchestration, in Rust.
+    Orchestration,
+}
 
 /// Where a new project goes, and where its SDK is.
 #[derive(Debug, Clone, Copy)]
@@ -60,23 +77,30 @@ pub struct Made {
 ///
 /// # Errors
 /// [`ProjectError`]; nothing is left behind.
-pub fn create(name: &str, language: Language, place: Place<'_>) -> Result<Made, ProjectError> {
+pub fn create(name: &str, template: Template, place: Place<'_>) -> Result<Made, ProjectError> {
     check(name)?;
     let folder = place.folder;
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
         return Err(ProjectError::Occupied { folder: folder.to_owned() });
     }
-    let (files, sdk) = match language {
-        Language::Rust => (&RUST, sdk(folder, place.sdk)?),
-        Language::Python => (&PYTHON, String::new()),
-        Language::JavaScript => (&JAVASCRIPT, String::new()),
+    let (files, about) = match template {
+        Template::Policy(Language::Rust) => (&RUST, "Leaves a pause between one start and the next"),
+        Template::Policy(Language::Python) => (&PYTHON, ""),
+        Template::Policy(Language::JavaScript) => (&JAVASCRIPT, ""),
+        Template::Orchestration => (&ORCHESTRATION, "Acts on the targets while it holds a lease"),
     };
+    let is_rust = matches!(template, Template::Policy(Language::Rust) | Template::Orchestration);
+    let sdk = if is_rust { sdk(folder, place.sdk)? } else { String::new() };
     let was_there = folder.is_dir();
     let wasm = file_of(name);
-    let write = |(file, template): &(&'static str, &str)| {
+    let write = |(file, source): &(&'static str, &str)| {
         let path = folder.join(file);
-        let mut text = template.replace("{{name}}", name).replace("{{file}}", &wasm).replace("{{sdk}}", &sdk);
-        if language != Language::Rust {
+        let mut text = source
+            .replace("{{about}}", about)
+            .replace("{{name}}", name)
+            .replace("{{file}}", &wasm)
+            .replace("{{sdk}}", &sdk);
+        if !is_rust {
             // JSON has no lengths of time: the other languages take seconds.
             text = text.replace("pause = \"30s\"", "pause-seconds = 30").replace("pause = \"2s\"", "pause-seconds = 2");
         }
@@ -162,7 +186,7 @@ mod tests {
         {
             let folder = folder.path().join(name);
             let place = Place { folder: &folder, sdk: None };
-            let made = create(name, language, place).unwrap();
+            let made = create(name, Template::Policy(language), place).unwrap();
             let found = Project::find(&folder).unwrap();
             assert_eq!((found.language, found.name.as_str()), (language, name));
             assert_eq!(found.wasm().file_name().unwrap().to_str(), Some(made.wasm.as_str()));
@@ -170,7 +194,8 @@ mod tests {
                 let text = fs::read_to_string(folder.join(file)).unwrap();
                 assert!(!text.contains("{{"), "{file}: {text}");
             }
-            assert!(matches!(create(name, language, place), Err(ProjectError::Occupied { .. })));
+            let again = create(name, Template::Policy(language), place);
+            assert!(matches!(again, Err(ProjectError::Occupied { .. })));
         }
     }
 

@@ -11,7 +11,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 
 pub use build::{Built, build};
-pub use create::{Made, Place, create};
+pub use create::{Made, Place, Template, create};
 pub use error::ProjectError;
 
 /// The contract, as toolchains of other languages read it.

@@ -48,6 +48,8 @@ const CASES_HELP: &str = "Files of cases [default: the `cases.toml` beside the p
 #[command(
     after_help = "A view says what is different from the base: the first target of ten, one free slot, no party, nothing \
     happened yet. `lockkeeper policy views` shows every key. In JSON it may be whole, as a journal has it.\n\n\
+    An orchestration is played once, and what it calls is shown: `--view` gives the world, as below `[case.world]` in its \
+    cases.\n\n\
     Ends with 70 when the policy fails.\n\n\
     Examples:\n  \
     lockkeeper policy decide rolling --view view.toml\n  \
@@ -60,7 +62,7 @@ pub(in crate::cli) struct DecideArgs {
     /// A standard policy's name, or a wasm file.
     #[arg(value_name = "POLICY")]
     pub(in crate::cli) policy: String,
-    /// The view, TOML or JSON; `-` is stdin [default: the sample of `lockkeeper policy views`].
+    /// The view, TOML or JSON; `-` is stdin [default: the sample of `lockkeeper policy views`]. Of an orchestration: the world.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub(in crate::cli) view: Option<PathBuf>,
     /// What a run's policy was asked instead: view, settings, memory. The run as for `replay`, and the decision's number.
@@ -100,6 +102,13 @@ pub(in crate::cli) enum EndingArg {
     Views are made up beside them, and on each the policy must answer, with a verdict of its manifest, the same each time and \
     whatever the order of lists; whoever waits must have a wake or wait for something that the view shows; nobody may go \
     below the party's floor; and no decision may use more than a part of its limits. `docs/policies.md` tells of each.\n\n\
+    A case of an orchestration is a world and what must come of it. Each is played whole, and once more for each of its \
+    calls, at which its host is killed; `docs/orchestrations.md` has the keys:\n\n  \
+    [[case]]\n  \
+    name = \"waits for the lease\"\n  \
+    world.targets = [\"db1\", \"db2\"]\n  \
+    world.semaphores.\"/locks/db\".held-by = [{ identifier = \"x\", until = \"30s\" }]\n  \
+    expect = { ends = \"done\", acted = [\"db1\", \"db2\"] }\n\n\
     Ends with 1 when a case fails or a property does not hold.\n\n\
     Examples:\n  \
     lockkeeper policy test my_policy.wasm\n  \
@@ -173,7 +182,8 @@ pub(in crate::cli) struct DigestArgs {
     Python 3 and one in JavaScript Node.js; what these need more is installed into the project's folder at the first build.\n\n\
     Examples:\n  \
     lockkeeper policy new one-per-rack\n  \
-    lockkeeper policy new one-per-rack --lang python --out policies/rack"
+    lockkeeper policy new one-per-rack --lang python --out policies/rack\n  \
+    lockkeeper policy new fail-over --orchestration"
 )]
 pub(in crate::cli) struct NewArgs {
     /// The policy's name: a-z, 0-9 and -.
@@ -182,6 +192,9 @@ pub(in crate::cli) struct NewArgs {
     /// What it is written in.
     #[arg(long, value_enum, default_value_t = LanguageArg::Rust, value_name = "LANGUAGE")]
     pub(in crate::cli) lang: LanguageArg,
+    /// Make an orchestration, which drives a job by itself and survives a crash, in Rust.
+    #[arg(long)]
+    pub(in crate::cli) orchestration: bool,
     /// Its folder [default: one of its name, here].
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) out: Option<PathBuf>,

@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::{LanguageArg, NewArgs};
-use crate::author::project::{Language, Place, ProjectError, create};
+use crate::author::project::{Language, Place, ProjectError, Template, create};
 use crate::cli::Global;
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::Output;
 
 pub(super) fn run(_: &Global, output: &Output, args: &NewArgs) -> Result<Exit, Failure> {
-    let language = match args.lang {
-        LanguageArg::Rust => Language::Rust,
-        LanguageArg::Python => Language::Python,
-        LanguageArg::Javascript => Language::JavaScript,
+    let template = match (args.lang, args.orchestration) {
+        (LanguageArg::Rust, true) => Template::Orchestration,
+        (_, true) => {
+            return Err(Failure::message(ErrorKind::BadArgument, "an orchestration is written in Rust")
+                .hint("leave --lang out; policies are written in Python and JavaScript, too"));
+        }
+        (LanguageArg::Rust, false) => Template::Policy(Language::Rust),
+        (LanguageArg::Python, false) => Template::Policy(Language::Python),
+        (LanguageArg::Javascript, false) => Template::Policy(Language::JavaScript),
     };
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.name));
-    let made = create(&args.name, language, Place { folder: &folder, sdk: args.sdk.as_deref() })?;
+    let made = create(&args.name, template, Place { folder: &folder, sdk: args.sdk.as_deref() })?;
     if output.is_json() {
         output.json(&json!({ "folder": folder, "files": made.files, "wasm": made.wasm }));
         return Ok(Exit::Done);
@@ -25,11 +30,16 @@ pub(super) fn run(_: &Global, output: &Output, args: &NewArgs) -> Result<Exit, F
     output.talk("Made", &format!("{}: {}", folder.display(), made.files.join(", ")));
     let wasm = made.wasm;
     let go = if folder == Path::new(".") { String::new() } else { format!("cd {}\n", folder.display()) };
-    let schema =
-        format!("lockkeeper schema job --policy {wasm} > job.schema.json   # an editor completes the job's settings");
-    output.data(&format!(
-        "{go}lockkeeper policy build\nlockkeeper policy test {wasm}\nlockkeeper run job.toml\n{schema}"
-    ));
+    let schema = match template {
+        Template::Policy(_) => {
+            format!(
+                "\nlockkeeper schema job --policy {wasm} > job.schema.json   # an editor completes the job's settings"
+            )
+        }
+        Template::Orchestration => String::new(),
+    };
+    output
+        .data(&format!("{go}lockkeeper policy build\nlockkeeper policy test {wasm}\nlockkeeper run job.toml{schema}"));
     Ok(Exit::Done)
 }
 

@@ -1,5 +1,6 @@
 //! An orchestration that does as its settings say: well, or otherwise.
 
+use lockkeeper_sdk::orchestration::bindings::lockkeeper::orchestration::coordination::{self, HeldLease};
 use lockkeeper_sdk::orchestration::prelude::*;
 
 /// Settings of `conducted`.
@@ -112,7 +113,7 @@ impl Orchestrator for Conducted {
             },
             // Hears no refusal.
             "deaf" => {
-                for number in 0..300 {
+                for number in 0..1_000 {
                     std::mem::forget(lock(&format!("/locks/{number}"), None));
                 }
                 std::mem::forget((lock("/locks/a", None)?, try_lock("/locks/b")?));
@@ -125,6 +126,40 @@ impl Orchestrator for Conducted {
             "sleepy" => {
                 let _held = lock("/locks/a", None)?;
                 Ok(sleep(Duration::MAX)?)
+            }
+            // A handle that nobody gave it.
+            "forge" => {
+                let _own = lock("/locks/a", None)?;
+                #[expect(unsafe_code, reason = "what a guest may try, whatever the SDK offers")]
+                // SAFETY: none; the host is to refuse it.
+                let forged = unsafe { HeldLease::from_handle(1_234) };
+                Err(Stopped(format!("it has the fence {}", forged.fence())))
+            }
+            // The same handle twice.
+            "twice" => {
+                let own = coordination::lock("/locks/a", None)?;
+                #[expect(unsafe_code, reason = "as above")]
+                // SAFETY: none; the host is to refuse it.
+                let again = unsafe { HeldLease::from_handle(own.handle()) };
+                drop(own);
+                drop(again);
+                Ok(())
+            }
+            // Texts that no name is as long as.
+            "long" => {
+                let long = "x".repeat(5_000);
+                for refused in
+                    [holders(&long).err(), members(&long).err(), skip(&long, "").err(), skip("a", &long).err()]
+                {
+                    match refused {
+                        Some(Fault::Refused(why)) if why.contains("4096 is the most") => {}
+                        other => return Err(Stopped(format!("{other:?}"))),
+                    }
+                }
+                match checkpoint(&vec![0; 70_000]) {
+                    Err(Fault::Refused(why)) => Err(Stopped(why)),
+                    other => Err(Stopped(format!("{other:?}"))),
+                }
             }
             "spin" => loop {
                 std::hint::black_box(());
