@@ -379,11 +379,16 @@ fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
         let tested = world.json(&format!("policy test {}", file.display()));
         assert_eq!((&tested["failures"], tested["cases"].as_array().unwrap().len()), (&0.into(), cases), "{tested}");
     }
+    // So do those of the documentation.
     let folder = root().join("examples/failover");
+    let wasm = folder.join("failover.wasm").display().to_string();
+    let docs = fs::read_to_string(root().join("docs/orchestrations.md")).unwrap();
+    let shown = docs.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    let tested = world.json(&format!("policy test {wasm} {}", world.file("docs.toml", shown).display()));
+    assert_eq!((&tested["failures"], tested["cases"].as_array().unwrap().len()), (&0.into(), 1), "{tested}");
     let text = fs::read_to_string(folder.join("cases.toml")).unwrap();
     let wrong = text.replace("took = \"30s\"", "took = \"29s\"").replace("reason = \"db2 did", "reason = \"db3 did");
     let wrong = world.file("wrong.toml", &wrong).display().to_string();
-    let wasm = folder.join("failover.wasm").display().to_string();
     let tested = said(&mut world.lockkeeper(["--format", "human", "policy", "test", &wasm, &wrong]));
     assert_eq!(tested.code, Some(1), "{tested:?}");
     for told in ["took: expected 29s, seen 30s", "reason: expected db3 did", "2 of 4 cases passed", "start db1 → done"]

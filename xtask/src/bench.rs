@@ -43,6 +43,15 @@ pub(crate) enum Bench {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// What a run takes whose orchestration waits, beside a script of kazoo that does.
+    Waiting {
+        /// Write the result into `docs/benchmarks.md`.
+        #[arg(long)]
+        write: bool,
+        /// Handed on: `--help` tells of more.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
     /// Run one command and say in JSON what it took: nothing else was this process's child.
     #[command(hide = true)]
     One {
@@ -64,15 +73,26 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Decisions => cargo(&["run", "--release", "--package", "lockkeeper", "--example", "bench_decisions"]),
         Bench::Rollout { targets, at_once, rounds } => rollout(*targets, *at_once, *rounds),
         Bench::Zookeeper { quick, write, rest } => zookeeper(*quick, *write, rest),
+        Bench::Waiting { write, rest } => waiting(*write, rest),
         Bench::One { command } => one(command),
     }
 }
 
 /// Built and run, and not built into this: what sets a machine up cannot need what it brings.
 fn zookeeper(quick: bool, write: bool, rest: &[String]) -> Result<()> {
+    let quick: &[&str] = if quick { &["--quick"] } else { &[] };
+    beside_peers("zookeeper", quick, write, rest)
+}
+
+fn waiting(write: bool, rest: &[String]) -> Result<()> {
+    cargo(&["build", "--release", "--package", "lockkeeper"])?;
+    beside_peers("waiting", &[], write, rest)
+}
+
+fn beside_peers(what: &str, flags: &[&str], write: bool, rest: &[String]) -> Result<()> {
     setup::run(For::Benchmarks)?;
-    let mut arguments = vec!["run", "--release", "--package", "lockkeeper-bench", "--", "zookeeper"];
-    arguments.extend(quick.then_some("--quick"));
+    let mut arguments = vec!["run", "--release", "--package", "lockkeeper-bench", "--", what];
+    arguments.extend(flags);
     if write {
         arguments.extend(["--write", "docs/benchmarks.md"]);
     }

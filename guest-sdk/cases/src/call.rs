@@ -1,6 +1,8 @@
-//! What an orchestration asks of its host, as data: the same for the run's state, its journal, and whoever plays the host.
+//! What an orchestration asks of its host and is answered, as data: the same for the run's state, its journal, and whoever
+//! plays the host.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A call. Two are the same call if they are equal: that is what a guest which is run again is held to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,5 +149,32 @@ impl std::fmt::Display for Call {
             }
             Self::Checkpoint { state } => write!(f, "checkpoint of {} bytes", state.len() / 2),
         }
+    }
+}
+
+/// An answer in a few words, as the host has it.
+#[must_use]
+pub fn answer_told(answer: &Value) -> String {
+    let is = &answer["is"];
+    match answer["answer"].as_str().unwrap_or_default() {
+        "done" => "done".to_owned(),
+        "held" => format!("held, fence {is}"),
+        "not-free" => "not free".to_owned(),
+        "flag" => if is == true { "yes" } else { "no" }.to_owned(),
+        "leases" => format!("{} leases", is.as_array().map_or(0, Vec::len)),
+        "semaphore" => format!("{} of {} slots held", is["leases"].as_array().map_or(0, Vec::len), is["slots"]),
+        "party" => format!("{} members", is["members"].as_array().map_or(0, Vec::len)),
+        "standing" if is == "skipped" => "left out".to_owned(),
+        "standing" => is.as_str().unwrap_or_default().replace('-', " "),
+        "advice" => {
+            format!("{}: {}", is["verdict"].as_str().unwrap_or_default(), is["reason"].as_str().unwrap_or_default())
+        }
+        "ended" if is.is_null() => "the time ran out".to_owned(),
+        "ended" => format!("{} {}", is[0].as_str().unwrap_or_default(), is[1]["ending"].as_str().unwrap_or_default()),
+        _ => match is.as_object().and_then(|fault| fault.iter().next()) {
+            Some((kind, why)) => format!("{kind}: {}", why.as_str().unwrap_or_default()),
+            None if is == "timed-out" => "the time ran out".to_owned(),
+            None => is.as_str().unwrap_or_default().replace('-', " "),
+        },
     }
 }

@@ -2,12 +2,11 @@
 
 use lockkeeper_cases::stage::{Entrance, Judged, Outcome, Play, Plays, Stage, World};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::cases::problems;
 use crate::job::Problems;
 use crate::policy::PolicyError;
-use crate::policy::orchestration::{Answered, Asked, Beginning, Orchestration};
+use crate::policy::orchestration::{Answered, Beginning, Orchestration};
 
 /// Reads a file of plays; `name` is what messages call it.
 ///
@@ -33,29 +32,23 @@ pub fn judge(orchestration: &Orchestration, play: &Play) -> Judged {
 
 /// Runs a guest in its sandbox, answered by the stage.
 pub fn run(orchestration: &Orchestration, entrance: &Entrance, stage: &mut Stage) -> Outcome {
-    let (calls, mut asked) = mpsc::channel::<Asked>(1);
     let beginning = Beginning {
         settings: entrance.settings.to_string(),
         state: entrance.state.clone(),
         targets: parsed(&entrance.targets),
         now: entrance.now,
     };
-    let answering = async {
-        while let Some(Asked { call, answer, .. }) = asked.recv().await {
-            // Without an answer the guest ends; why is the stage's to say.
-            let Some((given, at)) = stage.call(call.clone()) else { break };
-            let Ok(given) = serde_json::from_value(given) else {
+    let done = orchestration.answered(beginning, |call| {
+        // Without an answer the guest ends; why is the stage's to say.
+        let (given, at) = stage.call(call.clone())?;
+        match serde_json::from_value(given) {
+            Ok(answer) => Some(Answered { answer, at }),
+            Err(_) => {
                 stage.unfit(call);
-                break;
-            };
-            if answer.send(Answered { answer: given, at }).is_err() {
-                break;
+                None
             }
         }
-        drop(asked);
-    };
-    let (done, ()) =
-        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
+    });
     match done {
         Ok(()) => Outcome::Done,
         Err(PolicyError::GaveUp { message }) => Outcome::GaveUp(message),

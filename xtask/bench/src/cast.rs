@@ -85,6 +85,11 @@ impl Cast {
         }
     }
 
+    /// Where kazoo's Python is.
+    pub(crate) fn python(&self) -> Option<&Path> {
+        self.python.as_ref().map(|python| python.interpreter.as_path())
+    }
+
     /// What it is called in a table.
     pub(crate) fn name(&self, who: Who) -> String {
         match who {

@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod plan;
 mod report;
+mod waiting;
 mod world;
 
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Measure Lockkeeper, kazoo and Curator in turn on one ZooKeeper server.
     Zookeeper(Options),
+    /// Measure what a run takes whose orchestration waits.
+    Waiting(waiting::Options),
     /// Take slots, and tell when.
     #[command(hide = true)]
     Caller(caller::Arguments),
@@ -60,6 +63,7 @@ struct Options {
 fn main() -> ExitCode {
     let done = match &Cli::parse().command {
         Command::Zookeeper(options) => zookeeper(options),
+        Command::Waiting(options) => waiting::run(options),
         Command::Caller(arguments) => caller::run(arguments),
     };
     match done {

@@ -10,10 +10,6 @@ use crate::cast::{Cast, EVERYBODY, Who};
 use crate::measure::Results;
 use crate::plan::{Better, Goal, Row, rows};
 
-/// What is written stands between these.
-const BEGIN: &str = "<!-- bench zookeeper: begin -->";
-const END: &str = "<!-- bench zookeeper: end -->";
-
 /// What is told.
 pub(crate) struct Report<'a> {
     pub(crate) machine: &'a [String],
@@ -103,10 +99,15 @@ impl Report<'_> {
 
     /// Writes it into a file of the documentation.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        let before = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        let after = between(&before, &self.text()).with_context(|| format!("`{}` has no markers", file.display()))?;
-        fs::write(file, after).with_context(|| format!("cannot write `{}`", file.display()))
+        write("zookeeper", &self.text(), file)
     }
+}
+
+/// Writes what a benchmark came to into a file of the documentation, between its markers.
+pub(crate) fn write(bench: &str, text: &str, file: &Path) -> Result<()> {
+    let before = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let after = between(&before, bench, text).with_context(|| format!("`{}` has no markers", file.display()))?;
+    fs::write(file, after).with_context(|| format!("cannot write `{}`", file.display()))
 }
 
 fn verdict(is_met: bool) -> &'static str {
@@ -143,11 +144,12 @@ fn grouped(number: f64, decimals: usize) -> String {
     }
 }
 
-/// `text` with what stands between the markers replaced.
-fn between(text: &str, new: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{new}{END}{after}"))
+/// `text` with what stands between the markers of a benchmark replaced.
+fn between(text: &str, bench: &str, new: &str) -> Option<String> {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- bench {bench}: {edge} -->"));
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n{new}{end}{after}"))
 }
 
 #[cfg(test)]
@@ -156,9 +158,14 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
-        let text = format!("# Before\n{BEGIN}\nold\n{END}\nAfter\n");
-        assert_eq!(between(&text, "new\n").unwrap(), format!("# Before\n{BEGIN}\nnew\n{END}\nAfter\n"));
-        assert_eq!(between("nothing", "new"), None);
+        let text = |inside: &str| {
+            let of = |bench: &str, inside: &str| {
+                format!("<!-- bench {bench}: begin -->\n{inside}\n<!-- bench {bench}: end -->\n")
+            };
+            format!("# Before\n{}{}After\n", of("other", "old"), of("this", inside))
+        };
+        assert_eq!(between(&text("old"), "this", "new\n").unwrap(), text("new"));
+        assert_eq!(between("nothing", "this", "new"), None);
     }
 
     #[test]

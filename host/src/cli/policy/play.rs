@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockkeeper_cases::NOON;
-use lockkeeper_cases::stage::{Ends, Judged, Play, Played, Plays, Spoken, World, answer_told};
+use lockkeeper_cases::stage::{Ends, Judged, Play, Played, Plays, Spoken, World};
+use lockkeeper_cases::{NOON, answer_told};
 use serde_json::{Value, json};
 
 use super::args::{DecideArgs, TestArgs};

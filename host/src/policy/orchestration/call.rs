@@ -1,5 +1,6 @@
 //! What an orchestration is answered, as data: with its [`Call`](super::Call) a node of the run's state.
 
+use lockkeeper_cases::answer_told;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
@@ -119,22 +120,6 @@ impl Standing {
 /// In a few words, for a person.
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::Held(fence) => write!(f, "held, fence {fence}"),
-            Self::NotFree => f.write_str("not free"),
-            Self::Flag(flag) => f.write_str(if *flag { "yes" } else { "no" }),
-            Self::Leases(leases) => write!(f, "{} leases", leases.len()),
-            Self::Semaphore(semaphore) => write!(f, "{} of {} slots held", semaphore.leases.len(), semaphore.slots),
-            Self::Party(party) => write!(f, "{} members", party.members.len()),
-            Self::Standing(standing) => f.write_str(standing.word()),
-            Self::Advice(advice) => write!(f, "{}: {}", advice.verdict.word(), advice.reason),
-            Self::Ended(None) | Self::Fault(Fault::TimedOut) => f.write_str("the time ran out"),
-            Self::Ended(Some((target, outcome))) => write!(f, "{target} {}", outcome.ending.word()),
-            Self::Fault(Fault::LeaseLost) => f.write_str("the lease was lost"),
-            Self::Fault(Fault::Refused(why)) => write!(f, "refused: {why}"),
-            Self::Fault(Fault::Conflict(why)) => write!(f, "conflict: {why}"),
-            Self::Fault(Fault::Unavailable(why)) => write!(f, "unavailable: {why}"),
-        }
+        f.write_str(&answer_told(&serde_json::to_value(self).unwrap_or_default()))
     }
 }

@@ -8,7 +8,8 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, UpdateDeadline};
 
-use super::guest::{self, Asked, COORDINATION, Instance};
+use super::Call;
+use super::guest::{self, Answered, Asked, COORDINATION, Instance};
 use crate::policy::bindings::lockkeeper::policy::trace;
 use crate::policy::evaluate::{self, Guest};
 use crate::policy::settings::SettingsSchema;
@@ -168,6 +169,32 @@ impl Orchestration {
             Ok((Err(message),)) => Err(evaluate::gave_up(message)),
             Err(error) => Err(evaluate::fault(&error, &store.data().guest, &linked.engine.limits())),
         }
+    }
+}
+
+impl Orchestration {
+    /// As [`conduct`](Self::conduct), by somebody who answers at once; with none it ends where it is. Blocks for as long as the
+    /// limits allow between any two calls.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn answered(
+        &self,
+        beginning: Beginning,
+        mut answer: impl FnMut(Call) -> Option<Answered>,
+    ) -> Result<(), PolicyError> {
+        let (calls, mut asked) = mpsc::channel::<Asked>(1);
+        let answering = async {
+            while let Some(Asked { call, answer: to, .. }) = asked.recv().await {
+                let Some(answered) = answer(call) else { break };
+                if to.send(answered).is_err() {
+                    break;
+                }
+            }
+            drop(asked);
+        };
+        let both = async { tokio::join!(self.conduct(beginning, calls), answering) };
+        futures::executor::block_on(both).0
     }
 }
 

@@ -1,11 +1,9 @@
 //! An orchestration's calls made again: the guest of a stint run once more, and answered what it was answered then.
 
-use tokio::sync::mpsc;
-
 use super::super::journal::Orchestrated;
 use super::super::ledger::Called;
 use crate::policy::PolicyError;
-use crate::policy::orchestration::{Answered, Asked, Beginning, Call, Orchestration};
+use crate::policy::orchestration::{Answered, Beginning, Call, Orchestration};
 
 /// What an orchestration called in one stint, as its journal has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,25 +93,18 @@ pub fn recall(orchestration: &Orchestration, began: &Orchestrated, script: &Scri
 
 /// Until it calls what is not recorded, or writes a checkpoint.
 fn once(orchestration: &Orchestration, beginning: Beginning, script: &Script, identical: &mut usize) -> Then {
-    let (calls, mut asked) = mpsc::channel::<Asked>(1);
     let mut last = None;
-    let answering = async {
-        while let Some(Asked { call, answer, .. }) = asked.recv().await {
-            let known = script.called.get(*identical).filter(|called| called.call == call);
-            *identical += usize::from(known.is_some());
-            let Some(called) = known.filter(|_| !matches!(call, Call::Checkpoint { .. })) else {
-                // It ends there: nobody answers.
+    let done = orchestration.answered(beginning, |call| {
+        let known = script.called.get(*identical).filter(|called| called.call == call);
+        *identical += usize::from(known.is_some());
+        match known.filter(|_| !matches!(call, Call::Checkpoint { .. })) {
+            Some(called) => Some(Answered { answer: called.answer.clone(), at: called.answered }),
+            None => {
                 last = Some(call);
-                break;
-            };
-            if answer.send(Answered { answer: called.answer.clone(), at: called.answered }).is_err() {
-                break;
+                None
             }
         }
-        drop(asked);
-    };
-    let (done, ()) =
-        futures::executor::block_on(async { tokio::join!(orchestration.conduct(beginning, calls), answering) });
+    });
     match (last, done) {
         (Some(call), _) => Then::Calls(call),
         (None, Ok(())) => Then::Done,
