@@ -93,6 +93,8 @@ pub(super) struct Conductor {
     pub(super) inputs: mpsc::Sender<Input>,
     /// Semaphores of which the guest has a lease in hand.
     pub(super) claimed: BTreeSet<String>,
+    /// Whether it has called anything since it began: nobody writes checkpoints alone, as fast as the store takes them.
+    pub(super) has_called: bool,
 }
 
 /// Why nothing more is answered.
@@ -124,6 +126,7 @@ impl Conductor {
                     (beginning.state, beginning.now) = (Some(state), at);
                     // It has nothing in hand: the same as whoever begins there after a crash.
                     self.claimed.clear();
+                    self.has_called = false;
                 }
                 Err(Over::Failed(fault)) => break Conducted::Failed(fault),
                 Err(Over::Lost) => return,
@@ -181,14 +184,9 @@ impl Conductor {
             let _ = self.inputs.send(Input::Conducts(Conducts::Recalled(known))).await;
             return Ok(answered);
         }
-        if let Call::Checkpoint { state } = &call {
-            if self.calls.left() == MOST_CALLS {
-                let why = "nothing was called since the last checkpoint".to_owned();
-                return Ok(Answered {
-                    answer: Answer::Fault(CallFault::Refused(why)),
-                    at: self.store.clock().now_ms(),
-                });
-            }
+        if let Call::Checkpoint { state } = &call
+            && self.has_called
+        {
             let at = self.store.clock().now_ms();
             self.calls.checkpoint(state.clone(), at).await?;
             let state = hex::decode(state).unwrap_or_default();
@@ -242,6 +240,7 @@ impl Conductor {
 
     /// What an answer means for those that follow, given now or before.
     async fn remember(&mut self, called: &Called) {
+        self.has_called |= !matches!(called.call, Call::Checkpoint { .. });
         match (&called.call, &called.answer) {
             (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(_)) => {
                 self.claimed.insert(path.clone());
@@ -308,8 +307,8 @@ impl Conductor {
                 }
                 Ok(Answer::Done)
             }
-            // Carried out where it is answered.
-            Call::Checkpoint { .. } => Ok(Answer::Done),
+            // Any other is where it is answered.
+            Call::Checkpoint { .. } => Err(refused("nothing was called since the last checkpoint".to_owned())),
         };
         match carried {
             Ok(answer) => Ok(answer),

@@ -230,6 +230,7 @@ async fn conductor<P>(
         board,
         inputs,
         claimed: BTreeSet::new(),
+        has_called: false,
     };
     Ok((conductor, beginning))
 }

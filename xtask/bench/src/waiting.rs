@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use lockkeeper_tests::{root, target_dir};
+use lockkeeper_tests::root;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use tempfile::TempDir;
@@ -98,7 +98,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn lockkeeper(folder: &Path) -> Command {
-    let mut command = Command::new(target_dir().join("release/lockkeeper"));
+    // Built beside us.
+    let here = std::env::current_exe().unwrap_or_default();
+    let mut command = Command::new(here.with_file_name("lockkeeper"));
     command.arg("--state-dir").arg(folder.join("state"));
     for elsewhere in ["LOCKKEEPER_STORE", "LOCKKEEPER_ZK_HOSTS", "LOCKKEEPER_PROFILE"] {
         command.env_remove(elsewhere);
