@@ -135,13 +135,16 @@ fn ours(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
     }
     all_say("\"event\":\"calling\"", &logs)?;
     let takes = takes(&mut crowd, options.seconds)?;
-    for child in &crowd.0 {
+    for (child, log) in crowd.0.iter_mut().zip(&logs) {
+        if let Some(status) = child.try_wait()? {
+            bail!("one that was to wait ended with {status}: {}", fs::read_to_string(log)?);
+        }
         // Interrupted: whoever goes on finds it where it was.
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
     }
     for child in &mut crowd.0 {
         let status = child.wait()?;
-        ensure!(status.code() == Some(130), "a run that was interrupted ended with {status}");
+        ensure!(status.code() == Some(1), "a run that was interrupted, and is not finished, ended with {status}");
     }
     Ok(takes)
 }
