@@ -251,6 +251,19 @@ fn a_command_whose_lease_is_broken_is_stopped() {
 }
 
 #[test]
+fn a_waiter_is_told_who_is_in_the_way() {
+    let world = World::new();
+    assert_eq!(world.run("lock /locks/told --identifier db1").code, Some(0));
+    let waited = world.run("--format human lock /locks/told --identifier db2 --timeout 2s -- true");
+    assert_eq!(waited.code, Some(75), "{waited:?}");
+    let told = "Waiting for a slot of `/locks/told`, 1 in the queue: held by db1 since ";
+    assert!(waited.stderr.contains(told), "{waited:?}");
+    // Who does not wait for long hears nothing of it.
+    let refused = world.run("--format human lock /locks/told --identifier db2 --timeout 0 -- true");
+    assert!(refused.code == Some(75) && !refused.stderr.contains("Waiting"), "{refused:?}");
+}
+
+#[test]
 fn a_waiter_that_is_told_to_stop_leaves_nothing() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let world = World::new();

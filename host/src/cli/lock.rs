@@ -1,5 +1,6 @@
 //! `lockkeeper lock`: take a slot, and hold it while a command runs.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +9,26 @@ use tokio::time::Instant;
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::output::Output;
+use super::holders::plain;
+use super::output::{Output, moment};
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{
-    AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Identifier, Lease, Loss, Patience, ReleaseError,
-    Semaphore,
+    AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Holder, Identifier, Lease, Loss, Patience,
+    ReleaseError, Semaphore,
 };
 use crate::rollout::group;
-use crate::store::{Lifetime, SessionState, Store};
+use crate::store::{Clock, Lifetime, SessionState, Store};
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
+
+/// How long somebody waits before it is said for whom.
+const BEFORE_SAYING: Duration = Duration::from_secs(1);
+
+/// How many holders are named.
+const MOST_NAMED: usize = 3;
 
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
@@ -131,7 +139,12 @@ async fn acquire(
         Some((_, deadline)) => (Patience::Until(deadline), Some(deadline)),
     };
     loop {
-        match ground.semaphore.acquire(identifier, lifetime, patience).await {
+        let acquired = tokio::select! {
+            biased;
+            acquired = ground.semaphore.acquire(identifier, lifetime, patience) => acquired,
+            never = say_who_holds(output, &ground.semaphore) => match never {},
+        };
+        match acquired {
             Err(AcquireError::SessionOver { .. }) if patience != Patience::Once => {
                 output.warn("the session with the store ended while waiting: queueing anew in the next");
                 ground.renew(args, deadline).await?;
@@ -139,6 +152,23 @@ async fn acquire(
             acquired => return Ok(acquired?),
         }
     }
+}
+
+/// Says what is waited for, once it takes a while. Never ends by itself.
+async fn say_who_holds(output: &Output, semaphore: &Semaphore) -> Infallible {
+    tokio::time::sleep(BEFORE_SAYING).await;
+    // Whoever cannot be looked at is waited for all the same.
+    if let Ok((state, _)) = semaphore.observe().await {
+        let now = Clock::System.now_ms();
+        let holder = |holder: &Holder| format!("{} since {}", plain(&holder.identifier), moment(holder.since_ms, now));
+        let mut holders: Vec<String> = state.holders.iter().take(MOST_NAMED).map(holder).collect();
+        if state.holders.len() > MOST_NAMED {
+            holders.push(format!("{} more", state.holders.len() - MOST_NAMED));
+        }
+        let held = if holders.is_empty() { String::new() } else { format!(": held by {}", holders.join(", ")) };
+        output.talk("Waiting", &format!("for a slot of `{}`, {} in the queue{held}", semaphore.path(), state.queued));
+    }
+    std::future::pending().await
 }
 
 async fn force(

@@ -1,5 +1,5 @@
-//! What it costs to wait: many runs whose orchestrations all want a lease that somebody else holds, and as a peer scripts of
-//! kazoo that want the same.
+//! What it costs to wait: many runs whose orchestrations all want a lease that somebody else holds; beside them, as peers, what
+//! waits for the same without a guest, and scripts of kazoo.
 
 use std::fmt::Write;
 use std::fs;
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// How many runs wait.
     #[arg(long, default_value_t = 200)]
     runs: usize,
-    /// How many scripts of kazoo wait: each has Python of its own.
+    /// How many peers of each kind wait.
     #[arg(long, default_value_t = 20)]
     peers: usize,
     /// For how many seconds they are looked at.
@@ -85,11 +85,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let hosts = world.server.hosts();
     done(lockkeeper(folder.path()).args(["lock", WANTED, "--identifier", "bench", "--zk-hosts", &hosts]))?;
     let ours = ours(options, folder.path(), &hosts)?;
+    let plain = plain(options, folder.path(), &hosts)?;
     let kazoo = match cast.python() {
         Some(python) => Some(kazoo(options, python, &hosts)?),
         None => None,
     };
-    let text = text(options, &machine, &cast, &ours, kazoo.as_ref());
+    let text = text(options, &machine, &cast, [Some(&ours), Some(&plain), kazoo.as_ref()]);
     println!("{text}");
     match &options.write {
         Some(file) => report::write("waiting", &text, file),
@@ -156,6 +157,22 @@ fn job_text(number: usize) -> String {
          [orchestration.settings]\nfirst = \"{WANTED}\"\nsecond = \"/locks/other\"\npatience = \"1s\"\nrest = \"1s\"\ntries = 1\n\
          [policy]\nuse = \"rolling\"\n[action]\nrun = [\"true\"]\n"
     )
+}
+
+/// `lockkeeper lock`: the same session and the same place in a queue, and no guest.
+fn plain(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
+    let mut crowd = Crowd(Vec::new());
+    let mut logs = Vec::new();
+    for number in 0..options.peers {
+        let log = folder.join(format!("lock{number}.log"));
+        let to = fs::File::create(&log)?;
+        let mut command = lockkeeper(folder);
+        command.args(["lock", WANTED, "--identifier", &format!("plain{number}"), "--zk-hosts", hosts, "--", "true"]);
+        crowd.0.push(command.stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to).spawn()?);
+        logs.push(log);
+    }
+    all_say("Waiting", &logs)?;
+    takes(&mut crowd, options.seconds)
 }
 
 fn kazoo(options: &Options, python: &Path, hosts: &str) -> Result<Takes> {
@@ -233,7 +250,7 @@ fn memory(pid: i32) -> Result<(f64, f64)> {
     Ok((of("Pss:") / 1024.0, (of("Private_Clean:") + of("Private_Dirty:")) / 1024.0))
 }
 
-fn text(options: &Options, machine: &[String], cast: &Cast, ours: &Takes, kazoo: Option<&Takes>) -> String {
+fn text(options: &Options, machine: &[String], cast: &Cast, all: [Option<&Takes>; 3]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "Measured on {}.\n", jiff::Zoned::now().date());
     for line in machine {
@@ -242,26 +259,21 @@ fn text(options: &Options, machine: &[String], cast: &Cast, ours: &Takes, kazoo:
     let Options { runs, peers, seconds, .. } = options;
     let _ = writeln!(
         text,
-        "- {runs} runs whose orchestrations wait for one lease that somebody else holds, a process each; {peers} scripts of kazoo \
-         that wait for a `Semaphore`; looked at for {seconds} s\n"
+        "- {runs} runs whose orchestrations wait for one lease that somebody else holds, a process each; then {peers} times \
+         `lockkeeper lock` for the same, which has no guest, and {peers} scripts of kazoo that wait for a `Semaphore`; each \
+         looked at for {seconds} s\n"
     );
-    let kazoo_name = cast.name(crate::cast::Who::Kazoo);
-    let _ = writeln!(
-        text,
-        "| one that waits takes | Lockkeeper {} | {kazoo_name} | times less |",
-        env!("CARGO_PKG_VERSION")
-    );
+    let kazoo = cast.name(crate::cast::Who::Kazoo);
+    let _ = writeln!(text, "| one that waits takes | a run | `lockkeeper lock` | {kazoo} |");
     let _ = writeln!(text, "|---|---:|---:|---:|");
     let rows: [(&str, Of); 3] = [
         ("memory of its own, MB", |takes| takes.own),
-        ("its share of memory, MB", |takes| takes.share),
+        ("its share of all memory, MB", |takes| takes.share),
         ("processor, ms a second", |takes| takes.busy),
     ];
     for (what, of) in rows {
-        let peer = kazoo.map(of);
-        let ratio = peer.map_or_else(String::new, |peer| format!("{:.1}", peer / of(ours)));
-        let peer = peer.map_or_else(|| "–".to_owned(), |peer| format!("{peer:.2}"));
-        let _ = writeln!(text, "| {what} | {:.2} | {peer} | {ratio} |", of(ours));
+        let figures = all.map(|takes| takes.map_or_else(|| "–".to_owned(), |takes| format!("{:.2}", of(takes))));
+        let _ = writeln!(text, "| {what} | {} |", figures.join(" | "));
     }
     text
 }
