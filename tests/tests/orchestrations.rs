@@ -10,6 +10,9 @@ use std::process::{Child, Stdio};
 use std::sync::Once;
 use std::thread;
 
+use lockkeeper::rollout::ledger;
+use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper::store::{Connect, NodePath, Version};
 use lockkeeper_tests::zookeeper::{self, available};
 use lockkeeper_tests::{Said, World, eventually, root, said, target_dir};
 use serde_json::Value;
@@ -334,6 +337,37 @@ fn one_whose_runner_is_gone_is_ended_with_its_leases() {
     assert_eq!(world.holders("/locks/a").len(), 1, "it outlives its runner");
     eventually("nobody runs it any more", || world.run("abort latest --reason gone").code == Some(0));
     nobody_holds(&world, &Vec::new(), &["/locks/a"]);
+}
+
+#[test]
+fn one_that_does_other_than_before_is_stopped_and_both_calls_are_shown() {
+    let world = World::new();
+    let job = misbehaving(&world, "sleepy", "");
+    let file = world.folder().join("store.db");
+    let place = vec!["--store".to_owned(), file.display().to_string()];
+    let mut running = world.lockkeeper(["run", &job, "--session-timeout", "2s"]);
+    let mut running = running.args(&place).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = || said(world.lockkeeper(["status", "latest"]).args(&place)).stdout;
+    eventually("it sleeps", || status().contains("sleep 5"));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    // As if it had taken another lease first.
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Embedded::new(file, EmbeddedOptions::default()).connect().await.unwrap();
+        let run = ledger::all(&store).await.unwrap().remove(0).name;
+        let node = NodePath::parse(&format!("/lockkeeper/runs/{run}/calls/00000000")).unwrap();
+        let before = String::from_utf8(store.read(&node).await.unwrap().data.to_vec()).unwrap();
+        assert!(before.contains("/locks/a"), "{before}");
+        store.set(&node, before.replace("/locks/a", "/locks/b").into(), Version::Any).await.unwrap();
+        store.close().await.unwrap();
+    });
+    let (answer, events) = run(&world, &place, &job);
+    assert_eq!(answer.code, Some(70), "{answer:?}");
+    let fault = events.iter().find(|event| event["event"] == "orchestration-fault").unwrap();
+    assert_eq!(fault["kind"], "diverged", "{fault}");
+    let told = "the orchestration calls `lock /locks/a` where it called `lock /locks/b` before";
+    assert!(fault["message"].as_str().unwrap().contains(told), "{fault}");
+    nobody_holds(&world, &place, &["/locks/a", "/locks/b"]);
 }
 
 #[test]
