@@ -189,7 +189,7 @@ fn kazoo(options: &Options, python: &Path, hosts: &str) -> Result<Takes> {
         logs.push(log);
     }
     all_say("waits", &logs)?;
-    // The first of them has the slot, and is gone.
+    // The first of them has the slot, and keeps it.
     takes(&mut crowd, options.seconds)
 }
 
