@@ -249,6 +249,10 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
         assert_eq!(answer.code, Some(code), "{mode}: {:?}", events.last());
         assert!(answer.stdout.contains(said), "{mode}: {:?}", events.last());
         nobody_holds(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
+        // Made again, its calls are the same.
+        let replayed = world.json(&format!("replay {mode}"));
+        let calls = &replayed["orchestration"]["stints"][0];
+        assert!(calls["difference"].is_null() && calls["calls"] == calls["identical"], "{mode}: {replayed}");
     }
 }
 

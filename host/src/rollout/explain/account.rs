@@ -394,6 +394,8 @@ impl Account {
                 self.calls = Some(Begun { call: call.clone(), since: *since });
             }
             Event::Answered { called } | Event::Recalled { called } => self.called(called),
+            // Whatever it wants: people said so.
+            Event::RetryAsked { target, .. } => drop(self.let_go.insert(target.clone())),
             Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
             Event::Store { state } => {
                 let hears = matches!(state.as_ref(), "connected" | "reopened");

@@ -3,7 +3,7 @@
 use super::super::journal::Orchestrated;
 use super::super::ledger::Called;
 use crate::policy::PolicyError;
-use crate::policy::orchestration::{Answered, Beginning, Call, Orchestration};
+use crate::policy::orchestration::{Answer, Answered, Beginning, Call, Orchestration};
 
 /// What an orchestration called in one stint, as its journal has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,15 +73,9 @@ pub fn recall(orchestration: &Orchestration, began: &Orchestrated, script: &Scri
     };
     let mut identical = 0;
     let then = loop {
-        let then = once(orchestration, beginning.clone(), script, &mut identical);
-        match (script.called.get(identical.wrapping_sub(1)), &then) {
-            // Behind a checkpoint it begins again.
-            (Some(Called { call: call @ Call::Checkpoint { state }, answered, .. }), Then::Calls(last))
-                if call == last =>
-            {
-                (beginning.state, beginning.now) = (hex::decode(state).ok(), *answered);
-            }
-            _ => break then,
+        match once(orchestration, beginning.clone(), script, &mut identical) {
+            Ok(then) => break then,
+            Err(Again { state, at }) => (beginning.state, beginning.now) = (hex::decode(state).ok(), at),
         }
     };
     let recorded = script.called.get(identical).map(|called| &called.call);
@@ -91,25 +85,42 @@ pub fn recall(orchestration: &Orchestration, began: &Orchestrated, script: &Scri
     Recalled { identical, difference, then }
 }
 
+/// Behind a checkpoint it begins again, from this and then.
+struct Again {
+    state: String,
+    at: u64,
+}
+
 /// Until it calls what is not recorded, or writes a checkpoint.
-fn once(orchestration: &Orchestration, beginning: Beginning, script: &Script, identical: &mut usize) -> Then {
-    let mut last = None;
+fn once(
+    orchestration: &Orchestration,
+    beginning: Beginning,
+    script: &Script,
+    identical: &mut usize,
+) -> Result<Then, Again> {
+    let (mut last, mut again) = (None, None);
     let done = orchestration.answered(beginning, |call| {
-        let known = script.called.get(*identical).filter(|called| called.call == call);
-        *identical += usize::from(known.is_some());
-        match known.filter(|_| !matches!(call, Call::Checkpoint { .. })) {
-            Some(called) => Some(Answered { answer: called.answer.clone(), at: called.answered }),
-            None => {
-                last = Some(call);
+        let Some(called) = script.called.get(*identical).filter(|called| called.call == call) else {
+            last = Some(call);
+            return None;
+        };
+        *identical += 1;
+        match (&called.call, &called.answer) {
+            (Call::Checkpoint { state }, Answer::Done) => {
+                again = Some(Again { state: state.clone(), at: called.answered });
                 None
             }
+            (_, answer) => Some(Answered { answer: answer.clone(), at: called.answered }),
         }
     });
-    match (last, done) {
+    if let Some(again) = again {
+        return Err(again);
+    }
+    Ok(match (last, done) {
         (Some(call), _) => Then::Calls(call),
         (None, Ok(())) => Then::Done,
         (None, Err(error)) => failed(&error),
-    }
+    })
 }
 
 fn failed(error: &PolicyError) -> Then {
