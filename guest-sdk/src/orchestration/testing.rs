@@ -195,6 +195,21 @@ mod tests {
     }
 
     #[test]
+    fn what_time_it_is_is_the_same_when_it_is_run_again() {
+        let played = play(
+            &Does(|_| {
+                let began = now();
+                sleep(Duration::from_secs(5))?;
+                lock(if began == crate::testing::NOON { "/a" } else { "/b" }, None)?;
+                sleep(Duration::from_millis(now() - began))?;
+                Ok(())
+            }),
+            LOCKS,
+        );
+        assert_eq!((played.told().as_str(), played.took), ("it was done", 10_000));
+    }
+
+    #[test]
     fn who_calls_for_ever_is_told_to_write_checkpoints() {
         let played = play(
             &Does(|_| {

@@ -85,6 +85,9 @@ pub struct Stage {
     silence: Option<Box<Silence>>,
     /// The call at which it was cut off, and since when.
     begun: Option<(Call, u64)>,
+    /// When it began: at the start, or at its last checkpoint.
+    began: u64,
+    /// When the last answer was given.
     last: u64,
 }
 
@@ -129,7 +132,7 @@ impl Stage {
     fn new(world: World, state: Option<Vec<u8>>, cut: Option<usize>) -> Self {
         let last = world.now();
         let (kept, recorded, spoken) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { world, kept, recorded, spoken, state, cut, silence: None, begun: None, last }
+        Self { world, kept, recorded, spoken, state, cut, silence: None, begun: None, began: last, last }
     }
 
     /// Answers a call, in the host's JSON, and says when; none: nobody answers it or anything after it.
@@ -184,7 +187,7 @@ impl Stage {
             self.state = Some(bytes(state));
             self.kept.clear();
             self.spoken.push(Spoken { call, answer, since, answered: since });
-            (self.last, self.cut) = (since, self.cut.filter(|cut| *cut != self.spoken.len()));
+            (self.began, self.cut) = (since, self.cut.filter(|cut| *cut != self.spoken.len()));
             return Err(Box::new(Silence::Again));
         }
         if self.cut.is_some_and(|cut| self.spoken.len() + 1 == cut) {
@@ -208,6 +211,7 @@ impl Stage {
             self.cut = None;
         }
         self.recorded = self.kept.clone().into();
+        self.last = self.began;
         self.world.begin_again();
     }
 
@@ -304,7 +308,7 @@ impl Play {
                 settings: self.settings.clone(),
                 state: stage.state.clone(),
                 targets: stage.world.targets_json(),
-                now: stage.last,
+                now: stage.began,
             };
             let outcome = run(&entrance, &mut stage);
             match stage.silence.as_deref() {
