@@ -103,6 +103,20 @@ fn what_nobody_else_may_read_is_not_listed() {
 }
 
 #[test]
+fn a_command_that_fails_leaves_no_session_behind() {
+    let Some(mut corner) = Corner::new() else { return };
+    let server = Server::start();
+    corner.hosts = server.hosts();
+    assert_eq!(corner.run_as("ops", SECRET, "lock /x --identifier me --default-acl auth::cdrwa").code, Some(0));
+    for line in ["holders /x", "party members /x", "unlock /x --identifier me", "party join /x --identifier me"] {
+        for _ in 0..10 {
+            Corner::refused(&corner.anonymously(&format!("{line} --format json")));
+            assert_eq!(server.mntr("global_sessions"), 0, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_profile_in_salts_spelling_makes_what_its_user_alone_may_touch() {
     let Some(corner) = Corner::new() else { return };
     let config = format!(

@@ -31,11 +31,22 @@ pub(super) fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
     let outcome = runtime.block_on(command);
-    runtime.shutdown_background();
+    // The process ends. Taken down, the runtime would drop its tasks one by one, and ZooKeeper's client panics when the task
+    // of a session goes before one that waits for a watch.
+    std::mem::forget(runtime);
     outcome
 }
 
 impl Global {
+    /// Runs a command's future, as [`block_on`], and lets the sessions that it opened end in order, however it ended itself.
+    pub(super) fn block_on(&self, command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+        block_on(async {
+            let outcome = command.await;
+            self.sessions.closed().await;
+            outcome
+        })
+    }
+
     /// Where the embedded store, journals and compiled policies are kept.
     pub(super) fn state_dir(&self) -> Result<PathBuf, Failure> {
         if let Some(folder) = &self.state_dir {
@@ -58,7 +69,7 @@ impl Global {
             }
             Choice::Servers { options, .. } => Arc::new(ZooKeeper::new(options.as_ref().clone())),
         };
-        Ok(Opener { connect, choice })
+        Ok(Opener { connect: self.sessions.of(connect), choice })
     }
 
     /// A session with it, for a command that has no job.

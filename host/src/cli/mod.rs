@@ -21,6 +21,7 @@ mod prune;
 mod replay;
 mod run;
 mod runs;
+mod sessions;
 mod signals;
 mod status;
 mod steer;
@@ -95,6 +96,9 @@ struct Global {
     /// Compile policies anew each time.
     #[arg(long, global = true)]
     no_cache: bool,
+    /// What was opened so far.
+    #[arg(skip)]
+    sessions: sessions::Sessions,
     // Last: its heading would be that of all that follows.
     #[command(flatten)]
     store: StoreFlags,
@@ -732,24 +736,24 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         }
         Command::Explain(args) => explain::run(global, output, &args),
         Command::Replay(args) => replay::run(global, output, &args),
-        Command::Lock(args) => context::block_on(lock::run(global, output, args)),
-        Command::Unlock(args) => context::block_on(unlock::run(global, output, args)),
-        Command::Holders(args) => context::block_on(holders::run(global, output, args)),
+        Command::Lock(args) => global.block_on(lock::run(global, output, args)),
+        Command::Unlock(args) => global.block_on(unlock::run(global, output, args)),
+        Command::Holders(args) => global.block_on(holders::run(global, output, args)),
         Command::Party(PartyCommand::Members(args)) | Command::PartyMembers(args) => {
-            context::block_on(party::members(global, output, args))
+            global.block_on(party::members(global, output, args))
         }
-        Command::Party(PartyCommand::Join(args)) => context::block_on(party::join(global, output, args)),
+        Command::Party(PartyCommand::Join(args)) => global.block_on(party::join(global, output, args)),
         Command::Guard(args) => context::block_on(guard::run(output, args)),
-        Command::Check(args) => context::block_on(check::run(global, output, args)),
-        Command::Plan(args) => context::block_on(plan::run(global, output, args)),
-        Command::Run(args) => context::block_on(run::run(global, output, args)),
-        Command::Status(args) => context::block_on(status::run(global, output, args)),
-        Command::Pause(args) => context::block_on(steer::pause(global, output, args)),
-        Command::Resume(args) => context::block_on(steer::resume(global, output, args)),
-        Command::Abort(args) => context::block_on(steer::abort(global, output, args)),
-        Command::Approve(args) => context::block_on(steer::approve(global, output, args)),
-        Command::Retry(args) => context::block_on(steer::retry(global, output, args)),
-        Command::Prune(args) => context::block_on(prune::run(global, output, args)),
+        Command::Check(args) => global.block_on(check::run(global, output, args)),
+        Command::Plan(args) => global.block_on(plan::run(global, output, args)),
+        Command::Run(args) => global.block_on(run::run(global, output, args)),
+        Command::Status(args) => global.block_on(status::run(global, output, args)),
+        Command::Pause(args) => global.block_on(steer::pause(global, output, args)),
+        Command::Resume(args) => global.block_on(steer::resume(global, output, args)),
+        Command::Abort(args) => global.block_on(steer::abort(global, output, args)),
+        Command::Approve(args) => global.block_on(steer::approve(global, output, args)),
+        Command::Retry(args) => global.block_on(steer::retry(global, output, args)),
+        Command::Prune(args) => global.block_on(prune::run(global, output, args)),
     }
 }
 

@@ -21,7 +21,6 @@ use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::Global;
-use super::context::block_on;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::trimmed;
 use super::output::{Output, problems_failure, shown};
@@ -38,7 +37,7 @@ pub(super) fn run(global: &Global, output: &Output, command: PolicyCommand) -> R
         PolicyCommand::Inspect(args) => inspect::run(global, output, &args),
         PolicyCommand::New(args) => new::run(global, output, &args),
         PolicyCommand::Build(args) => build::run(global, output, &args),
-        PolicyCommand::Watch(args) => block_on(watch::run(global, output, args)),
+        PolicyCommand::Watch(args) => global.block_on(watch::run(global, output, args)),
         PolicyCommand::Digest(args) => digest::run(output, &args),
         PolicyCommand::Views => views::run(output),
         PolicyCommand::Decide(args) => decide::run(global, output, &args),
