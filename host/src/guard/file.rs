@@ -126,7 +126,8 @@ impl TokenFile {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let Some(name) = path.file_name() else { return no("no name of a file") };
-                if path.symlink_metadata().is_ok() {
+                // A file may have come to be there meanwhile: another guard is the first, too.
+                if path.symlink_metadata().is_ok_and(|is| is.is_symlink()) {
                     return no("a link that leads nowhere");
                 }
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
