@@ -90,8 +90,8 @@ fn json_of(world: &World, place: &Place, words: &str) -> Value {
     serde_json::from_str(&said(command.args(["--format", "json"]).args(place)).stdout).unwrap()
 }
 
-fn join(world: &World, place: &Place, who: &str) -> Child {
-    let mut command = world.lockkeeper(["party", "join", "/party/db", "--identifier", who]);
+fn join(world: &World, place: &Place, party: &str, who: &str) -> Child {
+    let mut command = world.lockkeeper(["party", "join", party, "--identifier", who]);
     command.args(place).args(["--", "sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -107,7 +107,7 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
     for place in places() {
         let world = World::new();
         let job = example(&world, "failover", &[]);
-        let mut first = join(&world, &place, "db1");
+        let mut first = join(&world, &place, "/party/db", "db1");
         let (answer, events) = thread::scope(|scope| {
             let running = scope.spawn(|| run(&world, &place, &job));
             let holders =
@@ -120,7 +120,7 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
                     "orchestration `failover` has not let it go: it waits for an answer to `wait for 2 members",
                 )
             });
-            let mut second = join(&world, &place, "db2");
+            let mut second = join(&world, &place, "/party/db", "db2");
             let ran = running.join().unwrap();
             second.kill().unwrap();
             second.wait().unwrap();
@@ -330,6 +330,72 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
 }
 
 #[test]
+fn nothing_goes_on_under_a_lease_that_somebody_broke() {
+    for place in places() {
+        let world = World::new();
+        let folder = world.folder().display().to_string();
+        for (number, (members, is_killed)) in [(2, false), (2, true), (1, false)].into_iter().enumerate() {
+            let job = example(
+                &world,
+                "failover",
+                &[
+                    ("name = \"failover\"", &format!("name = \"failover{number}\"")),
+                    ("/locks/failover", &format!("/locks/failover{number}")),
+                    ("/party/db", &format!("/party/db{number}")),
+                    ("members = 2", &format!("members = {members}")),
+                    (
+                        "run = [\"true\"]",
+                        &format!("run = [\"sh\", \"-c\", \"echo {{target}} >> {folder}/{number}; sleep 2\"]"),
+                    ),
+                ],
+            );
+            let lock = format!("/locks/failover{number}");
+            let mut member = join(&world, &place, &format!("/party/db{number}"), "db1");
+            let mut running = world.lockkeeper(["run", &job, "--session-timeout", "2s", "--format", "json"]);
+            let mut running = running.args(&place).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            // It waits for a member, or db1 acts.
+            eventually("it waits under its lease", || {
+                let told = said(world.lockkeeper(["status", &format!("failover{number}")]).args(&place)).stdout;
+                told.contains("wait for 2 members") || told.contains("wait for one of db1")
+            });
+            if is_killed {
+                running.kill().unwrap();
+            }
+            let holders = json_of(&world, &place, &format!("holders {lock}"));
+            let run_name = holders[0]["identifier"].as_str().unwrap();
+            for words in [["unlock", &lock, "--identifier", run_name], ["lock", &lock, "--identifier", "thief"]] {
+                let stolen = said(world.lockkeeper(words).args(&place));
+                assert_eq!(stolen.code, Some(0), "{stolen:?}");
+            }
+            let answer = match is_killed {
+                true => run(&world, &place, &job).0,
+                false => {
+                    let output = running.wait_with_output().unwrap();
+                    Said {
+                        code: output.status.code(),
+                        stdout: String::from_utf8(output.stdout).unwrap(),
+                        stderr: String::new(),
+                    }
+                }
+            };
+            member.kill().unwrap();
+            member.wait().unwrap();
+            assert_eq!(answer.code, Some(1), "{number}: {answer:?}");
+            assert!(answer.stdout.contains(&format!("the lease of {lock} was lost")), "{number}: {answer:?}");
+            let acted = fs::read_to_string(world.folder().join(number.to_string())).unwrap_or_default();
+            assert_eq!(acted, ["", "", "db1\n"][number], "{number}: {answer:?}");
+            // What is the thief's stays the thief's.
+            let holders = json_of(&world, &place, &format!("holders {lock}"));
+            assert_eq!(
+                (holders.as_array().unwrap().len(), &holders[0]["identifier"]),
+                (1, &"thief".into()),
+                "{holders}"
+            );
+        }
+    }
+}
+
+#[test]
 fn one_whose_runner_is_gone_is_ended_with_its_leases() {
     let world = World::new();
     let job = misbehaving(&world, "sleepy", "");
@@ -412,7 +478,7 @@ fn mistakes_are_told_with_their_place() {
 fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
     built();
     let world = World::new();
-    for (example, wasm, cases) in [("failover", "failover.wasm", 4), ("two-datacentres", "two_datacentres.wasm", 4)] {
+    for (example, wasm, cases) in [("failover", "failover.wasm", 5), ("two-datacentres", "two_datacentres.wasm", 4)] {
         let file = root().join("examples").join(example).join(wasm);
         let tested = world.json(&format!("policy test {}", file.display()));
         assert_eq!((&tested["failures"], tested["cases"].as_array().unwrap().len()), (&0.into(), cases), "{tested}");
@@ -429,7 +495,7 @@ fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
     let wrong = world.file("wrong.toml", &wrong).display().to_string();
     let tested = said(&mut world.lockkeeper(["--format", "human", "policy", "test", &wasm, &wrong]));
     assert_eq!(tested.code, Some(1), "{tested:?}");
-    for told in ["took: expected 29s, seen 30s", "reason: expected db3 did", "2 of 4 cases passed", "start db1 → done"]
+    for told in ["took: expected 29s, seen 30s", "reason: expected db3 did", "3 of 5 cases passed", "start db1 → done"]
     {
         assert!(tested.stdout.contains(told), "{told}: {tested:?}");
     }

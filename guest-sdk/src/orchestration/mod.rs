@@ -88,7 +88,7 @@ impl From<Fault> for Stopped {
     fn from(fault: Fault) -> Self {
         Self(match fault {
             Fault::TimedOut => "the time ran out".to_owned(),
-            Fault::LeaseLost => "a lease was lost".to_owned(),
+            Fault::LeaseLost(path) => format!("the lease of {path} was lost"),
             Fault::Refused(why) => format!("refused: {why}"),
             Fault::Conflict(why) => format!("the leases have changed: {why}"),
             Fault::Unavailable(why) => format!("the store cannot be reached: {why}"),

@@ -73,10 +73,10 @@ fn fault(answer: &Value) -> Option<Fault> {
     }
     let told = |kind: &str| is[kind].as_str().map(str::to_owned);
     Some(match is.as_str() {
-        Some("lease-lost") => Fault::LeaseLost,
         Some(_) => Fault::TimedOut,
         None => told("refused")
             .map(Fault::Refused)
+            .or_else(|| told("lease-lost").map(Fault::LeaseLost))
             .or_else(|| told("conflict").map(Fault::Conflict))
             .unwrap_or_else(|| Fault::Unavailable(text(is, "unavailable"))),
     })

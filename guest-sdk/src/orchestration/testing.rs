@@ -154,8 +154,10 @@ mod tests {
             &Does(|_| {
                 let held = lock("/a", None)?;
                 assert!(held.still_held()?);
-                sleep(Duration::from_secs(31))?;
+                assert_eq!(sleep(Duration::from_secs(31)), Err(Fault::LeaseLost("/a".to_owned())));
                 assert!(!held.still_held()?);
+                drop(held);
+                sleep(Duration::from_secs(1))?;
                 assert_eq!(try_lock("/b")?.map(|lease| lease.fence()), None);
                 let breaking: Vec<u64> =
                     crate::orchestration::holders("/b")?.leases.iter().map(|one| one.fence).collect();

@@ -1,6 +1,6 @@
 //! The loop: waits for inputs, carries out actions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::Plan;
-use super::conduct::{Conducting, Conductor, Stands};
+use super::conduct::{Claimed, Conducting, Conductor, Stands};
 use super::decide::Decide;
 use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
@@ -229,7 +229,7 @@ async fn conductor<P>(
         targets,
         board,
         inputs,
-        claimed: BTreeSet::new(),
+        claimed: Claimed::default(),
         has_called: false,
     };
     Ok((conductor, beginning))

@@ -25,8 +25,8 @@ const MEMBER: [&str; 3] = ["identifier", "joins", "leaves"];
 const ANSWER: [&str; 5] = ["to", "fault", "answer", "is", "after"];
 const ANSWERS: [&str; 10] =
     ["done", "held", "not-free", "flag", "leases", "semaphore", "party", "standing", "advice", "ended"];
-const FAULTS: [&str; 2] = ["timed-out", "lease-lost"];
-const FAULTS_WITH_TEXT: [&str; 3] = ["refused", "conflict", "unavailable"];
+const FAULTS: [&str; 1] = ["timed-out"];
+const FAULTS_WITH_TEXT: [&str; 4] = ["lease-lost", "refused", "conflict", "unavailable"];
 const EXPECT: [&str; 6] = ["ends", "reason", "calls", "acted", "held", "took"];
 
 /// The plays of a file, in its order.
@@ -400,7 +400,7 @@ fn fault_of(spot: &Spot, key: &str, report: &mut Report) -> Option<Value> {
             Some(json!({ kind: text(why, &below(key, kind), report)? }))
         }
         _ => {
-            report.expected(spot, key, "\"timed-out\", \"lease-lost\", or such as { refused = \"why\" }");
+            report.expected(spot, key, "\"timed-out\", or such as { refused = \"why\" }");
             None
         }
     }

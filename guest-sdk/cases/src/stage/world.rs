@@ -115,7 +115,7 @@ pub struct Scripted {
 }
 
 /// How waiting ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Waited {
     /// It is so.
     Ready,
@@ -123,6 +123,8 @@ enum Waited {
     TimedOut,
     /// It never will be.
     Never,
+    /// A lease in hand was lost first: of that semaphore.
+    Lost(String),
 }
 
 impl World {
@@ -182,9 +184,26 @@ impl World {
             self.now = self.now.max(self.since + scripted.after);
             return Some(scripted.answer);
         }
-        let answer = self.carry_out(call);
+        let lost = self.is_under_leases(call).then(|| self.lost()).flatten();
+        let answer = lost.map_or_else(|| self.carry_out(call), |path| Some(lease_lost(&path)));
         self.again = false;
         answer
+    }
+
+    /// Whether a call waits, or lets a target go: not while a lease in hand is gone.
+    fn is_under_leases(&self, call: &Call) -> bool {
+        match call {
+            Call::Start { target, .. } => {
+                self.target(target).is_some_and(|which| self.targets[which].stands == Stands::Open)
+            }
+            call => call.waits(),
+        }
+    }
+
+    /// A semaphore of which the guest has a lease in hand that is gone.
+    fn lost(&self) -> Option<String> {
+        let is_gone = |path: &&String| self.semaphores.get(*path).is_none_or(|semaphore| self.own(semaphore).is_none());
+        self.claimed.iter().find(is_gone).cloned()
     }
 
     fn carry_out(&mut self, call: &Call) -> Option<Value> {
@@ -223,6 +242,7 @@ impl World {
                 match self.wait(*timeout, |world| world.there(path) >= *at_least as usize) {
                     Waited::Ready => self.party(path),
                     Waited::TimedOut => timed_out(),
+                    Waited::Lost(path) => lease_lost(&path),
                     Waited::Never => return None,
                 }
             }
@@ -248,10 +268,10 @@ impl World {
                 },
                 None => no_target(target),
             },
-            Call::Sleep { duration } => {
-                self.now = self.now.max(self.since.saturating_add(*duration));
-                done()
-            }
+            Call::Sleep { duration } => match self.wait(Some(*duration), |_| false) {
+                Waited::Lost(path) => lease_lost(&path),
+                _ => done(),
+            },
             // One that is written is not asked about here.
             Call::Checkpoint { .. } => refused("nothing was called since the last checkpoint".to_owned()),
         })
@@ -288,6 +308,7 @@ impl World {
         match self.wait(timeout, is_free) {
             Waited::Ready => Some(self.take(path)),
             Waited::TimedOut => Some(timed_out()),
+            Waited::Lost(path) => Some(lease_lost(&path)),
             Waited::Never => None,
         }
     }
@@ -411,6 +432,7 @@ impl World {
                 Some(done())
             }
             Waited::TimedOut => Some(timed_out()),
+            Waited::Lost(path) => Some(lease_lost(&path)),
             Waited::Never => None,
         }
     }
@@ -440,6 +462,7 @@ impl World {
                 Some(json!({ "answer": "ended", "is": [target.name, outcome] }))
             }
             Waited::TimedOut => Some(json!({ "answer": "ended", "is": null })),
+            Waited::Lost(path) => Some(lease_lost(&path)),
             Waited::Never => None,
         }
     }
@@ -451,6 +474,9 @@ impl World {
         let deadline = timeout.map(|timeout| self.since.saturating_add(timeout));
         loop {
             self.end_actions();
+            if let Some(path) = self.lost() {
+                return Waited::Lost(path);
+            }
             if is_so(self) {
                 return Waited::Ready;
             }
@@ -505,6 +531,10 @@ fn held(fence: u64) -> Value {
 
 fn timed_out() -> Value {
     json!({ "answer": "fault", "is": "timed-out" })
+}
+
+fn lease_lost(path: &str) -> Value {
+    json!({ "answer": "fault", "is": { "lease-lost": path } })
 }
 
 fn refused(why: String) -> Value {

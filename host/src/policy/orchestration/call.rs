@@ -58,9 +58,9 @@ pub enum Fault {
     /// The time given ran out.
     #[component(name = "timed-out")]
     TimedOut,
-    /// The lease is gone.
+    /// A lease in hand is gone: of which semaphore.
     #[component(name = "lease-lost")]
-    LeaseLost,
+    LeaseLost(String),
     /// Outside the job's grants or hard limits; says which.
     #[component(name = "refused")]
     Refused(String),

@@ -7,9 +7,13 @@
 //!
 //! # Leases
 //! They are persistent and have the run's name for an identifier, so that whoever goes on with the run finds them; it is the
-//! run's end that gives back what the guest has left.
+//! run's end that gives back what the guest has left. While one that the guest has in hand is gone, nothing that waits or
+//! lets a target go is carried out: each such call is answered with that.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod leases;
+mod targets;
+
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +21,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::ledger::{Begun, Called, Calls, LedgerError, MOST_CALLS};
-use super::messages::{Conducted, Conducts, Fault, Input};
-use super::state::{Final, TargetState};
+pub(in crate::rollout) use leases::Claimed;
+use leases::gone;
+
 use crate::job::OrchestrationSpec;
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{
     Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, Orchestration, Standing,
 };
-use crate::policy::types::{self as contract, Ending, Outcome};
-use crate::recipe::{
-    AcquireError, Acquired, ForceError, Forced, ForcedRecords, Holder, Identifier, Member, Party, Patience, Semaphore,
-    WaitError,
-};
-use crate::store::{Lifetime, NodePath, Store, StoreError};
+use crate::policy::types::{self as contract, Outcome};
+use crate::recipe::{Identifier, Member, Party, Patience, Semaphore, WaitError};
+use crate::rollout::ledger::{Begun, Called, Calls, LedgerError, MOST_CALLS};
+use crate::rollout::messages::{Conducted, Conducts, Fault, Input};
+use crate::rollout::state::TargetState;
+use crate::store::{NodePath, Store, StoreError};
 
 /// What a job says of its orchestration.
 #[derive(Debug, Clone)]
@@ -66,35 +70,35 @@ impl Conducting {
 
 /// Where every target stands, as the conductor sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Stands {
-    pub(super) state: TargetState,
-    pub(super) outcome: Option<Outcome>,
+pub(in crate::rollout) struct Stands {
+    pub(in crate::rollout) state: TargetState,
+    pub(in crate::rollout) outcome: Option<Outcome>,
     /// What the policy said of it last when the orchestration asked.
-    pub(super) advice: Option<Advice>,
+    pub(in crate::rollout) advice: Option<Advice>,
     /// How often it did.
-    pub(super) advised: u64,
+    pub(in crate::rollout) advised: u64,
 }
 
 /// One orchestration at work.
-pub(super) struct Conductor {
-    pub(super) spec: Conducting,
-    pub(super) store: Arc<dyn Store>,
+pub(in crate::rollout) struct Conductor {
+    pub(in crate::rollout) spec: Conducting,
+    pub(in crate::rollout) store: Arc<dyn Store>,
     /// The run's name: whose leases they are.
-    pub(super) who: Identifier,
-    pub(super) calls: Calls,
+    pub(in crate::rollout) who: Identifier,
+    pub(in crate::rollout) calls: Calls,
     /// What was called before, and not yet again.
-    pub(super) recorded: VecDeque<Called>,
+    pub(in crate::rollout) recorded: VecDeque<Called>,
     /// What came after that, and was not answered.
-    pub(super) begun: Option<Begun>,
+    pub(in crate::rollout) begun: Option<Begun>,
     /// Whether an earlier runner may have carried out what is called next.
-    pub(super) again: bool,
-    pub(super) targets: HashMap<String, usize>,
-    pub(super) board: watch::Receiver<Vec<Stands>>,
-    pub(super) inputs: mpsc::Sender<Input>,
-    /// Semaphores of which the guest has a lease in hand.
-    pub(super) claimed: BTreeSet<String>,
+    pub(in crate::rollout) again: bool,
+    pub(in crate::rollout) targets: HashMap<String, usize>,
+    pub(in crate::rollout) board: watch::Receiver<Vec<Stands>>,
+    pub(in crate::rollout) inputs: mpsc::Sender<Input>,
+    /// The leases that the guest has in hand.
+    pub(in crate::rollout) claimed: Claimed,
     /// Whether it has called anything since it began: nobody writes checkpoints alone, as fast as the store takes them.
-    pub(super) has_called: bool,
+    pub(in crate::rollout) has_called: bool,
 }
 
 /// Why nothing more is answered.
@@ -118,7 +122,7 @@ impl From<LedgerError> for Over {
 
 impl Conductor {
     /// Runs the guest to its end, however often it begins again from a checkpoint, and says how that was.
-    pub(super) async fn conduct(mut self, mut beginning: Beginning) {
+    pub(in crate::rollout) async fn conduct(mut self, mut beginning: Beginning) {
         let how = loop {
             match self.follow(beginning.clone()).await {
                 Ok(how) => break how,
@@ -242,14 +246,14 @@ impl Conductor {
     async fn remember(&mut self, called: &Called) {
         self.has_called |= !matches!(called.call, Call::Checkpoint { .. });
         match (&called.call, &called.answer) {
-            (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(_)) => {
-                self.claimed.insert(path.clone());
+            (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(fence)) => {
+                self.claimed.hand_over(path, *fence);
             }
             (Call::Release { path }, _) => {
-                self.claimed.remove(path);
+                self.claimed.let_go(path);
             }
             (Call::FoundLeases, Answer::Leases(leases)) => {
-                self.claimed.extend(leases.iter().map(|(path, _)| path.clone()));
+                leases.iter().for_each(|(path, fence)| self.claimed.hand_over(path, *fence));
             }
             // It may have to go again: an earlier runner announced it, and it never began.
             (Call::Start { target, .. }, Answer::Done) => {
@@ -279,8 +283,42 @@ impl Conductor {
         Instant::now().checked_add(Duration::from_millis(left))
     }
 
-    async fn carry_out(&mut self, &Begun { ref call, since }: &Begun) -> Result<Answer, Over> {
-        let carried = match call {
+    async fn carry_out(&mut self, begun: &Begun) -> Result<Answer, Over> {
+        let is_under_leases = match &begun.call {
+            // Of one that has begun only that is to be said.
+            Call::Start { target, .. } => {
+                self.known(target).is_ok_and(|target| self.standing(target) == Standing::Open)
+            }
+            call => call.waits(),
+        };
+        let carried = match is_under_leases {
+            true => self.carry_out_while_held(begun).await,
+            false => self.carried(begun).await,
+        };
+        match carried {
+            Ok(answer) => Ok(answer),
+            Err(Failed::Fault(fault)) => Ok(Answer::Fault(fault)),
+            Err(Failed::Lost) => Err(Over::Lost),
+        }
+    }
+
+    /// As long as no lease is gone that the guest has in hand: it would wait, or let targets go, under what is somebody
+    /// else's.
+    async fn carry_out_while_held(&mut self, begun: &Begun) -> Result<Answer, Failed> {
+        let leases = self.followed().await?;
+        let why = tokio::select! {
+            biased;
+            why = gone(leases) => why,
+            carried = self.carried(begun) => return carried,
+        };
+        match (&begun.call, why) {
+            (Call::Start { target, .. }, why @ Failed::Fault(_)) => self.take_back(target, why).await,
+            (_, why) => Err(why),
+        }
+    }
+
+    async fn carried(&mut self, &Begun { ref call, since }: &Begun) -> Result<Answer, Failed> {
+        match call {
             Call::Lock { path, timeout } => self.lock(path, patience(self.deadline(since, *timeout))).await,
             Call::TryLock { path } => self.lock(path, Patience::Once).await,
             Call::Force { path, breaking, reason } => self.force(path, breaking, reason).await,
@@ -309,11 +347,6 @@ impl Conductor {
             }
             // Any other is where it is answered.
             Call::Checkpoint { .. } => Err(refused("nothing was called since the last checkpoint".to_owned())),
-        };
-        match carried {
-            Ok(answer) => Ok(answer),
-            Err(Failed::Fault(fault)) => Ok(Answer::Fault(fault)),
-            Err(Failed::Lost) => Err(Over::Lost),
         }
     }
 
@@ -323,102 +356,6 @@ impl Conductor {
             return Err(refused(format!("the job's `orchestration.semaphores` do not list `{path}`")));
         };
         Ok(Semaphore::new(Arc::clone(&self.store), path.clone(), *slots))
-    }
-
-    async fn lock(&self, path: &str, patience: Patience) -> Result<Answer, Failed> {
-        let semaphore = self.semaphore(path)?;
-        if self.claimed.contains(path) {
-            return Err(refused(format!("the run holds a slot of `{path}` already")));
-        }
-        match semaphore.acquire(&self.who, Lifetime::Persistent, patience).await {
-            Ok(Acquired { lease, .. }) => {
-                let fence = unsigned(lease.fence());
-                lease.forget();
-                Ok(Answer::Held(fence))
-            }
-            Err(AcquireError::Full { .. }) => Ok(Answer::NotFree),
-            Err(AcquireError::TimedOut { .. }) => Err(Failed::Fault(CallFault::TimedOut)),
-            Err(error @ AcquireError::SlotsDiffer { .. }) => Err(refused(error.to_string())),
-            Err(AcquireError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(AcquireError::Store { source, .. }) => Err(source.into()),
-            Err(error) => Err(Failed::Fault(CallFault::Unavailable(error.to_string()))),
-        }
-    }
-
-    async fn force(&self, path: &str, breaking: &[u64], reason: &str) -> Result<Answer, Failed> {
-        let semaphore = self.semaphore(path)?;
-        if !self.spec.may_force {
-            return Err(refused("the job's `orchestration.grants` do not list `force`".to_owned()));
-        }
-        if let Some(held) = self.own(&semaphore).await? {
-            // What was taken before it was cut off.
-            return Ok(Answer::Held(unsigned(held.fence)));
-        }
-        let breaking: Vec<i64> = breaking.iter().filter_map(|fence| i64::try_from(*fence).ok()).collect();
-        match semaphore.force(&self.who, Lifetime::Persistent, &breaking).await {
-            Ok(lease) => {
-                let by = format!("run `{}`", self.who);
-                let at = self.store.clock().now_ms();
-                let record = Forced { lease: lease.path().to_string(), by, reason: reason.to_owned(), at };
-                // A record that cannot be kept stops nobody.
-                let _ = ForcedRecords::new(Arc::clone(&self.store)).keep(lease.path(), &record).await;
-                let fence = unsigned(lease.fence());
-                lease.forget();
-                Ok(Answer::Held(fence))
-            }
-            Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
-                Err(Failed::Fault(CallFault::Conflict(error.to_string())))
-            }
-            Err(ForceError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(ForceError::Store { source, .. } | ForceError::Along { source, .. }) => Err(source.into()),
-        }
-    }
-
-    async fn release(&self, path: &str) -> Result<Answer, Failed> {
-        self.semaphore(path)?.unlock(&self.who).await?;
-        Ok(Answer::Done)
-    }
-
-    async fn still_held(&self, path: &str) -> Result<Answer, Failed> {
-        let semaphore = self.semaphore(path)?;
-        Ok(Answer::Flag(self.own(&semaphore).await?.is_some()))
-    }
-
-    async fn own(&self, semaphore: &Semaphore) -> Result<Option<Holder>, Failed> {
-        let holders = semaphore.holders().await?;
-        Ok(holders.into_iter().find(|holder| !holder.ephemeral && holder.identifier == self.who.as_str()))
-    }
-
-    async fn found_leases(&self) -> Result<Answer, Failed> {
-        let mut found = Vec::new();
-        for (path, _) in &self.spec.semaphores {
-            if self.claimed.contains(path.as_str()) {
-                continue;
-            }
-            if let Some(held) = self.own(&self.semaphore(path.as_str())?).await? {
-                found.push((path.to_string(), unsigned(held.fence)));
-            }
-        }
-        Ok(Answer::Leases(found))
-    }
-
-    async fn holders(&self, path: &str) -> Result<Answer, Failed> {
-        let semaphore = self.semaphore(path)?;
-        let (state, _) = semaphore.observe().await?;
-        let lease = |holder: Holder| contract::Lease {
-            mine: holder.identifier == self.who.as_str(),
-            identifier: holder.identifier,
-            fence: unsigned(holder.fence),
-            since: holder.since_ms,
-            ephemeral: holder.ephemeral,
-            alive: None,
-        };
-        Ok(Answer::Semaphore(contract::Semaphore {
-            path: path.to_owned(),
-            slots: state.slots.unwrap_or(semaphore.slots().get()),
-            leases: state.holders.into_iter().map(lease).collect(),
-            queued: state.queued,
-        }))
     }
 
     async fn members(&self, path: &str, at_least: u32, patience: Patience) -> Result<Answer, Failed> {
@@ -439,87 +376,6 @@ impl Conductor {
         let mut members: Vec<contract::Member> = found.into_iter().map(member).collect();
         members.sort_by(|a, b| (&a.identifier, a.since).cmp(&(&b.identifier, b.since)));
         Ok(Answer::Party(contract::Party { path: path.to_string(), min_members: 0, members }))
-    }
-
-    // ------------------------------------------------------------------ targets
-
-    fn known(&self, target: &str) -> Result<usize, Failed> {
-        let unknown = || refused(format!("the job has no target `{target}`"));
-        self.targets.get(target).copied().ok_or_else(unknown)
-    }
-
-    fn standing(&self, target: usize) -> Standing {
-        standing(self.board.borrow()[target].state)
-    }
-
-    async fn admit(&mut self, name: &str) -> Result<Answer, Failed> {
-        let target = self.known(name)?;
-        if self.standing(target) != Standing::Open {
-            return Err(refused(format!("`{name}` is {} already", self.standing(target).word())));
-        }
-        let before = self.board.borrow()[target].advised;
-        self.say(Input::Consult { target }).await?;
-        until(&mut self.board, None, |board| board[target].advised != before).await?;
-        let advice = self.board.borrow()[target].advice.clone();
-        advice.map(Answer::Advice).ok_or(Failed::Lost)
-    }
-
-    async fn start(&mut self, name: &str, deadline: Option<Instant>) -> Result<Answer, Failed> {
-        let target = self.known(name)?;
-        match self.standing(target) {
-            Standing::Open => {}
-            Standing::Acting => return Ok(Answer::Done),
-            Standing::Done | Standing::Failed | Standing::Unknown | Standing::RolledBack if self.again => {
-                return Ok(Answer::Done);
-            }
-            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
-        }
-        self.say(Input::Invite { target }).await?;
-        let has_begun = |board: &Vec<Stands>| standing(board[target].state) != Standing::Open;
-        if until(&mut self.board, deadline, has_begun).await? {
-            return match self.standing(target) {
-                Standing::Skipped => Err(refused(format!("`{name}` was left out before it began"))),
-                _ => Ok(Answer::Done),
-            };
-        }
-        self.say(Input::TakeBack { target }).await?;
-        // It may be about to begin, and then it has.
-        let is_settled =
-            |board: &Vec<Stands>| !matches!(board[target].state, TargetState::Queued | TargetState::Leased);
-        until(&mut self.board, None, is_settled).await?;
-        match self.standing(target) {
-            Standing::Open => Err(Failed::Fault(CallFault::TimedOut)),
-            _ => Ok(Answer::Done),
-        }
-    }
-
-    async fn wait_any(&mut self, among: &[String], deadline: Option<Instant>) -> Result<Answer, Failed> {
-        let among: Vec<(String, usize)> =
-            among.iter().map(|name| Ok((name.clone(), self.known(name)?))).collect::<Result<_, Failed>>()?;
-        let is_over = |board: &Vec<Stands>, target: usize| matches!(board[target].state, TargetState::Final(_));
-        let any = |board: &Vec<Stands>| among.iter().any(|(_, target)| is_over(board, *target));
-        if !until(&mut self.board, deadline, any).await? {
-            return Ok(Answer::Ended(None));
-        }
-        let board = self.board.borrow();
-        let first = among.iter().find(|(_, target)| is_over(&board, *target));
-        Ok(Answer::Ended(first.map(|(name, target)| (name.clone(), outcome(&board[*target])))))
-    }
-
-    async fn skip(&mut self, name: &str, reason: &str) -> Result<Answer, Failed> {
-        let target = self.known(name)?;
-        match self.standing(target) {
-            Standing::Open => {}
-            Standing::Skipped if self.again => return Ok(Answer::Done),
-            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
-        }
-        self.say(Input::LeaveOut { target, reason: reason.to_owned() }).await?;
-        until(&mut self.board, None, |board| standing(board[target].state) != Standing::Open).await?;
-        Ok(Answer::Done)
-    }
-
-    async fn say(&self, input: Input) -> Result<(), Failed> {
-        self.inputs.send(input).await.map_err(|_| Failed::Lost)
     }
 }
 
@@ -572,37 +428,6 @@ async fn until(
 
 fn patience(deadline: Option<Instant>) -> Patience {
     deadline.map_or(Patience::Forever, Patience::Until)
-}
-
-fn standing(state: TargetState) -> Standing {
-    match state {
-        TargetState::Pending | TargetState::Waiting | TargetState::Queued | TargetState::Leased => Standing::Open,
-        TargetState::Acting
-        | TargetState::Unsettled
-        | TargetState::Acted(_)
-        | TargetState::Reverting
-        | TargetState::Reverted(_) => Standing::Acting,
-        TargetState::Final(Final::Done) => Standing::Done,
-        TargetState::Final(Final::Failed) => Standing::Failed,
-        TargetState::Final(Final::Unknown) => Standing::Unknown,
-        TargetState::Final(Final::RolledBack) => Standing::RolledBack,
-        TargetState::Final(Final::Skipped) => Standing::Skipped,
-    }
-}
-
-/// How a target's action ended; of one that an earlier runner was done with, what is known still.
-fn outcome(stands: &Stands) -> Outcome {
-    let ending = match standing(stands.state) {
-        Standing::Done => Ending::Succeeded,
-        Standing::Failed | Standing::RolledBack | Standing::Skipped => Ending::Failed,
-        Standing::Open | Standing::Acting | Standing::Unknown => Ending::Unknown,
-    };
-    stands.outcome.filter(|outcome| outcome.ending == ending || ending == Ending::Failed).unwrap_or(Outcome {
-        ending,
-        exit_code: None,
-        took: 0,
-        attempt: 0,
-    })
 }
 
 fn unsigned(fence: i64) -> u64 {
