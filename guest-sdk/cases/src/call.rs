@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Calls that a run keeps since its last checkpoint. An orchestration that goes on for longer says where to begin again.
+pub const MOST_CALLS: u32 = 2_000;
+
 /// A call. Two are the same call if they are equal: that is what a guest which is run again is held to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "kebab-case")]
@@ -84,6 +87,15 @@ pub enum Call {
         /// For how many milliseconds; none: as long as it takes.
         timeout: Option<u64>,
     },
+    /// Undo a target that the job is done with.
+    RollBack {
+        /// Which.
+        target: String,
+        /// Why.
+        reason: String,
+        /// For how many milliseconds it may wait to begin; none: as long as it takes.
+        timeout: Option<u64>,
+    },
     /// Leave a target out.
     Skip {
         /// Which.
@@ -113,6 +125,7 @@ impl Call {
                 | Self::WaitMembers { .. }
                 | Self::Start { .. }
                 | Self::WaitAny { .. }
+                | Self::RollBack { .. }
                 | Self::Sleep { .. }
         )
     }
@@ -143,6 +156,9 @@ impl std::fmt::Display for Call {
             Self::StandingOf { target } => write!(f, "standing-of {target}"),
             Self::Start { target, timeout } => write!(f, "start {target}{}", within(timeout)),
             Self::WaitAny { among, timeout } => write!(f, "wait for one of {}{}", among.join(", "), within(timeout)),
+            Self::RollBack { target, reason, timeout } => {
+                write!(f, "roll-back {target}{}: {reason}", within(timeout))
+            }
             Self::Skip { target, reason } => write!(f, "skip {target}: {reason}"),
             Self::Sleep { duration } => {
                 write!(f, "sleep {}", humantime::format_duration(std::time::Duration::from_millis(*duration)))

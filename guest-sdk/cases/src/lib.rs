@@ -27,7 +27,7 @@ pub mod stage;
 mod view;
 
 pub use answer::{Answer, Difference, Expect, Fault, Remembered};
-pub use call::{Call, answer_told};
+pub use call::{Call, MOST_CALLS, answer_told};
 pub use case::{Case, Cases, Memory};
 pub use node::{Node, Problem, Spot};
 pub use shape::{Field, HAPPENINGS, LEASE, MEMBER, Shape, VIEW};

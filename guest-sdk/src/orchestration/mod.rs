@@ -53,8 +53,8 @@ pub mod prelude {
 
     pub use super::{
         Advice, Ended, Fault, Lease, Orchestrator, Standing, Stopped, admit, checkpoint, for_each_target, force,
-        found_leases, holders, lock, members, now, orchestrator, skip, sleep, standing_of, start, targets, try_lock,
-        wait_any, wait_members, with_lease,
+        found_leases, holders, lock, members, now, orchestrator, roll_back, skip, sleep, standing_of, start, targets,
+        try_lock, wait_any, wait_members, with_lease,
     };
     pub use crate::{Admission, Diagnostic, Ending, Level, Outcome, Period, Target, problem, settings, trace};
 }
@@ -256,6 +256,18 @@ impl Ended {
             ending => Err(Stopped(format!("{} did not succeed: {}", self.target, crate::ending_code(ending)))),
         }
     }
+}
+
+/// Undoes a target that the job is done with, by the job's `action.roll-back` and under a slot of its semaphore, and waits
+/// until that has ended: how. The timeout is for its beginning. Windows and the budget are for what goes forward, and do not
+/// keep it.
+///
+/// # Errors
+/// [`Fault::Refused`]: the job has no roll-back, or the target has not acted, acts still, or is rolled back.
+/// [`Fault::TimedOut`]: it had not begun by then, and will not. [`Fault::LeaseLost`] likewise.
+pub fn roll_back(target: &str, reason: &str, timeout: Option<Duration>) -> Result<Ended, Fault> {
+    let outcome = host::roll_back(target, reason, timeout.map(millis))?;
+    Ok(Ended { target: target.to_owned(), outcome })
 }
 
 /// Waits until the job is done with one of these targets. None: the timeout ran out first.

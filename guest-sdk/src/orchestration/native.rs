@@ -166,6 +166,12 @@ pub(super) fn wait_any(among: &[String], timeout: Option<u64>) -> Result<Option<
     Ok(is[0].as_str().map(|target| (target.to_owned(), outcome(&is[1]))))
 }
 
+pub(super) fn roll_back(target: &str, reason: &str, timeout: Option<u64>) -> Result<Outcome, Fault> {
+    let (target, reason) = (target.to_owned(), reason.to_owned());
+    let answer = ask(Call::RollBack { target, reason, timeout })?;
+    Ok(outcome(&answer["is"][1]))
+}
+
 pub(super) fn skip(target: &str, reason: &str) -> Result<(), Fault> {
     ask(Call::Skip { target: target.to_owned(), reason: reason.to_owned() }).map(drop)
 }

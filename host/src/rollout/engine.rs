@@ -227,6 +227,7 @@ async fn conductor<P>(
         begun,
         again: run.resumed.is_some(),
         targets,
+        can_roll_back: run.job.action.roll_back.is_some(),
         board,
         inputs,
         claimed: Claimed::default(),
@@ -484,7 +485,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             self.board.send_modify(|board| {
                 for target in moved {
                     if let Some(stands) = board.get_mut(target) {
-                        stands.state = rollout.state(target);
+                        (stands.state, stands.attempt) = (rollout.state(target), rollout.attempt(target));
                     }
                 }
             });
@@ -499,7 +500,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     /// Where each target stands, as the conductor sees it first.
     fn stands(&self) -> Vec<Stands> {
-        let stands = |target| Stands { state: self.rollout.state(target), outcome: None, advice: None, advised: 0 };
+        let stands = |target| Stands::new(self.rollout.state(target), self.rollout.attempt(target));
         (0..self.run.plan.targets.len()).map(stands).collect()
     }
 
@@ -521,13 +522,18 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                     (stands.advice, stands.advised) = (Some(advice), stands.advised + 1);
                 }
             }),
+            Action::Undone { target, outcome } => self.board.send_modify(|board| {
+                if let Some(stands) = board.get_mut(target) {
+                    (stands.undone_as, stands.undone) = (Some(outcome), stands.undone + 1);
+                }
+            }),
             Action::Settle { target, view, outcome } => {
                 self.question = Some(Question { target, view, outcome: Some(outcome) });
             }
             Action::Adopt { target } => self.keep(target, Way::Adopt(self.run.ledger.lease(target))),
-            Action::Acquire { target, give_up_at_ms } => {
+            Action::Acquire { target, give_up_at_ms, standing } => {
                 let patience = keeper::patience(self.clock.now_ms(), give_up_at_ms);
-                self.keep(target, Way::Queue(patience));
+                self.keep(target, Way::Queue { patience, standing });
             }
             Action::Force { target, breaking, reason } => {
                 let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.ledger.run());

@@ -57,7 +57,12 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 pub(super) enum Way {
     /// By queueing; until when.
-    Queue(Patience),
+    Queue {
+        /// How long.
+        patience: Patience,
+        /// Where the target stands once it is there.
+        standing: Standing,
+    },
     /// By force.
     Force {
         /// Which leases to break.
@@ -156,7 +161,7 @@ impl Keeper {
 
     async fn get(&self, way: &Way) -> Result<(Lease, Got), Failed> {
         match way {
-            Way::Queue(patience) => self.queue(*patience).await,
+            Way::Queue { patience, standing } => self.queue(*patience, standing).await,
             Way::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
             Way::Adopt(None) => Err(Failed::Target(NotLeased::Gone)),
             Way::Adopt(Some(left)) => {
@@ -170,18 +175,20 @@ impl Keeper {
         }
     }
 
-    async fn queue(&self, patience: Patience) -> Result<(Lease, Got), Failed> {
+    async fn queue(&self, patience: Patience, standing: &Standing) -> Result<(Lease, Got), Failed> {
         let Self { target, identifier, lifetime, ledger, .. } = self;
-        let along = ledger.along_with_lease(*target);
+        let along = ledger.along_with_lease(*target, standing);
         match self.semaphore.acquire_along(identifier, *lifetime, patience, &along).await {
             Ok(Acquired { lease, how: Acquisition::Fresh }) => {
-                ledger.was_leased(*target, &lease);
+                ledger.was_leased(*target, standing.clone(), &lease);
                 Ok((lease, Got::Free))
             }
-            Ok(Acquired { lease, how: Acquisition::Reentered }) => match ledger.found_leased(*target, &lease).await {
-                Ok(()) => Ok((lease, Got::Again)),
-                Err(error) => Err(Failed::Run(trouble(error))),
-            },
+            Ok(Acquired { lease, how: Acquisition::Reentered }) => {
+                match ledger.found_leased(*target, standing.clone(), &lease).await {
+                    Ok(()) => Ok((lease, Got::Again)),
+                    Err(error) => Err(Failed::Run(trouble(error))),
+                }
+            }
             Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => Err(Failed::Target(NotLeased::TimedOut)),
             Err(error @ AcquireError::SlotsDiffer { .. }) => {
                 Err(Failed::Run(Trouble::Broken(Broken::SlotsDiffer(error.to_string()))))
@@ -195,10 +202,10 @@ impl Keeper {
 
     async fn force(&self, breaking: &[i64], by: &str, reason: &str) -> Result<(Lease, Got), Failed> {
         let Self { target, identifier, lifetime, ledger, store, .. } = self;
-        let along = ledger.along_with_lease(*target);
+        let along = ledger.along_with_lease(*target, &Standing::Leased);
         match self.semaphore.force_along(identifier, *lifetime, breaking, &along).await {
             Ok(lease) => {
-                ledger.was_leased(*target, &lease);
+                ledger.was_leased(*target, Standing::Leased, &lease);
                 let (by, reason, at) = (by.to_owned(), reason.to_owned(), store.clock().now_ms());
                 let record = Forced { lease: lease.path().to_string(), by, reason, at };
                 // The journal has it, too; a record that cannot be kept here stops nobody.

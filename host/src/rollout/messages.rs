@@ -248,6 +248,13 @@ pub enum Input {
         /// Which.
         target: usize,
     },
+    /// It wants a target rolled back that the run is done with.
+    Undo {
+        /// Which.
+        target: usize,
+        /// Why.
+        reason: String,
+    },
     /// It waits for it no longer, if it has not begun.
     TakeBack {
         /// Which.
@@ -449,6 +456,13 @@ pub enum Action {
         /// What.
         advice: Advice,
     },
+    /// Tell the orchestration how a roll-back ended, whoever wanted it.
+    Undone {
+        /// Of which target.
+        target: usize,
+        /// How.
+        outcome: Outcome,
+    },
     /// Ask the policy; answer with [`Input::Settled`].
     Settle {
         /// About which target.
@@ -469,6 +483,8 @@ pub enum Action {
         target: usize,
         /// Until when, in milliseconds since the Unix epoch; none: forever.
         give_up_at_ms: Option<u64>,
+        /// Where it stands once it has the slot: written in the same transaction.
+        standing: Standing,
     },
     /// Take a slot by force; answer likewise.
     Force {

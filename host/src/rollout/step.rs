@@ -332,6 +332,12 @@ impl Rollout {
         self.slots[target].state
     }
 
+    /// How often something was begun on it.
+    #[must_use]
+    pub fn attempt(&self, target: usize) -> u32 {
+        self.slots[target].attempt
+    }
+
     /// What the run came to; none while it goes on.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
@@ -395,6 +401,7 @@ impl Rollout {
             Input::Probed { target, answer } => self.probed(now_ms, target, answer, &mut out),
             Input::Invite { target } => self.invite(target),
             Input::Consult { target } => self.consult(target),
+            Input::Undo { target, reason } => self.want_undone(target, reason),
             Input::TakeBack { target } => self.take_back(target, &mut out),
             Input::LeaveOut { target, reason } => self.leave_out(now_ms, target, reason, &mut out),
             Input::Conducts(what) => self.conducts(what, &mut out),
@@ -822,7 +829,7 @@ impl Rollout {
                 self.moved(target, TargetEvent::Queued);
                 let give_up_at_ms = self.setup.patience.map(|patience| now_ms.saturating_add(millis(patience)));
                 out.push(Action::Emit(Event::Queued { target: self.name(target) }));
-                out.push(Action::Acquire { target, give_up_at_ms });
+                out.push(Action::Acquire { target, give_up_at_ms, standing: Standing::Leased });
             }
             Admission::Force(victims) => {
                 self.moved(target, TargetEvent::Queued);

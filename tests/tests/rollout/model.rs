@@ -54,6 +54,8 @@ enum Keeper {
     Queues {
         forced: bool,
         withdrawn: bool,
+        /// Where it stands once it has its slot.
+        standing: Standing,
     },
     /// What is to be released may have been said before it is known whether it is held.
     Adopts {
@@ -111,6 +113,10 @@ struct World {
     lives: usize,
     /// Whom the orchestration let go, whoever ran it.
     let_go: BTreeSet<usize>,
+    /// Those that the orchestration wants rolled back.
+    wants_undone: BTreeSet<usize>,
+    /// Those that queue, or hold a slot, to be rolled back.
+    recalled: BTreeSet<usize>,
     conducting: bool,
     /// It waits for what the policy says of this one.
     consulted: Option<usize>,
@@ -212,6 +218,8 @@ impl World {
             stuck: false,
             lives: 1,
             let_go: BTreeSet::new(),
+            wants_undone: BTreeSet::new(),
+            recalled: BTreeSet::new(),
             conducting: setup.is_conducted,
             consulted: None,
             log: Vec::new(),
@@ -270,8 +278,11 @@ impl World {
             Action::Advise { target, .. } => {
                 assert_eq!(self.consulted.take(), Some(target), "nobody wanted to know about t{target}");
             }
-            Action::Acquire { target, .. } => self.queue(target, false),
-            Action::Force { target, .. } => self.queue(target, true),
+            Action::Undone { target, .. } => {
+                assert!(self.setup.is_conducted, "t{target} is undone, and nobody is to be told");
+            }
+            Action::Acquire { target, standing, .. } => self.queue(target, false, standing),
+            Action::Force { target, .. } => self.queue(target, true, Standing::Leased),
             Action::Adopt { target } => {
                 assert_eq!(self.keepers[target], Keeper::None, "t{target} is adopted twice");
                 self.keepers[target] = Keeper::Adopts { releasing: None };
@@ -333,10 +344,14 @@ impl World {
         self.question = Some((target, settle));
     }
 
-    fn queue(&mut self, target: usize, forced: bool) {
+    fn queue(&mut self, target: usize, forced: bool, standing: Standing) {
         assert!(!self.stopping || (self.undoing && !self.cut_short), "t{target} queues after the end");
         assert_eq!(self.keepers[target], Keeper::None, "t{target} queues twice");
-        self.keepers[target] = Keeper::Queues { forced, withdrawn: false };
+        self.keepers[target] = Keeper::Queues { forced, withdrawn: false, standing };
+        match self.final_at[target].is_some() {
+            true => self.recalled.insert(target),
+            false => self.recalled.remove(&target),
+        };
     }
 
     fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: i64) {
@@ -345,8 +360,12 @@ impl World {
         assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
         assert_eq!(attempt, self.attempts[target] + 1, "t{target}'s tries are counted");
         self.attempts[target] = attempt;
-        let is_undone_with_the_run = doing == Doing::Revert && self.undoing;
-        if doing == Doing::Act || is_undone_with_the_run {
+        let is_recalled = doing == Doing::Revert && self.recalled.remove(&target);
+        if is_recalled && !self.undoing {
+            assert!(!self.stopping, "t{target} is undone after the end");
+            assert!(self.wants_undone.remove(&target), "t{target} is undone, and nobody wants it to be");
+        }
+        if doing == Doing::Act || is_recalled {
             assert_eq!(self.hearing, Hearing::Connected, "t{target} starts while the store does not hear us");
             assert_eq!(self.steer.paused, None, "t{target} starts while the run is paused");
             self.floor_is_kept(target);
@@ -381,6 +400,10 @@ impl World {
         let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return };
         for earlier in &self.setup.waves[..wave] {
             for other in earlier.targets.clone() {
+                // It was done with, and is undone since.
+                if self.recalled.contains(&other) || self.rollout.state(other) == TargetState::Reverting {
+                    continue;
+                }
                 let done = self.final_at[other].unwrap_or_else(|| panic!("t{target} starts before t{other}"));
                 let baked = done + earlier.bake.as_millis() as u64;
                 assert!(self.now >= baked, "t{target} starts at {}, before t{other} has baked at {baked}", self.now);
@@ -541,6 +564,7 @@ impl World {
                 if self.rollout.state(target).is_open() || self.rollout.state(target) == TargetState::Leased {
                     self.let_go.remove(&target);
                 }
+                self.wants_undone.remove(&target);
                 self.step(Input::TakeBack { target });
             }
             24 if self.chance(0.3) => self.step(Input::LeaveOut { target, reason: "not today".to_owned() }),
@@ -549,6 +573,10 @@ impl World {
                 self.step(Input::Consult { target });
             }
             34 if self.chance(0.2) => self.step(Input::Conducted(Conducted::Done)),
+            36..=39 if self.setup.can_roll_back && matches!(self.rollout.state(target), TargetState::Final(_)) => {
+                self.wants_undone.insert(target);
+                self.step(Input::Undo { target, reason: "it is wanted no longer".to_owned() });
+            }
             35 if self.chance(0.02) => self.step(Input::Conducted(Conducted::GaveUp("it is no use".to_owned()))),
             _ => {}
         }
@@ -682,7 +710,9 @@ impl World {
         }
         match self.keepers[target].clone() {
             Keeper::None => {}
-            Keeper::Queues { forced, withdrawn } => self.queueing_goes_on(target, forced, withdrawn, wild),
+            Keeper::Queues { forced, withdrawn, standing } => {
+                self.queueing_goes_on(target, forced, withdrawn, wild, standing);
+            }
             Keeper::Adopts { releasing } => self.adopting_goes_on(target, releasing),
             Keeper::Writes { standing } => {
                 self.write_all(target);
@@ -774,7 +804,7 @@ impl World {
         self.step(Input::Probed { target, answer });
     }
 
-    fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool) {
+    fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool, standing: Standing) {
         let too_late = wild && self.chance(0.3);
         self.write_all(target);
         if (withdrawn && !too_late) || self.ground.lost {
@@ -783,7 +813,7 @@ impl World {
         }
         let why = match forced {
             true if wild && self.chance(0.4) => Some(NotLeased::Conflict("they changed".to_owned())),
-            false if wild && self.setup.patience.is_some() && !self.undoing && self.chance(0.05) => {
+            false if wild && self.setup.patience.is_some() && standing == Standing::Leased && self.chance(0.05) => {
                 Some(NotLeased::TimedOut)
             }
             _ => None,
@@ -792,7 +822,7 @@ impl World {
             self.keepers[target] = Keeper::None;
             return self.step(Input::NotLeased { target, why });
         }
-        let fence = self.ground.lease(self.now, target);
+        let fence = self.ground.lease(self.now, target, standing);
         self.was_written(target);
         self.keepers[target] = Keeper::Holds { fence, lost: false, releasing: None };
         let how = match forced {
@@ -888,8 +918,8 @@ impl World {
             self.ground.writes[target].clear();
             let keeper = std::mem::replace(&mut self.keepers[target], Keeper::None);
             match keeper {
-                Keeper::Queues { .. } if is_written && self.chance(0.5) => {
-                    self.ground.lease(self.now, target);
+                Keeper::Queues { standing, .. } if is_written && self.chance(0.5) => {
+                    self.ground.lease(self.now, target, standing);
                     self.was_written(target);
                 }
                 Keeper::Holds { releasing: Some(standing), .. } if is_written && self.chance(0.5) => {

@@ -346,7 +346,7 @@ impl Scene {
     fn answer(&mut self, answers: &Answers, action: Action) -> Option<Input> {
         let by_hand = self.by_hand;
         match action {
-            Action::Advise { .. } => unreachable!("nothing is conducted here"),
+            Action::Advise { .. } | Action::Undone { .. } => unreachable!("nothing is conducted here"),
             Action::Admit { target, view } => {
                 let name = &view.target.name;
                 let question = if view.cause == Cause::Granted { "granted" } else { "admit" };
@@ -398,7 +398,7 @@ impl Scene {
                 }
                 None
             }
-            Action::Acquire { target, give_up_at_ms } => {
+            Action::Acquire { target, give_up_at_ms, .. } => {
                 if let Some(at) = give_up_at_ms.filter(|_| by_hand) {
                     self.say(format!("> queue for {} until {}", self.name(target), span(at)));
                 }
@@ -522,6 +522,7 @@ fn saved(name: &str, text: &str) -> Saved {
     let standing = match parts[0] {
         "pending" => Standing::Pending,
         "leased" => Standing::Leased,
+        "recalled" => Standing::Recalled { was: Box::new(Standing::Done { took_ms: Some(5) }) },
         "acting" => Standing::Acting,
         "reverting" => Standing::Reverting,
         "kept" => Standing::Kept { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, until: until() },
@@ -540,7 +541,7 @@ fn saved(name: &str, text: &str) -> Saved {
     };
     let attempt = parts.get(1).filter(|_| !is_timed).map_or(tries, |attempt| attempt.parse().expect("a try"));
     let fence = parts.get(2).map(|fence| fence.parse().expect("a fence"));
-    let is_held = is_timed || matches!(standing, Standing::Leased | Standing::Reverting);
+    let is_held = is_timed || matches!(standing, Standing::Leased | Standing::Recalled { .. } | Standing::Reverting);
     let lease = fence.or(is_held.then_some(FIRST_FENCE - 1));
     let path = NodePath::parse(&format!("/s/leases/{name}")).unwrap();
     Saved { at, attempt, lease: lease.map(|fence| SavedLease { path, fence: Some(fence) }), standing }

@@ -10,10 +10,7 @@ use serde_json::Value;
 pub use play::{Ends, Play, PlayExpect, Plays};
 pub use world::{Member, Scripted, Semaphore, Target, World};
 
-use crate::{Call, Difference};
-
-/// Calls that a run keeps since its last checkpoint.
-const MOST_CALLS: usize = 2_000;
+use crate::{Call, Difference, MOST_CALLS};
 
 /// Places at which a play is cut off, to see that it goes on.
 const MOST_CUTS: usize = 200;
@@ -170,7 +167,7 @@ impl Stage {
             self.last = known.answered;
             return Ok(known);
         }
-        if self.kept.len() >= MOST_CALLS && !matches!(call, Call::Checkpoint { .. }) {
+        if self.kept.len() >= MOST_CALLS as usize && !matches!(call, Call::Checkpoint { .. }) {
             return Err(Box::new(Silence::TooManyCalls));
         }
         let since = match self.begun.take() {
@@ -296,7 +293,8 @@ impl Play {
         let step = all.div_ceil(MOST_CUTS).max(1);
         (0..all).step_by(step).find_map(|at| {
             let then = self.cut_off(Some(at + 1), run);
-            let same = then.end == whole.end && then.acted() == whole.acted();
+            let same =
+                then.end == whole.end && then.acted() == whole.acted() && then.rolled_back() == whole.rolled_back();
             (!same).then(|| Broke { at: at + 1, call: whole.spoken[at].call.clone(), then })
         })
     }
@@ -335,6 +333,21 @@ impl Played {
             }
         }
         acted
+    }
+
+    /// The targets that were rolled back, whatever came of it, in that order.
+    #[must_use]
+    pub fn rolled_back(&self) -> Vec<&str> {
+        let mut rolled_back = Vec::new();
+        for spoken in &self.spoken {
+            match &spoken.call {
+                Call::RollBack { target, .. } if spoken.answer["answer"] == "ended" => {
+                    rolled_back.push(target.as_str())
+                }
+                _ => {}
+            }
+        }
+        rolled_back
     }
 
     /// How it ended, in a word.

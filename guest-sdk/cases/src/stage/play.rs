@@ -18,7 +18,7 @@ type Members<'a> = &'a [(String, Range<usize>, Spot)];
 const TOP: [&str; 3] = ["settings", "world", "case"];
 const CASE: [&str; 6] = ["name", "settings", "world", "answers", "state", "expect"];
 const WORLD: [&str; 5] = ["targets", "semaphores", "parties", "slots", "grants"];
-const TARGET: [&str; 5] = ["name", "labels", "takes", "ends", "admitted"];
+const TARGET: [&str; 6] = ["name", "labels", "takes", "ends", "roll-back", "admitted"];
 const SEMAPHORE: [&str; 3] = ["slots", "held-by", "lost"];
 const HOLDER: [&str; 2] = ["identifier", "until"];
 const MEMBER: [&str; 3] = ["identifier", "joins", "leaves"];
@@ -27,7 +27,7 @@ const ANSWERS: [&str; 10] =
     ["done", "held", "not-free", "flag", "leases", "semaphore", "party", "standing", "advice", "ended"];
 const FAULTS: [&str; 1] = ["timed-out"];
 const FAULTS_WITH_TEXT: [&str; 4] = ["lease-lost", "refused", "conflict", "unavailable"];
-const EXPECT: [&str; 6] = ["ends", "reason", "calls", "acted", "held", "took"];
+const EXPECT: [&str; 7] = ["ends", "reason", "calls", "acted", "rolled-back", "held", "took"];
 
 /// The plays of a file, in its order.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +90,8 @@ pub struct PlayExpect {
     pub calls: Option<Vec<String>>,
     /// The targets that it lets go, in that order.
     pub acted: Option<Vec<String>>,
+    /// The targets that it rolls back, in that order.
+    pub rolled_back: Option<Vec<String>>,
     /// The semaphores of which it has a lease in the end.
     pub held: Option<Vec<String>>,
     /// How long it takes, in milliseconds of its world.
@@ -155,6 +157,9 @@ impl PlayExpect {
         }
         if let Some(acted) = &self.acted {
             differ("acted", listed(acted), listed(&played.acted()));
+        }
+        if let Some(rolled_back) = &self.rolled_back {
+            differ("rolled-back", listed(rolled_back), listed(&played.rolled_back()));
         }
         if let Some(held) = &self.held {
             differ("held", listed(held), listed(&played.held));
@@ -328,6 +333,10 @@ fn target(spot: &Spot, key: &str, report: &mut Report) -> Option<Target> {
             }
             "takes" => target.takes = length(spot, &key, report).unwrap_or_default(),
             "ends" => target.ends = word(spot, &key, &ENDINGS, report).unwrap_or_default(),
+            "roll-back" => {
+                let ends = word(spot, &key, &[&["none"], ENDINGS.as_slice()].concat(), report);
+                target.roll_back = ends.filter(|ends| ends != "none");
+            }
             "admitted" => target.admitted = moment(spot, &key, report),
             _ => {}
         }
@@ -419,6 +428,7 @@ fn expect(spot: &Spot, key: &str, report: &mut Report) -> PlayExpect {
         match name.as_str() {
             "calls" => expect.calls = Some(texts()),
             "acted" => expect.acted = Some(texts()),
+            "rolled-back" => expect.rolled_back = Some(texts()),
             "held" => expect.held = Some(texts()),
             "ends" => {
                 let words = Ends::ALL.map(|(word, _)| word);

@@ -43,6 +43,8 @@ pub struct Target {
     pub takes: u64,
     /// How that ends: the contract's word.
     pub ends: String,
+    /// How its roll-back ends, which takes as long; none: the job has none.
+    pub roll_back: Option<String>,
     /// From when on the job's policy lets it go; none: never.
     pub admitted: Option<u64>,
     stands: Stands,
@@ -53,6 +55,7 @@ enum Stands {
     Open,
     Acts { since: u64 },
     Over,
+    Undone,
     Skipped,
 }
 
@@ -65,6 +68,7 @@ impl Target {
             labels: BTreeMap::new(),
             takes: 10_000,
             ends: "succeeded".to_owned(),
+            roll_back: Some("succeeded".to_owned()),
             admitted: Some(0),
             stands: Stands::Open,
         }
@@ -196,6 +200,9 @@ impl World {
             Call::Start { target, .. } => {
                 self.target(target).is_some_and(|which| self.targets[which].stands == Stands::Open)
             }
+            Call::RollBack { target, .. } => {
+                self.target(target).is_some_and(|which| self.targets[which].stands == Stands::Over)
+            }
             call => call.waits(),
         }
     }
@@ -257,6 +264,7 @@ impl World {
             },
             Call::Start { target, timeout } => return self.start(target, *timeout),
             Call::WaitAny { among, timeout } => return self.wait_any(among, *timeout),
+            Call::RollBack { target, timeout, .. } => return self.roll_back(target, *timeout),
             Call::Skip { target, .. } => match self.target(target) {
                 Some(which) => match self.targets[which].stands {
                     Stands::Open => {
@@ -386,13 +394,18 @@ impl World {
     /// The contract's word, and the one for people.
     fn standing(&self, which: usize) -> (&'static str, &'static str) {
         let target = &self.targets[which];
-        match (&target.stands, target.ends.as_str()) {
+        let ends = match (&target.stands, &target.roll_back) {
+            (Stands::Undone, Some(ends)) => ends,
+            _ => &target.ends,
+        };
+        match (&target.stands, ends.as_str()) {
             (Stands::Open, _) => ("open", "open"),
             (Stands::Acts { .. }, _) => ("acting", "acting"),
             (Stands::Skipped, _) => ("skipped", "left out"),
             (Stands::Over, "succeeded") => ("done", "done"),
-            (Stands::Over, "unknown") => ("unknown", "unknown"),
-            (Stands::Over, _) => ("failed", "failed"),
+            (Stands::Undone, "succeeded") => ("rolled-back", "rolled back"),
+            (Stands::Over | Stands::Undone, "unknown") => ("unknown", "unknown"),
+            (Stands::Over | Stands::Undone, _) => ("failed", "failed"),
         }
     }
 
@@ -419,14 +432,10 @@ impl World {
         match self.targets[which].stands {
             Stands::Open => {}
             Stands::Acts { .. } => return Some(done()),
-            Stands::Over if self.again => return Some(done()),
+            Stands::Over | Stands::Undone if self.again => return Some(done()),
             _ => return Some(self.already(which)),
         }
-        let has_room = |world: &Self| {
-            let acting = world.targets.iter().filter(|target| matches!(target.stands, Stands::Acts { .. })).count();
-            world.slots.is_none_or(|slots| acting < slots as usize) && world.is_admitted(which)
-        };
-        match self.wait(timeout, has_room) {
+        match self.wait(timeout, |world| world.has_room() && world.is_admitted(which)) {
             Waited::Ready => {
                 self.targets[which].stands = Stands::Acts { since: self.now };
                 Some(done())
@@ -435,6 +444,52 @@ impl World {
             Waited::Lost(path) => Some(lease_lost(&path)),
             Waited::Never => None,
         }
+    }
+
+    /// Whether one more may act.
+    fn has_room(&self) -> bool {
+        let acting = self.targets.iter().filter(|target| matches!(target.stands, Stands::Acts { .. })).count();
+        self.slots.is_none_or(|slots| acting < slots as usize)
+    }
+
+    fn roll_back(&mut self, name: &str, timeout: Option<u64>) -> Option<Value> {
+        let Some(which) = self.target(name) else { return Some(no_target(name)) };
+        let Some(ends) = self.targets[which].roll_back.clone() else {
+            return Some(refused("the job has no `action.roll-back`".to_owned()));
+        };
+        match self.targets[which].stands {
+            Stands::Over => match self.wait(timeout, Self::has_room) {
+                Waited::Ready => {
+                    self.now = self.now.saturating_add(self.targets[which].takes);
+                    self.targets[which].stands = Stands::Undone;
+                    self.end_actions();
+                }
+                Waited::TimedOut => return Some(timed_out()),
+                Waited::Lost(path) => return Some(lease_lost(&path)),
+                Waited::Never => return None,
+            },
+            Stands::Undone if self.again => {}
+            _ => return Some(self.cannot_be_undone(which)),
+        }
+        Some(self.ended(which, &ends))
+    }
+
+    fn cannot_be_undone(&self, which: usize) -> Value {
+        refused(format!("`{}` is {}: nothing is to be rolled back", self.targets[which].name, self.standing(which).1))
+    }
+
+    /// How something on a target ended.
+    fn ended(&self, which: usize, ends: &str) -> Value {
+        let target = &self.targets[which];
+        let (ending, exit_code) = match (&target.stands, ends) {
+            (Stands::Skipped, _) => ("failed", Value::Null),
+            (_, "succeeded") => ("succeeded", 0.into()),
+            (_, "failed") => ("failed", 1.into()),
+            (_, other) => (other, Value::Null),
+        };
+        let attempt = if target.stands == Stands::Undone { 2 } else { 1 };
+        let outcome = json!({ "ending": ending, "exit-code": exit_code, "took": target.takes, "attempt": attempt });
+        json!({ "answer": "ended", "is": [target.name, outcome] })
     }
 
     fn wait_any(&mut self, among: &[String], timeout: Option<u64>) -> Option<Value> {
@@ -446,20 +501,17 @@ impl World {
             }
         }
         let over = |world: &Self| {
-            let is_over = |which: &usize| matches!(world.targets[*which].stands, Stands::Over | Stands::Skipped);
+            let is_over =
+                |which: &usize| matches!(world.targets[*which].stands, Stands::Over | Stands::Undone | Stands::Skipped);
             places.iter().copied().find(is_over)
         };
         match self.wait(timeout, |world| over(world).is_some()) {
             Waited::Ready => {
-                let target = over(self).map(|which| &self.targets[which])?;
-                let (ending, exit_code) = match (&target.stands, target.ends.as_str()) {
-                    (Stands::Skipped, _) => ("failed", Value::Null),
-                    (_, "succeeded") => ("succeeded", 0.into()),
-                    (_, "failed") => ("failed", 1.into()),
-                    (_, other) => (other, Value::Null),
-                };
-                let outcome = json!({ "ending": ending, "exit-code": exit_code, "took": target.takes, "attempt": 1 });
-                Some(json!({ "answer": "ended", "is": [target.name, outcome] }))
+                let which = over(self)?;
+                let target = &self.targets[which];
+                // One that was undone did not come to what was wanted.
+                let ends = if target.stands == Stands::Undone { "failed" } else { &target.ends };
+                Some(self.ended(which, ends))
             }
             Waited::TimedOut => Some(json!({ "answer": "ended", "is": null })),
             Waited::Lost(path) => Some(lease_lost(&path)),

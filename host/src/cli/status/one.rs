@@ -288,6 +288,7 @@ fn doing(saved: &Saved, now: u64) -> String {
     let since = moment(*at, now);
     match standing {
         Standing::Leased => "about to start".to_owned(),
+        Standing::Recalled { .. } => "about to be rolled back".to_owned(),
         Standing::Acting => format!("acts since {since}, try {attempt}"),
         Standing::Reverting => format!("is rolled back since {since}"),
         Standing::Kept { ending, until, .. } => {

@@ -287,6 +287,22 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
             Ok(said)
         })
     })?;
+    offered.func_wrap_async(
+        "roll-back",
+        |mut store: Store<'_>, (target, reason, timeout): (String, String, Option<u64>)| {
+            Box::new(async move {
+                if let Some(fault) = too_long(&[&target, &reason]) {
+                    return Ok((Err(fault),));
+                }
+                let said: Said<Outcome> = match ask(&mut store, Call::RollBack { target, reason, timeout }).await? {
+                    Answer::Ended(Some((_, outcome))) => (Ok(outcome),),
+                    Answer::Fault(fault) => (Err(fault),),
+                    answer => strange(&answer)?,
+                };
+                Ok(said)
+            })
+        },
+    )?;
     offered.func_wrap_async("skip", |mut store: Store<'_>, (target, reason): (String, String)| {
         Box::new(async move {
             let said: Said<()> = match too_long(&[&target, &reason]) {

@@ -14,7 +14,7 @@ mod run;
 pub use call::{Advice, Answer, Fault, Standing};
 pub(in crate::policy) use guest::Instance;
 pub use guest::{Answered, Asked};
-pub use lockkeeper_cases::Call;
+pub use lockkeeper_cases::{Call, MOST_CALLS};
 pub use run::contract;
 pub use run::{Beginning, Orchestration};
 pub(super) use run::{is_one, link, linker};

@@ -27,11 +27,11 @@ use leases::gone;
 use crate::job::OrchestrationSpec;
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{
-    Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, Orchestration, Standing,
+    Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, MOST_CALLS, Orchestration, Standing,
 };
 use crate::policy::types::{self as contract, Outcome};
 use crate::recipe::{Identifier, Member, Party, Patience, Semaphore, WaitError};
-use crate::rollout::ledger::{Begun, Called, Calls, LedgerError, MOST_CALLS};
+use crate::rollout::ledger::{Begun, Called, Calls, LedgerError};
 use crate::rollout::messages::{Conducted, Conducts, Fault, Input};
 use crate::rollout::state::TargetState;
 use crate::store::{NodePath, Store, StoreError};
@@ -77,6 +77,18 @@ pub(in crate::rollout) struct Stands {
     pub(in crate::rollout) advice: Option<Advice>,
     /// How often it did.
     pub(in crate::rollout) advised: u64,
+    /// How often something was begun on it.
+    pub(in crate::rollout) attempt: u32,
+    /// How its last roll-back ended.
+    pub(in crate::rollout) undone_as: Option<Outcome>,
+    /// How often one did.
+    pub(in crate::rollout) undone: u64,
+}
+
+impl Stands {
+    pub(in crate::rollout) fn new(state: TargetState, attempt: u32) -> Self {
+        Self { state, outcome: None, advice: None, advised: 0, attempt, undone_as: None, undone: 0 }
+    }
 }
 
 /// One orchestration at work.
@@ -93,6 +105,8 @@ pub(in crate::rollout) struct Conductor {
     /// Whether an earlier runner may have carried out what is called next.
     pub(in crate::rollout) again: bool,
     pub(in crate::rollout) targets: HashMap<String, usize>,
+    /// Whether the job says how a target is rolled back.
+    pub(in crate::rollout) can_roll_back: bool,
     pub(in crate::rollout) board: watch::Receiver<Vec<Stands>>,
     pub(in crate::rollout) inputs: mpsc::Sender<Input>,
     /// The leases that the guest has in hand.
@@ -208,8 +222,9 @@ impl Conductor {
         let begun = match self.begun.take() {
             Some(begun) => begun,
             None => {
-                let begun = Begun { since: self.store.clock().now_ms(), call };
-                if self.is_timed(&begun.call) {
+                let attempts = self.attempts_before(&call);
+                let begun = Begun { since: self.store.clock().now_ms(), call, attempts };
+                if self.is_timed(&begun.call) || begun.attempts.is_some() {
                     self.calls.begin(&begun).await?;
                 }
                 begun
@@ -218,7 +233,7 @@ impl Conductor {
         let _ = self.inputs.send(Input::Conducts(Conducts::Calls(begun.clone()))).await;
         let answer = self.carry_out(&begun).await?;
         self.again = false;
-        let Begun { call, since } = begun;
+        let Begun { call, since, .. } = begun;
         let mut called = Called { call, answer, since, answered: self.store.clock().now_ms() };
         if !Calls::fits(&called) {
             called.answer = Answer::Fault(CallFault::Refused("the answer is larger than a run keeps".to_owned()));
@@ -236,7 +251,8 @@ impl Conductor {
             Call::Lock { timeout, .. }
             | Call::WaitMembers { timeout, .. }
             | Call::Start { timeout, .. }
-            | Call::WaitAny { timeout, .. } => self.within(*timeout).is_some(),
+            | Call::WaitAny { timeout, .. }
+            | Call::RollBack { timeout, .. } => self.within(*timeout).is_some(),
             Call::Sleep { .. } => true,
             _ => false,
         }
@@ -289,6 +305,9 @@ impl Conductor {
             Call::Start { target, .. } => {
                 self.known(target).is_ok_and(|target| self.standing(target) == Standing::Open)
             }
+            Call::RollBack { target, .. } => {
+                self.known(target).is_ok_and(|target| self.is_to_be_undone(target, begun.attempts))
+            }
             call => call.waits(),
         };
         let carried = match is_under_leases {
@@ -306,6 +325,7 @@ impl Conductor {
     /// else's.
     async fn carry_out_while_held(&mut self, begun: &Begun) -> Result<Answer, Failed> {
         let leases = self.followed().await?;
+        let undone = self.undone(&begun.call);
         let why = tokio::select! {
             biased;
             why = gone(leases) => why,
@@ -313,11 +333,12 @@ impl Conductor {
         };
         match (&begun.call, why) {
             (Call::Start { target, .. }, why @ Failed::Fault(_)) => self.take_back(target, why).await,
+            (Call::RollBack { target, .. }, why @ Failed::Fault(_)) => self.leave_done(target, undone, why).await,
             (_, why) => Err(why),
         }
     }
 
-    async fn carried(&mut self, &Begun { ref call, since }: &Begun) -> Result<Answer, Failed> {
+    async fn carried(&mut self, &Begun { ref call, since, attempts }: &Begun) -> Result<Answer, Failed> {
         match call {
             Call::Lock { path, timeout } => self.lock(path, patience(self.deadline(since, *timeout))).await,
             Call::TryLock { path } => self.lock(path, Patience::Once).await,
@@ -334,6 +355,9 @@ impl Conductor {
             Call::Admit { target } => self.admit(target).await,
             Call::Start { target, timeout } => self.start(target, self.deadline(since, *timeout)).await,
             Call::WaitAny { among, timeout } => self.wait_any(among, self.deadline(since, *timeout)).await,
+            Call::RollBack { target, reason, timeout } => {
+                self.roll_back(target, reason, self.deadline(since, *timeout), attempts).await
+            }
             Call::Skip { target, reason } => self.skip(target, reason).await,
             Call::Sleep { duration } if self.within(Some(*duration)) != Some(*duration) => {
                 Err(refused("a sleep longer than the job's `orchestration.timeout`".to_owned()))

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{Conductor, Failed, Stands, refused, until};
-use crate::policy::orchestration::{Answer, Fault, Standing};
+use crate::policy::orchestration::{Answer, Call, Fault, Standing};
 use crate::policy::types::{Ending, Outcome};
 use crate::rollout::messages::Input;
 use crate::rollout::state::{Final, TargetState};
@@ -78,6 +78,85 @@ impl Conductor {
         Ok(Answer::Ended(first.map(|(name, target)| (name.clone(), outcome(&board[*target])))))
     }
 
+    /// How often something was begun on the target of a roll-back before it is called.
+    pub(super) fn attempts_before(&self, call: &Call) -> Option<u32> {
+        match call {
+            Call::RollBack { target, .. } => self.known(target).ok().map(|target| self.board.borrow()[target].attempt),
+            _ => None,
+        }
+    }
+
+    /// How many roll-backs of a roll-back's target have ended before it is called.
+    pub(super) fn undone(&self, call: &Call) -> u64 {
+        match call {
+            Call::RollBack { target, .. } => self.known(target).map_or(0, |target| self.board.borrow()[target].undone),
+            _ => 0,
+        }
+    }
+
+    /// Whether a target's roll-back is still to begin: no earlier runner began the one that was called then.
+    pub(super) fn is_to_be_undone(&self, target: usize, attempts: Option<u32>) -> bool {
+        let has_begun = attempts.is_some_and(|attempts| self.board.borrow()[target].attempt > attempts);
+        !has_begun && matches!(self.standing(target), Standing::Done | Standing::Failed | Standing::Unknown)
+    }
+
+    pub(super) async fn roll_back(
+        &mut self,
+        name: &str,
+        reason: &str,
+        deadline: Option<Instant>,
+        attempts: Option<u32>,
+    ) -> Result<Answer, Failed> {
+        let target = self.known(name)?;
+        if !self.can_roll_back {
+            return Err(refused("the job has no `action.roll-back`".to_owned()));
+        }
+        let undone = self.board.borrow()[target].undone;
+        if !self.is_to_be_undone(target, attempts) {
+            if attempts.is_some_and(|attempts| self.board.borrow()[target].attempt > attempts) {
+                return self.undone_as(name, target).await;
+            }
+            let word = self.standing(target).word();
+            return Err(refused(format!("`{name}` is {word}: nothing is to be rolled back")));
+        }
+        self.say(Input::Undo { target, reason: reason.to_owned() }).await?;
+        let has_begun = |board: &Vec<Stands>| is_undone(&board[target], undone);
+        if until(&mut self.board, deadline, has_begun).await? {
+            return self.undone_as(name, target).await;
+        }
+        self.leave_done(name, undone, Failed::Fault(Fault::TimedOut)).await
+    }
+
+    /// Waits no longer for a roll-back to begin: for this reason, unless it has begun by then.
+    pub(super) async fn leave_done(&mut self, name: &str, undone: u64, why: Failed) -> Result<Answer, Failed> {
+        let target = self.known(name)?;
+        self.say(Input::TakeBack { target }).await?;
+        let is_settled =
+            |board: &Vec<Stands>| !matches!(board[target].state, TargetState::Queued | TargetState::Leased);
+        until(&mut self.board, None, is_settled).await?;
+        let has_begun = is_undone(&self.board.borrow()[target], undone);
+        match has_begun {
+            true => self.undone_as(name, target).await,
+            false => Err(why),
+        }
+    }
+
+    /// Waits until the job is done with a target that is rolled back, and says how that went.
+    async fn undone_as(&mut self, name: &str, target: usize) -> Result<Answer, Failed> {
+        until(&mut self.board, None, |board| matches!(board[target].state, TargetState::Final(_))).await?;
+        let board = self.board.borrow();
+        let stands = &board[target];
+        let ending = match standing(stands.state) {
+            Standing::RolledBack => Ending::Succeeded,
+            Standing::Failed => Ending::Failed,
+            _ => Ending::Unknown,
+        };
+        let known = stands.undone_as.filter(|outcome| outcome.ending == ending || ending == Ending::Failed);
+        let attempt = stands.attempt;
+        let outcome = known.unwrap_or(Outcome { ending, exit_code: None, took: 0, attempt });
+        Ok(Answer::Ended(Some((name.to_owned(), outcome))))
+    }
+
     pub(super) async fn skip(&mut self, name: &str, reason: &str) -> Result<Answer, Failed> {
         let target = self.known(name)?;
         match self.standing(target) {
@@ -93,6 +172,11 @@ impl Conductor {
     async fn say(&self, input: Input) -> Result<(), Failed> {
         self.inputs.send(input).await.map_err(|_| Failed::Lost)
     }
+}
+
+/// Whether a target is being rolled back, or was since so many were.
+fn is_undone(stands: &Stands, undone: u64) -> bool {
+    stands.undone != undone || matches!(stands.state, TargetState::Reverting | TargetState::Reverted(_))
 }
 
 fn standing(state: TargetState) -> Standing {

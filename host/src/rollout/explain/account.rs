@@ -391,7 +391,7 @@ impl Account {
                 if let Call::Start { target, .. } = call {
                     self.let_go.insert(target.clone());
                 }
-                self.calls = Some(Begun { call: call.clone(), since: *since });
+                self.calls = Some(Begun { call: call.clone(), since: *since, attempts: None });
             }
             Event::Answered { called } | Event::Recalled { called } => self.called(called),
             // Whatever it wants: people said so.

@@ -262,7 +262,9 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
 fn kept_back(account: &Account, now_ms: u64) -> String {
     let name = account.header.orchestration.as_ref().map_or("", |orchestration| orchestration.name.as_str());
     let does = match &account.calls {
-        Some(Begun { call, since }) => format!("it waits for an answer to `{call}` since {}", moment(*since, now_ms)),
+        Some(Begun { call, since, .. }) => {
+            format!("it waits for an answer to `{call}` since {}", moment(*since, now_ms))
+        }
         None => "it waits for no answer now".to_owned(),
     };
     format!("orchestration `{name}` has not let it go: {does}")

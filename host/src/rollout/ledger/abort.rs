@@ -10,7 +10,7 @@ use super::records::Ended;
 use super::runner::{Opened, Runner};
 use super::saved::{Saved, SavedLease, Standing};
 use super::writer::Ledger;
-use crate::job::{JobSpec, OnExhausted};
+use crate::job::JobSpec;
 use crate::policy::types::Ending;
 use crate::recipe::{ForcedRecords, Identifier, Patience, Semaphore};
 use crate::rollout::messages::Wish;
@@ -49,15 +49,13 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
     {
         return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new() });
     }
-    let undoes = JobSpec::parse("job", &read::job_text(store, run).await?)
-        .is_ok_and(|job| job.budget.is_some_and(|budget| budget.on_exhausted == OnExhausted::RollBack));
     let spec = JobSpec::parse("job", &read::job_text(store, run).await?).ok().and_then(|job| job.orchestration);
     let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
     let mut ends = Vec::with_capacity(saved.len());
     let (mut freed, mut unknown) = (Vec::new(), Vec::new());
     for (index, (target, saved)) in targets.iter().zip(saved).enumerate() {
-        let Some(end) = end_of(&saved, undoes) else {
+        let Some(end) = end_of(&saved) else {
             ends.push(saved.standing);
             continue;
         };
@@ -106,15 +104,14 @@ async fn give_back(
 }
 
 /// Where a target stands once its run is aborted; none: where it stood.
-fn end_of(saved: &Saved, undoes: bool) -> Option<Standing> {
+fn end_of(saved: &Saved) -> Option<Standing> {
     let unknown = |what: &str| {
         let reason =
             format!("{what} when its runner went, and the run was aborted before anybody found out how it went");
         Some(Standing::Unknown { reason })
     };
     match &saved.standing {
-        // It queued to be undone, most likely: what it was before is not known any more.
-        Standing::Leased if saved.attempt > 0 && undoes => unknown("it was about to be rolled back"),
+        Standing::Recalled { was } => Some(was.as_ref().clone()),
         Standing::Leased => Some(Standing::Pending),
         Standing::Acting => unknown("its action was under way"),
         Standing::Reverting => unknown("its roll-back was under way"),

@@ -14,11 +14,8 @@ use super::error::LedgerError;
 use super::layout::RunPaths;
 use super::read;
 use super::writer::Ledger;
-use crate::policy::orchestration::{Answer, Call};
+use crate::policy::orchestration::{Answer, Call, MOST_CALLS};
 use crate::store::{NodePath, Store, StoreError, Version};
-
-/// Calls that are kept since the last checkpoint. An orchestration that goes on for longer says where to begin again.
-pub const MOST_CALLS: u32 = 2_000;
 
 /// Bytes of one call and its answer.
 const MOST_BYTES: usize = 600_000;
@@ -40,7 +37,7 @@ pub struct Called {
 }
 
 /// A call that is not answered yet. One that waits by the clock is written down before it is carried out: its time is that
-/// of its beginning, whoever goes on with it.
+/// of its beginning, whoever goes on with it. So is a roll-back: what a target looks like does not say whether it has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Begun {
@@ -49,6 +46,9 @@ pub struct Begun {
     pub call: Call,
     /// Since when, in milliseconds since the Unix epoch.
     pub since: u64,
+    /// Of a roll-back: how often something was begun on its target before. One more says that it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
 }
 
 /// What is known of a run's calls.

@@ -323,7 +323,7 @@ pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a Standing>
         known += 1;
         *match standing {
             Standing::Pending => &mut counts.pending,
-            Standing::Leased => &mut counts.waiting,
+            Standing::Leased | Standing::Recalled { .. } => &mut counts.waiting,
             Standing::Acting | Standing::Kept { .. } | Standing::Retrying { .. } | Standing::Reverting => {
                 &mut counts.acting
             }

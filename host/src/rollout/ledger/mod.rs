@@ -38,7 +38,7 @@ mod writer;
 
 pub use abort::{Freed, abort};
 pub use again::reopen;
-pub use calls::{Begun, Called, Calls, Checkpoint, Known, MOST_CALLS, calls};
+pub use calls::{Begun, Called, Calls, Checkpoint, Known, calls};
 pub use error::LedgerError;
 pub use find::{FindError, LATEST, find};
 pub use look::{Held, RunState, Seen, Summary, WaveSeen, WaveState, summaries};

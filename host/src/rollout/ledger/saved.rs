@@ -41,6 +41,11 @@ pub enum Standing {
     Pending,
     /// Its slot is held, and nothing was started under it.
     Leased,
+    /// It was done with, and a slot is held to undo it under; nothing was started under that.
+    Recalled {
+        /// Where it stood before, and stands when nothing comes of it.
+        was: Box<Standing>,
+    },
     /// Its action is under way, or about to start. Whoever finds this and did not start it does not know how it went on.
     Acting,
     /// Its action ended; its slot is kept.
@@ -106,6 +111,7 @@ impl Standing {
         match self {
             Self::Pending => "pending",
             Self::Leased => "leased",
+            Self::Recalled { .. } => "recalled",
             Self::Acting => "acting",
             Self::Kept { .. } => "kept",
             Self::Retrying { .. } => "retrying",

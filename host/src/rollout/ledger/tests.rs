@@ -72,7 +72,7 @@ async fn begin(store: &Arc<dyn Store>, more: &str) -> (Runner, Opened) {
     for (target, name) in NAMES.into_iter().enumerate().skip(1) {
         let lease = semaphore.acquire(&who(name), Lifetime::Persistent, Patience::Once).await.unwrap().lease;
         let ledger = &opened.ledger;
-        ledger.found_leased(target, &lease).await.unwrap();
+        ledger.found_leased(target, Standing::Leased, &lease).await.unwrap();
         if name != "leased" {
             ledger.starts(target, Standing::Acting, 1, &lease).await.unwrap();
         }

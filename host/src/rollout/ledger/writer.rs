@@ -125,20 +125,24 @@ impl Ledger {
         unpoisoned(&self.targets[target].known).0.lease.clone()
     }
 
-    /// What goes into the transaction that makes a target's lease: that it is leased. Once that was made,
-    /// [`Ledger::was_leased`] is told.
-    pub fn along_with_lease(&self, target: usize) -> impl Fn(&NodePath) -> Vec<Op> + Send + Sync + '_ {
+    /// What goes into the transaction that makes a target's lease: where the target stands under it, [`Standing::Leased`] or
+    /// [`Standing::Recalled`]. Once that was made, [`Ledger::was_leased`] is told.
+    pub fn along_with_lease<'a>(
+        &'a self,
+        target: usize,
+        standing: &'a Standing,
+    ) -> impl Fn(&NodePath) -> Vec<Op> + Send + Sync + 'a {
         move |lease| {
-            let saved = SavedLease { path: lease.clone(), fence: None };
-            let (write, _) = self.next(target, |next| (next.standing, next.lease) = (Standing::Leased, Some(saved)));
+            let (saved, standing) = (SavedLease { path: lease.clone(), fence: None }, standing.clone());
+            let (write, _) = self.next(target, |next| (next.standing, next.lease) = (standing, Some(saved)));
             commit::ops(&self.runner, &write)
         }
     }
 
     /// The transaction of [`Ledger::along_with_lease`] happened.
-    pub fn was_leased(&self, target: usize, lease: &Lease) {
+    pub fn was_leased(&self, target: usize, standing: Standing, lease: &Lease) {
         let saved = SavedLease { path: lease.path().clone(), fence: None };
-        let (write, saved) = self.next(target, |next| (next.standing, next.lease) = (Standing::Leased, Some(saved)));
+        let (write, saved) = self.next(target, |next| (next.standing, next.lease) = (standing, Some(saved)));
         *unpoisoned(&self.targets[target].known) = (saved, Some(write.version_after()));
     }
 
@@ -159,9 +163,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn found_leased(&self, target: usize, lease: &Lease) -> Result<(), LedgerError> {
+    pub async fn found_leased(&self, target: usize, standing: Standing, lease: &Lease) -> Result<(), LedgerError> {
         let saved = SavedLease { path: lease.path().clone(), fence: Some(lease.fence()) };
-        self.write(target, &[], |next| (next.standing, next.lease) = (Standing::Leased, Some(saved))).await
+        self.write(target, &[], |next| (next.standing, next.lease) = (standing.clone(), Some(saved))).await
     }
 
     /// Reads a target's node anew: a transaction of [`Ledger::along_with_lease`] was given up before it was answered, and may
@@ -182,7 +186,10 @@ impl Ledger {
         let ours = known.1.map_or(0, |version| version.wrapping_add(1));
         match found {
             found if found.1 == known.1 => Ok(()),
-            found if found.1 == Some(ours) && found.0.standing == Standing::Leased => {
+            found
+                if found.1 == Some(ours)
+                    && matches!(found.0.standing, Standing::Leased | Standing::Recalled { .. }) =>
+            {
                 *known = found;
                 Ok(())
             }

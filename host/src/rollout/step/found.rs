@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
-use crate::job::{OnExhausted, OnUnknown};
+use crate::job::OnUnknown;
 use crate::policy::types::{Ending, Outcome};
 use crate::rollout::ledger::{Saved, Standing};
 use crate::rollout::messages::{Action, Probed, Resumed};
@@ -51,12 +51,13 @@ impl Rollout {
         slot.attempt = attempt;
         match standing {
             Standing::Pending => {}
-            // It was about to be undone, most likely: a target that never acted has no try.
-            Standing::Leased if attempt > 0 && self.setup.on_exhausted == OnExhausted::RollBack => {
-                slot.detail = "its roll-back was interrupted".to_owned();
-                self.acted_before(target, Ending::Unknown);
-                self.slots[target].keep_until_ms = Some(0);
-                self.keeps.insert((0, target));
+            Standing::Recalled { was } => {
+                self.take_over_target(target, Saved { at, attempt, lease: None, standing: *was });
+                if let TargetState::Final(last) = self.slots[target].state {
+                    self.slots[target].recalled = Some(last);
+                    self.moved(target, TargetEvent::Recalled);
+                }
+                self.slots[target].leaving = Some(Then::Wait);
                 self.first.push(Action::Adopt { target });
             }
             Standing::Leased => {

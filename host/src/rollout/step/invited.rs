@@ -1,6 +1,6 @@
 //! Whom an orchestration lets go. The policy is asked about nobody else, and who was never let go is left out in the end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, Rollout, TargetState};
 use crate::rollout::ledger::Begun;
@@ -22,6 +22,8 @@ pub(super) struct Invited {
     moved: BTreeSet<usize>,
     /// About whom it wants to know what the policy says.
     consulted: VecDeque<usize>,
+    /// Those that it wants rolled back, and why, until that begins.
+    pub(super) undo: BTreeMap<usize, String>,
     /// What it waits for.
     calls: Option<Begun>,
 }
@@ -41,6 +43,11 @@ impl Invited {
 
     pub(super) fn next_consulted(&mut self) -> Option<usize> {
         self.consulted.pop_front()
+    }
+
+    /// Whether somebody conducts, or did.
+    pub(super) fn is_conducted(&self) -> bool {
+        self.by.is_some()
     }
 
     /// Whether more may be let go.
@@ -77,6 +84,13 @@ impl Rollout {
 
     /// The orchestration does not wait for a target any more that has not begun.
     pub(super) fn take_back(&mut self, target: usize, out: &mut Vec<Action>) {
+        if self.invited.undo.remove(&target).is_some() {
+            if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+                self.leave(target, super::Then::Wait, "the orchestration waits for its roll-back no longer", out);
+            }
+            self.invited.moved.insert(target);
+            return;
+        }
         let Some(invited) = &mut self.invited.by else { return };
         invited.remove(&target);
         self.open.remove(&target);
@@ -102,8 +116,9 @@ impl Rollout {
     /// What the orchestration does now.
     pub(super) fn conducts(&mut self, what: Conducts, out: &mut Vec<Action>) {
         out.push(Action::Emit(match what {
-            Conducts::Calls(Begun { call, since }) => {
-                self.invited.calls = Some(Begun { call: call.clone(), since });
+            Conducts::Calls(begun) => {
+                self.invited.calls = Some(begun.clone());
+                let Begun { call, since, .. } = begun;
                 Event::Calling { call, since }
             }
             Conducts::Answered(called) => {
@@ -119,6 +134,8 @@ impl Rollout {
     pub(super) fn conducted(&mut self, how: Conducted, out: &mut Vec<Action>) {
         self.invited.conducting = false;
         self.invited.calls = None;
+        // It waits for none of them any more.
+        self.invited.undo.clear();
         match how {
             Conducted::Done => {
                 self.invited.is_done = true;

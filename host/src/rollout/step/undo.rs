@@ -1,7 +1,8 @@
-//! Undoing what was done: one target under its slot, or, when the budget is spent, all of the run.
+//! Undoing what was done: one target under its slot, those that the orchestration names, or, when the budget is spent, all of
+//! the run.
 
 use super::{Event, Final, Rollout, TargetEvent, TargetState};
-use crate::policy::types::{Ending, Happening};
+use crate::policy::types::{Ending, Happening, Outcome};
 use crate::rollout::ledger::Standing;
 use crate::rollout::messages::{Action, ActionResult, Doing};
 
@@ -12,6 +13,7 @@ impl Rollout {
         self.slots[target].attempt += 1;
         let (attempt, fence) = (self.slots[target].attempt, held.fence);
         self.slots[target].undone_for.clone_from(&reason);
+        self.slots[target].recalled = None;
         self.moved(target, TargetEvent::Reverts);
         self.happened(now_ms, target, Happening::Started, "its roll-back");
         out.push(Action::Emit(Event::Reverting { target: self.name(target), attempt, fence, reason }));
@@ -20,8 +22,12 @@ impl Rollout {
 
     /// What undoes it has ended; the policy is not asked about that.
     pub(super) fn reverted(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
-        let ActionResult { ending, took_ms, detail, output, log, .. } = result;
+        let ActionResult { ending, took_ms, detail, output, log, exit_code, .. } = result;
         self.moved(target, TargetEvent::Ended(ending));
+        if self.invited.is_conducted() {
+            let outcome = Outcome { ending, exit_code, took: took_ms, attempt: self.slots[target].attempt };
+            out.push(Action::Undone { target, outcome });
+        }
         let name = self.name(target);
         let slot = &self.slots[target];
         let (attempt, why) = (slot.attempt, slot.undone_for.clone());
@@ -54,12 +60,46 @@ impl Rollout {
         out.push(Action::Release { target, standing });
     }
 
-    /// The next that are to be undone, newest first, as many as there are slots and members for.
+    /// The next that are to be undone, as many as there are slots and members for.
     pub(super) fn undo(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        // What acts may end first: it may have to be undone, too.
-        if !self.undoing || self.asking.is_some() {
-            return;
+        match self.asking {
+            Some(_) => {}
+            None if self.undoing => self.undo_all(now_ms, out),
+            None if self.ending.is_none() => self.undo_wanted(now_ms, out),
+            None => {}
         }
+    }
+
+    /// The orchestration wants a target rolled back.
+    pub(super) fn want_undone(&mut self, target: usize, reason: String) {
+        self.invited.undo.insert(target, reason);
+    }
+
+    fn undo_wanted(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        let wanted = self.invited.undo.iter().filter(|(target, _)| self.is_to_be_undone(**target));
+        let wanted: Vec<(usize, String)> = wanted.map(|(target, reason)| (*target, reason.clone())).collect();
+        for (target, reason) in wanted {
+            let has_room = super::count(self.in_flight.len()) < self.setup.limits.slots;
+            if has_room && self.may_be_undone(now_ms, target) {
+                self.recall(target, reason, out);
+            }
+        }
+    }
+
+    /// It queues for a slot to be undone under.
+    fn recall(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
+        let TargetState::Final(last) = self.slots[target].state else { return };
+        self.slots[target].recalled = Some(last);
+        let standing = Standing::Recalled { was: Box::new(self.standing_of(target, last)) };
+        self.slots[target].undone_for = reason;
+        self.moved(target, TargetEvent::Recalled);
+        out.push(Action::Emit(Event::Queued { target: self.name(target) }));
+        out.push(Action::Acquire { target, give_up_at_ms: None, standing });
+    }
+
+    /// All that acted, newest first.
+    fn undo_all(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        // What acts may end first: it may have to be undone, too.
         if self.to_undo.is_none() {
             if !self.in_flight.is_empty() || self.steer.paused.is_some() {
                 return;
@@ -78,19 +118,17 @@ impl Rollout {
             if let Some(left) = &mut self.to_undo {
                 left.pop();
             }
-            if let TargetState::Final(last) = self.slots[target].state {
-                self.slots[target].recalled = Some(last);
-            }
-            self.moved(target, TargetEvent::Recalled);
-            out.push(Action::Emit(Event::Queued { target: self.name(target) }));
-            out.push(Action::Acquire { target, give_up_at_ms: None });
+            self.recall(target, "the failure budget is spent".to_owned(), out);
         }
     }
 
     /// Its slot is there. What has changed since it queued may hold it up once more: then another time.
     pub(super) fn undo_now(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
-        if self.undoing && self.may_be_undone(now_ms, target) {
-            return self.revert(now_ms, target, "the failure budget is spent".to_owned(), out);
+        let is_wanted = self.undoing || (self.ending.is_none() && self.invited.undo.contains_key(&target));
+        if is_wanted && self.may_be_undone(now_ms, target) {
+            self.invited.undo.remove(&target);
+            let reason = self.slots[target].undone_for.clone();
+            return self.revert(now_ms, target, reason, out);
         }
         self.leave(target, super::Then::Wait, "it may not be undone now", out);
     }

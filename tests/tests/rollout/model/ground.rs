@@ -51,12 +51,12 @@ impl Ground {
     }
 
     /// A lease is made, and in the same transaction it is written down.
-    pub(super) fn lease(&mut self, now: u64, target: usize) -> i64 {
+    pub(super) fn lease(&mut self, now: u64, target: usize, standing: Standing) -> i64 {
         self.fences += 1;
         assert!(self.leases.insert(target, self.fences).is_none(), "t{target} has two leases");
         let attempt = self.saved[target].attempt;
         let lease = Some(saved_lease(target, self.fences));
-        self.saved[target] = Saved { at: now, attempt, lease, standing: Standing::Leased };
+        self.saved[target] = Saved { at: now, attempt, lease, standing };
         self.fences
     }
 
@@ -134,6 +134,7 @@ impl Ground {
             let is_looked_for = matches!(
                 standing,
                 Standing::Leased
+                    | Standing::Recalled { .. }
                     | Standing::Acting
                     | Standing::Kept { .. }
                     | Standing::Retrying { .. }
