@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use lockkeeper::job::JobSpec;
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::rollout::{self, Conducting};
+use lockkeeper::rollout::{self, Conducting, End};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
 use lockkeeper::store::{Connect, Store, ZooKeeperOptions};
@@ -58,7 +58,8 @@ async fn main() -> Result<()> {
     store.close().await?;
     println!("{} calls", calls.load(Ordering::SeqCst));
     println!("{} writes", writes.load(Ordering::SeqCst));
-    match report.counts.all_done() {
+    // What was undone, and of which nobody knows, is for whoever plays it to judge.
+    match report.end == End::Completed && report.counts.open() == 0 && report.counts.failed == 0 {
         true => Ok(()),
         false => bail!("{report:?}"),
     }

@@ -300,6 +300,9 @@ impl Conductor {
     }
 
     async fn carry_out(&mut self, begun: &Begun) -> Result<Answer, Over> {
+        if self.again && self.come_to_rest(&begun.call).await.is_err() {
+            return Err(Over::Lost);
+        }
         let is_under_leases = match &begun.call {
             // Of one that has begun only that is to be said.
             Call::Start { target, .. } => {

@@ -56,9 +56,7 @@ impl Conductor {
         let target = self.known(name)?;
         self.say(Input::TakeBack { target }).await?;
         // It may be about to begin, and then it has.
-        let is_settled =
-            |board: &Vec<Stands>| !matches!(board[target].state, TargetState::Queued | TargetState::Leased);
-        until(&mut self.board, None, is_settled).await?;
+        until(&mut self.board, None, |board| !is_about_to(&board[target])).await?;
         match self.standing(target) {
             Standing::Open => Err(why),
             _ => Ok(Answer::Done),
@@ -83,6 +81,17 @@ impl Conductor {
         match call {
             Call::RollBack { target, .. } => self.known(target).ok().map(|target| self.board.borrow()[target].attempt),
             _ => None,
+        }
+    }
+
+    /// Waits until a roll-back's target is where it was before an earlier runner took a slot for it.
+    pub(super) async fn come_to_rest(&mut self, call: &Call) -> Result<(), Failed> {
+        match call {
+            Call::RollBack { target, .. } => match self.known(target) {
+                Ok(target) => until(&mut self.board, None, |board| !is_about_to(&board[target])).await.map(drop),
+                Err(_) => Ok(()),
+            },
+            _ => Ok(()),
         }
     }
 
@@ -131,9 +140,7 @@ impl Conductor {
     pub(super) async fn leave_done(&mut self, name: &str, undone: u64, why: Failed) -> Result<Answer, Failed> {
         let target = self.known(name)?;
         self.say(Input::TakeBack { target }).await?;
-        let is_settled =
-            |board: &Vec<Stands>| !matches!(board[target].state, TargetState::Queued | TargetState::Leased);
-        until(&mut self.board, None, is_settled).await?;
+        until(&mut self.board, None, |board| !is_about_to(&board[target])).await?;
         let has_begun = is_undone(&self.board.borrow()[target], undone);
         match has_begun {
             true => self.undone_as(name, target).await,
@@ -172,6 +179,11 @@ impl Conductor {
     async fn say(&self, input: Input) -> Result<(), Failed> {
         self.inputs.send(input).await.map_err(|_| Failed::Lost)
     }
+}
+
+/// Whether a target queues for a slot, or has one and does nothing under it yet.
+fn is_about_to(stands: &Stands) -> bool {
+    matches!(stands.state, TargetState::Queued | TargetState::Leased)
 }
 
 /// Whether a target is being rolled back, or was since so many were.

@@ -35,7 +35,7 @@ impl Orchestrator for Conducted {
                     other => Err(Stopped(format!("{other:?}"))),
                 },
             },
-            // Everything that outlives a crash: leases, actions, a checkpoint.
+            // Everything that outlives a crash: leases, actions, a roll-back, a checkpoint.
             "crash" => {
                 if state.is_some() {
                     let held: Vec<String> = found_leases()?.iter().map(Lease::path).collect();
@@ -47,6 +47,13 @@ impl Orchestrator for Conducted {
                 let first = lock("/locks/a", Some(Duration::from_secs(60)))?;
                 let second = lock("/locks/b", None)?;
                 for_each_target(2, Ended::must_have_succeeded)?;
+                let done = targets().swap_remove(0).name;
+                let undone = roll_back(&done, "it was only tried", None)?;
+                match (undone.outcome.ending, standing_of(&done)?) {
+                    // Nobody knows how one went that was cut off.
+                    (Ending::Succeeded, Standing::RolledBack) | (Ending::Unknown, Standing::Unknown) => {}
+                    other => return Err(Stopped(format!("{done} is {other:?}"))),
+                }
                 if !(first.still_held()? && second.still_held()?) {
                     return Err(Stopped::because("a lease was lost"));
                 }
