@@ -6,6 +6,7 @@
 mod hostile;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Once;
 use std::thread;
@@ -327,6 +328,58 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
     let (answer, events) = run(&world, &here, &job);
     let skipped = events.iter().find(|event| event["event"] == "skipped").unwrap_or_else(|| panic!("{answer:?}"));
     assert!(skipped["reason"].as_str().unwrap().starts_with("the policy says Admission::Wait"), "{skipped}");
+}
+
+#[test]
+fn what_was_done_is_rolled_back_when_one_fails() {
+    for place in places() {
+        let world = World::new();
+        let (acted, undone) = (world.folder().join("acted"), world.folder().join("undone"));
+        let job = misbehaving(&world, "undo", "");
+        let text = fs::read_to_string(&job).unwrap();
+        let log = |file: &Path| format!("echo {{target}} >> {}", file.display());
+        let text = text
+            .replace("targets.hosts = [\"a\"]", "targets.hosts = [\"a\", \"b\", \"c\", \"d\"]")
+            .replace(
+                "action.run = [\"true\"]",
+                &format!(
+                    "action.run = [\"sh\", \"-c\", \"{}; test {{target}} != c\"]\naction.roll-back = [\"sh\", \"-c\", \"{}\"]",
+                    log(&acted),
+                    log(&undone)
+                ),
+            );
+        fs::write(&job, &text).unwrap();
+        let (answer, _) = run(&world, &place, &job);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        assert!(answer.stdout.contains("c did not succeed: failed"), "{answer:?}");
+        assert_eq!(fs::read_to_string(&acted).unwrap(), "a\nb\nc\n", "{answer:?}");
+        assert_eq!(fs::read_to_string(&undone).unwrap(), "b\na\n", "{answer:?}");
+        let seen = json_of(&world, &place, "status latest --all");
+        // So it is in a made-up world.
+        let view = world.file(
+            "view.toml",
+            "targets = [\"a\", \"b\", { name = \"c\", ends = \"failed\" }, \"d\"]\n\
+             semaphores = { \"/locks/a\" = {}, \"/locks/b\" = {} }\n",
+        );
+        let settings = world.file("settings.toml", "mode = \"undo\"\n");
+        let wasm = world.folder().join("conducted.wasm");
+        let played = world.json(&format!(
+            "policy decide {} --view {} --settings {}",
+            wasm.display(),
+            view.display(),
+            settings.display()
+        ));
+        assert_eq!(without_times(&seen["calls"]), without_times(&played["calls"]));
+        // The same calls come from the same answers.
+        let calls = &world.json("replay latest")["orchestration"]["stints"][0];
+        assert!(calls["calls"] == calls["identical"] && calls["calls"].as_u64() >= Some(15), "{calls}");
+        nobody_holds(&world, &place, &["/locks/own"]);
+        // Where the job does not say how, nothing is.
+        let text = text.replace("action.roll-back", "action.probe").replace("name = \"undo\"", "name = \"no-undo\"");
+        fs::write(&job, text).unwrap();
+        let (answer, _) = run(&world, &place, &job);
+        assert!(answer.code == Some(1) && answer.stdout.contains("the job has no `action.roll-back`"), "{answer:?}");
+    }
 }
 
 #[test]

@@ -243,6 +243,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_with_can_be_rolled_back() {
+        let played = play(
+            &Does(|_| {
+                for target in ["a", "b", "c"] {
+                    start(target, None)?;
+                }
+                let why = "it is tried";
+                assert!(matches!(roll_back("a", why, None), Err(Fault::Refused(_))), "it acts");
+                sleep(Duration::from_secs(10))?;
+                let undone = roll_back("a", why, None)?;
+                assert_eq!((undone.outcome.ending, standing_of("a")?), (Ending::Succeeded, Standing::RolledBack));
+                assert!(matches!(roll_back("a", why, None), Err(Fault::Refused(_))), "it is undone");
+                assert_eq!(roll_back("b", why, None)?.outcome.ending, Ending::Failed);
+                assert_eq!(standing_of("b")?, Standing::Failed);
+                assert!(matches!(roll_back("c", why, None), Err(Fault::Refused(_))), "the job has none");
+                let over = ["a".to_owned()];
+                assert_eq!(wait_any(&over, None)?.map(|ended| ended.outcome.ending), Some(Ending::Failed));
+                start("d", None)?;
+                assert_eq!(
+                    roll_back("c", why, Some(Duration::from_secs(1))),
+                    Err(Fault::Refused(NO_ROLL_BACK.to_owned()))
+                );
+                Ok(())
+            }),
+            "targets = ['a', { name = 'b', roll-back = 'failed' }, { name = 'c', roll-back = 'none' }, 'd']",
+        );
+        assert_eq!((played.told().as_str(), played.took), ("it was done", 30_000));
+        assert_eq!(played.rolled_back(), ["a", "b"]);
+    }
+
+    const NO_ROLL_BACK: &str = "the job has no `action.roll-back`";
+
+    #[test]
     fn cases_that_fail_are_told_with_what_was_seen() {
         #[crate::settings]
         struct Nothing {}

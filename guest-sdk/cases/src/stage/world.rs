@@ -30,6 +30,8 @@ pub struct World {
     claimed: BTreeSet<String>,
     /// Whether what is called next may have been carried out before.
     again: bool,
+    /// Targets that were rolled back before what is answered now was called first.
+    undone: BTreeSet<usize>,
 }
 
 /// A target.
@@ -183,6 +185,10 @@ impl World {
     pub(super) fn answer(&mut self, call: &Call, since: u64) -> Option<Value> {
         let words = call.to_string();
         self.since = since.saturating_sub(NOON);
+        if !self.again {
+            let undone = |which: &usize| self.targets[*which].stands == Stands::Undone;
+            self.undone = (0..self.targets.len()).filter(undone).collect();
+        }
         if let Some(which) = self.answers.iter().position(|scripted| words.starts_with(&scripted.to)) {
             let scripted = self.answers.remove(which);
             self.now = self.now.max(self.since + scripted.after);
@@ -468,7 +474,7 @@ impl World {
                 Waited::Lost(path) => return Some(lease_lost(&path)),
                 Waited::Never => return None,
             },
-            Stands::Undone if self.again => {}
+            Stands::Undone if self.again && !self.undone.contains(&which) => {}
             _ => return Some(self.cannot_be_undone(which)),
         }
         Some(self.ended(which, &ends))

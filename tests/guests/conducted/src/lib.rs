@@ -72,6 +72,23 @@ impl Orchestrator for Conducted {
                 lock(second, Some(Duration::from_secs(patience)))?;
                 for_each_target(1, Ended::must_have_succeeded)
             }
+            // Undoes what was done when one fails, the newest first.
+            "undo" => {
+                let mut done = Vec::new();
+                for_each_target(1, |ended| match ended.clone().must_have_succeeded() {
+                    Ok(()) => {
+                        done.push(ended.target);
+                        Ok(())
+                    }
+                    Err(why) => {
+                        while let Some(target) = done.pop() {
+                            roll_back(&target, &why.0, Some(Duration::from_secs(60)))?.must_have_succeeded()?;
+                        }
+                        for_all_that_is_not_to_be(&ended.target)?;
+                        Err(why)
+                    }
+                })
+            }
             // Asks the policy before it lets a target go.
             "advised" => {
                 for target in targets() {
@@ -175,4 +192,16 @@ impl Orchestrator for Conducted {
             mode => Err(Stopped(format!("no mode `{mode}`"))),
         }
     }
+}
+
+/// What cannot be rolled back is refused.
+fn for_all_that_is_not_to_be(failed: &str) -> Result<(), Stopped> {
+    let names: Vec<String> = targets().into_iter().map(|target| target.name).collect();
+    for name in names.iter().filter(|name| *name != failed).map(String::as_str).chain(["nobody"]) {
+        match roll_back(name, "once more", None) {
+            Err(Fault::Refused(_)) => {}
+            other => return Err(Stopped(format!("{name}: {other:?}"))),
+        }
+    }
+    Ok(())
 }
