@@ -5,7 +5,7 @@
 //! which nobody can set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -101,6 +101,9 @@ impl Pulse {
 /// The pulses that a thread of their own looks at, so that no busy runtime delays the end of a session.
 static GUARDED: Mutex<Vec<Weak<Pulse>>> = Mutex::new(Vec::new());
 
+/// There is one more of them, which may have a shorter time-out than all others.
+static ONE_MORE: Condvar = Condvar::new();
+
 /// Has the guard look at a session's clock as long as there is one.
 ///
 /// # Errors
@@ -111,26 +114,25 @@ pub(super) fn guard(pulse: &Arc<Pulse>) -> std::io::Result<()> {
         thread::Builder::new().name(String::from("session-guard")).spawn(watch_clocks)?;
     }
     guarded.push(Arc::downgrade(pulse));
+    ONE_MORE.notify_one();
     Ok(())
 }
 
+/// Who waits costs next to nothing: a look a second, and more often only where a session's time-out is below 20 s. A suspend
+/// of the machine is no part of a nap, which is short enough to end in time behind it.
 fn watch_clocks() {
-    const LONGEST_NAP: Duration = Duration::from_millis(100);
+    const LONGEST_NAP: Duration = Duration::from_secs(1);
+    let mut guarded = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let nap = {
-            let mut guarded = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
-            guarded.retain(|pulse| pulse.upgrade().is_some_and(|pulse| !pulse.look_at_clock()));
-            let shortest = guarded.iter().filter_map(Weak::upgrade).map(|pulse| pulse.timeout_ms / 20).min();
-            match shortest {
-                Some(shortest) => Duration::from_millis(shortest).min(LONGEST_NAP),
-                // The next session starts another thread.
-                None => {
-                    guarded.clear();
-                    return;
-                }
-            }
+        guarded.retain(|pulse| pulse.upgrade().is_some_and(|pulse| !pulse.look_at_clock()));
+        let shortest = guarded.iter().filter_map(Weak::upgrade).map(|pulse| pulse.timeout_ms / 20).min();
+        let Some(shortest) = shortest else {
+            // The next session starts another thread.
+            guarded.clear();
+            return;
         };
-        boot::sleep(nap);
+        let nap = Duration::from_millis(shortest).min(LONGEST_NAP);
+        (guarded, _) = ONE_MORE.wait_timeout(guarded, nap).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
