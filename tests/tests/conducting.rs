@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use lockkeeper::policy::orchestration::{Answer, Answered, Asked, Beginning, Call, Fault, Orchestration, Standing};
 use lockkeeper::policy::types::{Ending, Outcome, Party, Target};
-use lockkeeper::policy::{Engine, EngineOptions, PolicyError};
+use lockkeeper::policy::{Engine, EngineOptions, Limits, PolicyError};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 fn conducted() -> &'static Orchestration {
     static LOADED: OnceLock<Orchestration> = OnceLock::new();
     LOADED.get_or_init(|| {
-        let engine = Engine::new(&EngineOptions::default()).unwrap();
+        // What ends a guest is its fuel, however busy the machine is.
+        let limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
+        let engine = Engine::new(&EngineOptions { limits, ..EngineOptions::default() }).unwrap();
         engine.load_orchestration(&hostile::built("conducted")).unwrap()
     })
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use decide::{engine, outcome, typical_view, view};
+use decide::{engine, outcome, patient, typical_view, view};
 use hostile::{Guest, WIT, rust_guest, with_types};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Outcome, Settlement};
 use lockkeeper::policy::{
@@ -26,13 +26,13 @@ use serde_json::{Value, json};
 const MOST_MEMORY_KIB: u64 = 200 * 1024;
 
 fn on_demand() -> Engine {
-    Engine::with_allocation(&EngineOptions::default(), Allocation::OnDemand).unwrap()
+    Engine::with_allocation(&patient(), Allocation::OnDemand).unwrap()
 }
 
 /// As `lockkeeper` does it.
 fn compiling_in_a_child() -> Engine {
     let compiler = Compiler::Child(lockkeeper_tests::binaries().join("lockkeeper"));
-    Engine::new(&EngineOptions { compiler, ..EngineOptions::default() }).unwrap()
+    Engine::new(&EngineOptions { compiler, ..patient() }).unwrap()
 }
 
 fn locks() -> Grants {

@@ -232,7 +232,8 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
     let world = World::new();
     let here = Vec::new();
     for (mode, more, code, said) in [
-        ("hog", "", 70, "used up its fuel"),
+        // On a busy machine its time ends first.
+        ("hog", "", 70, "used up its fuel|the host is overloaded"),
         ("chatty", "", 70, "has called 2000 times since its last checkpoint"),
         ("deaf", "", 0, "do not list `/locks/7`"),
         ("panic", "", 70, "no lease for"),
@@ -248,7 +249,7 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
         let (answer, events) = run(&world, &here, &job);
         // A target that is left out is not done.
         assert_eq!(answer.code, Some(code), "{mode}: {:?}", events.last());
-        assert!(answer.stdout.contains(said), "{mode}: {:?}", events.last());
+        assert!(said.split('|').any(|said| answer.stdout.contains(said)), "{mode}: {:?}", events.last());
         nobody_holds(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
         // Made again, its calls are the same.
         let replayed = world.json(&format!("replay {mode}"));

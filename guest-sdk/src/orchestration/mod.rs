@@ -129,26 +129,30 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Waits for a slot of a semaphore that the job lists; without a timeout as long as it takes.
+/// Waits for a slot of a semaphore that the job lists; without a timeout as long as the job's `orchestration.timeout` allows.
+/// A lease that the run holds already, and this guest does not, is that lease.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::TimedOut`]; [`Fault::Refused`]: the job does not list it, counts its slots otherwise than the store, or the guest
+/// has its lease in hand; [`Fault::LeaseLost`]: another lease is gone; [`Fault::Unavailable`].
 pub fn lock(path: &str, timeout: Option<Duration>) -> Result<Lease, Fault> {
     host::lock(path, timeout.map(millis)).map(Lease)
 }
 
-/// Takes a slot if one is free now.
+/// Takes a slot if one is free now. None: there is none.
 ///
 /// # Errors
-/// [`Fault`].
+/// As [`lock`], but for the time.
 pub fn try_lock(path: &str) -> Result<Option<Lease>, Fault> {
     host::try_lock(path).map(|lease| lease.map(Lease))
 }
 
-/// Takes a lease whatever the count, breaking those with these fences and no others. Needs the grant `force`.
+/// Takes a lease whatever the count, breaking those with these fences and no others: all of them, or none. Needs the grant
+/// `force`. The reason is kept with the lease, for whoever wonders.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Conflict`]: one of them is not there any more; [`Fault::Refused`]: without the grant, or not listed;
+/// [`Fault::Unavailable`].
 pub fn force(path: &str, breaking: &[u64], reason: &str) -> Result<Lease, Fault> {
     host::force(path, breaking, reason).map(Lease)
 }
@@ -161,10 +165,10 @@ pub fn found_leases() -> Result<Vec<Lease>, Fault> {
     host::found_leases().map(|leases| leases.into_iter().map(Lease).collect())
 }
 
-/// Does something while a slot is held, and gives it back.
+/// Does something while a slot is held, and gives it back, however that ended.
 ///
 /// # Errors
-/// The lease's [`Fault`], or what `work` says.
+/// As [`lock`], or what `work` says.
 pub fn with_lease<T>(
     path: &str,
     timeout: Option<Duration>,
@@ -174,26 +178,26 @@ pub fn with_lease<T>(
     work(&lease)
 }
 
-/// What a semaphore looks like.
+/// What a semaphore that the job lists looks like now: leases, oldest first, and how many queue.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Refused`]: it is not listed; [`Fault::Unavailable`].
 pub fn holders(path: &str) -> Result<Semaphore, Fault> {
     host::holders(path)
 }
 
-/// Who is in a party.
+/// Who is in a party that the job lists, now, by name.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Refused`]: it is not listed; [`Fault::Unavailable`].
 pub fn members(path: &str) -> Result<Party, Fault> {
     host::members(path)
 }
 
-/// Waits until a party has at least so many members.
+/// Waits until a party has at least so many members, and says who they were then: they may be gone again.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::TimedOut`]; [`Fault::LeaseLost`]; as [`members`].
 pub fn wait_members(path: &str, at_least: u32, timeout: Option<Duration>) -> Result<Party, Fault> {
     host::wait_members(path, at_least, timeout.map(millis))
 }
@@ -204,10 +208,10 @@ pub fn targets() -> Vec<Target> {
     host::targets()
 }
 
-/// Where a target stands.
+/// Where a target stands. What acts may have ended by the time that this is read: [`wait_any`] waits for it.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Refused`]: the job has no such target.
 pub fn standing_of(target: &str) -> Result<Standing, Fault> {
     host::standing_of(target)
 }
@@ -215,15 +219,17 @@ pub fn standing_of(target: &str) -> Result<Standing, Fault> {
 /// What the job's policy says of a target that has not begun. Nothing follows from it: [`start`] asks again.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Refused`]: the job has no such target, or it has begun.
 pub fn admit(target: &str) -> Result<Advice, Fault> {
     host::admit(target)
 }
 
-/// Lets the job's action begin on a target, and returns once it has.
+/// Lets the job's action begin on a target, and returns once it has: a slot of the job's semaphore is free, its policy says
+/// so, and no hard limit is in the way. Of one that acts already it returns at once.
 ///
 /// # Errors
-/// [`Fault::Refused`] names the limit that is in the way.
+/// [`Fault::TimedOut`]: it had not begun by then, and will not unless it is called again; [`Fault::LeaseLost`] likewise.
+/// [`Fault::Refused`]: the job has no such target, it is over, or was left out meanwhile, by its policy or by people.
 pub fn start(target: &str, timeout: Option<Duration>) -> Result<(), Fault> {
     host::start(target, timeout.map(millis))
 }
@@ -231,7 +237,7 @@ pub fn start(target: &str, timeout: Option<Duration>) -> Result<(), Fault> {
 /// Leaves a target out that has not begun.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::Refused`]: the job has no such target, or it has begun.
 pub fn skip(target: &str, reason: &str) -> Result<(), Fault> {
     host::skip(target, reason)
 }
@@ -270,10 +276,11 @@ pub fn roll_back(target: &str, reason: &str, timeout: Option<Duration>) -> Resul
     Ok(Ended { target: target.to_owned(), outcome })
 }
 
-/// Waits until the job is done with one of these targets. None: the timeout ran out first.
+/// Waits until the job is done with one of these targets, its retries and its roll-back included: the first of them in that
+/// order. None: the timeout ran out first. Of one that was left out it says that it failed.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::LeaseLost`]: what acts goes to its end all the same. [`Fault::Refused`]: the job has no such target.
 pub fn wait_any(among: &[String], timeout: Option<Duration>) -> Result<Option<Ended>, Fault> {
     let ended = host::wait_any(among, timeout.map(millis))?;
     Ok(ended.map(|(target, outcome)| Ended { target, outcome }))
@@ -313,10 +320,10 @@ pub fn for_each_target(at_once: usize, mut then: impl FnMut(Ended) -> Result<(),
     }
 }
 
-/// Waits.
+/// Waits; a crash meanwhile does not make it longer.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault::LeaseLost`]; [`Fault::Refused`]: longer than the job's `orchestration.timeout`.
 pub fn sleep(duration: Duration) -> Result<(), Fault> {
     host::sleep(millis(duration))
 }

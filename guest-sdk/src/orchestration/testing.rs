@@ -243,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_let_go_once() {
+        let played = play(
+            &Does(|_| {
+                start("a", None)?;
+                start("a", None)?;
+                sleep(Duration::from_secs(10))?;
+                assert!(matches!(start("a", None), Err(Fault::Refused(_))));
+                Ok(())
+            }),
+            "targets = ['a']",
+        );
+        assert_eq!((played.told().as_str(), played.acted()), ("it was done", vec!["a"]));
+    }
+
+    #[test]
     fn what_is_done_with_can_be_rolled_back() {
         let played = play(
             &Does(|_| {

@@ -1,6 +1,6 @@
 //! The loop: waits for inputs, carries out actions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -231,6 +231,8 @@ async fn conductor<P>(
         board,
         inputs,
         claimed: Claimed::default(),
+        started: BTreeSet::new(),
+        recalled: Vec::new(),
         has_called: false,
     };
     Ok((conductor, beginning))

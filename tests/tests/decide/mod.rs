@@ -1,9 +1,11 @@
 //! Views for tests that ask policies through wasm.
 
+use std::time::Duration;
+
 use lockkeeper::policy::types::{
     Cause, Event, Happening, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View,
 };
-use lockkeeper::policy::{Engine, EngineOptions};
+use lockkeeper::policy::{Engine, EngineOptions, Limits};
 
 /// The time of these views, in milliseconds since the Unix epoch.
 pub(crate) const NOON: u64 = 1_750_000_000_000;
@@ -83,5 +85,12 @@ pub(crate) fn outcome(ending: lockkeeper::policy::types::Ending) -> Outcome {
 
 /// An engine with the usual limits and no cache.
 pub(crate) fn engine() -> Engine {
-    Engine::new(&EngineOptions::default()).unwrap()
+    Engine::new(&patient()).unwrap()
+}
+
+/// With more time than the busiest machine takes to use up a guest's fuel: that is what ends it, each time.
+#[allow(dead_code, reason = "as above")]
+pub(crate) fn patient() -> EngineOptions {
+    let limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
+    EngineOptions { limits, ..EngineOptions::default() }
 }

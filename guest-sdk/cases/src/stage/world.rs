@@ -28,6 +28,8 @@ pub struct World {
     fences: u64,
     /// Semaphores of which the guest has a lease in hand.
     claimed: BTreeSet<String>,
+    /// Targets that the guest has let go since it began.
+    started: BTreeSet<String>,
     /// Whether what is called next may have been carried out before.
     again: bool,
     /// Targets that were rolled back before what is answered now was called first.
@@ -160,7 +162,7 @@ impl World {
 
     /// The guest is run again: it has nothing in hand but what it is answered to have.
     pub(super) fn begin_again(&mut self) {
-        (self.claimed, self.again) = (BTreeSet::new(), true);
+        (self.claimed, self.started, self.again) = (BTreeSet::new(), BTreeSet::new(), true);
     }
 
     /// What an answer that was given before means for those that follow.
@@ -168,6 +170,9 @@ impl World {
         match (call, answer["answer"].as_str()) {
             (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Some("held")) => {
                 self.claimed.insert(path.clone());
+            }
+            (Call::Start { target, .. }, Some("done")) => {
+                self.started.insert(target.clone());
             }
             (Call::Release { path }, _) => {
                 self.claimed.remove(path);
@@ -438,7 +443,7 @@ impl World {
         match self.targets[which].stands {
             Stands::Open => {}
             Stands::Acts { .. } => return Some(done()),
-            Stands::Over | Stands::Undone if self.again => return Some(done()),
+            Stands::Over | Stands::Undone if self.again && !self.started.contains(name) => return Some(done()),
             _ => return Some(self.already(which)),
         }
         match self.wait(timeout, |world| world.has_room() && world.is_admitted(which)) {

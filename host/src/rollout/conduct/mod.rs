@@ -13,7 +13,7 @@
 mod leases;
 mod targets;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,11 @@ pub(in crate::rollout) struct Conductor {
     pub(in crate::rollout) inputs: mpsc::Sender<Input>,
     /// The leases that the guest has in hand.
     pub(in crate::rollout) claimed: Claimed,
+    /// Targets that the guest has let go since it began: called again, that is refused.
+    pub(in crate::rollout) started: BTreeSet<usize>,
+    /// Those of them that may have to go again: an earlier runner announced them, and they never began. They do once nothing
+    /// that the guest holds is gone.
+    pub(in crate::rollout) recalled: Vec<usize>,
     /// Whether it has called anything since it began: nobody writes checkpoints alone, as fast as the store takes them.
     pub(in crate::rollout) has_called: bool,
 }
@@ -144,6 +149,8 @@ impl Conductor {
                     (beginning.state, beginning.now) = (Some(state), at);
                     // It has nothing in hand: the same as whoever begins there after a crash.
                     self.claimed.clear();
+                    self.started.clear();
+                    self.invite_recalled().await;
                     self.has_called = false;
                 }
                 Err(Over::Failed(fault)) => break Conducted::Failed(fault),
@@ -162,7 +169,12 @@ impl Conductor {
         loop {
             let Asked { call, said, answer } = tokio::select! {
                 biased;
-                done = &mut guest => return Ok(self.ended(done)),
+                done = &mut guest => {
+                    if done.is_ok() {
+                        self.invite_recalled().await;
+                    }
+                    return Ok(self.ended(done));
+                }
                 Some(asked) = asked.recv() => asked,
             };
             for line in said {
@@ -197,7 +209,7 @@ impl Conductor {
             return Err(Over::Failed(diverged(known, Some(&call))));
         }
         if let Some(known) = self.recorded.pop_front() {
-            self.remember(&known).await;
+            self.remember(&known);
             let answered = Answered { answer: known.answer.clone(), at: known.answered };
             let _ = self.inputs.send(Input::Conducts(Conducts::Recalled(known))).await;
             return Ok(answered);
@@ -239,7 +251,7 @@ impl Conductor {
             called.answer = Answer::Fault(CallFault::Refused("the answer is larger than a run keeps".to_owned()));
         }
         self.calls.write(&called).await?;
-        self.remember(&called).await;
+        self.remember(&called);
         let answered = Answered { answer: called.answer.clone(), at: called.answered };
         let _ = self.inputs.send(Input::Conducts(Conducts::Answered(called))).await;
         Ok(answered)
@@ -259,7 +271,7 @@ impl Conductor {
     }
 
     /// What an answer means for those that follow, given now or before.
-    async fn remember(&mut self, called: &Called) {
+    fn remember(&mut self, called: &Called) {
         self.has_called |= !matches!(called.call, Call::Checkpoint { .. });
         match (&called.call, &called.answer) {
             (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(fence)) => {
@@ -271,10 +283,10 @@ impl Conductor {
             (Call::FoundLeases, Answer::Leases(leases)) => {
                 leases.iter().for_each(|(path, fence)| self.claimed.hand_over(path, *fence));
             }
-            // It may have to go again: an earlier runner announced it, and it never began.
             (Call::Start { target, .. }, Answer::Done) => {
                 if let Some(&target) = self.targets.get(target) {
-                    let _ = self.inputs.send(Input::Invite { target }).await;
+                    self.started.insert(target);
+                    self.recalled.push(target);
                 }
             }
             _ => {}
@@ -328,6 +340,9 @@ impl Conductor {
     /// else's.
     async fn carry_out_while_held(&mut self, begun: &Begun) -> Result<Answer, Failed> {
         let leases = self.followed().await?;
+        if !leases.iter().any(|(_, lease)| lease.is_lost()) {
+            self.invite_recalled().await;
+        }
         let undone = self.undone(&begun.call);
         let why = tokio::select! {
             biased;
@@ -338,6 +353,13 @@ impl Conductor {
             (Call::Start { target, .. }, why @ Failed::Fault(_)) => self.take_back(target, why).await,
             (Call::RollBack { target, .. }, why @ Failed::Fault(_)) => self.leave_done(target, undone, why).await,
             (_, why) => Err(why),
+        }
+    }
+
+    async fn invite_recalled(&mut self) {
+        for target in std::mem::take(&mut self.recalled) {
+            // The loop ends after its last input.
+            let _ = self.inputs.send(Input::Invite { target }).await;
         }
     }
 

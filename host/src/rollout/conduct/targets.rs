@@ -35,7 +35,9 @@ impl Conductor {
         match self.standing(target) {
             Standing::Open => {}
             Standing::Acting => return Ok(Answer::Done),
-            Standing::Done | Standing::Failed | Standing::Unknown | Standing::RolledBack if self.again => {
+            Standing::Done | Standing::Failed | Standing::Unknown | Standing::RolledBack
+                if self.again && !self.started.contains(&target) =>
+            {
                 return Ok(Answer::Done);
             }
             over => return Err(refused(format!("`{name}` is {} already", over.word()))),
