@@ -151,8 +151,8 @@ pub fn try_lock(path: &str) -> Result<Option<Lease>, Fault> {
 /// `force`. The reason is kept with the lease, for whoever wonders.
 ///
 /// # Errors
-/// [`Fault::Conflict`]: one of them is not there any more; [`Fault::Refused`]: without the grant, or not listed;
-/// [`Fault::Unavailable`].
+/// [`Fault::Conflict`]: one of them is not there any more; [`Fault::Refused`]: without the grant, not listed, or the guest has
+/// its lease in hand; [`Fault::Unavailable`].
 pub fn force(path: &str, breaking: &[u64], reason: &str) -> Result<Lease, Fault> {
     host::force(path, breaking, reason).map(Lease)
 }

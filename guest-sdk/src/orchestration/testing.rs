@@ -164,6 +164,7 @@ mod tests {
                 assert!(matches!(force("/b", &[99], "no such lease"), Err(Fault::Conflict(_))));
                 let forced = force("/b", &breaking, "it is gone for good")?;
                 assert!(matches!(lock("/b", None), Err(Fault::Refused(_))), "held already");
+                assert!(matches!(force("/b", &[], "once more"), Err(Fault::Refused(_))), "held already");
                 assert!(matches!(lock("/c", None), Err(Fault::Refused(_))), "not listed");
                 std::mem::forget(forced);
                 Ok(())

@@ -315,7 +315,7 @@ impl World {
     fn lock(&mut self, path: &str, timeout: Option<u64>) -> Option<Value> {
         let Some(semaphore) = self.semaphores.get(path) else { return Some(not_listed("semaphores", path)) };
         if self.claimed.contains(path) {
-            return Some(refused(format!("the run holds a slot of `{path}` already")));
+            return Some(in_hand(path));
         }
         if let Some((fence, _)) = self.own(semaphore) {
             return Some(held(fence));
@@ -346,6 +346,9 @@ impl World {
         let Some(semaphore) = self.semaphores.get(path) else { return not_listed("semaphores", path) };
         if !self.may_force {
             return refused("the job's `orchestration.grants` do not list `force`".to_owned());
+        }
+        if self.claimed.contains(path) {
+            return in_hand(path);
         }
         if let Some((fence, _)) = self.own(semaphore) {
             return held(fence);
@@ -602,6 +605,10 @@ fn lease_lost(path: &str) -> Value {
 
 fn refused(why: String) -> Value {
     json!({ "answer": "fault", "is": { "refused": why } })
+}
+
+fn in_hand(path: &str) -> Value {
+    refused(format!("the run holds a slot of `{path}` already"))
 }
 
 fn not_listed(key: &str, path: &str) -> Value {

@@ -78,11 +78,16 @@ impl Conductor {
         Ok(followed.filter_map(|(path, claim)| Some((path.clone(), Arc::clone(claim.lease.as_ref()?)))).collect())
     }
 
+    fn not_in_hand(&self, path: &str) -> Result<(), Failed> {
+        match self.claimed.has(path) {
+            true => Err(refused(format!("the run holds a slot of `{path}` already"))),
+            false => Ok(()),
+        }
+    }
+
     pub(super) async fn lock(&mut self, path: &str, patience: Patience) -> Result<Answer, Failed> {
         let semaphore = self.semaphore(path)?;
-        if self.claimed.has(path) {
-            return Err(refused(format!("the run holds a slot of `{path}` already")));
-        }
+        self.not_in_hand(path)?;
         match semaphore.acquire(&self.who, Lifetime::Persistent, patience).await {
             Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.claimed.taken(path, lease))),
             Err(AcquireError::Full { .. }) => Ok(Answer::NotFree),
@@ -99,6 +104,7 @@ impl Conductor {
         if !self.spec.may_force {
             return Err(refused("the job's `orchestration.grants` do not list `force`".to_owned()));
         }
+        self.not_in_hand(path)?;
         if let Some(held) = self.own(&semaphore).await? {
             // What was taken before it was cut off.
             return Ok(Answer::Held(unsigned(held.fence)));
