@@ -332,6 +332,23 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
 }
 
 #[test]
+fn a_lease_is_forced_where_the_job_grants_that() {
+    for place in places() {
+        let world = World::new();
+        let locked = said(world.lockkeeper(["lock", "/locks/a", "--identifier", "gone"]).args(&place));
+        assert_eq!(locked.code, Some(0), "{locked:?}");
+        let (answer, _) = run(&world, &place, &misbehaving(&world, "force", ""));
+        assert!(answer.code == Some(1) && answer.stdout.contains("grants` do not list `force`"), "{answer:?}");
+        let holders = json_of(&world, &place, "holders /locks/a");
+        assert_eq!(holders[0]["identifier"], "gone", "{holders}");
+        let (answer, events) = run(&world, &place, &misbehaving(&world, "force", "grants = [\"force\"]"));
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(events.last().unwrap()["done"], 1, "{answer:?}");
+        nobody_holds(&world, &place, &["/locks/a", "/locks/own"]);
+    }
+}
+
+#[test]
 fn what_was_done_is_rolled_back_when_one_fails() {
     for place in places() {
         let world = World::new();

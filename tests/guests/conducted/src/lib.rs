@@ -89,6 +89,21 @@ impl Orchestrator for Conducted {
                     }
                 })
             }
+            // Breaks the lease of whoever is gone.
+            "force" => {
+                let breaking: Vec<u64> = holders("/locks/a")?.leases.iter().map(|lease| lease.fence).collect();
+                match force("/locks/a", &[1], "no such lease") {
+                    Err(Fault::Conflict(_)) => {}
+                    Err(other) => return Err(other.into()),
+                    Ok(_) => return Err(Stopped::because("a lease that is not there was broken")),
+                }
+                let lease = force("/locks/a", &breaking, "its host is gone for good")?;
+                match force("/locks/a", &[], "once more") {
+                    Err(Fault::Refused(_)) if lease.still_held()? => {}
+                    other => return Err(Stopped(format!("{other:?}"))),
+                }
+                for_each_target(1, Ended::must_have_succeeded)
+            }
             // Asks the policy before it lets a target go.
             "advised" => {
                 for target in targets() {
