@@ -25,7 +25,6 @@ hosts = ["it"]
 use = "rolling"
 [action]
 run = ["true"]
-MORE
 "#;
 
 const NAMES: [&str; 9] = ["new", "leased", "again", "acting", "kept", "failed", "retrying", "reverting", "done"];
@@ -48,7 +47,7 @@ fn semaphore(store: &Arc<dyn Store>) -> Semaphore {
 }
 
 /// Begins a run whose targets stand wherever one can stand, each that may hold a slot with one.
-async fn begin(store: &Arc<dyn Store>, more: &str) -> (Runner, Opened) {
+async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
     let runner = Runner::become_one(store, &job(), who("first:1"), Patience::Once).await.unwrap();
     let record = RunRecord {
         layout: LAYOUT,
@@ -65,7 +64,7 @@ async fn begin(store: &Arc<dyn Store>, more: &str) -> (Runner, Opened) {
         ended: None,
     };
     let targets = NAMES.map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).to_vec();
-    let job_text = JOB.replace("MORE", more);
+    let job_text = JOB.to_owned();
     let new = NewRun { name: "left-1".to_owned(), record, job_text, targets, journal: String::new() };
     let opened = runner.begin(new).await.unwrap();
     let semaphore = semaphore(store);
@@ -100,7 +99,7 @@ async fn words(store: &Arc<dyn Store>, opened: &Opened) -> Vec<&'static str> {
 
 async fn a_run_that_nobody_runs_is_ended_and_holds_nothing(connect: Arc<dyn Connect>) {
     let (first, other) = (connect.connect().await.unwrap(), connect.connect().await.unwrap());
-    let (runner, opened) = begin(&first, "").await;
+    let (runner, opened) = begin(&first).await;
     // While somebody runs it, that is theirs to do.
     let refused = abort(&other, "left-1", who("ann:2"), &by()).await;
     assert!(matches!(refused, Err(LedgerError::Runner(AcquireError::Full { .. }))), "{refused:?}");
@@ -147,21 +146,23 @@ async fn a_run_that_nobody_runs_is_ended_on_the_embedded_store() {
 }
 
 #[tokio::test]
-async fn what_queued_to_be_rolled_back_is_unknown_once_its_run_is_aborted() {
+async fn what_was_about_to_be_rolled_back_stands_where_it_stood_once_its_run_is_aborted() {
     let store = Memory::new(Default::default()).connect().await.unwrap();
-    let more = "roll-back = [\"true\"]\n[budget]\nmax-failed = 1\non-exhausted = \"roll-back\"";
-    let (runner, opened) = begin(&store, more).await;
+    let (runner, opened) = begin(&store).await;
+    let was = Box::new(Standing::Done { took_ms: Some(7) });
+    opened.ledger.save(2, Standing::Recalled { was }).await.unwrap();
     runner.step_down().await;
-    let Freed { unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
-    assert_eq!(unknown, ["again", "acting", "reverting"]);
-    assert_eq!(words(&store, &opened).await[1..3], ["pending", "unknown"]);
+    let Freed { freed, unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
+    assert!(freed.contains(&"again".to_owned()), "{freed:?}");
+    assert_eq!(unknown, ["acting", "reverting"]);
+    assert_eq!(words(&store, &opened).await[1..4], ["pending", "done", "unknown"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wish_is_heard_once_the_runner_of_now_says_so() {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
     let store = Memory::new(Default::default()).connect().await.unwrap();
-    let (runner, opened) = begin(&store, "").await;
+    let (runner, opened) = begin(&store).await;
     let wished = wish(&store, "left-1", |wishes| wishes.paused = Some(by())).await.unwrap();
     assert!(wished.is_new() && wished.version == 1, "{wished:?}");
     let same = wish(&store, "left-1", |wishes| wishes.paused = Some(by())).await.unwrap();
