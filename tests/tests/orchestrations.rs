@@ -91,6 +91,12 @@ fn json_of(world: &World, place: &Place, words: &str) -> Value {
     serde_json::from_str(&said(command.args(["--format", "json"]).args(place)).stdout).unwrap()
 }
 
+/// What comes of it in a made-up world.
+fn decided(world: &World, wasm: &Path, view: &str, settings: &str) -> Value {
+    let (view, settings) = (world.file("view.toml", view), world.file("settings.toml", settings));
+    world.json(&format!("policy decide {} --view {} --settings {}", wasm.display(), view.display(), settings.display()))
+}
+
 fn join(world: &World, place: &Place, party: &str, who: &str) -> Child {
     let mut command = world.lockkeeper(["party", "join", party, "--identifier", who]);
     command.args(place).args(["--", "sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -138,22 +144,11 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
         assert_eq!(started, ["db1", "db2", "db3"]);
         // The world of `policy test` answers as the real one does.
         let seen = json_of(&world, &place, "status failover --all");
-        let view = world.file(
-            "view.toml",
-            "targets = [\"db1\", \"db2\", \"db3\"]\nsemaphores.\"/locks/failover\" = {}\n\
-            parties.\"/party/db\" = [\"db1\", { identifier = \"db2\", joins = \"5s\" }]\n",
-        );
-        let settings = world.file(
-            "settings.toml",
-            "lock = \"/locks/failover\"\nparty = \"/party/db\"\nmembers = 2\npatience = \"1m\"\n",
-        );
+        let view = "targets = [\"db1\", \"db2\", \"db3\"]\nsemaphores.\"/locks/failover\" = {}\n\
+            parties.\"/party/db\" = [\"db1\", { identifier = \"db2\", joins = \"5s\" }]\n";
+        let settings = "lock = \"/locks/failover\"\nparty = \"/party/db\"\nmembers = 2\npatience = \"1m\"\n";
         let wasm = root().join("examples/failover/failover.wasm");
-        let played = world.json(&format!(
-            "policy decide {} --view {} --settings {}",
-            wasm.display(),
-            view.display(),
-            settings.display()
-        ));
+        let played = decided(&world, &wasm, view, settings);
         assert_eq!(without_times(&seen["calls"]), without_times(&played["calls"]));
         // The same calls come from the same answers.
         let replayed = world.json("replay latest");
@@ -374,19 +369,11 @@ fn what_was_done_is_rolled_back_when_one_fails() {
         assert_eq!(fs::read_to_string(&undone).unwrap(), "b\na\n", "{answer:?}");
         let seen = json_of(&world, &place, "status latest --all");
         // So it is in a made-up world.
-        let view = world.file(
-            "view.toml",
-            "targets = [\"a\", \"b\", { name = \"c\", ends = \"failed\" }, \"d\"]\n\
-             semaphores = { \"/locks/a\" = {}, \"/locks/b\" = {} }\n",
-        );
-        let settings = world.file("settings.toml", "mode = \"undo\"\n");
+        let view = "targets = [\"a\", \"b\", { name = \"c\", ends = \"failed\" }, \"d\"]\n\
+             semaphores = { \"/locks/a\" = {}, \"/locks/b\" = {} }\n";
+        let settings = "mode = \"undo\"\n";
         let wasm = world.folder().join("conducted.wasm");
-        let played = world.json(&format!(
-            "policy decide {} --view {} --settings {}",
-            wasm.display(),
-            view.display(),
-            settings.display()
-        ));
+        let played = decided(&world, &wasm, view, settings);
         assert_eq!(without_times(&seen["calls"]), without_times(&played["calls"]));
         // The same calls come from the same answers.
         let calls = &world.json("replay latest")["orchestration"]["stints"][0];
