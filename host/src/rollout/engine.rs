@@ -478,6 +478,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Input::Lost { others, .. } => Some(*others),
             _ => None,
         };
+        let taken_back = match &input {
+            Input::TakeBack { target } => Some(*target),
+            _ => None,
+        };
         for action in self.rollout.step(self.clock.now_ms(), input) {
             self.carry_out(action);
         }
@@ -488,6 +492,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 for target in moved {
                     if let Some(stands) = board.get_mut(target) {
                         (stands.state, stands.attempt) = (rollout.state(target), rollout.attempt(target));
+                        stands.taken_back += u64::from(taken_back == Some(target));
                     }
                 }
             });

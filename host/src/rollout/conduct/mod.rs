@@ -77,6 +77,8 @@ pub(in crate::rollout) struct Stands {
     pub(in crate::rollout) advice: Option<Advice>,
     /// How often it did.
     pub(in crate::rollout) advised: u64,
+    /// How often the machine has heard that it is waited for no longer.
+    pub(in crate::rollout) taken_back: u64,
     /// How often something was begun on it.
     pub(in crate::rollout) attempt: u32,
     /// How its last roll-back ended.
@@ -87,7 +89,7 @@ pub(in crate::rollout) struct Stands {
 
 impl Stands {
     pub(in crate::rollout) fn new(state: TargetState, attempt: u32) -> Self {
-        Self { state, outcome: None, advice: None, advised: 0, attempt, undone_as: None, undone: 0 }
+        Self { state, outcome: None, advice: None, advised: 0, taken_back: 0, attempt, undone_as: None, undone: 0 }
     }
 }
 

@@ -56,9 +56,7 @@ impl Conductor {
     /// Waits no longer for a target to begin: for this reason, unless it has begun by then.
     pub(super) async fn take_back(&mut self, name: &str, why: Failed) -> Result<Answer, Failed> {
         let target = self.known(name)?;
-        self.say(Input::TakeBack { target }).await?;
-        // It may be about to begin, and then it has.
-        until(&mut self.board, None, |board| !is_about_to(&board[target])).await?;
+        self.no_longer(target).await?;
         match self.standing(target) {
             Standing::Open => Err(why),
             _ => Ok(Answer::Done),
@@ -141,8 +139,7 @@ impl Conductor {
     /// Waits no longer for a roll-back to begin: for this reason, unless it has begun by then.
     pub(super) async fn leave_done(&mut self, name: &str, undone: u64, why: Failed) -> Result<Answer, Failed> {
         let target = self.known(name)?;
-        self.say(Input::TakeBack { target }).await?;
-        until(&mut self.board, None, |board| !is_about_to(&board[target])).await?;
+        self.no_longer(target).await?;
         let has_begun = is_undone(&self.board.borrow()[target], undone);
         match has_begun {
             true => self.undone_as(name, target).await,
@@ -176,6 +173,14 @@ impl Conductor {
         self.say(Input::LeaveOut { target, reason: reason.to_owned() }).await?;
         until(&mut self.board, None, |board| standing(board[target].state) != Standing::Open).await?;
         Ok(Answer::Done)
+    }
+
+    /// Takes a target back, and waits until what follows from that is known: it may be about to begin, and then it has.
+    async fn no_longer(&mut self, target: usize) -> Result<(), Failed> {
+        let before = self.board.borrow()[target].taken_back;
+        self.say(Input::TakeBack { target }).await?;
+        let is_settled = |board: &Vec<Stands>| board[target].taken_back != before && !is_about_to(&board[target]);
+        until(&mut self.board, None, is_settled).await.map(drop)
     }
 
     async fn say(&self, input: Input) -> Result<(), Failed> {
