@@ -12,7 +12,7 @@ use lockkeeper::job::{
     Grants, JobSpec, Problems, parse_inventory, parse_lines, parse_profiles, parse_settings, text_of,
 };
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::recipe::{ForcedRecords, Party, Semaphore};
+use lockkeeper::recipe::{Claims, Party, Semaphore, read_number};
 use lockkeeper::rollout::journal::{Reader, digest};
 use lockkeeper::rollout::{Plan, ledger};
 use lockkeeper::store::memory::{Memory, MemoryOptions};
@@ -245,7 +245,8 @@ async fn look_at(nodes: &str) {
         let semaphore = Semaphore::new(Arc::clone(&store), path.clone(), NonZeroU32::MIN);
         let _ = semaphore.holders().await;
         let _ = semaphore.observe().await;
-        let _ = ForcedRecords::new(Arc::clone(&store)).of(&path).await;
+        let _ = Claims::new(Arc::clone(&store), path.clone()).of("web01").await;
+        let _ = read_number(&*store, &path).await;
         let _ = Party::new(Arc::clone(&store), path).members().await;
     }
     let _ = ledger::summaries(&store).await;

@@ -163,8 +163,8 @@ impl World {
     /// When `holders` fails.
     #[must_use]
     pub fn holders(&self, path: &str) -> Vec<String> {
-        let rows = self.json(&format!("holders {path}"));
-        let rows = rows.as_array().expect("holders prints an array");
+        let found = self.json(&format!("holders {path}"));
+        let rows = found["holders"].as_array().expect("holders prints an object with its holders");
         rows.iter().map(|row| row["identifier"].as_str().expect("a holder has an identifier").to_owned()).collect()
     }
 }

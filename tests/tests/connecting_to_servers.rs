@@ -231,7 +231,7 @@ fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
         assert!(seen.contains(&format!("\"identifier\":\"{target}\"")), "{target}: {seen}");
     }
     let left = corner.run_as("ops", SECRET, "holders /locks/job --format json");
-    assert_eq!(left.stdout.trim(), "[]");
+    assert!(left.stdout.contains("\"holders\":[]"), "{left:?}");
     // And who may not touch it does not run.
     corner.world.file("password-of-ops", "wrong");
     let message = Corner::refused(&corner.anonymously("run job.toml --format json"));

@@ -86,7 +86,7 @@ impl Three {
 
     /// The holders that `lockkeeper` shows, with whether their leases are ephemeral.
     fn holders(&self, path: &str) -> BTreeSet<(String, bool)> {
-        let rows = self.done(&["holders", path]);
+        let rows = &self.done(&["holders", path])["holders"];
         let row = |row: &Value| (row["identifier"].as_str().unwrap().to_owned(), row["ephemeral"].as_bool().unwrap());
         rows.as_array().unwrap().iter().map(row).collect()
     }

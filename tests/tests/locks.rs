@@ -229,7 +229,8 @@ fn what_is_left_of_a_command_after_its_lease_is_killed() {
     let mut holder = world.lockkeeper(line.into_iter().chain(["sh", "-c", script, &pids]));
     let mut holder = holder.stderr(Stdio::null()).spawn().unwrap();
     let family = its_pids(&world);
-    assert_eq!(world.run("unlock /x --identifier me").code, Some(0));
+    let broken = said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--force", "--reason", "a test"]));
+    assert_eq!(broken.code, Some(0), "{broken:?}");
     assert_eq!(holder.wait().unwrap().code(), Some(1));
     eventually("the command and its child are gone", || !family.into_iter().any(lives));
 }
@@ -243,11 +244,16 @@ fn a_command_whose_lease_is_broken_is_stopped() {
     let mut command = world.lockkeeper(line.iter().chain(&script));
     let holder = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("it holds", || world.holders("/x") == ["me"]);
-    assert_eq!(world.run("unlock /x --identifier me").code, Some(0));
+    // It belongs to a process: without force it stays.
+    let refused = world.run("unlock /x --identifier me");
+    assert_eq!((refused.code, world.holders("/x")), (Some(77), vec!["me".to_owned()]), "{refused:?}");
+    let broken = said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--force", "--reason", "it hangs"]));
+    assert_eq!(broken.code, Some(0), "{broken:?}");
     let output = holder.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(error["error"], "lease-lost");
+    assert!(error["message"].as_str().unwrap().contains("broke it: it hangs"), "{error}");
 }
 
 #[test]
@@ -256,7 +262,7 @@ fn a_waiter_is_told_who_is_in_the_way() {
     assert_eq!(world.run("lock /locks/told --identifier db1").code, Some(0));
     let waited = world.run("--format human lock /locks/told --identifier db2 --timeout 2s -- true");
     assert_eq!(waited.code, Some(75), "{waited:?}");
-    let told = "Waiting for a slot of `/locks/told`, 1 in the queue: held by db1 since ";
+    let told = "Waiting for a slot of `/locks/told`, 1 in the queue: held by `db1` (";
     assert!(waited.stderr.contains(told), "{waited:?}");
     // Who does not wait for long hears nothing of it.
     let refused = world.run("--format human lock /locks/told --identifier db2 --timeout 0 -- true");
@@ -351,6 +357,7 @@ fn a_forced_lease_says_who_why_and_when() {
     let forced = said(&mut world.lockkeeper(["lock", "/x", "--identifier", "boss", "--force", "--reason", "it burns"]));
     assert_eq!(forced.code, Some(0));
     let rows = world.json("holders /x");
+    let rows = &rows["holders"];
     assert_eq!(rows.as_array().unwrap().len(), 2);
     assert_eq!(rows[0]["forced"], serde_json::Value::Null);
     assert_eq!(rows[1]["forced"]["reason"], "it burns");

@@ -75,7 +75,7 @@ impl Ground {
         let once: BTreeMap<String, usize> = ["a", "b", "c", "d"].map(|target| (target.to_owned(), 1)).into();
         assert_eq!(self.lines("acted"), once);
         let mut holders = self.world.lockkeeper(["holders", "/locks/takeover", "--format", "json"]);
-        assert_eq!(said(holders.args(&self.store)).stdout.trim(), "[]");
+        assert!(said(holders.args(&self.store)).stdout.contains("\"holders\":[]"));
     }
 }
 

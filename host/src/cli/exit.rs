@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::policy::PolicyError;
-use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, ReleaseError, WaitError};
+use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, ReleaseError, ResizeError, WaitError};
 use crate::rollout::ledger::LedgerError;
 use crate::rollout::{RunError, TargetsError};
 use crate::store::StoreError;
@@ -81,6 +81,10 @@ pub enum ErrorKind {
     LeaseLost,
     /// The policy.
     PolicyFault,
+    /// Another holder acts under the identifier.
+    Held,
+    /// The lease is another's to release.
+    Owned,
     /// No such lease.
     NotHeld,
     /// A command that could not be started.
@@ -124,6 +128,8 @@ impl ErrorKind {
             Self::Refused => "refused",
             Self::LeaseLost => "lease-lost",
             Self::PolicyFault => "policy-fault",
+            Self::Held => "held",
+            Self::Owned => "owned",
             Self::NotHeld => "not-held",
             Self::Command => "command",
             Self::NoSuchRun => "no-such-run",
@@ -143,7 +149,7 @@ impl ErrorKind {
 
     fn exit(self) -> Exit {
         match self {
-            Self::TimedOut | Self::StillRunning | Self::Running => Exit::TimedOut,
+            Self::TimedOut | Self::StillRunning | Self::Running | Self::Held => Exit::TimedOut,
             Self::SlotsDiffer
             | Self::BadPath
             | Self::BadArgument
@@ -153,7 +159,7 @@ impl ErrorKind {
             | Self::Unfinished
             | Self::Finished => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
-            Self::Refused | Self::Stale => Exit::Refused,
+            Self::Refused | Self::Stale | Self::Owned => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
             Self::LeaseLost
@@ -258,10 +264,20 @@ impl From<StoreError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let (kind, hint) = match &error {
-            AcquireError::SlotsDiffer { stored, .. } => (
+            AcquireError::SlotsDiffer { path, stored, wanted } => (
                 ErrorKind::SlotsDiffer,
-                Some(format!("everybody who names this path must say the same: use {stored}, or another path")),
+                Some(format!(
+                    "`--max-concurrency {stored}` goes by that number; `lockkeeper semaphore resize {path} {wanted}` changes \
+                     it for every caller"
+                )),
             ),
+            AcquireError::Held { path, .. } => {
+                (ErrorKind::Held, Some(format!("`lockkeeper holders {path}` shows every holder")))
+            }
+            AcquireError::Nested { .. } => {
+                (ErrorKind::BadPath, Some("use a path beside it, such as `/locks/NAME` for each semaphore".to_owned()))
+            }
+            AcquireError::Claim { source, .. } => (store_kind(source), store_hint(source)),
             AcquireError::Full { path, .. } | AcquireError::TimedOut { path, .. } => {
                 (ErrorKind::TimedOut, Some(format!("`lockkeeper holders {path}` shows who holds it")))
             }
@@ -279,10 +295,31 @@ impl From<ForceError> for Failure {
     fn from(error: ForceError) -> Self {
         let (kind, hint) = match &error {
             ForceError::Conflict { .. } | ForceError::Deleted { .. } => (ErrorKind::NotHeld, None),
+            ForceError::Held { path, .. } => {
+                (ErrorKind::Held, Some(format!("`lockkeeper holders {path}` shows every holder")))
+            }
             ForceError::SessionOver { .. } => (ErrorKind::Unavailable, None),
-            ForceError::Store { source, .. } | ForceError::Along { source, .. } => {
+            ForceError::Store { source, .. } | ForceError::Along { source, .. } | ForceError::Claim { source, .. } => {
                 (store_kind(source), store_hint(source))
             }
+        };
+        Self { hint, ..Self::new(kind, error) }
+    }
+}
+
+impl From<ResizeError> for Failure {
+    fn from(error: ResizeError) -> Self {
+        let (kind, hint) = match &error {
+            ResizeError::Differs { path, stored, wanted, .. } => (
+                ErrorKind::SlotsDiffer,
+                Some(format!(
+                    "`max-concurrency = {stored}` goes by that number; `lockkeeper semaphore resize {path} {wanted}` changes \
+                     it for every caller"
+                )),
+            ),
+            ResizeError::NotANumber { .. } | ResizeError::Missing { .. } => (ErrorKind::BadPath, None),
+            ResizeError::Contended { .. } => (ErrorKind::TimedOut, None),
+            ResizeError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };
         Self { hint, ..Self::new(kind, error) }
     }

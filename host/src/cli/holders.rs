@@ -5,62 +5,104 @@ use std::sync::Arc;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
-use crate::recipe::{Forced, ForcedRecords, Holder, Semaphore};
+use crate::recipe::{Claims, Holder, Owner, SeenClaim, Semaphore, SemaphoreState};
+use crate::store::{Clock, StoreError};
 
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
-    let (state, _) = semaphore.observe().await?;
-    let records = ForcedRecords::new(Arc::clone(&store));
-    let mut rows: Vec<(Holder, Option<Forced>)> = Vec::new();
-    for holder in state.holders {
-        let forced = records.of(&holder.path).await?;
-        rows.push((holder, forced));
-    }
-    let now = store.clock().now_ms();
+    let (SemaphoreState { slots, holders, queued }, _) = semaphore.observe().await?;
+    let held = Held::all(&Claims::new(Arc::clone(&store), args.path.clone()), holders).await?;
     store.close().await?;
-
     if output.is_json() {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(holder, forced)| {
-                json!({
-                    "identifier": holder.identifier,
-                    "since": holder.since_ms,
-                    "fence": holder.fence,
-                    "ephemeral": holder.ephemeral,
-                    "forced": forced,
-                })
-            })
-            .collect();
-        output.json(&rows);
+        output.json(&json!({
+            "slots": slots,
+            "waiting": queued,
+            "holders": held.iter().map(Held::json).collect::<Vec<_>>(),
+        }));
         return Ok(Exit::Done);
     }
-    let slots = state.slots.map_or_else(String::new, |slots| format!(" of {slots}"));
-    let never = if state.slots.is_none() && rows.is_empty() { "; nobody has locked it yet" } else { "" };
-    output.talk(
-        "Found",
-        &format!("{}{slots} slots of `{}` held, {} waiting{never}", rows.len(), args.path, state.queued),
-    );
-    if !rows.is_empty() {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE"]);
-        for (holder, forced) in &rows {
-            let kind = if holder.ephemeral { "ephemeral" } else { "persistent" };
-            let kind = forced
-                .as_ref()
-                .map_or(kind.to_owned(), |forced| format!("{kind}, forced by {}: {}", forced.by, forced.reason));
-            let since = moment(holder.since_ms, now);
-            table.add_row([plain(&holder.identifier), since, holder.fence.to_string(), plain(&kind)]);
-        }
-        output.data(&trimmed(&table));
-    }
+    output.talk("Found", &summary(slots, held.len(), queued, &args.path.to_string()));
+    print(output, &held);
     Ok(Exit::Done)
+}
+
+/// "3 of 4 slots, 2 waiting".
+pub(super) fn summary(slots: Option<u32>, held: usize, waiting: u32, path: &str) -> String {
+    match slots {
+        Some(slots) => format!("{held} of {slots} slots of `{path}` held, {waiting} waiting"),
+        None if held == 0 => {
+            format!("no slot of `{path}` held, {waiting} waiting; no caller has set its number of slots")
+        }
+        None => format!("{held} slots of `{path}` held, {waiting} waiting; the path holds no number of slots"),
+    }
+}
+
+/// The table of holders, if there are any.
+pub(super) fn print(output: &Output, held: &[Held]) {
+    if held.is_empty() {
+        return;
+    }
+    let now = Clock::System.now_ms();
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE", "OWNER"]);
+    for one in held {
+        let Held { holder, claim } = one;
+        let kind = if holder.ephemeral { "ephemeral" } else { "persistent" };
+        let forced = claim.as_ref().and_then(|seen| seen.claim.forced.as_ref());
+        let kind =
+            forced.map_or(kind.to_owned(), |forced| format!("{kind}, forced by {}: {}", forced.by, forced.reason));
+        let owner = one.owner().map_or_else(String::new, ToString::to_string);
+        let (since, fence) = (moment(holder.since_ms, now), holder.fence.to_string());
+        table.add_row([plain(&holder.identifier), since, fence, plain(&kind), plain(&owner)]);
+    }
+    output.data(&trimmed(&table));
+}
+
+/// A lease with who owns it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) holder: Holder,
+    claim: Option<SeenClaim>,
+}
+
+impl Held {
+    /// The claims of those leases, in one round trip.
+    pub(super) async fn all(claims: &Claims, holders: Vec<Holder>) -> Result<Vec<Self>, StoreError> {
+        let mut claims = claims.of_leases(holders.iter().map(|holder| holder.identifier.as_str())).await?;
+        Ok(holders.into_iter().map(|holder| Self { claim: claims.remove(&holder.path), holder }).collect())
+    }
+
+    /// Who owns it; `None` if it has no claim: a tool that knows none, or a command without one took it.
+    pub(super) fn owner(&self) -> Option<&Owner> {
+        self.claim.as_ref().map(|seen| &seen.claim.owner)
+    }
+
+    /// The identifier, and who owns the lease if that is known.
+    pub(super) fn who(&self) -> String {
+        let identifier = plain(&self.holder.identifier);
+        match self.owner() {
+            Some(owner) => format!("`{identifier}` ({})", plain(&owner.to_string())),
+            None => format!("`{identifier}`"),
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let Self { holder, claim } = self;
+        json!({
+            "identifier": holder.identifier,
+            "since": holder.since_ms,
+            "fence": holder.fence,
+            "ephemeral": holder.ephemeral,
+            "owner": self.owner(),
+            "forced": claim.as_ref().and_then(|seen| seen.claim.forced.as_ref()),
+        })
+    }
 }
 
 /// Text from a store, where anybody may write, made harmless for a terminal.

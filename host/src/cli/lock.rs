@@ -1,55 +1,86 @@
 //! `lockkeeper lock`: take a slot, and hold it while a command runs.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::plain;
+use super::holders::{Held, plain};
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{
-    AcquireError, Acquired, Acquisition, Forced, ForcedRecords, Holder, Identifier, Lease, Loss, Patience,
-    ReleaseError, Semaphore,
+    AcquireError, Acquired, Acquisition, Claims, Force, Forced, Holder, Identifier, IfHeld, Lease, Loss, Owner,
+    Ownership, Patience, ReleaseError, Request, Semaphore, broken,
 };
 use crate::rollout::group;
-use crate::store::{Clock, Lifetime, SessionState, Store};
+use crate::store::{Clock, Fence, Lifetime, NodePath, Op, SessionState, Store};
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
 
-/// How long somebody waits before it is said for whom.
+/// How long a caller waits before it says for whom.
 const BEFORE_SAYING: Duration = Duration::from_secs(1);
 
 /// How many holders are named.
 const MOST_NAMED: usize = 3;
 
+/// How long `--timeout 0` waits for a server: it means that a slot is free now, not that a server answers within no time.
+const CONNECTING_ONCE: Duration = Duration::from_secs(3);
+
+/// How long a lost lease's record is waited for, before the command is stopped.
+const LOOK_WHO_BROKE: Duration = Duration::from_millis(200);
+
+/// How long the release of a lease may take, sessions that end meanwhile included.
+const RELEASING: Duration = Duration::from_secs(30);
+
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
+    let begun = Instant::now();
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let mut ground = match signals.or(Ground::new(global.store(output, None)?, &args)).await {
+    let opener = global.store(output, None)?;
+    let connecting = args.timeout.map(|timeout| if timeout.is_zero() { CONNECTING_ONCE } else { timeout });
+    let connecting = connecting.map(|most| begun + most);
+    let mut ground = match signals.or(within(connecting, begun, Ground::new(opener, &args))).await {
         Ok(opened) => opened?,
         Err(wish) => return Ok(wish.exit()),
     };
-    let outcome = locked(output, &args, &identifier, &mut ground, &mut signals).await;
-    // Whatever was given up half-way is gone before the session is; whoever does not want to wait for that says so again.
+    let outcome = locked(output, &args, &identifier, &mut ground, &mut signals, begun).await;
+    // Whatever was given up half-way is gone before the session is, unless another signal asks not to wait for that.
     let tidied = async {
         ground.semaphore.settled().await;
         ground.store.close().await
     };
-    let closed = match signals.or(tidied).await {
-        Ok(closed) => closed,
+    let closed = match signals.or(timeout(RELEASING, tidied)).await {
+        Ok(Ok(closed)) => closed.map_err(Failure::from),
+        Ok(Err(_)) => Err(Failure::message(
+            ErrorKind::Unavailable,
+            format!("no server answered within {}", humantime::format_duration(RELEASING)),
+        )),
         Err(wish) => return Ok(wish.exit()),
     };
     let exit = outcome?;
     closed?;
     Ok(exit)
+}
+
+/// What `work` comes to by the deadline; then no server has answered.
+async fn within<T>(
+    deadline: Option<Instant>,
+    begun: Instant,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(deadline) = deadline else { return work.await };
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        let waited = humantime::format_duration(deadline.saturating_duration_since(begun));
+        Err(Failure::message(ErrorKind::Unavailable, format!("no server answered within {waited}")))
+    })
 }
 
 /// The session, and the semaphore on it.
@@ -85,6 +116,34 @@ impl Ground {
             }
         }
     }
+
+    fn claims(&self) -> Claims {
+        Claims::new(Arc::clone(&self.store), self.semaphore.path().clone())
+    }
+}
+
+/// What the lease is to this caller.
+fn ownership(args: &LockArgs) -> Ownership {
+    match (args.command.is_empty(), args.persistent, args.one_per_identifier) {
+        (true, ..) => Ownership::ByHand(owner(args)),
+        (false, true, _) => Ownership::Exclusive(owner(args), IfHeld::WaitWhileItLives),
+        (false, false, true) => Ownership::Exclusive(owner(args), IfHeld::Wait),
+        (false, false, false) => Ownership::Own,
+    }
+}
+
+fn owner(args: &LockArgs) -> Owner {
+    match args.command.is_empty() {
+        true => Owner::ByHand { by: context::person() },
+        false => Owner::this_process(),
+    }
+}
+
+fn lifetime(args: &LockArgs) -> Lifetime {
+    match args.command.is_empty() || args.persistent {
+        true => Lifetime::Persistent,
+        false => Lifetime::Ephemeral,
+    }
 }
 
 async fn locked(
@@ -93,27 +152,20 @@ async fn locked(
     identifier: &Identifier,
     ground: &mut Ground,
     signals: &mut Signals,
+    begun: Instant,
 ) -> Result<Exit, Failure> {
-    let lifetime = if args.ephemeral_lease { Lifetime::Ephemeral } else { Lifetime::Persistent };
-    let (lease, how) = match &args.reason {
-        Some(reason) if args.force => {
-            let Ground { store, semaphore, .. } = &*ground;
-            (force(semaphore, store, identifier, lifetime, reason, output).await?, Acquisition::Fresh)
-        }
-        _ => match signals.or(acquire(output, args, identifier, lifetime, ground)).await {
-            Ok(acquired) => {
-                let Acquired { lease, how } = acquired?;
-                (lease, how)
-            }
-            Err(wish) => return Ok(wish.exit()),
-        },
+    let (lease, how) = match signals.or(taken(output, args, identifier, ground, begun)).await {
+        Ok(taken) => taken?,
+        Err(wish) => return Ok(wish.exit()),
     };
     let again = how == Acquisition::Reentered;
     let verb = if again { "Held" } else { "Leased" };
-    let note = match (again, args.command.is_empty()) {
-        (true, true) => " already",
-        (true, false) => " already; it is given back when the command ends",
-        _ => "",
+    let note = match again {
+        true => match ground.store.stat(lease.path()).await.ok().flatten() {
+            Some(stat) => format!(" already, since {}", moment(stat.ctime_ms, Clock::System.now_ms())),
+            None => " already".to_owned(),
+        },
+        false => String::new(),
     };
     output.talk(verb, &format!("`{}` as {identifier}{note}, fence {}", args.path, lease.fence()));
     match args.command.is_empty() {
@@ -125,70 +177,184 @@ async fn locked(
     }
 }
 
-/// Waits for a slot, over the ends of sessions: who waits has lost a place in the queue with one, and nothing else.
+/// The lease: found again, replaced, forced, or waited for.
+async fn taken(
+    output: &Output,
+    args: &LockArgs,
+    identifier: &Identifier,
+    ground: &mut Ground,
+    begun: Instant,
+) -> Result<(Lease, Acquisition), Failure> {
+    if args.reenter
+        && let Some(lease) = replace(output, args, identifier, ground).await?
+    {
+        return Ok((lease, Acquisition::Fresh));
+    }
+    if let Some(reason) = args.reason.as_ref().filter(|_| args.force) {
+        return force(output, args, identifier, ground, reason).await;
+    }
+    let Acquired { lease, how, .. } = acquire(output, args, identifier, ground, begun).await?;
+    Ok((lease, how))
+}
+
+/// Waits for a slot, over the ends of sessions: a waiting caller loses its place in the queue with one, and nothing else.
 async fn acquire(
     output: &Output,
     args: &LockArgs,
     identifier: &Identifier,
-    lifetime: Lifetime,
     ground: &mut Ground,
+    begun: Instant,
 ) -> Result<Acquired, Failure> {
-    let (patience, deadline) = match args.timeout.map(|timeout| (timeout, Instant::now() + timeout)) {
+    let (patience, deadline) = match args.timeout.map(|timeout| (timeout, begun + timeout)) {
         None => (Patience::Forever, None),
         Some((timeout, deadline)) if timeout.is_zero() => (Patience::Once, Some(deadline)),
         Some((_, deadline)) => (Patience::Until(deadline), Some(deadline)),
     };
+    let ownership = ownership(args);
+    let alone = |_: &NodePath| -> Vec<Op> { Vec::new() };
     loop {
+        let lifetime = lifetime(args);
+        let request = Request { identifier, lifetime, patience, ownership: &ownership, along: &alone };
         let acquired = tokio::select! {
             biased;
-            acquired = ground.semaphore.acquire(identifier, lifetime, patience) => acquired,
-            never = say_who_holds(output, &ground.semaphore) => match never {},
+            acquired = ground.semaphore.acquire_as(request) => acquired,
+            never = say_who_holds(output, ground, identifier, &ownership) => match never {},
         };
         match acquired {
             Err(AcquireError::SessionOver { .. }) if patience != Patience::Once => {
                 output.warn("the session with the store ended while waiting: queueing anew in the next");
                 ground.renew(args, deadline).await?;
             }
-            acquired => return Ok(acquired?),
+            Err(AcquireError::TimedOut { path, .. }) => {
+                // One deadline for everything, connecting included.
+                return Err(AcquireError::TimedOut { path, waited: args.timeout.unwrap_or_default() }.into());
+            }
+            Err(AcquireError::Held { path, by }) => {
+                let since = by.since_ms().map(|since| format!(" since {}", moment(since, Clock::System.now_ms())));
+                let left = if by.was_left_behind() { "; it outlived its process" } else { "" };
+                let message = format!(
+                    "`{path}` is held under `{identifier}` by {}{}{left}",
+                    plain(&by.to_string()),
+                    since.unwrap_or_default()
+                );
+                let hint = match by.was_left_behind() && args.persistent {
+                    true => "`--reenter` replaces that lease by a new one; `lockkeeper unlock` releases it".to_owned(),
+                    false => format!("`lockkeeper holders {path}` shows every holder"),
+                };
+                return Err(Failure::message(ErrorKind::Held, message).hint(hint));
+            }
+            Ok(Acquired { lease, older: Some(older), .. }) => {
+                // A tool that knows no claims was first.
+                lease.release().await?;
+                if patience == Patience::Once {
+                    let since = moment(older.since_ms, Clock::System.now_ms());
+                    let message = format!("`{}` is held under `{identifier}` since {since}", args.path);
+                    return Err(Failure::message(ErrorKind::Held, message));
+                }
+            }
+            acquired => {
+                let acquired = acquired?;
+                if let Some(reason) = &acquired.unclaimed {
+                    output.warn(&format!(
+                        "no claim could be written ({reason}): the lease is known by its identifier alone, as Salt's are"
+                    ));
+                }
+                return Ok(acquired);
+            }
         }
     }
 }
 
 /// Says what is waited for, once it takes a while. Never ends by itself.
-async fn say_who_holds(output: &Output, semaphore: &Semaphore) -> Infallible {
+async fn say_who_holds(output: &Output, ground: &Ground, identifier: &Identifier, ownership: &Ownership) -> Infallible {
     tokio::time::sleep(BEFORE_SAYING).await;
-    // Whoever cannot be looked at is waited for all the same.
-    if let Ok((state, _)) = semaphore.observe().await {
+    // A semaphore that cannot be looked at is waited for all the same.
+    if let Ok((state, _)) = ground.semaphore.observe().await
+        && let Ok(held) = Held::all(&ground.claims(), state.holders).await
+    {
         let now = Clock::System.now_ms();
-        let holder = |holder: &Holder| format!("{} since {}", plain(&holder.identifier), moment(holder.since_ms, now));
-        let mut holders: Vec<String> = state.holders.iter().take(MOST_NAMED).map(holder).collect();
-        if state.holders.len() > MOST_NAMED {
-            holders.push(format!("{} more", state.holders.len() - MOST_NAMED));
+        let told = |held: &Held| format!("{} since {}", held.who(), moment(held.holder.since_ms, now));
+        let path = ground.semaphore.path();
+        let same = held.iter().find(|held| held.holder.identifier == identifier.as_str());
+        match (ownership, same) {
+            (Ownership::Exclusive(..), Some(same)) => {
+                output.talk("Waiting", &format!("for `{path}`: {} acts under this identifier", told(same)));
+            }
+            _ => {
+                let mut names: Vec<String> = held.iter().take(MOST_NAMED).map(told).collect();
+                if held.len() > MOST_NAMED {
+                    names.push(format!("{} more", held.len() - MOST_NAMED));
+                }
+                let names = if names.is_empty() { String::new() } else { format!(": held by {}", names.join(", ")) };
+                output.talk("Waiting", &format!("for a slot of `{path}`, {} in the queue{names}", state.queued));
+            }
         }
-        let held = if holders.is_empty() { String::new() } else { format!(": held by {}", holders.join(", ")) };
-        output.talk("Waiting", &format!("for a slot of `{}`, {} in the queue{held}", semaphore.path(), state.queued));
     }
     std::future::pending().await
 }
 
-async fn force(
-    semaphore: &Semaphore,
-    store: &Arc<dyn Store>,
-    identifier: &Identifier,
-    lifetime: Lifetime,
-    reason: &str,
+/// The persistent lease of this identifier, if there is one that its owner left behind.
+async fn left_behind(ground: &Ground, identifier: &Identifier) -> Result<Option<Held>, Failure> {
+    let holders = ground.semaphore.holders().await?;
+    let of_ours = |holder: &Holder| !holder.ephemeral && holder.identifier == identifier.as_str();
+    let held = Held::all(&ground.claims(), holders.into_iter().filter(of_ours).collect()).await?;
+    Ok(held.into_iter().next())
+}
+
+/// Replaces the lease that outlived its process by a new one; `None` if there is none.
+async fn replace(
     output: &Output,
-) -> Result<Lease, Failure> {
-    let lease = semaphore.force(identifier, lifetime, &[]).await?;
-    let record = Forced {
-        lease: lease.path().to_string(),
-        by: context::person(),
-        reason: reason.to_owned(),
-        at: store.clock().now_ms(),
+    args: &LockArgs,
+    identifier: &Identifier,
+    ground: &Ground,
+) -> Result<Option<Lease>, Failure> {
+    let Some(held) = left_behind(ground, identifier).await? else { return Ok(None) };
+    let is_free = match held.owner() {
+        None | Some(Owner::ByHand { .. }) => true,
+        Some(owner @ Owner::Process { .. }) => !owner.is_alive_here(),
+        Some(Owner::Run { .. }) => false,
     };
-    ForcedRecords::new(Arc::clone(store)).keep(lease.path(), &record).await?;
-    output.warn(&format!("`{}` is forced by {}: {reason}", semaphore.path(), record.by));
-    Ok(lease)
+    if !is_free {
+        let message = format!("`{}` is held under `{identifier}` by {}", args.path, held.who());
+        return Err(Failure::message(ErrorKind::Held, message)
+            .hint("--reenter replaces only a lease that outlived its process"));
+    }
+    let since = moment(held.holder.since_ms, Clock::System.now_ms());
+    output.talk("Replacing", &format!("the lease of {} since {since}", held.who()));
+    let (breaking, owner) = ([held.holder.fence], owner(args));
+    Ok(Some(ground.semaphore.force(forcing(identifier, lifetime(args), &breaking, &owner, None)).await?))
+}
+
+fn forcing<'a>(
+    identifier: &'a Identifier,
+    lifetime: Lifetime,
+    breaking: &'a [Fence],
+    owner: &'a Owner,
+    record: Option<&'a Forced>,
+) -> Force<'a> {
+    Force { identifier, lifetime, breaking, owner, record, along: &|_| Vec::new() }
+}
+
+/// Takes a lease whatever the count. Without a command the lease of this identifier is found again first, as Salt does it.
+async fn force(
+    output: &Output,
+    args: &LockArgs,
+    identifier: &Identifier,
+    ground: &Ground,
+    reason: &str,
+) -> Result<(Lease, Acquisition), Failure> {
+    if args.command.is_empty()
+        && let Some(held) = left_behind(ground, identifier).await?
+        && matches!(held.owner(), None | Some(Owner::ByHand { .. }))
+        && let Some(lease) = ground.semaphore.adopt(&held.holder.path, Some(held.holder.fence), identifier).await?
+    {
+        return Ok((lease, Acquisition::Reentered));
+    }
+    let record = Forced { by: context::person(), reason: reason.to_owned(), at: ground.store.clock().now_ms() };
+    let owner = owner(args);
+    let lease = ground.semaphore.force(forcing(identifier, lifetime(args), &[], &owner, Some(&record))).await?;
+    output.warn(&format!("`{}` is forced by {}: {reason}", args.path, record.by));
+    Ok((lease, Acquisition::Fresh))
 }
 
 /// Without a command the lease stays.
@@ -199,7 +365,7 @@ fn keep(output: &Output, args: &LockArgs, lease: &Lease, again: bool) {
             "identifier": lease.identifier().as_str(),
             "fence": lease.fence(),
             "already-held": again,
-            "forced": args.force,
+            "forced": args.force && !again,
         })),
         false => output.data(&lease.fence().to_string()),
     }
@@ -219,42 +385,72 @@ async fn hold(
     ];
     // Nothing new starts while the store is not heard; a lease that is lost meanwhile ends the wait.
     let _ = ground.store.session().wait_for(|state| *state != SessionState::Suspended).await;
-    let bond = if args.ephemeral_lease { Bond::Tied(output.format()) } else { Bond::Loose };
+    let bond = if lifetime(args) == Lifetime::Ephemeral { Bond::Tied(output.format()) } else { Bond::Loose };
     let outcome = match Running::start(&args.command, &environment, bond) {
-        Ok(mut running) => watch(args, &lease, &mut running, signals).await,
+        Ok(mut running) => watch(args, &lease, &mut running, ground, signals).await,
         Err(failure) => Err(failure),
     };
-    let node = lease.path().clone();
-    let identifier = lease.identifier().clone();
-    let released = match lease.release().await {
-        // It outlived its session: the next one gives it back.
-        Err(ReleaseError::SessionOver { .. }) => match signals.or(ground.renew(args, None)).await {
-            Ok(Ok(())) => ground.semaphore.unlock(&identifier).await.map(drop).map_err(Failure::from),
-            Ok(Err(failure)) => Err(failure),
-            Err(wish) => return Ok(wish.exit()),
-        },
-        released => released.map(drop).map_err(Failure::from),
+    let released = match signals.or(timeout(RELEASING, release(args, ground, lease))).await {
+        Ok(Ok(released)) => released,
+        Ok(Err(_)) => Err(Failure::message(
+            ErrorKind::Unavailable,
+            format!("no server answered within {}", humantime::format_duration(RELEASING)),
+        )),
+        Err(wish) => return Ok(wish.exit()),
     };
     let exit = outcome?;
-    released?;
-    if args.force {
-        ForcedRecords::new(Arc::clone(&ground.store)).forget(&node).await?;
-    }
+    released.map_err(|failure| still_held(args, failure))?;
     output.talk("Released", &format!("`{}`", args.path));
     Ok(exit)
 }
 
+/// Releases a lease, in the next session if it outlived its own.
+async fn release(args: &LockArgs, ground: &mut Ground, lease: Lease) -> Result<(), Failure> {
+    let (node, fence, identifier) = (lease.path().clone(), lease.fence(), lease.identifier().clone());
+    match lease.release().await {
+        Err(ReleaseError::SessionOver { .. }) => {
+            ground.renew(args, None).await?;
+            match ground.semaphore.adopt(&node, Some(fence), &identifier).await? {
+                Some(lease) => lease.release().await.map(drop).map_err(Failure::from),
+                None => Ok(()),
+            }
+        }
+        released => released.map(drop).map_err(Failure::from),
+    }
+}
+
+/// What remains of a lease that could not be released, and what to do.
+fn still_held(args: &LockArgs, failure: Failure) -> Failure {
+    let path = &args.path;
+    let what = format!("the command has ended, and the lease of `{path}` was not released: {}", failure.text());
+    let hint = match lifetime(args) {
+        Lifetime::Ephemeral => "it ends with its session, within the session time-out".to_owned(),
+        Lifetime::Persistent => format!("`lockkeeper unlock {path}` releases it once the store can be reached"),
+    };
+    Failure::message(failure.kind, what).hint(hint)
+}
+
 /// Waits for the command's end. It is stopped when its lease is lost, and gets the signals that we get.
-async fn watch(args: &LockArgs, lease: &Lease, running: &mut Running, signals: &mut Signals) -> Result<Exit, Failure> {
+async fn watch(
+    args: &LockArgs,
+    lease: &Lease,
+    running: &mut Running,
+    ground: &Ground,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
     let mut watching = true;
     loop {
         tokio::select! {
             exit = running.wait() => return exit,
             loss = lease.lost(), if watching => {
                 watching = false;
+                let by = timeout(LOOK_WHO_BROKE, broken(ground.store.as_ref(), lease.path()));
                 let reason = match (loss, lease.lifetime()) {
-                    (Loss::Deleted, _) => "somebody broke or unlocked it",
-                    (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended",
+                    (Loss::Deleted, _) => match by.await {
+                        Ok(Some(record)) => format!("{} broke it: {}", plain(&record.by), plain(&record.reason)),
+                        Ok(None) | Err(_) => "it was broken by force, or unlocked by another tool".to_owned(),
+                    },
+                    (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended".to_owned(),
                     // It outlives its session.
                     (Loss::SessionOver, Lifetime::Persistent) => continue,
                 };

@@ -13,6 +13,7 @@ mod holders;
 mod job;
 mod kept;
 mod lock;
+mod number;
 mod output;
 mod party;
 mod plan;
@@ -21,6 +22,7 @@ mod prune;
 mod replay;
 mod run;
 mod runs;
+mod semaphore;
 mod sessions;
 mod signals;
 mod status;
@@ -177,6 +179,9 @@ enum Command {
     /// Show who holds the slots of a semaphore.
     #[command(visible_alias = "lock-holders")]
     Holders(HoldersArgs),
+    /// List semaphores, show one, or change its number of slots.
+    #[command(subcommand)]
+    Semaphore(SemaphoreCommand),
     /// Look at a party, or join it.
     #[command(subcommand)]
     Party(PartyCommand),
@@ -230,15 +235,19 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Without a command the lease stays until `unlock`, and its fence is printed on stdout.\n\
-    A persistent lease belongs to its identifier: the same identifier finds it again and holds it at once. Processes of \
-    one host that must exclude each other need --ephemeral-lease, or an --identifier each.\n\n\
+#[command(
+    after_help = "With a command, each process takes a slot of its own: a second process waits for a free slot, or exits \
+    with 75 under `--timeout 0`. The slot is released when the command ends, however it ends.\n\
+    Without a command the lease stays until `unlock`, across processes and reboots, and its fence is printed on stdout; the \
+    same identifier finds it again.\n\n\
     The command gets LOCKKEEPER_FENCE, LOCKKEEPER_SEMAPHORE and LOCKKEEPER_IDENTIFIER in its environment.\n\n\
     Examples:\n  \
-    lockkeeper lock /locks/reboot                      # take a slot, keep it\n  \
-    lockkeeper lock /locks/db --timeout 0 -- ./backup  # only if it is free now\n  \
-    lockkeeper lock /locks/cron --max-concurrency 3 --ephemeral-lease -- ./nightly.sh\n  \
-    lockkeeper lock /locks/reboot --force --reason 'db1 is gone for good'")]
+    lockkeeper lock /locks/db --timeout 0 -- ./backup   # only if a slot is free now\n  \
+    lockkeeper lock /locks/cron --max-concurrency 3 --one-per-identifier -- ./nightly.sh\n  \
+    lockkeeper lock /locks/reboot --persistent -- ./reboot.sh   # the slot outlives a crash of this host\n  \
+    lockkeeper lock /locks/reboot                       # take a slot and keep it until `unlock`\n  \
+    lockkeeper lock /locks/reboot --force --reason 'db1 is gone for good'"
+)]
 struct LockArgs {
     /// The semaphore.
     #[arg(value_name = "PATH", value_parser = NodePath::parse)]
@@ -249,12 +258,22 @@ struct LockArgs {
     /// How many may hold it at once; everybody who names the path must say the same.
     #[arg(long, value_name = "N", default_value = "1", visible_alias = "max_concurrency", value_parser = slots)]
     max_concurrency: NonZeroU32,
-    /// How long to wait for a slot; 0: only if one is free now [default: forever].
+    /// How long connecting and waiting may take together; 0: take a slot only if one is free now [default: forever].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// The lease dies with this process, and the command with the lease.
-    #[arg(long, requires = "command", visible_alias = "ephemeral_lease")]
+    /// What a command's lease is anyway: it ends with this process. Salt's name.
+    #[arg(long, requires = "command", alias = "ephemeral_lease", hide = true, conflicts_with = "persistent")]
     ephemeral_lease: bool,
+    /// Keep the lease if this process or its host dies: for a command that outlives the process, such as a reboot. The lease
+    /// must then be released by `unlock`, or replaced with --reenter. Implies --one-per-identifier.
+    #[arg(long, requires = "command")]
+    persistent: bool,
+    /// Replace a persistent lease of this identifier that outlived its process; the command gets a new fence.
+    #[arg(long, requires = "persistent", conflicts_with = "force")]
+    reenter: bool,
+    /// Run one command at a time under this identifier, whatever slots are free.
+    #[arg(long, requires = "command", alias = "one_per_identifier")]
+    one_per_identifier: bool,
     /// Take a lease whatever the count.
     #[arg(long, requires = "reason", conflicts_with = "timeout")]
     force: bool,
@@ -274,7 +293,8 @@ struct LockArgs {
     after_help = "Ends with 1 and names the holders when there was no such lease: then it was not yours any more.\n\n\
     Examples:\n  \
     lockkeeper unlock /locks/reboot                     # this host's slot\n  \
-    lockkeeper unlock /locks/reboot --identifier web01  # another's: be sure that it is not at work"
+    lockkeeper unlock /locks/reboot --identifier web01  # another's: be sure that it is not at work\n  \
+    lockkeeper unlock /locks/reboot --identifier web01 --force --reason 'web01 burnt down'"
 )]
 struct UnlockArgs {
     /// The semaphore.
@@ -283,12 +303,58 @@ struct UnlockArgs {
     /// Whose lease [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     identifier: Option<Identifier>,
+    /// Break the lease whoever owns it: a run, a living process, or a session. Its command is stopped.
+    #[arg(long, requires = "reason")]
+    force: bool,
+    /// Why; recorded, and shown to the owner of the lease.
+    #[arg(long, value_name = "TEXT", requires = "force", value_parser = reason)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SemaphoreCommand {
+    /// List the semaphores of the store, or those below a path.
+    #[command(
+        after_help = "A semaphore is a path with a number for its data, and a queue beside it or leases below it.\n\n\
+        Examples:\n  lockkeeper semaphore list\n  lockkeeper semaphore list /locks --format json"
+    )]
+    List(SemaphoreListArgs),
+    /// Show the number of slots of a semaphore, who wrote it, and every holder.
+    Show(HoldersArgs),
+    /// Change the number of slots of a semaphore.
+    #[command(
+        after_help = "Callers of Lockkeeper's follow at once: a raised number lets waiting callers in, a lowered one lets \
+        no caller in before enough leases are released. No lease is taken away. Objects of kazoo's that have read the number \
+        before keep the old one until their process ends.\n\n\
+        Example:\n  lockkeeper semaphore resize /locks/reboot 5 --reason 'the fleet has doubled'"
+    )]
+    Resize(ResizeArgs),
+}
+
+#[derive(Debug, Args)]
+struct SemaphoreListArgs {
+    /// Only semaphores at or below this path [default: the whole store].
+    #[arg(value_name = "PREFIX", value_parser = NodePath::parse)]
+    prefix: Option<NodePath>,
+}
+
+#[derive(Debug, Args)]
+struct ResizeArgs {
+    /// The semaphore.
+    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    path: NodePath,
+    /// The new number of slots, at least 1.
+    #[arg(value_name = "N", value_parser = slots)]
+    slots: NonZeroU32,
+    /// Why; recorded, and shown by `semaphore show`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Shows who, since when, the fence, whether the lease ends with a session, and who forced it why. As JSON \
-    that is one array.\n\n\
+    after_help = "Shows who holds, since when, the fence, whether the lease ends with a session, who owns it, and who forced \
+    it why. As JSON that is one object with `slots`, `waiting` and `holders`.\n\n\
     Examples:\n  \
     lockkeeper holders /locks/reboot\n  \
     lockkeeper holders /locks/reboot --format json"
@@ -739,6 +805,7 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Lock(args) => global.block_on(lock::run(global, output, args)),
         Command::Unlock(args) => global.block_on(unlock::run(global, output, args)),
         Command::Holders(args) => global.block_on(holders::run(global, output, args)),
+        Command::Semaphore(command) => global.block_on(semaphore::run(global, output, command)),
         Command::Party(PartyCommand::Members(args)) | Command::PartyMembers(args) => {
             global.block_on(party::members(global, output, args))
         }

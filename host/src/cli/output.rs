@@ -209,6 +209,13 @@ impl Output {
                 let note = if *again { ", held already" } else { "" };
                 self.say(Tone::Good, "Leased", &format!("{target} ({held} of {slots}{note})"));
             }
+            Event::SlotsChanged { from, to } => {
+                self.say(
+                    Tone::Plain,
+                    "Resized",
+                    &format!("the semaphore has {} now, {from} before", of(*to as usize, "slot")),
+                );
+            }
             Event::Forced { target, broken, code, reason, .. } => {
                 let what = match broken.as_slice() {
                     [] => "above the limit".to_owned(),

@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
-use super::{Global, JobArgs};
+use super::{Global, JobArgs, number};
 use crate::job::{ActionSpec, Calendar, Command, Opening, SshSpec};
 use crate::rollout::{Plan, Wave, needs_store};
 use crate::store::Clock;
@@ -17,14 +17,20 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let loaded = load(global, &args.job)?;
     let Loaded { job, policy, .. } = &loaded;
     let opener = global.store(output, loaded.store())?;
-    let store = match needs_store(job) {
-        true => Some(opener.session().await?),
-        false => None,
+    let store = match opener.session().await {
+        Ok(store) => Some(store),
+        Err(failure) if needs_store(job) => return Err(failure),
+        Err(failure) => {
+            output.warn(&format!("the number of slots in force was not compared: {}", failure.text()));
+            None
+        }
     };
     let targets = loaded.targets(store.as_ref()).await?;
     let plan = Plan::new(job, targets);
     if let Some(store) = store {
+        let compared = number::compare(output, &*store, job, &plan).await;
         store.close().await?;
+        compared?;
     }
     let batches = plan.batch_of_each();
     let now_ms = Clock::System.now_ms();

@@ -15,7 +15,7 @@ use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
-use super::{Global, RunArgs, context, runs};
+use super::{Global, RunArgs, context, number, runs};
 use crate::job::{JobName, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
@@ -190,6 +190,7 @@ impl Attempt<'_> {
         let Loaded { job, policy, .. } = loaded;
         let targets = loaded.targets(Some(runner.store())).await?;
         let plan = Plan::new(job, targets);
+        number::settle(self.output, &**runner.store(), job, &plan).await?;
         let name = run_name(job.name.as_str());
         let folder = runs::create(&self.state, &name)?;
         let record = RunRecord {
@@ -339,7 +340,7 @@ fn digest(loaded: &Loaded) -> Result<String, Failure> {
 fn outcome(report: &Report) -> Result<Exit, Failure> {
     match &report.end {
         End::Completed if report.end.word(&report.counts) == "failed" => Ok(Exit::Failed),
-        End::Completed if report.timed_out > 0 => Ok(Exit::TimedOut),
+        End::Completed if report.timed_out > 0 => Ok(Exit::Failed),
         End::Completed => Ok(Exit::Done),
         End::Held(_) | End::Faulted(_) | End::OrchestrationFailed(_) => Ok(Exit::PolicyFault),
         End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted | End::Lost(_) => Ok(Exit::Failed),
@@ -349,7 +350,7 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
             Err(Failure::message(ErrorKind::Refused, reason.clone()).hint(REFUSED_HINT))
         }
         End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
-            .hint("everybody who names this path must say the same number")),
+            .hint("`lockkeeper semaphore show PATH` shows the number in force and who wrote it")),
     }
 }
 

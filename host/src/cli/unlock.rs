@@ -1,4 +1,4 @@
-//! `lockkeeper unlock`: give a slot back.
+//! `lockkeeper unlock`: release a lease that was taken without a command.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -6,39 +6,70 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::output::{Output, shown};
+use super::output::{Output, moment, shown};
 use super::{Global, UnlockArgs, context};
-use crate::recipe::{Semaphore, Unlocked};
+use crate::recipe::{Claims, Semaphore, Unlocked};
+use crate::store::Clock;
+
+/// A claim that is younger is not swept: its owner may be about to replace it.
+const SWEPT_AFTER_MS: u64 = 60 * 60 * 1000;
 
 pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> Result<Exit, Failure> {
-    let identifier = context::identifier(args.identifier)?;
+    let identifier = context::identifier(args.identifier.clone())?;
     let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
-    let Unlocked { released, left } = semaphore.unlock(&identifier).await?;
-    store.close().await?;
-    if released > 0 {
-        let more = if released > 1 { format!(", {released} leases") } else { String::new() };
-        output.talk("Released", &format!("`{}` as {identifier}{more}", args.path));
+    let path = &args.path;
+    if let Some(reason) = args.reason.as_ref().filter(|_| args.force) {
+        let broken = semaphore.break_leases(&identifier, &context::person(), reason).await?;
+        store.close().await?;
+        if broken.is_empty() {
+            return Err(Failure::message(ErrorKind::NotHeld, format!("`{path}` has no lease of `{identifier}`")));
+        }
+        output.warn(&format!("broke {} of `{path}` under `{identifier}`: {reason}", leases(broken.len())));
         if output.is_json() {
-            output.json(&json!({ "path": args.path, "identifier": identifier.as_str(), "released": released }));
+            output.json(&json!({ "path": path, "identifier": identifier.as_str(), "broken": broken.len() }));
         }
         return Ok(Exit::Done);
     }
-    let path = &args.path;
+    let Unlocked { released, owned, left } = semaphore.unlock(&identifier).await?;
+    // Claims of leases that other tools deleted; without rights below the root there are none of ours.
+    let _ = Claims::new(Arc::clone(&store), path.clone()).sweep(SWEPT_AFTER_MS).await;
+    store.close().await?;
+    if released > 0 {
+        let more = if released > 1 { format!(", {}", leases(released as usize)) } else { String::new() };
+        output.talk("Released", &format!("`{path}` as {identifier}{more}"));
+        if output.is_json() {
+            output.json(&json!({ "path": path, "identifier": identifier.as_str(), "released": released }));
+        }
+        return Ok(Exit::Done);
+    }
+    if let Some((holder, owner)) = owned.first() {
+        let since = moment(holder.since_ms, Clock::System.now_ms());
+        let message = format!("the lease of `{path}` under `{identifier}` belongs to {owner} since {since}");
+        return Err(Failure::message(ErrorKind::Owned, message).hint(
+            "its owner releases it when it has finished; `--force --reason TEXT` breaks it and stops what runs under it",
+        ));
+    }
     let (ours, others): (Vec<_>, Vec<_>) = left.iter().partition(|holder| holder.identifier == identifier.as_str());
     if !ours.is_empty() {
-        let message =
-            format!("`{path}` is held by `{identifier}` only for as long as a command runs: its lease is ephemeral");
-        return Err(Failure::message(ErrorKind::NotHeld, message).hint("stop that command, and the slot is free"));
+        let message = format!(
+            "the lease of `{path}` under `{identifier}` is ephemeral: it belongs to the process that holds it, and ends with it"
+        );
+        return Err(Failure::message(ErrorKind::Owned, message)
+            .hint("stop that process; `--force --reason TEXT` breaks the lease and stops the command"));
     }
     let mut names: Vec<String> = others.iter().map(|holder| format!("`{}`", shown(&holder.identifier))).collect();
     names.dedup();
     Err(match names.as_slice() {
-        [] => Failure::message(ErrorKind::NotHeld, format!("`{path}` has no lease of `{identifier}`: nobody holds it")),
+        [] => Failure::message(ErrorKind::NotHeld, format!("`{path}` has no lease of `{identifier}`: no slot is held")),
         names => {
             let held = names.join(", ");
             let message = format!("`{path}` has no lease of `{identifier}`: it is held by {held}");
-            Failure::message(ErrorKind::NotHeld, message).hint("`--identifier NAME` gives back another's")
+            Failure::message(ErrorKind::NotHeld, message).hint("`--identifier NAME` names another holder's lease")
         }
     })
+}
+
+fn leases(count: usize) -> String {
+    super::output::of(count, "lease")
 }

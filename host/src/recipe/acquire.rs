@@ -10,21 +10,33 @@
 //! 3. Deletions are counted only of leases that we saw, and a lease that changes before it goes is not counted: a
 //!    take-over deletes one lease and creates another, and frees nothing.
 //! 4. What the store did not answer is looked up by a name that only we can have made, after `sync`.
+//! 5. The number of slots is read before queue and pool, and the transaction that creates the lease checks its version: a
+//!    number that was lowered in between grants nothing.
+//!
+//! # Who else acts under the identifier
+//! A caller that excludes its identifier reads the other leases' data, creates its claim with its lease, and lists the pool
+//! once more behind that transaction: a lease of the same identifier that is older than its own (of a tool that knows no
+//! claims) comes back as [`Acquired::older`], and the caller gives its own lease back. Of two such callers the one with the
+//! older lease therefore acts, whatever became of the claims.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::identifier::Identifier;
+use super::claim::{self, Claim, Claimed, Owner};
 use super::lease::Lease;
 use super::names;
 use super::observe::first;
 use super::own::{self, Placed};
-use super::patience::Backoff;
-use super::semaphore::{AcquireError, Acquired, Acquisition, Along, Inner, Semaphore, is_of, unless_missing};
+use super::patience::{Backoff, Patience};
+use super::request::{HeldBy, Ownership, Request};
+use super::semaphore::{
+    AcquireError, Acquired, Acquisition, Holder, Inner, Semaphore, holders, is_of, read_all, unless_missing,
+};
+use super::slots::Number;
 use super::tools::{Entry, Leftovers, Tools, found};
-use crate::store::{Lifetime, NodeKind, NodePath, Op, Reply, StoreError, Version, Watch, WatchEvent};
+use crate::store::{Node, NodeKind, NodePath, Op, Reply, Stat, StoreError, Version, Watch, WatchEvent};
 
 /// How many at the front of the queue watch the leases themselves, if there are as many slots. More of them keep the
 /// slots busier and make more requests a hand-over. With 8 slots and 64 callers, 6 of them got a fifth more done on a
@@ -51,21 +63,77 @@ pub(super) fn error(semaphore: &Semaphore, source: StoreError) -> AcquireError {
     }
 }
 
-/// Takes a slot; with `once` only if there is one now.
-pub(super) async fn acquire(
-    semaphore: &Semaphore,
-    identifier: &Identifier,
-    lifetime: Lifetime,
-    once: bool,
-    along: Along<'_>,
-) -> Result<Acquired, AcquireError> {
-    for _ in 0..MOST_EVICTIONS {
-        let mut attempt = Attempt::new(semaphore, identifier, lifetime, along);
-        if let Some(acquired) = attempt.run(once).await? {
-            return Ok(acquired);
+/// Takes a slot, without regard to the request's deadline.
+pub(super) async fn acquire(semaphore: &Semaphore, request: &Request<'_>) -> Result<Acquired, AcquireError> {
+    let once = request.patience == Patience::Once;
+    let mut evictions = 0;
+    // Each round follows an eviction, of which there is a bound, or a change of the lease that was in the way; the caller's
+    // deadline and the session bound those.
+    loop {
+        let mut attempt = Attempt::new(semaphore, request);
+        let by = match attempt.run(once).await? {
+            Stay::Acquired(acquired) => return Ok(*acquired),
+            Stay::Evicted if evictions < MOST_EVICTIONS => {
+                evictions += 1;
+                continue;
+            }
+            Stay::Evicted => return Err(AcquireError::Evicted { path: semaphore.path().clone() }),
+            Stay::Held(by) => by,
+        };
+        // Leaves the queue: it must not keep a slot reserved while it cannot take one.
+        drop(attempt);
+        if once || !request.ownership.waits_for(&by) {
+            return Err(AcquireError::Held { path: semaphore.path().clone(), by });
         }
+        until_changed(semaphore, &by).await?;
     }
-    Err(AcquireError::Evicted { path: semaphore.path().clone() })
+}
+
+/// Waits until the lease or the claim that is in the way has changed.
+async fn until_changed(semaphore: &Semaphore, by: &HeldBy) -> Result<(), AcquireError> {
+    let tools = &semaphore.0.tools;
+    let mut backoff = Backoff::patient();
+    // Bounded by the back-off.
+    loop {
+        let nodes = by.lease.as_ref().map(|lease| &lease.path).into_iter().chain([&by.place]);
+        let looks: Vec<_> = nodes.map(|node| tools.store.stat_and_watch(node)).collect();
+        let mut watches = Vec::with_capacity(looks.len());
+        let mut seen = Vec::with_capacity(looks.len());
+        let mut failed = None;
+        for look in looks {
+            match look.await {
+                Ok((stat, watch)) => {
+                    seen.push(stat);
+                    watches.push(watch);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(source) = failed {
+            backoff.after(source, tools).await.map_err(|source| error(semaphore, source))?;
+            continue;
+        }
+        let lease_is_as_seen = by.lease.is_none() || seen.first().is_some_and(Option::is_some);
+        let claim = seen.last().copied().flatten().map(|stat| stat.version);
+        if !lease_is_as_seen || claim != by.place_version {
+            return Ok(());
+        }
+        let timeout = tools.store.session_timeout();
+        let net = tools.between(timeout / 3, timeout / 2);
+        return match tokio::time::timeout(net, first(&mut watches)).await {
+            Ok((_, WatchEvent::SessionOver)) => Err(error(semaphore, StoreError::SessionOver)),
+            Ok(_) | Err(_) => Ok(()),
+        };
+    }
+}
+
+/// How one stay in the queue ended.
+enum Stay {
+    Acquired(Box<Acquired>),
+    /// Our place vanished.
+    Evicted,
+    /// Another holder acts under our identifier.
+    Held(Box<HeldBy>),
 }
 
 /// One stay in the queue. Dropping it cleans up what it may have made.
@@ -73,20 +141,25 @@ struct Attempt<'a> {
     semaphore: &'a Semaphore,
     inner: &'a Inner,
     tools: &'a Arc<Tools>,
-    identifier: &'a Identifier,
-    lifetime: Lifetime,
-    along: Along<'a>,
+    request: &'a Request<'a>,
     backoff: Backoff,
     entry: Entry,
-    /// A lease that may have been made.
-    lease: Option<NodePath>,
+    /// A lease that may have been made, and its claim.
+    lease: Option<(NodePath, Option<Claimed>)>,
     /// Leases that were read and are not this identifier's.
     others: BTreeSet<String>,
+    /// Who owns the lease that is to come, for its claim; `None` if it gets none.
+    owner: Option<&'a Owner>,
+    /// A persistent claim whose lease is gone: it is replaced.
+    orphan: Option<Claimed>,
+    /// Why the lease has no claim although its owner wanted one.
+    unclaimed: Option<String>,
     watches: Watches,
 }
 
-/// The queue and the pool, read in this order.
+/// The number of slots, the queue and the pool, read in this order.
 struct View {
+    number: Number,
     queue: Vec<String>,
     leases: Vec<String>,
 }
@@ -96,11 +169,14 @@ struct Looking(Reply<Vec<String>>, Reply<Vec<String>>);
 
 /// What a conversion came to.
 enum Converted {
-    Held(Box<Lease>),
+    /// The lease is there, and the pool was listed behind it if that was asked for.
+    Held(Box<Lease>, Option<Reply<Vec<String>>>),
     /// Nothing was changed: decide again.
     Again,
     /// Our place is gone.
     Evicted,
+    /// Another holder claims our identifier.
+    Claimed(Box<HeldBy>),
 }
 
 /// Why a wait ended.
@@ -111,6 +187,15 @@ enum Woken {
     Look,
     /// Nothing was heard for long.
     SafetyNet,
+}
+
+/// Whether what is watched is as it was seen before the watches were set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AsSeen {
+    All,
+    /// The number of slots has changed.
+    AllButNumber,
+    No,
 }
 
 /// What we watch, kept from one wait to the next as long as it is wanted.
@@ -128,6 +213,8 @@ enum Wanted {
     Entry(NodePath),
     /// The pool's children.
     Pool,
+    /// The number of slots, in the version on which we rest.
+    Number(i32),
 }
 
 impl Looking {
@@ -139,32 +226,33 @@ impl Looking {
         Self(queue, pool)
     }
 
-    async fn seen(self) -> Result<View, StoreError> {
+    async fn seen(self) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (queue, leases) = (self.0.await, self.1.await);
-        Ok(View { queue: queue?, leases: leases? })
+        Ok((queue?, leases?))
     }
 }
 
 impl<'a> Attempt<'a> {
-    fn new(semaphore: &'a Semaphore, identifier: &'a Identifier, lifetime: Lifetime, along: Along<'a>) -> Self {
+    fn new(semaphore: &'a Semaphore, request: &'a Request<'a>) -> Self {
         let inner = &*semaphore.0;
         Self {
             semaphore,
             inner,
             tools: &inner.tools,
-            identifier,
-            lifetime,
-            along,
+            request,
             backoff: Backoff::patient(),
             entry: Entry::None,
             lease: None,
             others: BTreeSet::new(),
+            owner: request.ownership.owner(),
+            orphan: None,
+            unclaimed: None,
             watches: Watches::default(),
         }
     }
 
-    /// Queues, waits and converts. `None` when our place vanished.
-    async fn run(&mut self, once: bool) -> Result<Option<Acquired>, AcquireError> {
+    /// Queues, waits and converts.
+    async fn run(&mut self, once: bool) -> Result<Stay, AcquireError> {
         let mut view = self.enter().await?;
         let mut woken = Woken::Look;
         // Each round follows a change, a safety-net pause or a back-off; the caller's deadline and the session bound it.
@@ -174,17 +262,16 @@ impl<'a> Attempt<'a> {
                 None => self.look().await?,
             };
             let queue = names::contenders(&seen.queue);
-            let Entry::Known(mine) = &self.entry else { return Ok(None) };
+            let Entry::Known(mine) = &self.entry else { return Ok(Stay::Evicted) };
             let Some(rank) = queue.iter().position(|name| *name == mine.name()) else {
                 self.entry = Entry::None;
-                return Ok(None);
+                return Ok(Stay::Evicted);
             };
-            if self.lifetime == Lifetime::Persistent
-                && let Some(lease) = self.reenter(&seen.leases).await?
-            {
-                return Ok(Some(Acquired { lease, how: Acquisition::Reentered }));
+            if let Some(stay) = self.under_our_identifier(&seen.leases).await? {
+                return Ok(stay);
             }
-            let slots = usize::try_from(self.inner.slots.get()).unwrap_or(usize::MAX);
+            let number = seen.number;
+            let slots = usize::try_from(number.slots.get()).unwrap_or(usize::MAX);
             let taken = seen.leases.len() + rank;
             let mut room = taken < slots;
             if room && matches!(woken, Woken::SafetyNet) {
@@ -195,22 +282,58 @@ impl<'a> Attempt<'a> {
                     return Err(AcquireError::Full {
                         path: self.inner.path.clone(),
                         leases: seen.leases.len(),
-                        slots: self.inner.slots,
+                        slots: number.slots,
                         ahead: rank,
                     });
                 }
-                woken = self.wait(&queue, rank, &seen.leases, taken + 1 - slots).await?;
+                woken = self.wait(&queue, rank, &seen.leases, number, taken + 1 - slots).await?;
                 room = matches!(woken, Woken::Enough);
             }
             if room {
-                match self.convert().await? {
-                    Converted::Held(lease) => {
-                        return Ok(Some(Acquired { lease: *lease, how: Acquisition::Fresh }));
-                    }
+                match self.convert(number.version).await? {
+                    Converted::Held(lease, listed) => return self.acquired(lease, listed).await,
                     Converted::Again => woken = Woken::Look,
-                    Converted::Evicted => return Ok(None),
+                    Converted::Evicted => return Ok(Stay::Evicted),
+                    Converted::Claimed(by) => return Ok(Stay::Held(by)),
                 }
             }
+        }
+    }
+
+    /// A fresh lease, and the older one of our identifier if there is one.
+    async fn acquired(&mut self, lease: Box<Lease>, listed: Option<Reply<Vec<String>>>) -> Result<Stay, AcquireError> {
+        let older = match listed {
+            Some(listed) => self.older_than(&lease, listed).await?,
+            None => None,
+        };
+        let (lease, unclaimed) = (*lease, self.unclaimed.take());
+        Ok(Stay::Acquired(Box::new(Acquired { lease, how: Acquisition::Fresh, older, unclaimed })))
+    }
+
+    /// A lease of our identifier that is older than ours: of a tool that knows no claims.
+    async fn older_than(&mut self, lease: &Lease, listed: Reply<Vec<String>>) -> Result<Option<Holder>, AcquireError> {
+        let mut names = listed.await;
+        // Bounded by the back-off. Without an answer nothing may start under the lease.
+        loop {
+            let unread = |names: Vec<String>| -> Vec<String> {
+                let is_other = |name: &String| *name != lease.path().name() && !self.others.contains(name);
+                names.into_iter().filter(is_other).collect()
+            };
+            let read = match names {
+                Ok(names) => read_all(&*self.tools.store, &self.inner.path, unread(names)).await,
+                Err(StoreError::NoNode { .. }) => return Ok(None),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(nodes) => {
+                    let identifier = self.request.identifier.as_str().as_bytes();
+                    let older =
+                        |(_, node): &(NodePath, Node)| node.data == identifier && node.stat.fence() < lease.fence();
+                    return Ok(holders(nodes.into_iter().filter(older).collect()).into_iter().next());
+                }
+                Err(error) => self.backoff_after(error).await?,
+            }
+            names = self.tools.store.children(&self.inner.path).await;
         }
     }
 
@@ -219,14 +342,16 @@ impl<'a> Attempt<'a> {
         let store = &self.tools.store;
         let mut renewed = false;
         for _ in 0..MOST_ENTRIES {
-            let number = (!self.semaphore.is_known()).then(|| store.read(&self.inner.path));
+            // The number first: see the head of this file.
+            let known = self.semaphore.number();
+            let asked = known.is_none().then(|| self.semaphore.ask_number());
             let start = format!("{}{}", self.tools.unique(), names::LOCK);
             self.entry = Entry::Maybe(start.clone());
             let place = self.inner.queue.child(&start);
-            let made = store.create(&place, self.identifier.data(), NodeKind::EphemeralSequential);
+            let made = store.create(&place, self.request.identifier.data(), NodeKind::EphemeralSequential);
             let looking = Looking::send(self);
-            let number = match number {
-                Some(reply) => Some(reply.await),
+            let asked = match asked {
+                Some(asked) => Some(asked.answer().await),
                 None => None,
             };
             let (made, mut seen) = (made.await, looking.seen().await.ok());
@@ -256,16 +381,19 @@ impl<'a> Attempt<'a> {
                 continue;
             }
             self.backoff.reset();
-            if !self.semaphore.is_known() {
-                match number {
-                    Some(Ok(node)) => {
-                        self.semaphore.check_slots(&node.data)?;
-                        self.semaphore.set_known(true);
-                    }
-                    Some(Err(_)) | None => self.make_sure().await?,
-                }
-            }
-            return Ok(seen);
+            let number = match (known, asked) {
+                (Some(number), _) => Some(number),
+                (None, Some(Ok(asked))) => self.semaphore.learn(asked)?,
+                (None, Some(Err(_)) | None) => None,
+            };
+            let Some(number) = number else {
+                self.make_sure().await?;
+                // What was read is older than the number.
+                return Ok(None);
+            };
+            let Some((queue, leases)) = seen else { return Ok(None) };
+            self.semaphore.refuse_what_lies_below(&leases)?;
+            return Ok(Some(View { number, queue, leases }));
         }
         Err(AcquireError::Evicted { path: self.inner.path.clone() })
     }
@@ -292,15 +420,37 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Reads the queue and then the pool.
+    /// Reads the number of slots if it has changed, then the queue, and then the pool.
     async fn look(&mut self) -> Result<View, AcquireError> {
         let mut missing = 0;
         // Bounded by the back-off, and by how often the path may vanish.
         loop {
-            match Looking::send(self).seen().await {
-                Ok(view) => {
+            let known = self.semaphore.number();
+            let asked = known.is_none().then(|| self.semaphore.ask_number());
+            let looking = Looking::send(self);
+            let mut number = known;
+            if let Some(asked) = asked {
+                match asked.answer().await {
+                    Ok(seen) => number = self.semaphore.learn(seen)?,
+                    Err(StoreError::NoNode { .. }) if missing < MOST_EVICTIONS => {
+                        missing += 1;
+                        self.make_sure().await?;
+                        continue;
+                    }
+                    Err(error) => {
+                        self.backoff_after(error).await?;
+                        continue;
+                    }
+                }
+            }
+            let Some(number) = number else {
+                self.make_sure().await?;
+                continue;
+            };
+            match looking.seen().await {
+                Ok((queue, leases)) => {
                     self.backoff.reset();
-                    return Ok(view);
+                    return Ok(View { number, queue, leases });
                 }
                 // Somebody deleted the path; with the queue our entry is gone too, which the next look shows.
                 Err(StoreError::NoNode { .. }) if missing < MOST_EVICTIONS => {
@@ -312,64 +462,90 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Finds the persistent lease of our identifier among those not yet read.
-    async fn reenter(&mut self, leases: &[String]) -> Result<Option<Lease>, AcquireError> {
-        let store = &self.tools.store;
+    /// What there is under our identifier among the leases not yet read: one to re-enter, or another holder's.
+    async fn under_our_identifier(&mut self, leases: &[String]) -> Result<Option<Stay>, AcquireError> {
+        if matches!(self.request.ownership, Ownership::Own) {
+            return Ok(None);
+        }
         // Bounded by the back-off. To go on without an answer would be to take a second lease.
         loop {
-            let unread: Vec<&String> = leases.iter().filter(|name| !self.others.contains(*name)).collect();
-            let replies: Vec<_> = unread.iter().map(|name| store.read(&self.inner.path.child(name))).collect();
-            let mut mine = None;
-            let mut failed = None;
-            for (name, reply) in unread.into_iter().zip(replies) {
-                match unless_missing(reply.await) {
-                    Ok(Some(node)) if is_of(&node, self.identifier) => mine = mine.or(Some(name)),
-                    Ok(_) => {
-                        self.others.insert(name.clone());
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            if let Some(name) = mine {
-                let path = self.inner.path.child(name);
-                match store.stat_and_watch(&path).await {
-                    Ok((Some(stat), watch)) => {
-                        let (identifier, lifetime) = (self.identifier.clone(), self.lifetime);
-                        return Ok(Some(Lease::new(self.tools, path, identifier, lifetime, stat.czxid, watch)));
-                    }
-                    Ok((None, _)) => {
-                        self.others.insert(name.clone());
-                        continue;
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            match failed {
-                Some(error) => self.backoff_after(error).await?,
-                None => return Ok(None),
+            let unread: Vec<String> = leases.iter().filter(|name| !self.others.contains(*name)).cloned().collect();
+            match self.judge(unread).await {
+                Ok(stay) => return Ok(stay),
+                Err(error) => self.backoff_after(error).await?,
             }
         }
     }
 
-    /// The second flight: our lease for our entry, and a look at the lease.
-    async fn convert(&mut self) -> Result<Converted, AcquireError> {
+    async fn judge(&mut self, unread: Vec<String>) -> Result<Option<Stay>, StoreError> {
+        let (store, path) = (&self.tools.store, &self.inner.path);
+        let nodes = read_all(&**store, path, unread).await?;
+        let identifier = self.request.identifier;
+        let by_hand = matches!(self.request.ownership, Ownership::ByHand(_));
+        let mut ours = Vec::new();
+        for (path, node) in nodes {
+            // An operator's lease is found again as Salt finds it: only if it is persistent.
+            let is_ours = match by_hand {
+                true => is_of(&node, identifier),
+                false => node.data == identifier.as_str().as_bytes(),
+            };
+            match is_ours {
+                true => ours.push((path, node)),
+                false => drop(self.others.insert(path.name().to_owned())),
+            }
+        }
+        let Some(holder) = holders(ours).into_iter().next() else { return Ok(None) };
+        let place = claim::place(path, identifier.as_str());
+        let (asked, look) = (store.read(&place), store.stat_and_watch(&holder.path));
+        let (asked, look) = (asked.await, look.await);
+        let seen = match asked {
+            Err(StoreError::Refused { .. }) => None,
+            asked => unless_missing(asked)?.and_then(|node| claim::seen(&node)),
+        };
+        let place_version = seen.as_ref().map(|seen| seen.version);
+        let claim = seen.filter(|seen| seen.claim.lease == holder.path);
+        let is_anothers = claim.as_ref().is_some_and(|seen| !matches!(seen.claim.owner, Owner::ByHand { .. }));
+        if !by_hand || is_anothers {
+            return Ok(Some(Stay::Held(Box::new(HeldBy { lease: Some(holder), claim, place, place_version }))));
+        }
+        let (Some(stat), watch) = look? else { return Ok(None) };
+        let claimed = claim.map(|_| Claimed::new(path, identifier.as_str(), &holder.path));
+        let (lifetime, lease) = (self.request.lifetime, holder.path);
+        let lease = Lease::new(self.tools, lease, identifier.clone(), lifetime, stat.fence(), claimed, watch);
+        let how = Acquisition::Reentered;
+        Ok(Some(Stay::Acquired(Box::new(Acquired { lease, how, older: None, unclaimed: None }))))
+    }
+
+    /// The second flight: our lease and its claim for our entry, and a look at the lease.
+    async fn convert(&mut self, number: i32) -> Result<Converted, AcquireError> {
         let Entry::Known(entry) = &self.entry else { return Ok(Converted::Evicted) };
-        let lease = self.inner.path.child(&self.tools.unique());
+        let path = &self.inner.path;
+        let Request { identifier, lifetime, along, .. } = *self.request;
+        let (lease, kind) = (path.child(&self.tools.unique()), NodeKind::from(lifetime));
         let mut ops = vec![
-            Op::Create { path: lease.clone(), data: self.identifier.data(), kind: NodeKind::from(self.lifetime) },
+            Op::Check { path: path.clone(), version: Version::Exactly(number) },
+            Op::Create { path: lease.clone(), data: identifier.data(), kind },
             Op::Delete { path: entry.clone(), version: Version::Any },
         ];
+        let claimed = self.owner.map(|owner| {
+            let claim = Claim { lease: lease.clone(), owner: owner.clone(), forced: None };
+            let claimed = Claimed::new(path, identifier.as_str(), &lease);
+            ops.extend(self.orphan.iter().flat_map(Claimed::delete));
+            ops.extend(claimed.create(&claim, kind));
+            claimed
+        });
         let own = ops.len();
-        ops.extend((self.along)(&lease));
-        self.lease = Some(lease.clone());
-        let placed = own::place(self.tools, ops, &lease, self.lifetime, &mut self.backoff).await;
+        ops.extend(along(&lease));
+        self.lease = Some((lease.clone(), claimed.clone()));
+        let list = self.request.ownership.excludes().then_some(path);
+        let placed = own::place(self.tools, ops, &lease, lifetime, list, &mut self.backoff).await;
         match placed.map_err(|source| self.error(source))? {
-            Placed::There(stat, watch) => {
+            Placed::There(stat, watch, listed) => {
                 self.entry = Entry::None;
                 self.lease = None;
-                let (identifier, fence) = (self.identifier.clone(), stat.czxid);
-                let held = Lease::new(self.tools, lease, identifier, self.lifetime, fence, watch);
-                Ok(Converted::Held(Box::new(held)))
+                let (identifier, fence) = (identifier.clone(), stat.fence());
+                let held = Lease::new(self.tools, lease, identifier, lifetime, fence, claimed, watch);
+                Ok(Converted::Held(Box::new(held), listed))
             }
             Placed::Gone => {
                 self.entry = Entry::None;
@@ -383,21 +559,77 @@ impl<'a> Attempt<'a> {
             Placed::Refused(index, source) => {
                 self.lease = None;
                 match (index, source) {
-                    (0, StoreError::NoNode { .. }) => {
+                    (0 | 1, StoreError::NoNode { .. }) => {
                         self.make_sure().await?;
                         Ok(Converted::Again)
                     }
-                    (1, StoreError::NoNode { .. }) => {
+                    // The number has changed since it was read.
+                    (0, StoreError::BadVersion { .. }) => {
+                        self.semaphore.forget_number();
+                        Ok(Converted::Again)
+                    }
+                    (2, StoreError::NoNode { .. }) => {
                         self.entry = Entry::None;
                         Ok(Converted::Evicted)
                     }
                     (index, source) if index >= own => {
                         Err(AcquireError::Along { path: self.inner.path.clone(), source })
                     }
+                    (index, source) if index > 2 => self.not_claimed(source).await,
                     (_, source) => Err(self.error(source)),
                 }
             }
         }
+    }
+
+    /// Finds out why the claim could not be written, and mends that where it can be.
+    async fn not_claimed(&mut self, source: StoreError) -> Result<Converted, AcquireError> {
+        let path = &self.inner.path;
+        let replaced = self.orphan.take().is_some();
+        let answer = match source {
+            // What was to be replaced is gone.
+            StoreError::NoNode { .. } if replaced => Ok(None),
+            StoreError::NoNode { .. } => claim::prepare(self.tools, path, &mut self.backoff).await.map(|()| None),
+            StoreError::NodeExists { .. } | StoreError::BadVersion { .. } => self.in_the_way().await,
+            source => Err(source),
+        };
+        match answer {
+            Ok(None) => Ok(Converted::Again),
+            Ok(Some(by)) => Ok(Converted::Claimed(by)),
+            // Without rights below the root an operator's lock is what Salt's is.
+            Err(StoreError::Refused { reason }) if matches!(self.request.ownership, Ownership::ByHand(_)) => {
+                (self.owner, self.unclaimed) = (None, Some(reason));
+                Ok(Converted::Again)
+            }
+            Err(source @ StoreError::Refused { .. }) => Err(AcquireError::Claim { path: path.clone(), source }),
+            Err(error) => {
+                self.backoff_after(error).await?;
+                Ok(Converted::Again)
+            }
+        }
+    }
+
+    /// The claim that is in our way; `None` if it may be replaced now, or is gone.
+    async fn in_the_way(&mut self) -> Result<Option<Box<HeldBy>>, StoreError> {
+        let (store, path) = (&self.tools.store, &self.inner.path);
+        let identifier = self.request.identifier.as_str();
+        let place = claim::place(path, identifier);
+        // The claim before its lease: in the other order both may have been made in between, and look like an orphan.
+        let Some(node) = unless_missing(store.read(&place).await)? else { return Ok(None) };
+        let Some(seen) = claim::seen(&node) else {
+            let place_version = Some(node.stat.version);
+            return Ok(Some(Box::new(HeldBy { lease: None, claim: None, place, place_version })));
+        };
+        let lease = match unless_missing(store.read(&seen.claim.lease).await)? {
+            Some(lease) => holders(vec![(seen.claim.lease.clone(), lease)]).into_iter().next(),
+            None => None,
+        };
+        if lease.is_none() && !seen.ephemeral {
+            self.orphan = Some(Claimed::new(path, identifier, &seen.claim.lease));
+            return Ok(None);
+        }
+        let place_version = Some(seen.version);
+        Ok(Some(Box::new(HeldBy { lease, claim: Some(seen), place, place_version })))
     }
 
     /// Waits until there may be room. `need` deletions among the leases seen make some.
@@ -406,12 +638,13 @@ impl<'a> Attempt<'a> {
         queue: &[&str],
         rank: usize,
         leases: &[String],
+        number: Number,
         mut need: usize,
     ) -> Result<Woken, AcquireError> {
-        let window = usize::try_from(self.inner.slots.get()).unwrap_or(usize::MAX).min(WINDOW);
-        let mut wanted = Vec::new();
+        let window = usize::try_from(number.slots.get()).unwrap_or(usize::MAX).min(WINDOW);
+        let mut wanted = vec![Wanted::Number(number.version)];
         if rank < window {
-            if self.inner.slots.get() > WATCHED_ONE_BY_ONE {
+            if number.slots.get() > WATCHED_ONE_BY_ONE {
                 wanted.push(Wanted::Pool);
             } else {
                 wanted.extend(leases.iter().map(|name| Wanted::Lease(self.inner.path.child(name))));
@@ -427,8 +660,12 @@ impl<'a> Attempt<'a> {
             }
         }
         match self.watches.set(self.tools, &self.inner.path, wanted, leases).await {
-            Ok(true) => self.backoff.reset(),
-            Ok(false) => return Ok(Woken::Look),
+            Ok(AsSeen::All) => self.backoff.reset(),
+            Ok(AsSeen::AllButNumber) => {
+                self.semaphore.forget_number();
+                return Ok(Woken::Look);
+            }
+            Ok(AsSeen::No) => return Ok(Woken::Look),
             Err(error) => {
                 self.backoff_after(error).await?;
                 return Ok(Woken::Look);
@@ -444,6 +681,10 @@ impl<'a> Attempt<'a> {
                     match (self.watches.take(index), event) {
                         (_, WatchEvent::SessionOver) => return Err(self.error(StoreError::SessionOver)),
                         (Wanted::Lease(_), WatchEvent::Deleted) => need -= 1,
+                        (Wanted::Number(_), _) => {
+                            self.semaphore.forget_number();
+                            return Ok(Woken::Look);
+                        }
                         _ => return Ok(Woken::Look),
                     }
                     if need == 0 {
@@ -488,7 +729,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn make_sure(&mut self) -> Result<(), AcquireError> {
-        self.semaphore.set_known(false);
+        self.semaphore.forget_number();
         self.semaphore.make_sure(&mut self.backoff).await
     }
 
@@ -505,29 +746,29 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let entry = std::mem::replace(&mut self.entry, Entry::None);
-        let node = self.lease.take();
+        let (node, claim) = self.lease.take().map_or((None, None), |(node, claim)| (Some(node), claim));
         if entry != Entry::None || node.is_some() {
-            self.tools.clean_up(Leftovers { queue: Some(self.inner.queue.clone()), entry, node });
+            self.tools.clean_up(Leftovers { queue: Some(self.inner.queue.clone()), entry, node, claim });
         }
     }
 }
 
 impl Watches {
-    /// Watches what is wanted and gives up what is not. `false` when something is not as it was seen.
+    /// Watches what is wanted and gives up what is not, and says whether everything is as it was seen.
     async fn set(
         &mut self,
         tools: &Tools,
         pool: &NodePath,
         wanted: Vec<Wanted>,
         leases: &[String],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<AsSeen, StoreError> {
         let before = std::mem::take(&mut self.wanted).into_iter().zip(std::mem::take(&mut self.set));
         for (old, watch) in before.filter(|(old, _)| wanted.contains(old)) {
             self.wanted.push(old);
             self.set.push(watch);
         }
         enum Setting {
-            Node(Reply<(Option<crate::store::Stat>, Watch)>),
+            Node(Reply<(Option<Stat>, Watch)>),
             Pool(Reply<(Vec<String>, Watch)>),
         }
         let new: Vec<Wanted> = wanted.into_iter().filter(|wanted| !self.wanted.contains(wanted)).collect();
@@ -536,16 +777,21 @@ impl Watches {
             .map(|wanted| {
                 let reply = match &wanted {
                     Wanted::Lease(path) | Wanted::Entry(path) => Setting::Node(tools.store.stat_and_watch(path)),
+                    Wanted::Number(_) => Setting::Node(tools.store.stat_and_watch(pool)),
                     Wanted::Pool => Setting::Pool(tools.store.children_and_watch(pool)),
                 };
                 (wanted, reply)
             })
             .collect();
-        let mut as_seen = true;
+        let mut as_seen = AsSeen::All;
         let mut failed = None;
         for (wanted, reply) in replies {
+            let is_as_seen = |stat: Option<Stat>| match wanted {
+                Wanted::Number(version) => stat.is_some_and(|stat| stat.version == version),
+                _ => stat.is_some(),
+            };
             let answer = match reply {
-                Setting::Node(reply) => reply.await.map(|(stat, watch)| (stat.is_some(), watch)),
+                Setting::Node(reply) => reply.await.map(|(stat, watch)| (is_as_seen(stat), watch)),
                 Setting::Pool(reply) => reply.await.map(|(now, watch)| (now == leases, watch)),
             };
             match answer {
@@ -553,7 +799,9 @@ impl Watches {
                     self.wanted.push(wanted);
                     self.set.push(watch);
                 }
-                Ok((false, _)) | Err(StoreError::NoNode { .. }) => as_seen = false,
+                Ok((false, _)) if matches!(wanted, Wanted::Number(_)) => as_seen = AsSeen::AllButNumber,
+                Ok((false, _)) | Err(StoreError::NoNode { .. }) if as_seen == AsSeen::All => as_seen = AsSeen::No,
+                Ok((false, _)) | Err(StoreError::NoNode { .. }) => {}
                 Err(error) => failed = Some(error),
             }
         }

@@ -15,10 +15,10 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    AcquireError, Acquired, Acquisition, ForceError, Identifier, JoinError, Lease, Loss, MemberKind, Party, Patience,
-    Released, Semaphore, WaitError,
+    AcquireError, Acquired, Acquisition, Along, Claims, Force, ForceError, Forced, Identifier, IfHeld, JoinError,
+    Lease, Loss, MemberKind, Owner, Ownership, Party, Patience, Released, Request, Semaphore, WaitError,
 };
-use crate::store::{Connect, Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
+use crate::store::{Connect, Fence, Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
 /// How long a case waits for something that must happen. Only a broken promise takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,9 +85,59 @@ fn who(name: &str) -> Identifier {
     Identifier::new(name).expect("cases use proper names")
 }
 
+/// Nothing is written along with the lease.
+pub(super) fn alone(_: &NodePath) -> Vec<Op> {
+    Vec::new()
+}
+
+pub(super) fn hand() -> Ownership {
+    Ownership::ByHand(Owner::ByHand { by: "an operator".into() })
+}
+
+pub(super) fn run(name: &str, if_held: IfHeld) -> Ownership {
+    Ownership::Exclusive(Owner::Run { run: name.into(), job: "job".into(), runner: "host:1".into() }, if_held)
+}
+
+/// Acquires as the owner says.
+pub(super) async fn acquire_as(
+    semaphore: &Semaphore,
+    identifier: &Identifier,
+    lifetime: Lifetime,
+    patience: Patience,
+    ownership: &Ownership,
+) -> Result<Acquired, AcquireError> {
+    semaphore.acquire_as(Request { identifier, lifetime, patience, ownership, along: &alone }).await
+}
+
+/// Forces a lease, with what is written along.
+pub(super) async fn force(
+    semaphore: &Semaphore,
+    identifier: &Identifier,
+    lifetime: Lifetime,
+    breaking: &[Fence],
+    along: Along<'_>,
+) -> Result<Lease, ForceError> {
+    let owner = Owner::ByHand { by: "an operator".into() };
+    let record = Forced { by: "an operator".into(), reason: "a test".into(), at: 1 };
+    semaphore.force(Force { identifier, lifetime, breaking, owner: &owner, record: Some(&record), along }).await
+}
+
+/// As an operator for a persistent lease, and as a command's process for an ephemeral one.
+pub(super) async fn acquire(
+    semaphore: &Semaphore,
+    identifier: &Identifier,
+    lifetime: Lifetime,
+    patience: Patience,
+) -> Result<Acquired, AcquireError> {
+    match lifetime {
+        Lifetime::Persistent => acquire_as(semaphore, identifier, lifetime, patience, &hand()).await,
+        Lifetime::Ephemeral => semaphore.acquire(identifier, lifetime, patience).await,
+    }
+}
+
 async fn take(semaphore: &Semaphore, name: &str, lifetime: Lifetime) -> Acquired {
     let identifier = who(name);
-    let taken = semaphore.acquire(&identifier, lifetime, Patience::Forever);
+    let taken = acquire(semaphore, &identifier, lifetime, Patience::Forever);
     soon("a slot", taken).await.unwrap_or_else(|error| panic!("`{name}` cannot take a slot: {error}"))
 }
 
@@ -144,7 +194,7 @@ pub async fn a_first_lease_is_laid_out_as_kazoo_lays_it_out(ground: Ground) {
     let node = store.read(taken.lease.path()).await.unwrap();
     assert_eq!(node.data, "a/é".as_bytes());
     assert_eq!(node.stat.ephemeral_owner, Some(store.session_id()));
-    assert_eq!(node.stat.czxid, taken.lease.fence());
+    assert_eq!(node.stat.fence(), taken.lease.fence());
     assert_eq!(soon("the release", taken.lease.release()).await.unwrap(), Released::Released);
     assert_eq!(store.children(&ground.path()).await.unwrap(), Vec::<String>::new());
 }
@@ -192,7 +242,7 @@ pub async fn many_callers_share_a_few_slots(ground: Ground) {
         let (ground, inside) = (ground.clone(), Arc::clone(&inside));
         tokio::spawn(async move {
             let (store, semaphore) = ground.with_semaphore(SLOTS).await;
-            let mut last = 0;
+            let mut last = Fence::new(0);
             for _ in 0..4 {
                 let lease = ephemeral(&semaphore, &format!("caller-{caller}")).await;
                 let now = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
@@ -308,7 +358,7 @@ pub async fn another_number_of_slots_is_refused(ground: Ground) {
 pub async fn data_that_is_no_number_is_left_alone(ground: Ground) {
     let (store, semaphore) = ground.with_semaphore(1).await;
     create_all(store.as_ref(), &ground.path()).await.unwrap();
-    for text in ["", "three", "3 slots"] {
+    for text in ["three", "3 slots"] {
         store.set(&ground.path(), Bytes::from_static(text.as_bytes()), Version::Any).await.unwrap();
         let lease = ephemeral(&ground.semaphore(&store, 1), "a").await;
         full(&ground.semaphore(&store, 1), "b").await;
@@ -392,7 +442,7 @@ pub async fn a_dropped_ephemeral_lease_is_released(ground: Ground) {
 pub async fn a_release_travels_in_a_transaction(ground: Ground) {
     let (store, semaphore) = ground.with_semaphore(1).await;
     let lease = take(&semaphore, "a", Lifetime::Persistent).await.lease;
-    store.multi(vec![lease.release_op()]).await.unwrap();
+    store.multi(lease.deletion().ops()).await.unwrap();
     lease.forget();
     assert_eq!(names(&semaphore).await, Vec::<String>::new());
 }
@@ -433,7 +483,7 @@ pub async fn a_cancelled_waiter_leaves_nothing(ground: Ground) {
 pub async fn force_exceeds_the_limit_by_one(ground: Ground) {
     let (_store, semaphore) = ground.with_semaphore(1).await;
     let a = ephemeral(&semaphore, "a").await;
-    let forced = soon("the lease", semaphore.force(&who("b"), Lifetime::Ephemeral, &[])).await.unwrap();
+    let forced = soon("the lease", force(&semaphore, &who("b"), Lifetime::Ephemeral, &[], &alone)).await.unwrap();
     assert!(forced.fence() > a.fence());
     assert_eq!(names(&semaphore).await, ["a", "b"]);
     a.release().await.unwrap();
@@ -445,7 +495,7 @@ pub async fn force_exceeds_the_limit_by_one(ground: Ground) {
 /// Force on a path that is not there makes it, with its number.
 pub async fn force_makes_the_path(ground: Ground) {
     let (store, semaphore) = ground.with_semaphore(4).await;
-    let forced = soon("the lease", semaphore.force(&who("a"), Lifetime::Persistent, &[])).await.unwrap();
+    let forced = soon("the lease", force(&semaphore, &who("a"), Lifetime::Persistent, &[], &alone)).await.unwrap();
     assert_eq!(&store.read(&ground.path()).await.unwrap().data[..], b"4");
     forced.release().await.unwrap();
 }
@@ -458,7 +508,7 @@ pub async fn a_take_over_frees_no_slot_for_waiters(ground: Ground) {
     let waiting = tokio::spawn(async move { (ephemeral(&elsewhere, "w").await, elsewhere) });
     until_queued(&semaphore, 1).await;
     let (_third, breaker) = ground.with_semaphore(2).await;
-    let c = breaker.force(&who("c"), Lifetime::Ephemeral, &[a.fence()]).await.unwrap();
+    let c = force(&breaker, &who("c"), Lifetime::Ephemeral, &[a.fence()], &alone).await.unwrap();
     assert_eq!(soon("the loss", a.lost()).await, Loss::Deleted);
     assert_eq!(names(&semaphore).await, ["b", "c"], "the waiter waits on");
     b.release().await.unwrap();
@@ -473,7 +523,7 @@ pub async fn a_conflicting_force_leaves_everything(ground: Ground) {
     let (a, b) = (ephemeral(&semaphore, "a").await, ephemeral(&semaphore, "b").await);
     let (fence, gone) = (a.fence(), b.fence());
     b.release().await.unwrap();
-    let answer = semaphore.force(&who("c"), Lifetime::Ephemeral, &[fence, gone]).await;
+    let answer = force(&semaphore, &who("c"), Lifetime::Ephemeral, &[fence, gone], &alone).await;
     assert!(matches!(answer, Err(ForceError::Conflict { fence, .. }) if fence == gone), "{answer:?}");
     assert_eq!(names(&semaphore).await, ["a"]);
     assert!(!a.is_lost());
@@ -504,22 +554,24 @@ pub async fn what_goes_along_is_written_with_the_lease_or_not_at_all(ground: Gro
     };
     let identifier = who("a");
     for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
-        let taken = semaphore.acquire_along(&identifier, lifetime, Patience::Forever, &along).await.unwrap();
+        let (patience, ownership) = (Patience::Forever, run("r", IfHeld::Refuse));
+        let request = Request { identifier: &identifier, lifetime, patience, ownership: &ownership, along: &along };
+        let taken = semaphore.acquire_as(request).await.unwrap();
         assert_eq!(store.read(&note).await.unwrap().data, taken.lease.path().as_str());
         taken.lease.release().await.unwrap();
         // It is there already: refused, and with it the lease.
-        let refused = semaphore.acquire_along(&identifier, lifetime, Patience::Forever, &along).await;
+        let refused = semaphore.acquire_as(request).await;
         assert!(
             matches!(refused, Err(AcquireError::Along { source: StoreError::NodeExists { .. }, .. })),
             "{refused:?}"
         );
-        let refused = semaphore.force_along(&identifier, lifetime, &[], &along).await;
+        let refused = force(&semaphore, &identifier, lifetime, &[], &along).await;
         assert!(matches!(refused, Err(ForceError::Along { .. })), "{refused:?}");
         soon("the place in the queue to be given up", semaphore.settled()).await;
         assert_eq!(names(&semaphore).await, Vec::<String>::new());
         until_queued(&semaphore, 0).await;
         store.delete(&note, Version::Any).await.unwrap();
-        let forced = semaphore.force_along(&identifier, lifetime, &[], &along).await.unwrap();
+        let forced = force(&semaphore, &identifier, lifetime, &[], &along).await.unwrap();
         assert_eq!(store.read(&note).await.unwrap().data, forced.path().as_str());
         forced.release().await.unwrap();
         store.delete(&note, Version::Any).await.unwrap();
@@ -533,15 +585,17 @@ pub async fn a_persistent_lease_is_adopted_by_its_node(ground: Ground) {
     let (path, fence) = (lasting.path().clone(), lasting.fence());
     let passing = ephemeral(&semaphore, "b").await;
     let (store, other) = ground.with_semaphore(2).await;
-    assert!(other.adopt(passing.path(), &who("b")).await.unwrap().is_none(), "it is its session's");
-    assert!(other.adopt(&path, &who("b")).await.unwrap().is_none(), "it is another's");
-    assert!(other.adopt(&ground.top, &who("a")).await.unwrap().is_none(), "it is no lease of this semaphore");
+    assert!(other.adopt(passing.path(), None, &who("b")).await.unwrap().is_none(), "it is its session's");
+    assert!(other.adopt(&path, None, &who("b")).await.unwrap().is_none(), "it is another's");
+    assert!(other.adopt(&ground.top, None, &who("a")).await.unwrap().is_none(), "it is no lease of this semaphore");
     soon("the first session's end", first.close()).await.unwrap();
-    let adopted = other.adopt(&path, &who("a")).await.unwrap().expect("it is there still");
+    let later = Some(Fence::new(fence.get() + 1));
+    assert!(other.adopt(&path, later, &who("a")).await.unwrap().is_none(), "it is another lease of that name");
+    let adopted = other.adopt(&path, Some(fence), &who("a")).await.unwrap().expect("it is there still");
     assert_eq!((adopted.fence(), adopted.is_lost()), (fence, false));
     store.delete(&path, Version::Any).await.unwrap();
     assert_eq!(soon("the loss to be noticed", adopted.lost()).await, Loss::Deleted);
-    assert!(other.adopt(&path, &who("a")).await.unwrap().is_none(), "it is gone");
+    assert!(other.adopt(&path, None, &who("a")).await.unwrap().is_none(), "it is gone");
 }
 
 /// Holders are listed oldest first, with who, since when and how.
@@ -619,6 +673,214 @@ pub async fn unlock_says_what_it_found(ground: Ground) {
     assert_eq!((done.released, left), (1, vec![("b", false), ("a", true)]));
     assert_eq!(elsewhere.unlock(&who("b")).await.unwrap().released, 1);
     assert_eq!(names(&semaphore).await, ["a"]);
+}
+
+/// Callers that exclude their identifier act one at a time under it, whatever slots are free, and outside the queue.
+pub async fn an_identifier_is_claimed_by_one_at_a_time(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(3).await;
+    let (_other, elsewhere) = ground.with_semaphore(3).await;
+    let a = who("a");
+    let first = acquire_as(&semaphore, &a, Lifetime::Ephemeral, Patience::Once, &run("one", IfHeld::Refuse)).await;
+    let first = first.unwrap().lease;
+    for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
+        let refused = acquire_as(&elsewhere, &a, lifetime, Patience::Forever, &run("two", IfHeld::Refuse)).await;
+        let Err(AcquireError::Held { by, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(by.lease.as_ref().map(|lease| lease.fence), Some(first.fence()));
+        assert!(by.to_string().contains("run `one`"), "{by}");
+    }
+    let hand = acquire_as(&elsewhere, &a, Lifetime::Persistent, Patience::Once, &hand()).await;
+    assert!(matches!(hand, Err(AcquireError::Held { .. })), "{hand:?}");
+    let waiter = elsewhere.clone();
+    let waiting = tokio::spawn(async move {
+        acquire_as(&waiter, &who("a"), Lifetime::Persistent, Patience::Forever, &run("two", IfHeld::Wait)).await
+    });
+    // It is in no one's way while it waits: both free slots are there for others.
+    let (b, c) = (ephemeral(&semaphore, "b").await, ephemeral(&semaphore, "c").await);
+    assert_eq!(store.children(&ground.queue()).await.unwrap(), Vec::<String>::new());
+    first.release().await.unwrap();
+    let second = soon("the claim", waiting).await.unwrap().unwrap().lease;
+    second.release().await.unwrap();
+    let claims = Claims::new(Arc::clone(&store), ground.path());
+    assert_eq!(claims.of("a").await.unwrap(), None, "a claim ends with its lease");
+    drop((b, c));
+}
+
+/// A claim ends with its session, as the lease does.
+pub async fn a_claim_ends_with_its_session(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(1).await;
+    let a = who("a");
+    let first = acquire_as(&semaphore, &a, Lifetime::Ephemeral, Patience::Once, &run("one", IfHeld::Refuse)).await;
+    let (_other, elsewhere) = ground.with_semaphore(1).await;
+    let ownership = run("two", IfHeld::Wait);
+    let waiting = acquire_as(&elsewhere, &a, Lifetime::Ephemeral, Patience::Forever, &ownership);
+    let (second, ()) = futures::join!(soon("the claim", waiting), async { store.close().await.unwrap() });
+    second.unwrap();
+    drop(first);
+}
+
+/// A tool that knows no claims deletes the lease alone: a persistent claim is then replaced, and is its new owner's.
+pub async fn a_claim_whose_lease_is_gone_is_replaced(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(1).await;
+    let a = who("a");
+    let first = acquire_as(&semaphore, &a, Lifetime::Persistent, Patience::Once, &run("one", IfHeld::Refuse)).await;
+    let first = first.unwrap().lease;
+    store.delete(first.path(), Version::Any).await.unwrap();
+    for lifetime in [Lifetime::Persistent, Lifetime::Ephemeral, Lifetime::Persistent] {
+        let (_other, elsewhere) = ground.with_semaphore(1).await;
+        let next = acquire_as(&elsewhere, &a, lifetime, Patience::Once, &run("two", IfHeld::Refuse)).await;
+        let next = next.unwrap().lease;
+        let claims = Claims::new(Arc::clone(&store), ground.path());
+        let seen = claims.of("a").await.unwrap().expect("a claim");
+        assert_eq!((&seen.claim.lease, seen.ephemeral), (next.path(), lifetime == Lifetime::Ephemeral));
+        match lifetime {
+            Lifetime::Ephemeral => drop(next.release().await.unwrap()),
+            // Without its claim.
+            Lifetime::Persistent => store.delete(next.path(), Version::Any).await.unwrap(),
+        }
+    }
+    assert_eq!(first.release().await.unwrap(), Released::WasGone);
+    let claims = Claims::new(Arc::clone(&store), ground.path());
+    assert!(claims.of("a").await.unwrap().is_some(), "the first owner does not delete another's claim");
+    assert_eq!(claims.sweep(0).await.unwrap(), 1);
+    assert_eq!(claims.of("a").await.unwrap(), None);
+}
+
+/// A lease without a claim excludes its identifier, too: kazoo's, Salt's, and a command's.
+pub async fn a_lease_without_a_claim_excludes_its_identifier(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(3).await;
+    let a = who("a");
+    let plain = ephemeral(&semaphore, "a").await;
+    let (_other, elsewhere) = ground.with_semaphore(3).await;
+    let refused = acquire_as(&elsewhere, &a, Lifetime::Persistent, Patience::Once, &run("r", IfHeld::Refuse)).await;
+    let Err(AcquireError::Held { by, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!((by.claim.is_none(), by.was_left_behind()), (true, false));
+    let waiter = elsewhere.clone();
+    let waiting = tokio::spawn(async move {
+        acquire_as(&waiter, &who("a"), Lifetime::Ephemeral, Patience::Forever, &run("r", IfHeld::Wait)).await
+    });
+    plain.release().await.unwrap();
+    let lease = soon("the lease", waiting).await.unwrap().unwrap();
+    assert!(lease.older.is_none());
+    lease.lease.release().await.unwrap();
+    let foreign =
+        put(&store, &ground.path().child("0123456789abcdef0123456789abcdef"), "a", NodeKind::Persistent).await;
+    let ownership = run("r", IfHeld::WaitWhileItLives);
+    let refused = acquire_as(&elsewhere, &a, Lifetime::Ephemeral, Patience::Forever, &ownership).await;
+    let Err(AcquireError::Held { by, .. }) = refused else { panic!("it is held: {refused:?}") };
+    assert!(by.was_left_behind());
+    store.delete(&foreign, Version::Any).await.unwrap();
+}
+
+/// An operator's unlock takes no lease that a run owns; breaking it does, and keeps who and why.
+pub async fn unlock_takes_no_lease_of_a_run(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(2).await;
+    let a = who("a");
+    let owned = acquire_as(&semaphore, &a, Lifetime::Persistent, Patience::Once, &run("one", IfHeld::Refuse)).await;
+    let owned = owned.unwrap().lease;
+    let (_other, elsewhere) = ground.with_semaphore(2).await;
+    let unlocked = elsewhere.unlock(&a).await.unwrap();
+    assert_eq!((unlocked.released, unlocked.owned.len(), unlocked.left.len()), (0, 1, 0));
+    assert!(!owned.is_lost());
+    let broken = elsewhere.break_leases(&a, "root@host", "it is gone for good").await.unwrap();
+    assert_eq!(broken.len(), 1);
+    assert_eq!(soon("the loss", owned.lost()).await, Loss::Deleted);
+    let record = super::broken(store.as_ref(), owned.path()).await.expect("a record");
+    assert_eq!((record.by.as_str(), record.reason.as_str()), ("root@host", "it is gone for good"));
+    assert_eq!(Claims::new(Arc::clone(&store), ground.path()).of("a").await.unwrap(), None);
+}
+
+/// An identifier that holds is not forced once more, unless its lease is among those that are broken.
+pub async fn force_refuses_an_identifier_that_holds(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(1).await;
+    let a = who("a");
+    let held = acquire_as(&semaphore, &a, Lifetime::Persistent, Patience::Once, &run("one", IfHeld::Refuse)).await;
+    let held = held.unwrap().lease;
+    let refused = force(&semaphore, &a, Lifetime::Persistent, &[], &alone).await;
+    assert!(matches!(refused, Err(ForceError::Held { .. })), "{refused:?}");
+    assert_eq!(names(&semaphore).await, ["a"]);
+    let (_other, elsewhere) = ground.with_semaphore(1).await;
+    let lease = force(&elsewhere, &a, Lifetime::Persistent, &[held.fence()], &alone).await.unwrap();
+    let seen = Claims::new(Arc::clone(&store), ground.path()).of("a").await.unwrap().expect("a claim");
+    assert_eq!((&seen.claim.lease, seen.claim.forced.is_some()), (lease.path(), true));
+    assert_eq!(soon("the loss", held.lost()).await, Loss::Deleted);
+    drop(held);
+    semaphore.settled().await;
+    assert_eq!(names(&semaphore).await, ["a"]);
+    lease.release().await.unwrap();
+    let claims = Claims::new(Arc::clone(&store), ground.path());
+    assert_eq!(claims.of("a").await.unwrap(), None, "the record ends with the lease");
+    let none = Fence::new(u64::MAX);
+    let answer = force(&semaphore, &a, Lifetime::Ephemeral, &[none], &alone).await;
+    assert!(matches!(answer, Err(ForceError::Conflict { fence, .. }) if fence == none), "{answer:?}");
+    assert_eq!(names(&semaphore).await, Vec::<String>::new());
+}
+
+/// A number that is raised lets those in who wait; one that is lowered lets nobody in before enough leases are gone.
+pub async fn callers_follow_the_number_of_slots(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(1).await;
+    let a = ephemeral(&semaphore, "a").await;
+    let waiter = semaphore.clone();
+    let waiting = tokio::spawn(async move { ephemeral(&waiter, "b").await });
+    until_queued(&semaphore, 1).await;
+    super::resize(store.as_ref(), &ground.path(), number(2), "an operator", Some("more machines")).await.unwrap();
+    let b = soon("the slot", waiting).await.unwrap();
+    super::resize(store.as_ref(), &ground.path(), number(1), "an operator", None).await.unwrap();
+    full(&semaphore, "c").await;
+    a.release().await.unwrap();
+    full(&semaphore, "c").await;
+    b.release().await.unwrap();
+    ephemeral(&semaphore, "c").await;
+    let seen = super::read_number(store.as_ref(), &ground.path()).await.unwrap().expect("a number");
+    assert_eq!((seen.slots, seen.record.map(|record| record.by)), (Some(1), Some("an operator".into())));
+}
+
+/// The first caller writes the number of an empty path, and it holds for the next.
+pub async fn the_first_caller_writes_the_number_of_an_empty_path(ground: Ground) {
+    let (store, _) = ground.with_semaphore(1).await;
+    create_all(store.as_ref(), &ground.path()).await.unwrap();
+    let semaphore = Semaphore::new(Arc::clone(&store), ground.path(), number(2));
+    let lease = ephemeral(&semaphore, "a").await;
+    assert_eq!(&store.read(&ground.path()).await.unwrap().data[..], b"2");
+    let other = Semaphore::new(Arc::clone(&store), ground.path(), number(5));
+    let refused = other.acquire(&who("b"), Lifetime::Ephemeral, Patience::Once).await;
+    assert!(matches!(refused, Err(AcquireError::SlotsDiffer { stored: 2, .. })), "{refused:?}");
+    drop(lease);
+}
+
+/// A child of a semaphore counts as a lease everywhere: no semaphore is made below one, nor above one.
+pub async fn no_semaphore_lies_below_another(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(2).await;
+    let lease = ephemeral(&semaphore, "a").await;
+    for below in [ground.path().child("b"), ground.path().child("c").child("d")] {
+        let nested = Semaphore::new(Arc::clone(&store), below, number(1));
+        let refused = nested.acquire(&who("b"), Lifetime::Ephemeral, Patience::Once).await;
+        let Err(AcquireError::Nested { other, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(other, ground.path());
+    }
+    let above = Semaphore::new(Arc::clone(&store), ground.top.clone(), number(1));
+    let refused = above.acquire(&who("b"), Lifetime::Ephemeral, Patience::Once).await;
+    assert!(matches!(refused, Err(AcquireError::Nested { .. })), "{refused:?}");
+    assert_eq!(names(&semaphore).await, ["a"]);
+    drop(lease);
+}
+
+/// A job's share replaces the number that the same job wrote, and no other.
+pub async fn a_share_replaces_the_number_of_its_own_job(ground: Ground) {
+    use super::{ResizeError, Resized, Writer, agree};
+    let (store, _) = ground.with_semaphore(1).await;
+    let (store, path) = (store.as_ref(), ground.path());
+    let share = |job| Writer { job, is_share: true, by: "an operator" };
+    let fixed = |job| Writer { job, is_share: false, by: "an operator" };
+    assert_eq!(agree(store, &path, number(2), share("one")).await.unwrap(), Resized::Written(None));
+    assert_eq!(agree(store, &path, number(2), fixed("two")).await.unwrap(), Resized::Same);
+    assert_eq!(agree(store, &path, number(3), share("one")).await.unwrap(), Resized::Written(Some(2)));
+    for writer in [share("two"), fixed("one"), fixed("two")] {
+        let refused = agree(store, &path, number(4), writer).await;
+        assert!(matches!(refused, Err(ResizeError::Differs { stored: 3, .. })), "{refused:?}");
+    }
+    super::resize(store, &path, number(5), "an operator", None).await.unwrap();
+    let refused = agree(store, &path, number(3), share("one")).await;
+    assert!(matches!(refused, Err(ResizeError::Differs { stored: 5, .. })), "an operator wrote it: {refused:?}");
 }
 
 /// Members of both kinds are laid out as kazoo lays them out and listed by identifier.
@@ -755,6 +1017,16 @@ macro_rules! behaviour_tests {
             holders_are_listed_by_fence
             an_observer_is_told_of_every_change
             unlock_says_what_it_found
+            an_identifier_is_claimed_by_one_at_a_time
+            a_claim_ends_with_its_session
+            a_claim_whose_lease_is_gone_is_replaced
+            a_lease_without_a_claim_excludes_its_identifier
+            unlock_takes_no_lease_of_a_run
+            force_refuses_an_identifier_that_holds
+            callers_follow_the_number_of_slots
+            the_first_caller_writes_the_number_of_an_empty_path
+            no_semaphore_lies_below_another
+            a_share_replaces_the_number_of_its_own_job
             members_of_both_kinds_are_listed
             members_leave
             an_identifier_that_is_no_name_cannot_join

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::claim::{Claimed, Deletion};
 use super::identifier::Identifier;
 use super::own::{Loss, Monitor};
 use super::patience::Backoff;
 use super::tools::{Entry, Leftovers, Tools};
-use crate::store::{Lifetime, NodePath, Op, StoreError, Version, Watch};
+use crate::store::{Fence, Lifetime, NodePath, Op, StoreError, Watch};
 
 /// A held slot of a semaphore.
 ///
@@ -24,7 +25,8 @@ pub struct Lease {
     path: NodePath,
     identifier: Identifier,
     lifetime: Lifetime,
-    fence: i64,
+    fence: Fence,
+    claim: Option<Claimed>,
     monitor: Monitor,
     end: End,
 }
@@ -75,11 +77,12 @@ impl Lease {
         path: NodePath,
         identifier: Identifier,
         lifetime: Lifetime,
-        fence: i64,
+        fence: Fence,
+        claim: Option<Claimed>,
         watch: Watch,
     ) -> Self {
         let monitor = Monitor::start(tools, path.clone(), watch);
-        Self { tools: Arc::clone(tools), path, identifier, lifetime, fence, monitor, end: End::Open }
+        Self { tools: Arc::clone(tools), path, identifier, lifetime, fence, claim, monitor, end: End::Open }
     }
 
     /// Its node.
@@ -91,7 +94,7 @@ impl Lease {
     /// Its number (the node's czxid): unique, and larger than that of every lease granted before. Whatever the lease
     /// protects can remember the largest it has seen and refuse smaller ones.
     #[must_use]
-    pub fn fence(&self) -> i64 {
+    pub fn fence(&self) -> Fence {
         self.fence
     }
 
@@ -132,7 +135,8 @@ impl Lease {
         }
     }
 
-    /// Gives the slot back: one round trip, and it is asked again until the store has said that the node is gone.
+    /// Releases the slot, and its claim with it: one round trip, and it is asked again until the store has said that the node
+    /// is gone.
     ///
     /// # Errors
     /// [`ReleaseError::SessionOver`] for a persistent lease that outlived the session; [`ReleaseError::Store`].
@@ -141,15 +145,30 @@ impl Lease {
     /// Once polled, the release happens: dropping the future only gives up the answer.
     pub async fn release(mut self) -> Result<Released, ReleaseError> {
         self.end = End::Releasing;
+        let mut deletion = self.deletion();
         let mut backoff = Backoff::patient();
         let mut unanswered = false;
-        // Bounded by the back-off.
+        // Bounded by the back-off, and by what there is to delete.
         loop {
-            let error = match self.tools.store.delete(&self.path, Version::Any).await {
-                Ok(()) => return Ok(self.ended(Released::Released)),
-                // Most likely our own deletion, whose answer was lost.
-                Err(StoreError::NoNode { .. }) if unanswered => return Ok(self.ended(Released::Released)),
-                Err(StoreError::NoNode { .. }) => return Ok(self.ended(Released::WasGone)),
+            let ops = deletion.ops();
+            let answer = match ops.as_slice() {
+                [] => Ok(()),
+                [Op::Delete { path, version }] => self.tools.store.delete(path, *version).await,
+                _ => self.tools.store.multi(ops).await.map(drop),
+            };
+            let error = match answer {
+                Ok(()) if deletion.has_lease() => return Ok(self.ended(Released::Released)),
+                // If a deletion was not answered, it was most likely our own.
+                Ok(()) if unanswered => return Ok(self.ended(Released::Released)),
+                Ok(()) => return Ok(self.ended(Released::WasGone)),
+                Err(StoreError::NoNode { .. }) => {
+                    deletion.was_gone(0);
+                    continue;
+                }
+                Err(StoreError::Multi { index, source }) if matches!(*source, StoreError::NoNode { .. }) => {
+                    deletion.was_gone(index);
+                    continue;
+                }
                 Err(StoreError::SessionOver) => return self.after_session(),
                 Err(StoreError::Ambiguous { path }) => {
                     // The name is never used twice, so that a deletion may be sent twice.
@@ -166,11 +185,10 @@ impl Lease {
         }
     }
 
-    /// The operation that releases it, for a transaction with something else. Whoever sees it done calls
-    /// [`Lease::forget`].
+    /// What releases it, for a transaction with something else. A caller that sees it done calls [`Lease::forget`].
     #[must_use]
-    pub fn release_op(&self) -> Op {
-        Op::Delete { path: self.path.clone(), version: Version::Any }
+    pub fn deletion(&self) -> Deletion {
+        Deletion::new(self.path.clone(), self.claim.clone())
     }
 
     /// Lets go of the lease without touching its node: it was deleted in a transaction of the caller's, or shall stay.
@@ -199,8 +217,20 @@ impl Drop for Lease {
             End::Releasing => true,
             End::Open => self.lifetime == Lifetime::Ephemeral,
         };
-        if to_go && self.monitor.loss().is_none() {
-            self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node: Some(self.path.clone()) });
+        if !to_go {
+            return;
+        }
+        let claim = self.claim.take();
+        match (self.monitor.loss(), claim) {
+            (None, claim) => {
+                let node = Some(self.path.clone());
+                self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node, claim });
+            }
+            (Some(Loss::Deleted), Some(claim)) => {
+                let tools = Arc::clone(&self.tools);
+                self.tools.in_background(async move { claim.delete_orphan(&*tools.store).await });
+            }
+            (Some(_), _) => {}
         }
     }
 }

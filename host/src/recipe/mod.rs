@@ -8,6 +8,10 @@
 //! | slots | `PATH` | the number, decimal ASCII; anything else is somebody else's and left alone |
 //! | lease | `PATH/<32 hex>`, ephemeral or persistent | the identifier; **every** child of `PATH` counts as a lease |
 //! | queue | `PATH-__lock__/<32 hex>__lock__<10 digits>`, ephemeral sequential | the identifier |
+//! | claim | `/lockkeeper/claims/<PATH, escaped>/<identifier, escaped>`, as its lease | JSON: who owns the lease |
+//! | claim's record | `/lockkeeper/records/<the lease's name>`, as its lease | empty |
+//! | who wrote the number | `/lockkeeper/semaphores/<PATH, escaped>` | JSON |
+//! | broken lease | `/lockkeeper/broken/<the lease's name>` | JSON: who broke it, and why |
 //! | member, shallow | `PATH/<32 hex>-<identifier>`, ephemeral | the identifier |
 //! | member, full | `PATH/<32 hex>__party__`, ephemeral | the identifier |
 //!
@@ -16,7 +20,8 @@
 
 mod acquire;
 pub mod behaviour;
-mod forced;
+mod broken;
+mod claim;
 mod identifier;
 mod lease;
 mod names;
@@ -24,7 +29,9 @@ mod observe;
 mod own;
 mod party;
 mod patience;
+mod request;
 mod semaphore;
+mod slots;
 mod tools;
 
 #[cfg(test)]
@@ -32,13 +39,19 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use forced::{Forced, ForcedRecords};
+pub use broken::{Broken, broken};
+pub use claim::{Claim, Claims, Deletion, Forced, Owner, ROOT, SeenClaim};
 pub use identifier::{Identifier, IdentifierError};
 pub use lease::{Lease, ReleaseError, Released};
 pub use observe::Changed;
 pub use own::Loss;
 pub use party::{JoinError, LeaveError, Member, MemberKind, Membership, Party, WaitError};
 pub use patience::Patience;
+pub use request::{HeldBy, IfHeld, Ownership, Request};
 pub use semaphore::{
-    AcquireError, Acquired, Acquisition, Along, ForceError, Holder, Semaphore, SemaphoreState, Unlocked,
+    AcquireError, Acquired, Acquisition, Along, Force, ForceError, Holder, Semaphore, SemaphoreState, Unlocked,
+};
+pub use slots::{
+    NumberRecord, ResizeError, Resized, SeenNumber, SlotsRule, Writer, agree, is_semaphore, queue_of, read_number,
+    resize, would_agree,
 };

@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::patience::Backoff;
 use super::tools::Tools;
-use crate::store::{Lifetime, NodePath, Op, Stat, StoreError, Watch, WatchEvent};
+use crate::store::{Lifetime, NodePath, Op, Reply, Stat, StoreError, Watch, WatchEvent};
 
 /// How a lease or a membership was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,10 +20,9 @@ pub enum Loss {
 }
 
 /// What became of a transaction that makes a node of ours.
-#[derive(Debug)]
 pub(super) enum Placed {
-    /// It is there.
-    There(Stat, Watch),
+    /// It is there. With the children of the node that was to be listed, as they were right after.
+    There(Stat, Watch, Option<Reply<Vec<String>>>),
     /// It was made, and was deleted by somebody since.
     Gone,
     /// It was not made, and will not be: decide again.
@@ -33,7 +32,8 @@ pub(super) enum Placed {
 }
 
 /// Sends `ops`, one of which creates `path`, with a watching look behind them in the same flight, and finds out what
-/// became of them. An ambiguous answer is resolved by `sync` and a look at the name, never by a guess.
+/// became of them. An ambiguous answer is resolved by `sync` and a look at the name, never by a guess. The children of `list`
+/// are asked for in the same flight.
 ///
 /// # Errors
 /// What the store said, when trying again is of no use. The node may then be there only if the session is over.
@@ -42,10 +42,12 @@ pub(super) async fn place(
     ops: Vec<Op>,
     path: &NodePath,
     lifetime: Lifetime,
+    list: Option<&NodePath>,
     backoff: &mut Backoff,
 ) -> Result<Placed, StoreError> {
     let done = tools.store.multi(ops);
     let look = tools.store.stat_and_watch(path);
+    let mut listed = list.map(|list| tools.store.children(list));
     let made = match done.await {
         Ok(_) => true,
         Err(StoreError::Ambiguous { .. }) => false,
@@ -60,11 +62,14 @@ pub(super) async fn place(
     let seen = match look.await {
         // A look behind an unanswered write does not count: it may have come from a server that is behind.
         Ok(seen) if made => mine(tools, seen, lifetime),
-        _ => look_after_sync(tools, path, lifetime, backoff).await?,
+        _ => {
+            listed = list.map(|list| tools.store.children(list));
+            look_after_sync(tools, path, lifetime, backoff).await?
+        }
     };
     backoff.reset();
     Ok(match seen {
-        Some((stat, watch)) => Placed::There(stat, watch),
+        Some((stat, watch)) => Placed::There(stat, watch, listed),
         None if made => Placed::Gone,
         None => Placed::Not,
     })

@@ -180,12 +180,12 @@ impl Party {
                 MemberKind::Full => self.path.child(&format!("{unique}{}", names::PARTY)),
             };
             let create = Op::Create { path: node.clone(), data: identifier.data(), kind: NodeKind::Ephemeral };
-            let mut unsure = Unsure::new(&self.tools, node.clone());
-            let placed = own::place(&self.tools, vec![create], &node, Lifetime::Ephemeral, &mut backoff).await;
+            let mut unsure = Unsure::new(&self.tools, node.clone(), None);
+            let placed = own::place(&self.tools, vec![create], &node, Lifetime::Ephemeral, None, &mut backoff).await;
             let placed = placed.map_err(|source| self.join_error(source))?;
             unsure.sure();
             match placed {
-                Placed::There(stat, watch) => {
+                Placed::There(stat, watch, _) => {
                     let monitor = Monitor::start(&self.tools, node.clone(), watch);
                     let tools = Arc::clone(&self.tools);
                     return Ok(Membership { tools, path: node, fence: stat.czxid, monitor, left: false });
@@ -416,7 +416,12 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         if !self.left && self.monitor.loss().is_none() {
-            self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node: Some(self.path.clone()) });
+            self.tools.clean_up(Leftovers {
+                queue: None,
+                entry: Entry::None,
+                node: Some(self.path.clone()),
+                claim: None,
+            });
         }
     }
 }

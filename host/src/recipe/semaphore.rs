@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +12,20 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::acquire;
+use super::broken::{self, Broken};
+use super::claim::{self, Claim, Claimed, Deletion, Forced, Owner};
 use super::identifier::Identifier;
 use super::lease::Lease;
 use super::names;
 use super::observe::Changed;
 use super::own::{self, Placed};
 use super::patience::{Backoff, Patience};
+use super::request::{HeldBy, Ownership, Request};
+use super::slots::{Number, SlotsRule, queue_of};
 use super::tools::{Entry, Leftovers, Tools};
 use crate::store::{
-    Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
+    Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Stat, Store, StoreError, Version, Watch,
+    create_all,
 };
 
 /// A counting semaphore shared by everyone who names the same path, in kazoo's layout.
@@ -32,6 +37,8 @@ use crate::store::{
 ///
 /// # Guarantees
 /// - No more than `slots` leases are held at once, forced ones apart, by the store's order of events.
+/// - The number of slots is the one in force at the grant: it may change while callers wait.
+/// - Of the callers that exclude their identifier ([`Ownership::Exclusive`]) one at most acts under it.
 /// - Slots are granted in the order of the queue, except that a later caller may pass where slots for all ahead of it
 ///   remain.
 /// - A free slot on a known path takes two round trips (three for a persistent lease where others hold some already,
@@ -43,7 +50,7 @@ use crate::store::{
 /// Dropping the future of [`Semaphore::acquire`] or [`Semaphore::force`] leaves no node behind: what may have been made
 /// is found by its unique name and deleted in the background, for as long as the session lives;
 /// [`Semaphore::settled`] waits for that. One thing can stay: a *persistent* lease whose creation was under way when the
-/// session ended. It is found by its identifier: the next `acquire` re-enters it, and [`Semaphore::unlock`] deletes it.
+/// session ended. It is found by its identifier: an acquisition by hand re-enters it, and [`Semaphore::unlock`] deletes it.
 #[derive(Debug, Clone)]
 pub struct Semaphore(pub(super) Arc<Inner>);
 
@@ -52,9 +59,13 @@ pub(super) struct Inner {
     pub(super) tools: Arc<Tools>,
     pub(super) path: NodePath,
     pub(super) queue: NodePath,
-    pub(super) slots: NonZeroU32,
-    /// Whether the path was seen with the right number, so that no request need make sure of it.
-    known: AtomicBool,
+    /// The number of slots that its caller believes in.
+    wanted: NonZeroU32,
+    rule: SlotsRule,
+    /// The number in force as it was read last; `None` if it must be read.
+    number: Mutex<Option<Number>>,
+    /// Whether the number was ever compared.
+    was_compared: AtomicBool,
     pub(super) safety_net_finds: AtomicU64,
 }
 
@@ -65,6 +76,11 @@ pub struct Acquired {
     pub lease: Lease,
     /// How it came.
     pub how: Acquisition,
+    /// For an exclusive caller: a lease of the same identifier that is older than this one, taken by a tool that knows no
+    /// claims. The caller must start nothing, and release its own.
+    pub older: Option<Holder>,
+    /// Why the lease has no claim although a caller by hand wanted one; `None` otherwise.
+    pub unclaimed: Option<String>,
 }
 
 /// How a lease came.
@@ -84,7 +100,7 @@ pub type Along<'a> = &'a (dyn Fn(&NodePath) -> Vec<Op> + Send + Sync);
 #[derive(Debug, Error)]
 pub enum AcquireError {
     /// Two jobs disagree on how many may act at once; neither may guess.
-    #[error("semaphore `{path}` was made for {stored} at once, and {wanted} are wanted")]
+    #[error("semaphore `{path}` has {stored} slots, and {wanted} are wanted")]
     SlotsDiffer {
         /// Which.
         path: NodePath,
@@ -92,6 +108,31 @@ pub enum AcquireError {
         stored: i64,
         /// What we were told.
         wanted: NonZeroU32,
+    },
+    /// Another holder acts under this identifier, and the caller excludes that.
+    #[error("semaphore `{path}`: {by} holds a lease under this identifier")]
+    Held {
+        /// Which.
+        path: NodePath,
+        /// The holder.
+        by: Box<HeldBy>,
+    },
+    /// The path lies below another semaphore, or another below it: every tool takes each child of a semaphore for a lease.
+    #[error("`{path}` cannot be a semaphore: `{other}` is one {}, and every tool reads the children of a semaphore as leases", if path.as_str().len() > other.as_str().len() { "above it" } else { "below it" })]
+    Nested {
+        /// Which.
+        path: NodePath,
+        /// The other semaphore.
+        other: NodePath,
+    },
+    /// The lease's claim may not be written, and so no lease was taken.
+    #[error("the claim of a lease of semaphore `{path}` cannot be written")]
+    Claim {
+        /// Which.
+        path: NodePath,
+        /// Why.
+        #[source]
+        source: StoreError,
     },
     /// There is no slot free for us now, and we were to try once.
     #[error("semaphore `{path}` is full: {leases} of {slots} slots taken, {ahead} waiting")]
@@ -165,11 +206,28 @@ pub enum ForceError {
         /// Which semaphore.
         path: NodePath,
         /// The fence that was named.
-        fence: i64,
+        fence: Fence,
     },
     /// What was to be written along with the lease was refused, and so nothing was taken or broken.
     #[error("what goes with a forced lease of semaphore `{path}` cannot be written")]
     Along {
+        /// Which semaphore.
+        path: NodePath,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The identifier holds a lease already, which is not among those that were to be broken.
+    #[error("semaphore `{path}`: {by} holds a lease under this identifier already")]
+    Held {
+        /// Which semaphore.
+        path: NodePath,
+        /// The holder.
+        by: Box<HeldBy>,
+    },
+    /// The record of the force may not be written, and so nothing was taken or broken.
+    #[error("the claim of a forced lease of semaphore `{path}` cannot be written")]
+    Claim {
         /// Which semaphore.
         path: NodePath,
         /// Why.
@@ -205,7 +263,7 @@ pub struct Holder {
     /// Who, as far as the data is text.
     pub identifier: String,
     /// The lease's fence.
-    pub fence: i64,
+    pub fence: Fence,
     /// Since when, in milliseconds since the Unix epoch, by the store's clock.
     pub since_ms: u64,
     /// Whether it ends with a session.
@@ -233,6 +291,8 @@ pub struct SemaphoreState {
 pub struct Unlocked {
     /// Persistent leases with the identifier, now deleted.
     pub released: u32,
+    /// Persistent leases with the identifier that a run or a process owns.
+    pub owned: Vec<(Holder, Owner)>,
     /// Every other lease: of other identifiers, and ephemeral ones, which end with their session.
     pub left: Vec<Holder>,
 }
@@ -258,10 +318,22 @@ impl Semaphore {
         Self::with_tools(Tools::seeded(store, seed), path, slots)
     }
 
+    /// The semaphore at `path`, for a caller that goes by the number of slots that is stored: its own number, `slots`, was
+    /// compared before, and holds only where none is stored.
+    #[must_use]
+    pub fn of_stored_slots(store: Arc<dyn Store>, path: NodePath, slots: NonZeroU32) -> Self {
+        Self::build(Tools::new(store), path, slots, SlotsRule::Stored)
+    }
+
     fn with_tools(tools: Arc<Tools>, path: NodePath, slots: NonZeroU32) -> Self {
-        let queue = path.with_suffix(&format!("-{}", names::LOCK));
-        let (known, safety_net_finds) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self(Arc::new(Inner { tools, path, queue, slots, known, safety_net_finds }))
+        Self::build(tools, path, slots, SlotsRule::Same)
+    }
+
+    fn build(tools: Arc<Tools>, path: NodePath, wanted: NonZeroU32, rule: SlotsRule) -> Self {
+        let queue = queue_of(&path);
+        let (number, was_compared) = (Mutex::new(None), AtomicBool::new(false));
+        let safety_net_finds = AtomicU64::new(0);
+        Self(Arc::new(Inner { tools, path, queue, wanted, rule, number, was_compared, safety_net_finds }))
     }
 
     /// Its path.
@@ -270,52 +342,45 @@ impl Semaphore {
         &self.0.path
     }
 
-    /// How many slots its caller believes in.
+    /// The number of slots in force, as it was read last; before that its caller's own.
     #[must_use]
     pub fn slots(&self) -> NonZeroU32 {
-        self.0.slots
+        self.number().map_or(self.0.wanted, |number| number.slots)
     }
 
-    /// Takes a slot, waiting for one as long as `patience` says: one deadline for all steps together.
-    ///
-    /// A persistent lease with the same identifier is the same holder's and is re-entered. That is found by reading, so
-    /// two callers with one identifier at the same moment may both get a fresh lease, as in Salt.
-    ///
-    /// The path's number of slots is compared once in this semaphore's life.
+    /// Takes a slot of its own, beside any other lease of the same identifier, without a claim; waits for it as long as
+    /// `patience` says.
     ///
     /// # Errors
-    /// [`AcquireError`]. A failed acquisition leaves nothing behind, like a cancelled one.
+    /// As [`Semaphore::acquire_as`].
     pub async fn acquire(
         &self,
         identifier: &Identifier,
         lifetime: Lifetime,
         patience: Patience,
     ) -> Result<Acquired, AcquireError> {
-        self.acquire_along(identifier, lifetime, patience, &|_| Vec::new()).await
+        let (ownership, along): (_, Along<'_>) = (Ownership::Own, &|_| Vec::new());
+        self.acquire_as(Request { identifier, lifetime, patience, ownership: &ownership, along }).await
     }
 
-    /// As [`Semaphore::acquire`], and in the transaction that makes the lease `along` is written. A lease that is re-entered
-    /// is there already: with it nothing is written.
+    /// Takes a slot, waiting for one as long as the request's patience says. What is to be written along is written in the
+    /// transaction that creates the lease; with a lease that is re-entered nothing is written.
+    ///
+    /// The path's number of slots is compared when this semaphore first sees it, and followed from then on.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`]; [`AcquireError::Along`].
-    pub async fn acquire_along(
-        &self,
-        identifier: &Identifier,
-        lifetime: Lifetime,
-        patience: Patience,
-        along: Along<'_>,
-    ) -> Result<Acquired, AcquireError> {
+    /// [`AcquireError`]. A failed acquisition leaves nothing behind, like a cancelled one.
+    pub async fn acquire_as(&self, request: Request<'_>) -> Result<Acquired, AcquireError> {
         let begun = Instant::now();
         let path = || self.0.path.clone();
-        let run = acquire::acquire(self, identifier, lifetime, patience == Patience::Once, along);
-        let answer = match patience {
+        let run = acquire::acquire(self, &request);
+        let answer = match request.patience {
             Patience::Forever => return run.await,
             Patience::Until(deadline) => tokio::time::timeout_at(deadline, run).await,
-            // Nobody is waited for but the store, and that no longer than a session lives without it.
+            // Only the store is waited for, and that no longer than a session lives without it.
             Patience::Once => tokio::time::timeout(self.0.tools.store.session_timeout(), run).await,
         };
-        answer.unwrap_or_else(|_| match patience {
+        answer.unwrap_or_else(|_| match request.patience {
             Patience::Once => {
                 let reason = format!("no answer within {} s", begun.elapsed().as_secs_f64());
                 Err(AcquireError::Store { path: path(), source: StoreError::Unavailable { reason } })
@@ -326,62 +391,54 @@ impl Semaphore {
         })
     }
 
-    /// Takes a lease whatever the count. With `breaking`, the leases of those fences are deleted in the transaction that
-    /// creates ours; without, the limit is exceeded by one. The path's number of slots is not compared.
+    /// Takes a lease whatever the count. The leases that are broken are deleted in the transaction that creates ours, with
+    /// their claims; without any, the limit is exceeded by one. Our claim holds who forced it and why, and is written in that
+    /// transaction, too. The path's number of slots is not compared.
     ///
     /// A broken lease is marked before it is deleted (its data is set, unchanged, in the version that was seen), so that
     /// those who wait by counting deletions look again instead of counting this one.
     ///
     /// # Errors
-    /// [`ForceError`]; `Conflict` leaves everything as it was.
+    /// [`ForceError`]; with any but `Deleted` and `SessionOver` everything is as it was.
     ///
     /// # Cancel safety
     /// Our lease does not stay; what was broken stays broken.
-    pub async fn force(
-        &self,
-        identifier: &Identifier,
-        lifetime: Lifetime,
-        breaking: &[i64],
-    ) -> Result<Lease, ForceError> {
-        self.force_along(identifier, lifetime, breaking, &|_| Vec::new()).await
-    }
-
-    /// As [`Semaphore::force`], and in the transaction that makes the lease `along` is written.
-    ///
-    /// # Errors
-    /// As [`Semaphore::force`]; [`ForceError::Along`].
-    pub async fn force_along(
-        &self,
-        identifier: &Identifier,
-        lifetime: Lifetime,
-        breaking: &[i64],
-        along: Along<'_>,
-    ) -> Result<Lease, ForceError> {
+    pub async fn force(&self, request: Force<'_>) -> Result<Lease, ForceError> {
         let Inner { tools, path, .. } = &*self.0;
-        let fences: BTreeSet<i64> = breaking.iter().copied().collect();
+        let Force { identifier, lifetime, breaking, owner, record, along } = request;
+        let fences: BTreeSet<Fence> = breaking.iter().copied().collect();
         let mut backoff = Backoff::patient();
         for _ in 0..Self::MOST_ROUNDS {
-            let victims = self.victims(&fences, &mut backoff).await?;
-            let node = path.child(&tools.unique());
-            let mut ops = Vec::with_capacity(2 * victims.len() + 1);
-            for (victim, seen) in &victims {
-                let marked = seen.stat.version.wrapping_add(1);
+            let victims = self.victims(&fences, identifier, &mut backoff).await?;
+            let (node, kind) = (path.child(&tools.unique()), NodeKind::from(lifetime));
+            let mut ops = Vec::with_capacity(3 * victims.len() + 2);
+            for victim in &victims {
+                let marked = victim.node.stat.version.wrapping_add(1);
                 ops.push(Op::Set {
-                    path: victim.clone(),
-                    data: seen.data.clone(),
-                    version: Version::Exactly(seen.stat.version),
+                    path: victim.path.clone(),
+                    data: victim.node.data.clone(),
+                    version: Version::Exactly(victim.node.stat.version),
                 });
-                ops.push(Op::Delete { path: victim.clone(), version: Version::Exactly(marked) });
+                ops.push(Op::Delete { path: victim.path.clone(), version: Version::Exactly(marked) });
             }
-            ops.push(Op::Create { path: node.clone(), data: identifier.data(), kind: NodeKind::from(lifetime) });
+            let of_victims = ops.len();
+            ops.push(Op::Create { path: node.clone(), data: identifier.data(), kind });
+            ops.extend(victims.iter().filter_map(|victim| victim.claim.as_ref()).flat_map(Claimed::delete));
+            let claim = Claim { lease: node.clone(), owner: owner.clone(), forced: record.cloned() };
+            if let Some(orphan) = self.orphan(identifier, &victims, &mut backoff).await? {
+                ops.extend(orphan.delete());
+            }
+            let claimed = Claimed::new(path, identifier.as_str(), &node);
+            ops.extend(claimed.create(&claim, kind));
             let own = ops.len();
             ops.extend(along(&node));
-            let mut unsure = Unsure::new(tools, node.clone());
-            let placed = own::place(tools, ops, &node, lifetime, &mut backoff).await;
+            let mut unsure = Unsure::new(tools, node.clone(), Some(claimed.clone()));
+            let placed = own::place(tools, ops, &node, lifetime, None, &mut backoff).await;
             match placed.map_err(|source| self.force_error(source))? {
-                Placed::There(stat, watch) => {
+                Placed::There(stat, watch, _) => {
                     unsure.sure();
-                    return Ok(Lease::new(tools, node, identifier.clone(), lifetime, stat.czxid, watch));
+                    let (identifier, fence) = (identifier.clone(), stat.fence());
+                    return Ok(Lease::new(tools, node, identifier, lifetime, fence, Some(claimed), watch));
                 }
                 Placed::Gone => {
                     unsure.sure();
@@ -394,11 +451,21 @@ impl Semaphore {
                         return Err(ForceError::Along { path: path.clone(), source });
                     }
                     match (victims.get(index / 2), source) {
-                        (Some((_, victim)), StoreError::NoNode { .. } | StoreError::BadVersion { .. }) => {
-                            return Err(ForceError::Conflict { path: path.clone(), fence: victim.stat.czxid });
+                        (Some(victim), StoreError::NoNode { .. } | StoreError::BadVersion { .. })
+                            if index < of_victims =>
+                        {
+                            return Err(ForceError::Conflict { path: path.clone(), fence: victim.node.stat.fence() });
                         }
-                        (None, StoreError::NoNode { .. }) => {
+                        (_, StoreError::NoNode { .. }) if index == of_victims => {
                             self.make_path(&mut backoff).await.map_err(|source| self.force_error(source))?;
+                        }
+                        // A claim that has changed since, or the folder of the claims is missing.
+                        (
+                            _,
+                            StoreError::NodeExists { .. } | StoreError::BadVersion { .. } | StoreError::NoNode { .. },
+                        ) if index > of_victims => self.prepare_claims(&mut backoff).await?,
+                        (_, source) if index > of_victims => {
+                            return Err(ForceError::Claim { path: path.clone(), source });
                         }
                         (_, source) => return Err(self.force_error(source)),
                     }
@@ -409,12 +476,51 @@ impl Semaphore {
         Err(self.force_error(StoreError::Unavailable { reason }))
     }
 
-    /// Follows a persistent lease that is there already: taken by an earlier session, known by its node. None where it is
-    /// not there any more, or never was such a lease.
+    async fn prepare_claims(&self, backoff: &mut Backoff) -> Result<(), ForceError> {
+        let Inner { tools, path, .. } = &*self.0;
+        claim::prepare(tools, path, backoff).await.map_err(|source| match source {
+            source @ StoreError::Refused { .. } => ForceError::Claim { path: path.clone(), source },
+            source => self.force_error(source),
+        })
+    }
+
+    /// The claim of our identifier, if its lease is gone: it is replaced.
+    async fn orphan(
+        &self,
+        identifier: &Identifier,
+        victims: &[Victim],
+        backoff: &mut Backoff,
+    ) -> Result<Option<Claimed>, ForceError> {
+        let Inner { tools, path, .. } = &*self.0;
+        // Bounded by the back-off.
+        loop {
+            let look = async {
+                let Some(seen) = claim::read(&*tools.store, path, identifier.as_str()).await? else { return Ok(None) };
+                let is_broken = victims.iter().any(|victim| victim.path == seen.claim.lease);
+                let is_there = is_broken || tools.store.stat(&seen.claim.lease).await?.is_some();
+                Ok((!is_there).then_some(seen))
+            };
+            match look.await {
+                Ok(seen) => {
+                    return Ok(seen.map(|seen| Claimed::new(path, identifier.as_str(), &seen.claim.lease)));
+                }
+                Err(StoreError::Refused { .. }) => return Ok(None),
+                Err(error) => backoff.after(error, tools).await.map_err(|source| self.force_error(source))?,
+            }
+        }
+    }
+
+    /// Follows a persistent lease that is there already: taken by an earlier session, known by its node and, if that was
+    /// read, by its fence. `None` where it is not there any more, or never was such a lease.
     ///
     /// # Errors
     /// What the store says, after a few tries.
-    pub async fn adopt(&self, lease: &NodePath, identifier: &Identifier) -> Result<Option<Lease>, StoreError> {
+    pub async fn adopt(
+        &self,
+        lease: &NodePath,
+        fence: Option<Fence>,
+        identifier: &Identifier,
+    ) -> Result<Option<Lease>, StoreError> {
         let Inner { tools, path, .. } = &*self.0;
         if lease.parent().as_ref() != Some(path) {
             return Ok(None);
@@ -422,12 +528,20 @@ impl Semaphore {
         let mut backoff = Backoff::brief();
         // Bounded by the back-off.
         loop {
+            let claim = tools.store.read(&claim::place(path, identifier.as_str()));
             let (node, look) = (tools.store.read(lease), tools.store.stat_and_watch(lease));
-            let seen = async { Ok((unless_missing(node.await)?, look.await?)) };
+            let seen = async { Ok((unless_missing(node.await)?, look.await?, unless_missing(claim.await)?)) };
             match seen.await {
-                Ok((Some(node), (Some(stat), watch))) if is_of(&node, identifier) && node.stat.czxid == stat.czxid => {
+                Ok((Some(node), (Some(stat), watch), claim))
+                    if is_of(&node, identifier)
+                        && node.stat.czxid == stat.czxid
+                        && fence.is_none_or(|fence| fence == stat.fence()) =>
+                {
+                    let claim = claim.and_then(|node| claim::seen(&node)).filter(|seen| seen.claim.lease == *lease);
+                    let claimed = claim.map(|_| Claimed::new(path, identifier.as_str(), lease));
                     let (lease, identifier) = (lease.clone(), identifier.clone());
-                    return Ok(Some(Lease::new(tools, lease, identifier, Lifetime::Persistent, stat.czxid, watch)));
+                    let persistent = Lifetime::Persistent;
+                    return Ok(Some(Lease::new(tools, lease, identifier, persistent, stat.fence(), claimed, watch)));
                 }
                 Ok(_) => return Ok(None),
                 Err(error) => backoff.after(error, tools).await?,
@@ -435,21 +549,42 @@ impl Semaphore {
         }
     }
 
-    /// The leases of those fences, with what they hold.
+    /// The leases of those fences, with what they hold and who claims them. Refused if the identifier holds another one.
     async fn victims(
         &self,
-        fences: &BTreeSet<i64>,
+        fences: &BTreeSet<Fence>,
+        identifier: &Identifier,
         backoff: &mut Backoff,
-    ) -> Result<Vec<(NodePath, Node)>, ForceError> {
-        if fences.is_empty() {
-            return Ok(Vec::new());
-        }
+    ) -> Result<Vec<Victim>, ForceError> {
+        let Inner { tools, path, .. } = &*self.0;
         let leases = self.leases(backoff).await.map_err(|source| self.force_error(source))?;
-        let found: Vec<_> = leases.into_iter().filter(|(_, node)| fences.contains(&node.stat.czxid)).collect();
-        match fences.iter().find(|fence| found.iter().all(|(_, node)| node.stat.czxid != **fence)) {
-            Some(fence) => Err(ForceError::Conflict { path: self.0.path.clone(), fence: *fence }),
-            None => Ok(found),
+        // Bounded by the back-off.
+        let mut claims = loop {
+            let names: Vec<_> = leases.iter().map(|(_, node)| String::from_utf8_lossy(&node.data)).collect();
+            let claims = claim::Claims::new(Arc::clone(&tools.store), path.clone());
+            match claims.of_leases(names.iter().map(AsRef::as_ref)).await {
+                Ok(claims) => break claims,
+                Err(error) => backoff.after(error, tools).await.map_err(|source| self.force_error(source))?,
+            }
+        };
+        let (found, others): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|(_, node)| fences.contains(&node.stat.fence()));
+        if let Some(fence) = fences.iter().find(|fence| found.iter().all(|(_, node)| node.stat.fence() != **fence)) {
+            return Err(ForceError::Conflict { path: path.clone(), fence: *fence });
         }
+        let mine = others.into_iter().filter(|(_, node)| node.data == identifier.as_str().as_bytes()).collect();
+        if let Some(holder) = holders(mine).into_iter().next() {
+            let (claim, place) = (claims.remove(&holder.path), claim::place(path, identifier.as_str()));
+            let place_version = claim.as_ref().map(|seen| seen.version);
+            let by = Box::new(HeldBy { lease: Some(holder), claim, place, place_version });
+            return Err(ForceError::Held { path: path.clone(), by });
+        }
+        let victim = |(node_path, node): (NodePath, Node)| {
+            let named = String::from_utf8_lossy(&node.data);
+            let claim = claims.remove(&node_path).map(|_| Claimed::new(path, &named, &node_path));
+            Victim { path: node_path, node, claim }
+        };
+        Ok(found.into_iter().map(victim).collect())
     }
 
     fn force_error(&self, source: StoreError) -> ForceError {
@@ -522,39 +657,57 @@ impl Semaphore {
         Ok(entries.into_iter().map(|(_, node)| String::from_utf8_lossy(&node.data).into_owned()).collect())
     }
 
-    /// Deletes every persistent lease with this identifier, and says what else it found. Ephemeral leases are left to
-    /// their session.
+    /// Deletes every persistent lease with this identifier that an operator took, with its claim, and says what else it found.
+    /// A lease without a claim counts as an operator's, as in Salt; one whose process has certainly ended, too. A lease that a
+    /// run or a living process owns stays, and so does every ephemeral one.
     ///
     /// # Errors
     /// What the store says, after a few tries; some of the leases may be deleted then.
     pub async fn unlock(&self, identifier: &Identifier) -> Result<Unlocked, StoreError> {
-        let tools = &self.0.tools;
+        let Inner { tools, path, .. } = &*self.0;
         let mut backoff = Backoff::brief();
         let mut released = 0;
         let mut unanswered: BTreeSet<NodePath> = BTreeSet::new();
         // Bounded by the back-off.
         loop {
+            // The leases first: one that is created with its claim after a look at the claims would be seen without it.
             let leases = self.leases(&mut backoff).await?;
-            let (mine, left): (Vec<_>, Vec<_>) = leases.into_iter().partition(|(_, node)| is_of(node, identifier));
+            let claim = match claim::read(&*tools.store, path, identifier.as_str()).await {
+                Err(StoreError::Refused { .. }) => Ok(None),
+                claim => claim,
+            };
+            let claim = match claim {
+                Ok(claim) => claim,
+                Err(error) => {
+                    backoff.after(error, tools).await?;
+                    continue;
+                }
+            };
+            let (mine, others): (Vec<_>, Vec<_>) = leases.into_iter().partition(|(_, node)| is_of(node, identifier));
+            let is_owned = |(lease, _): &(NodePath, Node)| {
+                let owner = claim.as_ref().filter(|seen| seen.claim.lease == *lease).map(|seen| &seen.claim.owner);
+                owner.is_some_and(|owner| !matches!(owner, Owner::ByHand { .. }) && !owner.has_certainly_ended())
+            };
+            let (owned, mine): (Vec<_>, Vec<_>) = mine.into_iter().partition(is_owned);
             // What is gone after an unanswered deletion was deleted by it, as far as anybody can tell.
             unanswered.retain(|path| {
                 let still = mine.iter().any(|(mine, _)| mine == path);
                 released += u32::from(!still);
                 still
             });
-            let replies: Vec<_> =
-                mine.iter().map(|(node, _)| (node.clone(), tools.store.delete(node, Version::Any))).collect();
             let mut failed = None;
-            for (node, reply) in replies {
-                match reply.await {
+            for (node, _) in &mine {
+                let claimed = claim.as_ref().filter(|seen| seen.claim.lease == *node);
+                let claimed = claimed.map(|_| Claimed::new(path, identifier.as_str(), node));
+                match self.delete(node, claimed).await {
                     Ok(()) => {
-                        unanswered.remove(&node);
+                        unanswered.remove(node);
                         released += 1;
                     }
-                    Err(StoreError::NoNode { .. }) => released += u32::from(unanswered.remove(&node)),
+                    Err(StoreError::NoNode { .. }) => released += u32::from(unanswered.remove(node)),
                     Err(error @ StoreError::Ambiguous { .. }) => {
                         let reason = error.to_string();
-                        unanswered.insert(node);
+                        unanswered.insert(node.clone());
                         failed = Some(StoreError::Unavailable { reason });
                     }
                     Err(error) => failed = Some(error),
@@ -562,9 +715,85 @@ impl Semaphore {
             }
             match failed {
                 Some(error) => backoff.after(error, tools).await?,
-                None => return Ok(Unlocked { released, left: holders(left) }),
+                None => {
+                    let owner = claim.map(|seen| seen.claim.owner);
+                    let owned = holders(owned).into_iter().filter_map(|lease| Some((lease, owner.clone()?))).collect();
+                    return Ok(Unlocked { released, owned, left: holders(others) });
+                }
             }
         }
+    }
+
+    /// Deletes every lease with this identifier, ephemeral ones and those that a run or a process owns included, with its
+    /// claim, and keeps a record of who did it and why. One transaction for each lease.
+    ///
+    /// # Errors
+    /// What the store says, after a few tries; some of the leases may be broken then.
+    pub async fn break_leases(
+        &self,
+        identifier: &Identifier,
+        by: &str,
+        reason: &str,
+    ) -> Result<Vec<Holder>, StoreError> {
+        let Inner { tools, path, .. } = &*self.0;
+        let mut backoff = Backoff::brief();
+        let mut broken = Vec::new();
+        broken::prepare(&*tools.store).await?;
+        // Bounded by the back-off.
+        loop {
+            // In this order, as for `unlock`.
+            let leases = self.leases(&mut backoff).await?;
+            let claim = claim::read(&*tools.store, path, identifier.as_str()).await?;
+            let mine = leases.into_iter().filter(|(_, node)| node.data == identifier.as_str().as_bytes());
+            let mut failed = None;
+            for holder in holders(mine.collect()) {
+                let at = tools.store.clock().now_ms();
+                let record = Broken { lease: holder.path.clone(), by: by.to_owned(), reason: reason.to_owned(), at };
+                let lease = Op::Delete { path: holder.path.clone(), version: Version::Any };
+                let mut ops = vec![lease, broken::create(&record)];
+                if claim.as_ref().is_some_and(|seen| seen.claim.lease == holder.path) {
+                    ops.extend(Claimed::new(path, identifier.as_str(), &holder.path).delete());
+                }
+                match tools.store.multi(ops).await {
+                    Ok(_) => broken.push(holder),
+                    // It is gone, or its claim has changed: look again.
+                    Err(StoreError::Multi { source, .. }) if !source.is_retryable() => {
+                        if matches!(*source, StoreError::Refused { .. }) {
+                            return Err(*source);
+                        }
+                        failed = Some(StoreError::Unavailable { reason: source.to_string() });
+                    }
+                    Err(StoreError::Ambiguous { .. }) => {
+                        let reason = format!("the deletion of `{}` was not answered", holder.path);
+                        failed = Some(StoreError::Unavailable { reason });
+                        broken.push(holder);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            match failed {
+                Some(error) => backoff.after(error, tools).await?,
+                None => {
+                    broken.dedup_by(|a, b| a.path == b.path);
+                    return Ok(broken);
+                }
+            }
+        }
+    }
+
+    /// Deletes a lease that is known by its node, with its claim if it still has that one.
+    async fn delete(&self, lease: &NodePath, claimed: Option<Claimed>) -> Result<(), StoreError> {
+        let store = &self.0.tools.store;
+        if claimed.is_some() {
+            match store.multi(Deletion::new(lease.clone(), claimed).ops()).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Multi { index: 0, source }) => return Err(*source),
+                // The claim has changed: the lease goes alone.
+                Err(StoreError::Multi { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        store.delete(lease, Version::Any).await
     }
 
     /// How many clean-ups of cancelled or failed acquisitions and dropped leases are under way.
@@ -585,48 +814,133 @@ impl Semaphore {
         self.0.safety_net_finds.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        self.0.known.load(Ordering::Relaxed)
+    /// The number in force, as it was read last; `None` if it must be read.
+    pub(super) fn number(&self) -> Option<Number> {
+        *self.0.number.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_known(&self, known: bool) {
-        self.0.known.store(known, Ordering::Relaxed);
+    /// The number may have changed.
+    pub(super) fn forget_number(&self) {
+        *self.0.number.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Compares the number in the path's data with ours. Data that is no number is somebody else's.
-    pub(super) fn check_slots(&self, data: &Bytes) -> Result<(), AcquireError> {
-        match names::slots(data) {
-            Some(stored) if stored != i64::from(self.0.slots.get()) => {
-                Err(AcquireError::SlotsDiffer { path: self.0.path.clone(), stored, wanted: self.0.slots })
+    pub(super) fn set_number(&self, number: Number) {
+        self.0.was_compared.store(true, Ordering::Relaxed);
+        *self.0.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+    }
+
+    /// Asks for the number, and the first time whether the path lies below another semaphore, in one flight.
+    pub(super) fn ask_number(&self) -> AskedNumber {
+        let Inner { tools, path, .. } = &*self.0;
+        let mut above = Vec::new();
+        if !self.0.was_compared.load(Ordering::Relaxed) {
+            let mut here = path.parent();
+            while let Some(ancestor) = here.filter(|ancestor| *ancestor != NodePath::root()) {
+                let (node, queue) = (tools.store.read(&ancestor), tools.store.stat(&queue_of(&ancestor)));
+                here = ancestor.parent();
+                above.push((ancestor, node, queue));
             }
-            Some(_) | None => Ok(()),
+        }
+        AskedNumber { node: tools.store.read(path), above }
+    }
+
+    /// Takes a number that was read; `None` if there is none yet and the caller must write its own.
+    ///
+    /// # Errors
+    /// [`AcquireError::SlotsDiffer`] if it is compared for the first time and differs; [`AcquireError::Nested`].
+    pub(super) fn learn(&self, seen: SeenNode) -> Result<Option<Number>, AcquireError> {
+        let Inner { path, wanted, rule, was_compared, .. } = &*self.0;
+        if let Some(other) = seen.above {
+            return Err(AcquireError::Nested { path: path.clone(), other });
+        }
+        let version = seen.node.stat.version;
+        let differs = |stored| Err(AcquireError::SlotsDiffer { path: path.clone(), stored, wanted: *wanted });
+        let slots = match names::slots(&seen.node.data) {
+            None if seen.node.data.trim_ascii().is_empty() => return Ok(None),
+            // Data that is no number is another application's, and is not compared, as in kazoo.
+            None => *wanted,
+            Some(stored) => match u32::try_from(stored).ok().and_then(NonZeroU32::new) {
+                None => return differs(stored),
+                Some(slots) if slots == *wanted => slots,
+                Some(_) if *rule == SlotsRule::Same && !was_compared.load(Ordering::Relaxed) => {
+                    return differs(stored);
+                }
+                Some(slots) => slots,
+            },
+        };
+        let number = Number { slots, version };
+        self.set_number(number);
+        Ok(Some(number))
+    }
+
+    /// Refuses a path among whose children are semaphores.
+    pub(super) fn refuse_what_lies_below(&self, children: &[String]) -> Result<(), AcquireError> {
+        let path = &self.0.path;
+        let below = children.iter().find_map(|name| {
+            let of_queue = name.strip_suffix(names::LOCK)?.strip_suffix('-')?;
+            children.iter().any(|other| other == of_queue).then(|| path.child(of_queue))
+        });
+        match below {
+            Some(other) => Err(AcquireError::Nested { path: path.clone(), other }),
+            None => Ok(()),
         }
     }
 
-    /// Makes sure that the path is there with our number, and the queue beside it.
+    /// Makes sure that the path is there with a number, and the queue beside it. The first caller writes the number of an
+    /// empty path, in the version that it read.
     pub(super) async fn make_sure(&self, backoff: &mut Backoff) -> Result<(), AcquireError> {
-        let Inner { tools, path, .. } = &*self.0;
+        let Inner { tools, path, wanted, .. } = &*self.0;
         for _ in 0..Self::MOST_ROUNDS {
-            let made = self.make_path(backoff).await.map_err(|source| acquire::error(self, source))?;
-            if made {
-                self.set_known(true);
-                return Ok(());
-            }
-            match tools.store.read(path).await {
-                Ok(node) => {
-                    self.check_slots(&node.data)?;
-                    self.set_known(true);
-                    return Ok(());
+            // Before anything is created: a child of another semaphore would count as a lease there.
+            match self.ask_number().answer().await {
+                Ok(seen) => {
+                    let (version, other) = (seen.node.stat.version, seen.above.clone());
+                    let is_known = self.learn(seen)?.is_some();
+                    debug_assert!(other.is_none(), "`learn` refuses it");
+                    let made = self.make_path(backoff).await.map_err(|source| acquire::error(self, source))?;
+                    if made {
+                        // It was deleted in between.
+                        continue;
+                    }
+                    if is_known {
+                        return Ok(());
+                    }
+                    let data = Bytes::from(wanted.to_string());
+                    match tools.store.set(path, data, Version::Exactly(version)).await {
+                        Ok(stat) => {
+                            self.set_number(Number { slots: *wanted, version: stat.version });
+                            return Ok(());
+                        }
+                        // Another caller's number holds; what was not answered is read.
+                        Err(StoreError::BadVersion { .. } | StoreError::NoNode { .. }) => {}
+                        Err(StoreError::Ambiguous { .. }) => drop(tools.store.sync(path).await),
+                        Err(error) => {
+                            backoff.after(error, tools).await.map_err(|source| acquire::error(self, source))?;
+                        }
+                    }
                 }
-                // Deleted again, or not yet seen by the server that we ask.
                 Err(StoreError::NoNode { .. }) => {
-                    // Whatever `sync` says, the next round looks.
+                    if let Some(other) = self.semaphore_above().await.map_err(|source| acquire::error(self, source))? {
+                        return Err(AcquireError::Nested { path: path.clone(), other });
+                    }
+                    let made = self.make_path(backoff).await.map_err(|source| acquire::error(self, source))?;
+                    if made {
+                        self.set_number(Number { slots: *wanted, version: 0 });
+                        return Ok(());
+                    }
+                    // Made by another caller, or not yet seen by the server that we ask. The next round looks.
                     let _ = tools.store.sync(path).await;
                 }
                 Err(error) => backoff.after(error, tools).await.map_err(|source| acquire::error(self, source))?,
             }
         }
         Err(acquire::error(self, self.comes_and_goes()))
+    }
+
+    /// The nearest semaphore above the path.
+    async fn semaphore_above(&self) -> Result<Option<NodePath>, StoreError> {
+        let AskedNumber { above, .. } = self.ask_number();
+        first_above(above).await
     }
 
     fn comes_and_goes(&self) -> StoreError {
@@ -636,10 +950,10 @@ impl Semaphore {
     /// Makes the path, with its number in the same request, and the queue; what is there is left alone. `true` when the
     /// path is certainly ours, so that its number need not be read.
     async fn make_path(&self, backoff: &mut Backoff) -> Result<bool, StoreError> {
-        let Inner { tools, path, queue, slots, .. } = &*self.0;
+        let Inner { tools, path, queue, wanted, .. } = &*self.0;
         let store = &tools.store;
         let create = |path: &NodePath, data: Bytes| Op::Create { path: path.clone(), data, kind: NodeKind::Persistent };
-        let pool = || create(path, Bytes::from(slots.to_string()));
+        let pool = || create(path, Bytes::from(wanted.to_string()));
         let line = || create(queue, Bytes::new());
         // First both; where one is there already, only the other.
         let mut ops = vec![pool(), line()];
@@ -691,15 +1005,90 @@ impl Semaphore {
     }
 }
 
-/// A node that may have been made, until that is known: dropped before, it is cleaned up.
+/// A forced acquisition.
+#[derive(Clone, Copy)]
+pub struct Force<'a> {
+    /// The lease's data.
+    pub identifier: &'a Identifier,
+    /// Whether the lease ends with the session.
+    pub lifetime: Lifetime,
+    /// The fences of the leases that are broken.
+    pub breaking: &'a [Fence],
+    /// Who owns the lease.
+    pub owner: &'a Owner,
+    /// Who forces it, why and when; `None` where a holder replaces a lease of its own.
+    pub record: Option<&'a Forced>,
+    /// What else is written in the transaction that creates the lease.
+    pub along: Along<'a>,
+}
+
+impl std::fmt::Debug for Force<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { identifier, lifetime, breaking, owner, record, along: _ } = self;
+        f.debug_struct("Force")
+            .field("identifier", identifier)
+            .field("lifetime", lifetime)
+            .field("breaking", breaking)
+            .field("owner", owner)
+            .field("record", record)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lease that is to be broken, as it was seen.
+struct Victim {
+    path: NodePath,
+    node: Node,
+    claim: Option<Claimed>,
+}
+
+/// The number of a path on its way, and what lies above the path.
+pub(super) struct AskedNumber {
+    node: Reply<Node>,
+    above: Vec<(NodePath, Reply<Node>, Reply<Option<Stat>>)>,
+}
+
+/// A path's node, and the nearest semaphore above it.
+#[derive(Debug)]
+pub(super) struct SeenNode {
+    node: Node,
+    above: Option<NodePath>,
+}
+
+impl AskedNumber {
+    pub(super) async fn answer(self) -> Result<SeenNode, StoreError> {
+        let Self { node, above } = self;
+        let node = node.await;
+        let above = first_above(above).await?;
+        Ok(SeenNode { node: node?, above })
+    }
+}
+
+/// The nearest of the ancestors that is a semaphore. One that this caller may not read is none to it.
+async fn first_above(above: Vec<(NodePath, Reply<Node>, Reply<Option<Stat>>)>) -> Result<Option<NodePath>, StoreError> {
+    let mut nearest = None;
+    for (path, node, queue) in above {
+        let (node, queue) = (node.await, queue.await);
+        match (node, queue) {
+            (Ok(node), Ok(Some(_))) if names::slots(&node.data).is_some() => nearest = nearest.or(Some(path)),
+            (Err(StoreError::NoNode { .. } | StoreError::Refused { .. }), _) | (Ok(_), Ok(_)) => {}
+            (_, Err(StoreError::Refused { .. })) => {}
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        }
+    }
+    Ok(nearest)
+}
+
+/// A lease that may have been made with its claim, until that is known: dropped before, both are cleaned up.
 pub(super) struct Unsure<'a> {
     tools: &'a Arc<Tools>,
     node: Option<NodePath>,
+    claim: Option<Claimed>,
 }
 
 impl<'a> Unsure<'a> {
-    pub(super) fn new(tools: &'a Arc<Tools>, node: NodePath) -> Self {
-        Self { tools, node: Some(node) }
+    pub(super) fn new(tools: &'a Arc<Tools>, node: NodePath, claim: Option<Claimed>) -> Self {
+        Self { tools, node: Some(node), claim }
     }
 
     pub(super) fn sure(&mut self) {
@@ -710,7 +1099,8 @@ impl<'a> Unsure<'a> {
 impl Drop for Unsure<'_> {
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
-            self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node: Some(node) });
+            let claim = self.claim.take();
+            self.tools.clean_up(Leftovers { queue: None, entry: Entry::None, node: Some(node), claim });
         }
     }
 }
@@ -756,12 +1146,12 @@ fn split(seen: Option<(Vec<String>, Watch)>) -> (Vec<String>, Option<Watch>) {
     seen.map_or_else(|| (Vec::new(), None), |(names, watch)| (names, Some(watch)))
 }
 
-fn holders(leases: Vec<(NodePath, Node)>) -> Vec<Holder> {
+pub(super) fn holders(leases: Vec<(NodePath, Node)>) -> Vec<Holder> {
     let mut holders: Vec<Holder> = leases
         .into_iter()
         .map(|(path, node)| Holder {
             identifier: String::from_utf8_lossy(&node.data).into_owned(),
-            fence: node.stat.czxid,
+            fence: node.stat.fence(),
             since_ms: node.stat.ctime_ms,
             ephemeral: node.stat.ephemeral_owner.is_some(),
             session: node.stat.ephemeral_owner,

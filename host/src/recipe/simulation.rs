@@ -15,9 +15,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::behaviour::{acquire, alone, force};
 use super::{AcquireError, Acquired, Acquisition, ForceError, Identifier, Lease, Patience, Semaphore};
 use crate::store::memory::{Change, Chaos, Effect, Memory, MemoryOptions, MemoryStore};
-use crate::store::{Lifetime, NodeKind, NodePath, SessionId, Store, StoreError, Version};
+use crate::store::{Fence, Lifetime, NodeKind, NodePath, SessionId, Store, StoreError, Version};
 
 /// How many seeds a test run takes.
 const SEEDS: u64 = 2500;
@@ -54,7 +55,7 @@ struct Notes {
     /// that has ended before its clean-up.
     may_stay: Vec<(String, Option<Arc<MemoryStore>>)>,
     /// Leases had: asked for at, had at, and the fence.
-    grants: Vec<(Instant, Instant, i64)>,
+    grants: Vec<(Instant, Instant, Fence)>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -176,7 +177,7 @@ impl Client {
         };
         let identifier = Identifier::new(self.name.clone()).unwrap();
         let asked = Instant::now();
-        let acquiring = self.semaphore.acquire(&identifier, lifetime, patience);
+        let acquiring = acquire(&self.semaphore, &identifier, lifetime, patience);
         let acquired = if self.dice.random_bool(0.15) {
             let at = asked + millis(&mut self.dice, 100);
             match timeout_at(at, acquiring).await {
@@ -192,7 +193,7 @@ impl Client {
             acquiring.await
         };
         match acquired {
-            Ok(Acquired { lease, how }) => {
+            Ok(Acquired { lease, how, .. }) => {
                 if how == Acquisition::Fresh {
                     self.notes.lock().unwrap().grants.push((asked, Instant::now(), lease.fence()));
                 }
@@ -236,7 +237,7 @@ impl Client {
             }
             2 => {
                 // Its own transaction, whose answer is awaited until it is known.
-                let done = self.store.multi(vec![lease.release_op()]).await;
+                let done = self.store.multi(lease.deletion().ops()).await;
                 if done.is_ok() {
                     lease.forget();
                 } else if lease.release().await.is_err() {
@@ -260,7 +261,7 @@ impl Client {
         let name = if over { OVER } else { &self.name };
         let identifier = Identifier::new(name).unwrap();
         let holders = self.semaphore.holders().await.unwrap_or_default();
-        let victims: Vec<i64> = holders
+        let victims: Vec<Fence> = holders
             .iter()
             .filter(|holder| holder.identifier != OVER && holder.identifier != "garbage")
             .map(|holder| holder.fence)
@@ -270,13 +271,14 @@ impl Client {
         if !over && victims.is_empty() {
             return;
         }
-        match self.semaphore.force(&identifier, Lifetime::Ephemeral, breaking).await {
+        match force(&self.semaphore, &identifier, Lifetime::Ephemeral, breaking, &alone).await {
             Ok(lease) => {
                 count(&self.notes, if over { "forced over" } else { "taken over" });
                 let _ = timeout(millis(&mut self.dice, 60), lease.lost()).await;
                 // An error is the session's end, which takes the lease along.
                 let _ = lease.release().await;
             }
+            Err(ForceError::Held { .. }) => count(&self.notes, "held already"),
             Err(ForceError::Conflict { .. }) => count(&self.notes, "conflict"),
             Err(ForceError::Deleted { .. }) => count(&self.notes, "deleted at once"),
             Err(ForceError::SessionOver { .. }) => count(&self.notes, "session over"),
@@ -382,7 +384,7 @@ fn judge(history: &[Change], slots: usize) -> Result<(), String> {
 }
 
 /// Fences grow in the order in which leases were had.
-fn judge_fences(grants: &[(Instant, Instant, i64)]) -> Result<(), String> {
+fn judge_fences(grants: &[(Instant, Instant, Fence)]) -> Result<(), String> {
     for (asked, _, later) in grants {
         for (_, had, earlier) in grants {
             if had < asked && earlier >= later {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::behaviour::{acquire, alone, force};
+use super::slots::Number;
 use super::{AcquireError, Acquired, Acquisition, Identifier, Lease, MemberKind, Party, Patience, Released, Semaphore};
 use crate::store::memory::{Chaos, Fault, Memory, MemoryOptions, MemoryStore};
 use crate::store::{Lifetime, NodeKind, NodePath, SessionState, Store};
@@ -60,7 +62,7 @@ fn semaphore(store: &Arc<MemoryStore>, slots: u32, seed: u64) -> Semaphore {
 }
 
 async fn take(semaphore: &Semaphore, name: &str, lifetime: Lifetime) -> Lease {
-    semaphore.acquire(&who(name), lifetime, Patience::Forever).await.unwrap().lease
+    acquire(semaphore, &who(name), lifetime, Patience::Forever).await.unwrap().lease
 }
 
 /// Polls a future so often and then drops it.
@@ -94,7 +96,10 @@ async fn a_free_slot_takes_two_round_trips_and_a_release_one() {
     let memory = far();
     let store = memory.open();
     let semaphore = semaphore(&store, 3, 0);
-    take(&semaphore, "a", Lifetime::Ephemeral).await.release().await.unwrap();
+    for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
+        // The path, and the folder of its claims.
+        take(&semaphore, "a", lifetime).await.release().await.unwrap();
+    }
     for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
         let requests = memory.requests(store.session_id());
         let begun = Instant::now();
@@ -124,11 +129,11 @@ async fn what_a_first_or_a_persistent_acquisition_takes_more() {
     let lease = take(&second, "c", Lifetime::Persistent).await;
     assert_eq!(begun.elapsed(), 3 * ROUND_TRIP, "the other leases are read in between");
     let begun = Instant::now();
-    let again = second.acquire(&who("c"), Lifetime::Persistent, Patience::Once).await.unwrap();
+    let again = acquire(&second, &who("c"), Lifetime::Persistent, Patience::Once).await.unwrap();
     assert_eq!(again.how, Acquisition::Reentered);
     assert_eq!(begun.elapsed(), 3 * ROUND_TRIP);
-    // A failed flight, a failed transaction, the parent's look and making, the transaction, and the two flights.
-    assert_eq!(fresh_path, 8 * ROUND_TRIP);
+    // Once for each path: a failed flight, the path with its parent and queue, and the folder of its claims.
+    assert_eq!(fresh_path, 19 * ROUND_TRIP);
     drop((held, other, lease, again));
 }
 
@@ -365,8 +370,8 @@ async fn nothing_is_left(case: &str, memory: &Memory, store: &Arc<MemoryStore>, 
     }
     assert!(lasting, "{case}: {left:?} is left");
     let again = self::semaphore(&memory.open(), 1, 7);
-    let found = again.acquire(&who("me"), Lifetime::Persistent, Patience::Once).await;
-    let Ok(Acquired { lease, how: Acquisition::Reentered }) = found else {
+    let found = acquire(&again, &who("me"), Lifetime::Persistent, Patience::Once).await;
+    let Ok(Acquired { lease, how: Acquisition::Reentered, .. }) = found else {
         panic!("{case}: not found again: {found:?}")
     };
     lease.release().await.unwrap();
@@ -389,16 +394,16 @@ async fn acquire_with(
     let store = memory.open();
     let mine = semaphore(&store, 1, at);
     if known {
-        mine.set_known(true);
+        mine.set_number(Number { slots: NonZeroU32::MIN, version: 0 });
     }
     memory.fail(store.session_id(), at, fault);
     neighbour.let_go();
-    let acquired = timeout(STUCK, mine.acquire(&who("me"), lifetime, Patience::Forever)).await;
+    let acquired = timeout(STUCK, acquire(&mine, &who("me"), lifetime, Patience::Forever)).await;
     let Ok(acquired) = acquired else { panic!("{case}: it waits for ever") };
     let over = store.session().borrow().is_over();
     let lasting;
     match acquired {
-        Ok(Acquired { lease, how }) => {
+        Ok(Acquired { lease, how, .. }) => {
             assert_eq!(how, Acquisition::Fresh, "{case}");
             if !over {
                 assert_eq!(leases(&memory), [lease.path().clone()], "{case}");
@@ -465,7 +470,7 @@ async fn cancelled_at_every_await_with_every_fault_nothing_is_left() {
                         }
                         neighbour.let_go();
                         let name = who("me");
-                        let acquiring = poll_at_most(polls, mine.acquire(&name, lifetime, Patience::Forever));
+                        let acquiring = poll_at_most(polls, acquire(&mine, &name, lifetime, Patience::Forever));
                         let done = timeout(STUCK, acquiring).await.unwrap_or_else(|_| panic!("{case}: stuck"));
                         let finished = done.is_some();
                         if let Some(Ok(acquired)) = done {
@@ -509,7 +514,7 @@ async fn every_fault_and_cancellation_of_a_take_over() {
                 memory.fail(store.session_id(), at, fault);
                 let name = who("me");
                 let breaking = [fence];
-                let forcing = poll_at_most(polls, mine.force(&name, Lifetime::Ephemeral, &breaking));
+                let forcing = poll_at_most(polls, force(&mine, &name, Lifetime::Ephemeral, &breaking, &alone));
                 let done = timeout(STUCK, forcing).await.unwrap_or_else(|_| panic!("{case}: stuck"));
                 assert!(leases(&memory).len() <= 1, "{case}");
                 let finished = done.is_some();

@@ -8,8 +8,9 @@ use rand::{RngExt, SeedableRng};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::claim::{Claimed, Deletion};
 use super::patience::Backoff;
-use crate::store::{NodePath, Reply, Store, StoreError, Version};
+use crate::store::{Made, NodePath, Reply, Store, StoreError, Version};
 
 /// The session, dice and clean-up of one semaphore or party.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Leftovers {
     pub(super) entry: Entry,
     /// A lease or a member, by its unique name.
     pub(super) node: Option<NodePath>,
+    /// The lease's claim: it was made with the lease, or not at all.
+    pub(super) claim: Option<Claimed>,
 }
 
 /// One clean-up in the count.
@@ -93,6 +96,17 @@ impl Tools {
         let _ = self.pending.subscribe().wait_for(|pending| *pending == 0).await;
     }
 
+    /// Does something that nobody waits for, and counts it among the clean-ups.
+    pub(super) fn in_background(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        self.pending.send_modify(|pending| *pending += 1);
+        let pending = Pending(Arc::clone(self));
+        runtime.spawn(async move {
+            work.await;
+            drop(pending);
+        });
+    }
+
     /// Sends off the deletion of what may have been left, and sees to it that it comes about: until every node is
     /// known to be gone, or the session is over.
     ///
@@ -129,6 +143,7 @@ impl Tools {
 /// One round of clean-up requests.
 struct Pass {
     node: Option<Reply<()>>,
+    with_claim: Option<Reply<Vec<Made>>>,
     entry: Option<Reply<()>>,
     look: Option<(Reply<()>, Reply<Vec<String>>)>,
 }
@@ -136,7 +151,15 @@ struct Pass {
 impl Pass {
     fn send(tools: &Tools, leftovers: &Leftovers) -> Self {
         let store = &tools.store;
-        let node = leftovers.node.as_ref().map(|node| store.delete(node, Version::Any));
+        let (mut node, mut with_claim) = (None, None);
+        match (&leftovers.node, &leftovers.claim) {
+            // Together: a claim that is there without its lease is another's by now.
+            (Some(path), Some(claim)) => {
+                with_claim = Some(store.multi(Deletion::new(path.clone(), Some(claim.clone())).ops()));
+            }
+            (Some(path), None) => node = Some(store.delete(path, Version::Any)),
+            (None, _) => {}
+        }
         let (mut entry, mut look) = (None, None);
         match (&leftovers.entry, &leftovers.queue) {
             (Entry::Known(path), _) => entry = Some(store.delete(path, Version::Any)),
@@ -145,7 +168,7 @@ impl Pass {
             (Entry::Maybe(_), Some(queue)) => look = Some((store.sync(queue), store.children(queue))),
             (Entry::None | Entry::Maybe(_), _) => {}
         }
-        Self { node, entry, look }
+        Self { node, with_claim, entry, look }
     }
 
     /// Ends well when all that may have been left is gone; `leftovers` is then, or after an error, what remains.
@@ -154,6 +177,26 @@ impl Pass {
         if let Some(reply) = self.node {
             match gone(reply.await) {
                 Ok(()) => leftovers.node = None,
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(reply) = self.with_claim {
+            match reply.await {
+                Ok(_) => leftovers.node = None,
+                Err(StoreError::Multi { index: 0, source }) if matches!(*source, StoreError::NoNode { .. }) => {
+                    leftovers.node = None;
+                }
+                Err(StoreError::Multi { index, source }) if index > 0 && !source.is_retryable() => {
+                    let node = leftovers.node.clone().filter(|_| leftovers.claim.take().is_some());
+                    let deleted = match &node {
+                        Some(node) => gone(tools.store.delete(node, Version::Any).await),
+                        None => Ok(()),
+                    };
+                    match deleted {
+                        Ok(()) => leftovers.node = None,
+                        Err(error) => failed = Some(error),
+                    }
+                }
                 Err(error) => failed = Some(error),
             }
         }

@@ -19,8 +19,10 @@ use super::event::{Event, Stamped};
 use super::execute::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Orchestrated, Record, Together, Written};
 use super::keeper::{self, Keeper, Order, Way};
-use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, Runner, Standing};
-use super::messages::{Action, ActionResult, Doing, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop};
+use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, OwnLeases, Runner, Standing};
+use super::messages::{
+    Action, ActionResult, Broken, Doing, End, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop,
+};
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
 use super::step::Rollout;
@@ -28,8 +30,8 @@ use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, Mis
 use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
-use crate::recipe::{Identifier, Party, Semaphore};
-use crate::store::{Clock, Store};
+use crate::recipe::{Identifier, Owner, Party, Semaphore};
+use crate::store::{Clock, Fence, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
@@ -129,7 +131,7 @@ pub async fn run<P: Decide>(
     let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
     let steer = wishes.read(&store).await?;
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
-    let semaphore = Semaphore::new(Arc::clone(&store), run.job.semaphore.path.clone(), slots);
+    let semaphore = Semaphore::of_stored_slots(Arc::clone(&store), run.job.semaphore.path.clone(), slots);
     let (inputs, inbox) = mpsc::channel(MAX_INPUTS);
     let observer = Observer {
         store: Arc::clone(&store),
@@ -177,14 +179,17 @@ pub async fn run<P: Decide>(
     engine.say_begun();
     engine.step(Input::Steer(steer));
     let conductor = conductor.map(|(conductor, beginning)| tokio::spawn(conductor.conduct(beginning)));
-    let report = engine.drive(observer, inbox, stops).await;
+    let mut report = engine.drive(observer, inbox, stops).await;
     if let Some(conductor) = conductor {
         // What it waits for is in the store, or was never written: whoever goes on finds it.
         conductor.abort();
         check_task(conductor.await);
     }
-    if report.as_ref().is_ok_and(|report| report.end.is_final()) {
-        engine.give_back_leases().await;
+    if let Ok(report) = &mut report
+        && report.end.is_final()
+        && let Err(broken) = engine.release_own_leases().await
+    {
+        report.end = End::Broken(broken);
     }
     report
 }
@@ -219,6 +224,8 @@ async fn conductor<P>(
     };
     let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
     let conductor = Conductor {
+        owner: owner(run),
+        own_leases: OwnLeases::open(&run.ledger).await?,
         spec,
         store: Arc::clone(run.runner.store()),
         who,
@@ -236,6 +243,12 @@ async fn conductor<P>(
         has_called: false,
     };
     Ok((conductor, beginning))
+}
+
+/// This run, as the owner of its leases.
+fn owner<P>(run: &Run<P>) -> Owner {
+    let runner = run.runner.who().to_string();
+    Owner::Run { run: run.ledger.run().to_owned(), job: run.job.name.to_string(), runner }
 }
 
 /// Everything that could not be made of a target later is found before anything is touched.
@@ -511,13 +524,22 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         (0..self.run.plan.targets.len()).map(stands).collect()
     }
 
-    /// What the orchestration has left: nobody else will give it back.
-    async fn give_back_leases(&self) {
-        let Some(conducting) = &self.run.conducting else { return };
-        let Ok(who) = Identifier::new(self.run.ledger.run()) else { return };
-        for (path, slots) in &conducting.semaphores {
-            // `lockkeeper unlock` does it where the store cannot be reached now.
-            let _ = Semaphore::new(Arc::clone(&self.store), path.clone(), *slots).unlock(&who).await;
+    /// What the orchestration has left: nobody else will release it. Says what is held still, which makes the run's end another.
+    async fn release_own_leases(&mut self) -> Result<(), Broken> {
+        if self.run.conducting.is_none() {
+            return Ok(());
+        }
+        let released = match OwnLeases::open(&self.run.ledger).await {
+            Ok(own) => own.release_all().await,
+            Err(error) => Err(error),
+        };
+        let held = match released {
+            Ok((_, held)) => held.into_iter().map(|(path, error)| format!("a slot of `{path}` is still held: {error}")),
+            Err(error) => return Err(Broken::Unavailable(format!("its own leases may still be held: {error}"))),
+        };
+        match held.reduce(|all, next| format!("{all}; {next}")) {
+            None => Ok(()),
+            Some(all) => Err(Broken::Unavailable(all)),
         }
     }
 
@@ -574,6 +596,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             store: Arc::clone(&self.store),
             semaphore: self.semaphore.clone(),
             ledger: Arc::clone(&self.run.ledger),
+            owner: owner(&self.run),
             inputs: self.inputs.clone(),
         };
         self.keepers.insert(target, sender);
@@ -633,7 +656,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     // ------------------------------------------------------------------ actions
 
     /// Written down first; only what is written down starts.
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: i64) {
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence) {
         let about = self.rollout.target(target).clone();
         let invocation = self.invocation(target, &about, doing, attempt, fence);
         let (sender, kill) = oneshot::channel();
@@ -655,7 +678,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     }
 
     /// Asks how an action went whose end nobody saw.
-    fn probe(&mut self, target: usize, attempt: u32, fence: i64, after_ms: u64) {
+    fn probe(&mut self, target: usize, attempt: u32, fence: Fence, after_ms: u64) {
         let about = self.rollout.target(target).clone();
         let mut invocation = self.invocation(target, &about, Doing::Act, attempt, fence);
         let probe = invocation.probe.take();
@@ -675,8 +698,8 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         });
     }
 
-    fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: i64) -> Invocation {
-        let fence = u64::try_from(fence).unwrap_or(0);
+    fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: Fence) -> Invocation {
+        let fence = fence.get();
         let job = &self.run.job;
         let wave = self.rollout.wave_of(index).unwrap_or_default();
         let commands = commands(&self.run, target, wave, attempt, fence).expect("`check` made them once already");

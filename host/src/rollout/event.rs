@@ -10,6 +10,7 @@ use super::state::Counts;
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Call;
 use crate::policy::types::Ending;
+use crate::store::Fence;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,9 +107,16 @@ pub enum Event {
         /// Of how many.
         slots: u32,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
         /// Whether it was held already, by the same identifier.
         again: bool,
+    },
+    /// The number of slots in force is another than before.
+    SlotsChanged {
+        /// What it was.
+        from: u32,
+        /// What it is.
+        to: u32,
     },
     /// A slot was taken by force.
     Forced {
@@ -121,7 +129,7 @@ pub enum Event {
         /// The policy's reason.
         reason: String,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
     },
     /// A slot was given back before the action started.
     GivenBack {
@@ -137,7 +145,7 @@ pub enum Event {
         /// 1 for the first try.
         attempt: u32,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
     },
     /// An action succeeded.
     Succeeded {
@@ -285,7 +293,7 @@ pub enum Event {
         /// Which try it is, those of its action counted, too.
         attempt: u32,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
         /// Why.
         reason: String,
     },

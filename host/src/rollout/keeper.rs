@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::ledger::{Ledger, LedgerError, SavedLease, Standing};
+use super::limits::HeldElsewhere;
 use super::messages::{Broken, Doing, Got, Input, NotLeased, Others};
+use super::owners;
 use crate::recipe::{
-    AcquireError, Acquired, Acquisition, ForceError, Forced, ForcedRecords, Identifier, Lease, Loss, Patience,
-    Semaphore,
+    AcquireError, Acquired, Force, ForceError, Forced, HeldBy, Identifier, IfHeld, Lease, Loss, Owner, Ownership,
+    Patience, Request, Semaphore, broken as broken_by,
 };
-use crate::store::{Lifetime, Store, StoreError};
+use crate::store::{Fence, Lifetime, Store, StoreError};
+
+/// How long a lost lease's record is waited for, before the command that runs under the lease is stopped.
+const LOOK_WHO_BROKE: Duration = Duration::from_millis(200);
 
 /// What a keeper is told.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub(super) struct Keeper {
     pub(super) store: Arc<dyn Store>,
     pub(super) semaphore: Semaphore,
     pub(super) ledger: Arc<Ledger>,
+    /// Who owns the lease, for its claim: this run.
+    pub(super) owner: Owner,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -66,7 +73,7 @@ pub(super) enum Way {
     /// By force.
     Force {
         /// Which leases to break.
-        breaking: Vec<i64>,
+        breaking: Vec<Fence>,
         /// Who says so, for the record.
         by: String,
         /// Why.
@@ -102,10 +109,9 @@ impl Keeper {
         };
         match got {
             Ok((lease, how)) => {
-                let is_forced = how == Got::Forced;
                 self.say(Input::Leased { target, fence: lease.fence(), how }).await;
                 if let Some((lease, standing)) = self.hold(lease, early, &mut orders).await {
-                    self.give_back(lease, standing, is_forced).await;
+                    self.give_back(lease, standing).await;
                 }
             }
             Err(failed) => {
@@ -165,29 +171,39 @@ impl Keeper {
             Way::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
             Way::Adopt(None) => Err(Failed::Target(NotLeased::Gone)),
             Way::Adopt(Some(left)) => {
-                let adopted = self.semaphore.adopt(&left.path, &self.identifier).await;
+                let adopted = self.semaphore.adopt(&left.path, left.fence, &self.identifier).await;
                 match adopted.map_err(|error| Failed::Run(of_store(error)))? {
-                    // A lease that is under another number is another's.
-                    Some(lease) if left.fence.is_none_or(|fence| fence == lease.fence()) => Ok((lease, Got::Again)),
-                    Some(_) | None => Err(Failed::Target(NotLeased::Gone)),
+                    Some(lease) => Ok((lease, Got::Again)),
+                    None => Err(Failed::Target(NotLeased::Gone)),
                 }
             }
         }
     }
 
     async fn queue(&self, patience: Patience, standing: &Standing) -> Result<(Lease, Got), Failed> {
-        let Self { target, identifier, lifetime, ledger, .. } = self;
+        let Self { target, identifier, lifetime, ledger, owner, .. } = self;
         let along = ledger.along_with_lease(*target, standing);
-        match self.semaphore.acquire_along(identifier, *lifetime, patience, &along).await {
-            Ok(Acquired { lease, how: Acquisition::Fresh }) => {
+        // A target waits outside, where it keeps no place of the run's from others; what is to be undone has none to keep.
+        let if_held = match standing {
+            Standing::Recalled { .. } => IfHeld::Wait,
+            _ => IfHeld::Refuse,
+        };
+        let ownership = Ownership::Exclusive(owner.clone(), if_held);
+        let request = Request { identifier, lifetime: *lifetime, patience, ownership: &ownership, along: &along };
+        match self.semaphore.acquire_as(request).await {
+            Ok(Acquired { lease, older, .. }) => {
                 ledger.was_leased(*target, standing.clone(), &lease);
-                Ok((lease, Got::Free))
-            }
-            Ok(Acquired { lease, how: Acquisition::Reentered }) => {
-                match ledger.found_leased(*target, standing.clone(), &lease).await {
-                    Ok(()) => Ok((lease, Got::Again)),
-                    Err(error) => Err(Failed::Run(trouble(error))),
+                match older {
+                    None => Ok((lease, Got::Free)),
+                    Some(older) => {
+                        let since = Some(older.since_ms);
+                        let by = HeldElsewhere { by: format!("a lease of `{}`", older.identifier), since };
+                        Err(self.give_way(lease, standing, by).await)
+                    }
                 }
+            }
+            Err(AcquireError::Held { by, .. }) => {
+                Err(Failed::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
             }
             Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => Err(Failed::Target(NotLeased::TimedOut)),
             Err(error @ AcquireError::SlotsDiffer { .. }) => {
@@ -195,22 +211,45 @@ impl Keeper {
             }
             Err(AcquireError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(LedgerError::SessionOver))),
             Err(AcquireError::Along { source, .. }) => Err(Failed::Run(trouble(ledger.refused(*target, source)))),
-            Err(AcquireError::Store { source, .. }) => Err(Failed::Run(of_store(source))),
+            Err(AcquireError::Store { source, .. } | AcquireError::Claim { source, .. }) => {
+                Err(Failed::Run(of_store(source)))
+            }
             Err(error) => Err(Failed::Run(Trouble::Broken(Broken::Unavailable(error.to_string())))),
         }
     }
 
-    async fn force(&self, breaking: &[i64], by: &str, reason: &str) -> Result<(Lease, Got), Failed> {
-        let Self { target, identifier, lifetime, ledger, store, .. } = self;
+    /// Gives a fresh lease back to an older one of the same name, which a tool took that knows no claims.
+    async fn give_way(&self, lease: Lease, standing: &Standing, by: HeldElsewhere) -> Failed {
+        let standing = match standing {
+            Standing::Recalled { was } => was.as_ref().clone(),
+            _ => Standing::Pending,
+        };
+        let fence = lease.fence();
+        match self.ledger.release(self.target, standing, &lease).await {
+            Ok(()) => {
+                lease.forget();
+                Failed::Target(NotLeased::Held { by, given_back: Some(fence) })
+            }
+            Err(error) => Failed::Run(trouble(error)),
+        }
+    }
+
+    async fn force(&self, breaking: &[Fence], by: &str, reason: &str) -> Result<(Lease, Got), Failed> {
+        let Self { target, identifier, lifetime, ledger, store, owner, .. } = self;
+        let living = owners::living(store, self.semaphore.path(), breaking).await;
+        if let Some(living) = living.map_err(|error| Failed::Run(of_store(error)))? {
+            return Err(Failed::Target(NotLeased::Conflict(living)));
+        }
         let along = ledger.along_with_lease(*target, &Standing::Leased);
-        match self.semaphore.force_along(identifier, *lifetime, breaking, &along).await {
+        let record = Forced { by: by.to_owned(), reason: reason.to_owned(), at: store.clock().now_ms() };
+        let (lifetime, record) = (*lifetime, Some(&record));
+        match self.semaphore.force(Force { identifier, lifetime, breaking, owner, record, along: &along }).await {
             Ok(lease) => {
                 ledger.was_leased(*target, Standing::Leased, &lease);
-                let (by, reason, at) = (by.to_owned(), reason.to_owned(), store.clock().now_ms());
-                let record = Forced { lease: lease.path().to_string(), by, reason, at };
-                // The journal has it, too; a record that cannot be kept here stops nobody.
-                let _ = ForcedRecords::new(Arc::clone(store)).keep(lease.path(), &record).await;
                 Ok((lease, Got::Forced))
+            }
+            Err(ForceError::Held { by, .. }) => {
+                Err(Failed::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
             }
             Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
                 Err(Failed::Target(NotLeased::Conflict(error.to_string())))
@@ -218,7 +257,9 @@ impl Keeper {
             // Whether it was taken is not known: the target's node says it to whoever runs this next.
             Err(ForceError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(LedgerError::SessionOver))),
             Err(ForceError::Along { source, .. }) => Err(Failed::Run(trouble(ledger.refused(*target, source)))),
-            Err(ForceError::Store { source, .. }) => Err(Failed::Run(of_store(source))),
+            Err(ForceError::Store { source, .. } | ForceError::Claim { source, .. }) => {
+                Err(Failed::Run(of_store(source)))
+            }
         }
     }
 
@@ -268,30 +309,31 @@ impl Keeper {
             };
             watching = false;
             let free = lease.safe_until(loss);
-            let (reason, others) = match loss {
-                Loss::SessionOver => ("the session with the store ended", Others::From(free)),
-                Loss::Deleted => ("somebody broke or unlocked it", Others::Since(free)),
-            };
             // A persistent lease stays, with the run, to whoever runs that next.
-            if loss == Loss::Deleted || self.lifetime == Lifetime::Ephemeral {
-                self.say(Input::LeaseLost { target, reason: reason.to_owned(), others }).await;
-            }
+            let (reason, others) = match loss {
+                Loss::SessionOver if self.lifetime == Lifetime::Persistent => continue,
+                Loss::SessionOver => ("the session with the store ended".to_owned(), Others::From(free)),
+                Loss::Deleted => (self.who_deleted(&lease).await, Others::Since(free)),
+            };
+            self.say(Input::LeaseLost { target, reason, others }).await;
         }
     }
 
-    async fn give_back(&self, lease: Lease, standing: Standing, is_forced: bool) {
+    /// Why a lease is gone. The command that runs under it is stopped meanwhile: nobody waits for the answer but that stop, and
+    /// the record is read within a moment or not at all.
+    async fn who_deleted(&self, lease: &Lease) -> String {
+        match timeout(LOOK_WHO_BROKE, broken_by(self.store.as_ref(), lease.path())).await {
+            Ok(Some(record)) => format!("{} broke it: {}", record.by, record.reason),
+            Ok(None) | Err(_) => "it was deleted: broken by force, or unlocked by another tool".to_owned(),
+        }
+    }
+
+    async fn give_back(&self, lease: Lease, standing: Standing) {
         let target = self.target;
-        let answer = self.ledger.release(target, standing, lease.path()).await;
-        let node = lease.path().clone();
+        let answer = self.ledger.release(target, standing, &lease).await;
         lease.forget();
         match answer {
-            Ok(()) => {
-                if is_forced {
-                    // A record without its lease is swept by the next that is written.
-                    let _ = ForcedRecords::new(Arc::clone(&self.store)).forget(&node).await;
-                }
-                self.say(Input::Released { target }).await;
-            }
+            Ok(()) => self.say(Input::Released { target }).await,
             Err(error) => {
                 let reason = match error.is_lost() {
                     true => String::from("it is left to whoever runs this next"),
@@ -317,6 +359,10 @@ impl Keeper {
         // The engine is gone only when the run is.
         let _ = self.inputs.send(input).await;
     }
+}
+
+fn held_elsewhere(by: &HeldBy) -> HeldElsewhere {
+    HeldElsewhere { by: by.to_string(), since: by.since_ms() }
 }
 
 /// Waits for a withdrawal. What else is ordered before the slot is there waits until it is.

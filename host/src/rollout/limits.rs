@@ -51,6 +51,29 @@ pub struct Facts {
     /// Why it is not the turn of the target's wave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave: Option<WaveGate>,
+    /// Another holder's lease under the target's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldElsewhere>,
+}
+
+/// Another holder of the semaphore that acts under a target's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldElsewhere {
+    /// The run and its job, the process and its host, or the operator; for a lease without a claim, what its data says.
+    pub by: String,
+    /// Since when, in milliseconds since the Unix epoch; `None` if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+impl fmt::Display for HeldElsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.since {
+            Some(since) => write!(f, "{} since {}", self.by, moment(since)),
+            None => f.write_str(&self.by),
+        }
+    }
 }
 
 /// Why a wave may not begin, or go on.
@@ -133,6 +156,11 @@ pub enum Refusal {
         /// Why not.
         gate: WaveGate,
     },
+    /// Another holder has a lease under the target's name.
+    Held {
+        /// Who.
+        by: HeldElsewhere,
+    },
     /// It is not the time.
     Shut {
         /// Until when, in milliseconds since the Unix epoch; none: as far as anybody can see.
@@ -170,6 +198,9 @@ impl HardLimits {
             return Err(Refusal::Wave { gate: gate.clone() });
         }
         self.is_the_time(facts)?;
+        if let Some(by) = &facts.held {
+            return Err(Refusal::Held { by: by.clone() });
+        }
         if facts.in_flight >= self.slots {
             return Err(Refusal::Slots { slots: self.slots });
         }
@@ -225,6 +256,7 @@ impl Refusal {
             Self::WontFit { ends_ms, .. } => Some(*ends_ms),
             Self::Wave { gate: WaveGate::Baking { until, .. } } => Some(*until),
             Self::Slots { .. }
+            | Self::Held { .. }
             | Self::Floor { .. }
             | Self::BudgetSpent { .. }
             | Self::BudgetReserved { .. }
@@ -240,6 +272,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Slots { .. } => "slots",
+            Self::Held { .. } => "held",
             Self::Floor { .. } => "floor",
             Self::BudgetSpent { .. } => "budget-spent",
             Self::BudgetReserved { .. } => "budget-reserved",
@@ -261,6 +294,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slots { slots } => write!(f, "all {slots} slots are this run's own already"),
+            Self::Held { by } => write!(f, "another holder acts under this name: {by}"),
             Self::Floor { remaining, floor } => {
                 write!(f, "{remaining} of the party would remain, the floor is {floor}")
             }
@@ -315,6 +349,7 @@ mod tests {
         paused: None,
         unknown: None,
         wave: None,
+        held: None,
     };
     static SLOTS: LazyLock<HardLimits> = LazyLock::new(|| HardLimits { slots: 4, ..HardLimits::default() });
 

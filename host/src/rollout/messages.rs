@@ -7,14 +7,14 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::ledger::{Begun, Called, Saved, Standing};
-use super::limits::HardLimits;
+use super::limits::{HardLimits, HeldElsewhere};
 use super::plan::Wave;
 use super::state::Counts;
 use crate::job::{ObserveSpec, OnExhausted, OnFault, OnUnknown, Target};
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Advice;
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
-use crate::store::Lifetime;
+use crate::store::{Fence, Lifetime};
 
 /// What a rollout is made from.
 #[derive(Debug, Clone)]
@@ -132,11 +132,13 @@ pub struct SeenLease {
     /// Who holds it.
     pub identifier: String,
     /// Its fence.
-    pub fence: i64,
+    pub fence: Fence,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,
     /// Whether it dies with its session.
     pub ephemeral: bool,
+    /// Who owns it, for a person; `None` if it has no claim, or its identifier is no target's.
+    pub owner: Option<String>,
 }
 
 /// A member as the store shows it.
@@ -159,6 +161,8 @@ pub enum Input {
         leases: Vec<SeenLease>,
         /// How many queue.
         queued: u32,
+        /// The number of slots in force; `None` if the path holds no number.
+        slots: Option<u32>,
     },
     /// The party was read. Nobody is asked about before the first time.
     Party(Vec<SeenMember>),
@@ -185,7 +189,7 @@ pub enum Input {
         /// For which target.
         target: usize,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
         /// How it was got.
         how: Got,
     },
@@ -378,6 +382,13 @@ pub enum NotLeased {
     Withdrawn,
     /// The lease that was to be taken over is not there any more.
     Gone,
+    /// Another holder has a lease under the target's name.
+    Held {
+        /// Who.
+        by: HeldElsewhere,
+        /// Our own lease, if it was granted and given back: the other one is older.
+        given_back: Option<Fence>,
+    },
     /// The leases to be broken have changed.
     Conflict(String),
 }
@@ -491,7 +502,7 @@ pub enum Action {
         /// For which target.
         target: usize,
         /// Fences of the leases to break.
-        breaking: Vec<i64>,
+        breaking: Vec<Fence>,
         /// The policy's reason.
         reason: String,
     },
@@ -510,7 +521,7 @@ pub enum Action {
         /// 1 for the first try.
         attempt: u32,
         /// The lease's fence.
-        fence: i64,
+        fence: Fence,
     },
     /// Stop the action; it answers with [`Input::Ended`].
     Kill {
@@ -528,7 +539,7 @@ pub enum Action {
         /// Which try it was.
         attempt: u32,
         /// Under which fence.
-        fence: i64,
+        fence: Fence,
         /// How long to wait before, in milliseconds.
         after_ms: u64,
     },

@@ -18,6 +18,7 @@ mod limits;
 mod messages;
 mod observe;
 mod outlook;
+mod owners;
 mod plan;
 pub mod replay;
 mod state;

@@ -13,8 +13,8 @@ use super::keeper::broken;
 use super::ledger::{self, AboutVersion, Ledger, LedgerError, Runner, Wishes};
 use super::messages::{Hearing, Input, Observed, Others, SeenLease, SeenMember, Steer};
 use crate::job::{ObserveSpec, Target};
-use crate::recipe::{Changed, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
-use crate::store::{SessionState, Store, StoreError};
+use crate::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
+use crate::store::{NodePath, SessionState, Store, StoreError};
 
 /// Changes that follow each other within this time are read together. Our own leases are known at once; this is about
 /// other people's.
@@ -44,7 +44,8 @@ impl Observer {
         tasks.spawn(watch_runner(runner, inputs.clone()));
         tasks.spawn(hearing(Arc::clone(&store), inputs.clone()));
         let told = inputs.clone();
-        tasks.spawn(async move { say_broken(watch_semaphore(&semaphore, &told).await, &told).await });
+        let owners = Owners::new(&store, semaphore.path(), &wishes);
+        tasks.spawn(async move { say_broken(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
         if let Some(party) = party {
             let told = inputs.clone();
             tasks.spawn(async move { say_broken(watch_party(&party, &told).await, &told).await });
@@ -91,12 +92,17 @@ async fn hearing(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
 }
 
 /// Ends with what no later reading could mend.
-async fn watch_semaphore(semaphore: &Semaphore, inputs: &mpsc::Sender<Input>) -> StoreError {
+async fn watch_semaphore(semaphore: &Semaphore, owners: &Owners, inputs: &mpsc::Sender<Input>) -> StoreError {
     loop {
-        match semaphore.observe().await {
-            Ok((state, mut changed)) => {
-                let leases = state.holders.into_iter().map(seen_lease).collect();
-                tell(inputs, Input::Semaphore { leases, queued: state.queued }).await;
+        let seen = match semaphore.observe().await {
+            Ok((state, changed)) => {
+                owners.of(state.holders).await.map(|leases| (state.slots, state.queued, leases, changed))
+            }
+            Err(error) => Err(error),
+        };
+        match seen {
+            Ok((slots, queued, leases, mut changed)) => {
+                tell(inputs, Input::Semaphore { leases, queued, slots }).await;
                 changed.changed().await;
                 sleep(TOGETHER).await;
             }
@@ -226,9 +232,41 @@ async fn watch_wishes(store: Arc<dyn Store>, wishing: Wishing, inputs: mpsc::Sen
     }
 }
 
+/// Finds who owns other holders' leases under the names of the run's targets.
+struct Owners {
+    claims: Claims,
+    ledger: Arc<Ledger>,
+    targets: HashMap<String, usize>,
+}
+
+impl Owners {
+    fn new(store: &Arc<dyn Store>, semaphore: &NodePath, wishes: &Wishing) -> Self {
+        let claims = Claims::new(Arc::clone(store), semaphore.clone());
+        Self { claims, ledger: Arc::clone(&wishes.ledger), targets: wishes.indexes.clone() }
+    }
+
+    /// The leases as the machine is to see them. Asks for claims only where another holder acts under a target's name.
+    async fn of(&self, holders: Vec<Holder>) -> Result<Vec<SeenLease>, StoreError> {
+        let is_anothers = |holder: &&Holder| {
+            let target = self.targets.get(&holder.identifier);
+            target.is_some_and(|target| self.ledger.lease(*target).is_none_or(|lease| lease.path != holder.path))
+        };
+        let names: Vec<&str> = holders.iter().filter(is_anothers).map(|holder| holder.identifier.as_str()).collect();
+        let claims = match names.as_slice() {
+            [] => HashMap::new(),
+            names => self.claims.of_leases(names.iter().copied()).await?,
+        };
+        let seen = |holder: Holder| SeenLease {
+            owner: claims.get(&holder.path).map(|seen| seen.claim.owner.to_string()),
+            ..seen_lease(holder)
+        };
+        Ok(holders.into_iter().map(seen).collect())
+    }
+}
+
 fn seen_lease(holder: Holder) -> SeenLease {
     let Holder { identifier, fence, since_ms, ephemeral, .. } = holder;
-    SeenLease { identifier, fence, since_ms, ephemeral }
+    SeenLease { identifier, fence, since_ms, ephemeral, owner: None }
 }
 
 fn seen_member(member: Member) -> SeenMember {

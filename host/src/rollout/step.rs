@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::event::Event;
 use super::ledger::Standing;
-use super::limits::{Facts, Refusal};
+use super::limits::{Facts, HeldElsewhere, Refusal};
 use super::messages::{
     Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
     SeenLease, SeenMember, Setup, Steer, Stop,
@@ -41,7 +41,7 @@ use crate::policy::orchestration::Advice;
 use crate::policy::types::{
     self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
 };
-use crate::store::Lifetime;
+use crate::store::{Fence, Lifetime};
 
 /// The newest events that a view shows.
 const EVENTS_SHOWN: usize = 16;
@@ -58,6 +58,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often that pause doubles at most: to 51 s. A rest before another try doubles as often.
 const MOST_DOUBLINGS: u32 = 10;
+
+/// So many holders are named where a slot did not come in time.
+const MOST_HOLDERS: usize = 3;
 
 /// The longest rest before another try that doubling comes to.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
@@ -84,6 +87,10 @@ struct Slot {
     /// Why it is asked about next, if not for what happened elsewhere.
     refused: Option<String>,
     asked: bool,
+    /// Since when it wants a slot: it queues, or another holder acts under its name. `None` if it does not.
+    wants_slot_since_ms: Option<u64>,
+    /// Who acted under its name when it was refused last.
+    held_by: Option<HeldElsewhere>,
     /// It was told to leave the queue or to give its slot back unused: what it becomes then.
     leaving: Option<Then>,
     /// How often in a row it left so.
@@ -115,7 +122,7 @@ struct Slot {
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    fence: i64,
+    fence: Fence,
     since_ms: u64,
 }
 
@@ -182,6 +189,8 @@ pub struct Rollout {
     wakes: BTreeSet<(u64, usize)>,
     pauses: BTreeSet<(u64, usize)>,
     keeps: BTreeSet<(u64, usize)>,
+    /// When targets that another holder keeps waiting are skipped.
+    give_ups: BTreeSet<(u64, usize)>,
     /// Where the sweep goes on.
     cursor: usize,
     /// Why it began.
@@ -206,7 +215,7 @@ pub struct Rollout {
     /// Leases that are not ours, as last read; none before that.
     others: Option<Vec<SeenLease>>,
     /// Fences of leases that we gave back and a reading may still show.
-    given_back: HashSet<i64>,
+    given_back: HashSet<Fence>,
     queued: u32,
     members: Vec<SeenMember>,
     member_count: HashMap<String, u32>,
@@ -257,6 +266,7 @@ impl Rollout {
             wakes: BTreeSet::new(),
             pauses: BTreeSet::new(),
             keeps: BTreeSet::new(),
+            give_ups: BTreeSet::new(),
             cursor: 0,
             change: Cause::First,
             sweep_due: false,
@@ -370,7 +380,8 @@ impl Rollout {
             [wakes, hold, sweep.then(|| self.next_sweep_ms())].into_iter().flatten().min()
         });
         let pauses = self.pauses.first().map(|(at, _)| *at);
-        let all = [now, keeps, retries, pauses, asks.flatten(), self.floor_deadline(), self.baked_ms()];
+        let give_ups = self.give_ups.first().map(|(at, _)| *at);
+        let all = [now, keeps, retries, pauses, give_ups, asks.flatten(), self.floor_deadline(), self.baked_ms()];
         all.into_iter().flatten().min()
     }
 
@@ -383,7 +394,10 @@ impl Rollout {
         let mut out = std::mem::take(&mut self.first);
         match input {
             Input::Tick => {}
-            Input::Semaphore { leases, queued } => self.semaphore_seen(leases, queued),
+            Input::Semaphore { leases, queued, slots } => {
+                self.follow_slots(slots, &mut out);
+                self.semaphore_seen(leases, queued);
+            }
             Input::Party(members) => self.party_seen(members),
             Input::PartyUnread => self.members_known = false,
             Input::Session(hearing) => self.heard(hearing, &mut out),
@@ -415,6 +429,7 @@ impl Rollout {
         self.let_kept_slots_go(now_ms, &mut out);
         self.start_retries(now_ms, &mut out);
         self.end_pauses(now_ms);
+        self.give_up_on_held(now_ms, &mut out);
         self.begin_waves(now_ms, &mut out);
         self.undo(now_ms, &mut out);
         self.ask(now_ms, &mut out);
@@ -428,12 +443,22 @@ impl Rollout {
     /// our own doing.
     fn semaphore_seen(&mut self, mut leases: Vec<SeenLease>, queued: u32) {
         self.queued = queued;
-        let seen: HashSet<i64> = leases.iter().map(|lease| lease.fence).collect();
+        let seen: HashSet<Fence> = leases.iter().map(|lease| lease.fence).collect();
         self.given_back.retain(|fence| seen.contains(fence));
-        let ours: HashSet<i64> = self.our_leases().map(|(_, held)| held.fence).collect();
+        let ours: HashSet<Fence> = self.our_leases().map(|(_, held)| held.fence).collect();
         leases.retain(|lease| !ours.contains(&lease.fence) && !self.given_back.contains(&lease.fence));
         if self.others.as_ref() != Some(&leases) {
             self.others = Some(leases);
+            self.changed(Cause::LeasesChanged);
+        }
+    }
+
+    /// Goes by the number of slots in force, whoever changed it.
+    fn follow_slots(&mut self, slots: Option<u32>, out: &mut Vec<Action>) {
+        let from = self.setup.limits.slots;
+        if let Some(to) = slots.filter(|to| *to > 0 && *to != from) {
+            self.setup.limits.slots = to;
+            out.push(Action::Emit(Event::SlotsChanged { from, to }));
             self.changed(Cause::LeasesChanged);
         }
     }
@@ -476,8 +501,9 @@ impl Rollout {
         self.changed(Cause::Progressed);
     }
 
-    fn leased(&mut self, now_ms: u64, target: usize, fence: i64, how: &Got, out: &mut Vec<Action>) {
+    fn leased(&mut self, now_ms: u64, target: usize, fence: Fence, how: &Got, out: &mut Vec<Action>) {
         self.slots[target].lease = Some(Held { fence, since_ms: now_ms });
+        self.wants_no_slot(target);
         if let Some(others) = &mut self.others {
             // A reading may have been quicker.
             others.retain(|lease| lease.fence != fence);
@@ -524,11 +550,14 @@ impl Rollout {
         }
         match (self.slots[target].leaving.take(), why) {
             (Some(Then::Skip { code, reason }), _) => self.skip(now_ms, target, code, reason, out),
-            (None, NotLeased::TimedOut) => {
-                self.timed_out += 1;
-                let waited = self.setup.patience.unwrap_or_default();
-                let reason = format!("no slot within {}", humantime::format_duration(waited));
-                self.skip(now_ms, target, "timed-out".to_owned(), reason, out);
+            (None, NotLeased::TimedOut) => self.skip_without_slot(now_ms, target, out),
+            (then, NotLeased::Held { by, given_back }) => {
+                self.given_back.extend(given_back);
+                if then.is_none() {
+                    self.held_elsewhere(now_ms, target, by, out);
+                } else {
+                    self.back_to_waiting(now_ms, target);
+                }
             }
             (None, NotLeased::Conflict(reason)) => {
                 self.slots[target].refused = Some(reason);
@@ -816,10 +845,15 @@ impl Rollout {
         said: Verdict,
         out: &mut Vec<Action>,
     ) {
-        let allowed = match verdict {
-            Admission::Lock | Admission::Force(_) => self.may(now_ms, Gate::Queue, target),
+        let allowed = match &verdict {
+            Admission::Lock => self.may(now_ms, Gate::Queue, target),
+            // The lease that is in the way may be among those that are broken.
+            Admission::Force(victims) => self.may_force(now_ms, target, victims),
             _ => Ok(()),
         };
+        if !matches!(verdict, Admission::Lock | Admission::Force(_)) {
+            self.wants_no_slot(target);
+        }
         if let Err(refusal) = allowed {
             self.moved(target, TargetEvent::Deferred);
             return self.refused(now_ms, target, &refusal, out);
@@ -827,14 +861,13 @@ impl Rollout {
         match verdict {
             Admission::Lock => {
                 self.moved(target, TargetEvent::Queued);
-                let give_up_at_ms = self.setup.patience.map(|patience| now_ms.saturating_add(millis(patience)));
+                let give_up_at_ms = self.wants_slot(now_ms, target);
                 out.push(Action::Emit(Event::Queued { target: self.name(target) }));
                 out.push(Action::Acquire { target, give_up_at_ms, standing: Standing::Leased });
             }
             Admission::Force(victims) => {
                 self.moved(target, TargetEvent::Queued);
-                // A fence that no lease can have is refused by the store as a lease that is gone.
-                let breaking = victims.iter().map(|fence| i64::try_from(*fence).unwrap_or(-1)).collect();
+                let breaking = victims.iter().copied().map(Fence::new).collect();
                 let reason = said.reason.clone();
                 self.slots[target].forcing = Some(Forcing { broken: victims, code: said.code, reason: said.reason });
                 out.push(Action::Force { target, breaking, reason });
@@ -935,6 +968,83 @@ impl Rollout {
 
     // ------------------------------------------------------------------ the hard limits
 
+    /// As [`Self::may`], for a force that breaks the leases of those fences.
+    fn may_force(&self, now_ms: u64, target: usize, victims: &[u64]) -> Result<(), Box<Refused>> {
+        let mut facts = self.facts(now_ms, target, Gate::Queue);
+        facts.held = self.held_by_another(target, |lease| !victims.contains(&lease.fence.get()));
+        self.setup.limits.allow_one_more(&facts).map_err(|refusal| Box::new(Refused { refusal, facts }))
+    }
+
+    /// The oldest lease under the target's name that is not ours, among those that count.
+    fn held_by_another(&self, target: usize, counts: impl Fn(&SeenLease) -> bool) -> Option<HeldElsewhere> {
+        let name = self.slots[target].target.name.as_str();
+        let mut others = self.others.iter().flatten().filter(|lease| lease.identifier == name && counts(lease));
+        let lease = others.next()?;
+        let kind = if lease.ephemeral { "an ephemeral lease" } else { "a persistent lease" };
+        let by = lease.owner.clone().unwrap_or_else(|| format!("{kind} of `{name}`"));
+        Some(HeldElsewhere { by, since: Some(lease.since_ms) })
+    }
+
+    /// From now on it wants a slot, if it did not yet; until when, if the job limits that.
+    fn wants_slot(&mut self, now_ms: u64, target: usize) -> Option<u64> {
+        let since = *self.slots[target].wants_slot_since_ms.get_or_insert(now_ms);
+        self.setup.patience.map(|patience| since.saturating_add(millis(patience)))
+    }
+
+    fn wants_no_slot(&mut self, target: usize) {
+        let slot = &mut self.slots[target];
+        if let (Some(since), Some(patience)) = (slot.wants_slot_since_ms.take(), self.setup.patience) {
+            self.give_ups.remove(&(since.saturating_add(millis(patience)), target));
+        }
+        slot.held_by = None;
+    }
+
+    /// Another holder acts under its name. It waits outside the queue, and is asked about again when that may have changed.
+    fn held_elsewhere(&mut self, now_ms: u64, target: usize, by: HeldElsewhere, out: &mut Vec<Action>) {
+        let refusal = Refusal::Held { by: by.clone() };
+        let facts = Facts { held: Some(by), ..self.facts(now_ms, target, Gate::Queue) };
+        self.back_to_waiting(now_ms, target);
+        self.refused(now_ms, target, &Refused { refusal, facts }, out);
+    }
+
+    /// Those that another holder kept waiting for as long as the job allows.
+    fn give_up_on_held(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        while let Some(&(at, target)) = self.give_ups.first() {
+            if at > now_ms {
+                break;
+            }
+            self.give_ups.pop_first();
+            // One that queues by now has the same deadline there.
+            if self.ending.is_none() && self.slots[target].state.is_open() && self.slots[target].held_by.is_some() {
+                self.skip_without_slot(now_ms, target, out);
+            }
+        }
+    }
+
+    /// No slot came in time: it is skipped, and the reason names who was in its way.
+    fn skip_without_slot(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
+        self.timed_out += 1;
+        let waited = humantime::format_duration(self.setup.patience.unwrap_or_default());
+        let reason = match self.slots[target].held_by.take() {
+            Some(by) => format!("no slot within {waited}: another holder acts under this name: {by}"),
+            None => format!("no slot within {waited}{}", self.holders_now()),
+        };
+        self.wants_no_slot(target);
+        self.skip(now_ms, target, "timed-out".to_owned(), reason, out);
+    }
+
+    /// Who else held slots when the semaphore was read last, for a reason.
+    fn holders_now(&self) -> String {
+        let others: Vec<&SeenLease> = self.others.iter().flatten().collect();
+        let names: Vec<String> =
+            others.iter().take(MOST_HOLDERS).map(|lease| format!("`{}`", lease.identifier)).collect();
+        match (names.as_slice(), others.len().saturating_sub(MOST_HOLDERS)) {
+            ([], _) => String::new(),
+            (names, 0) => format!(": held by {}", names.join(", ")),
+            (names, more) => format!(": held by {} and {more} more", names.join(", ")),
+        }
+    }
+
     fn may(&self, now_ms: u64, gate: Gate, target: usize) -> Result<(), Box<Refused>> {
         let facts = self.facts(now_ms, target, gate);
         self.setup.limits.allow_one_more(&facts).map_err(|refusal| Box::new(Refused { refusal, facts }))
@@ -1034,6 +1144,8 @@ impl Rollout {
             paused: self.steer.paused.clone(),
             unknown: self.unknown_held().map(|target| self.name(target)),
             wave: self.wave_gate(now_ms, target),
+            // Under its slot the claim keeps others away.
+            held: self.held_by_another(target, |_| gate == Gate::Queue),
         }
     }
 
@@ -1043,6 +1155,13 @@ impl Rollout {
         let refusal = &refused.refusal;
         self.slots[target].refused = Some(refusal.to_string());
         match refusal {
+            // Only this target's: the others are asked about.
+            Refusal::Held { by } => {
+                self.slots[target].held_by = Some(by.clone());
+                if let Some(until) = self.wants_slot(now_ms, target) {
+                    self.give_ups.insert((until, target));
+                }
+            }
             Refusal::Floor { .. } => {
                 self.sweep_floor = Some(self.listed(target));
                 if self.in_flight.is_empty() {
@@ -1063,8 +1182,13 @@ impl Rollout {
         let reason = refusal.to_string();
         let (code, until) = (refusal.code().to_owned(), refusal.changes_ms());
         self.waits = Some(Waits { code, reason: reason.clone(), until });
-        if self.held_said != reason {
-            self.held_said.clone_from(&reason);
+        // One that is about this target alone is said once for it, the others once for all.
+        let said = match refusal {
+            Refusal::Held { .. } => &mut self.slots[target].said,
+            _ => &mut self.held_said,
+        };
+        if *said != reason {
+            said.clone_from(&reason);
             let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(Box::new(facts.clone())));
             out.push(Action::Emit(Event::Refused { target: self.name(target), limit, reason, until, facts }));
         }
@@ -1410,7 +1534,7 @@ impl Rollout {
         let others = self.others.iter().flatten().map(|lease| contract::Lease {
             alive: alive(&lease.identifier),
             identifier: lease.identifier.clone(),
-            fence: unsigned(lease.fence),
+            fence: lease.fence.get(),
             since: lease.since_ms,
             ephemeral: lease.ephemeral,
             mine: false,
@@ -1418,7 +1542,7 @@ impl Rollout {
         let ours = self.our_leases().map(|(target, held)| contract::Lease {
             alive: alive(target.name.as_str()),
             identifier: target.name.to_string(),
-            fence: unsigned(held.fence),
+            fence: held.fence.get(),
             since: held.since_ms,
             ephemeral: self.setup.lifetime == Lifetime::Ephemeral,
             mine: true,
@@ -1439,7 +1563,7 @@ impl Rollout {
             (ObserveSpec::Semaphore(path), Some(Observed::Semaphore { slots, leases, queued })) => {
                 let lease = |lease: &SeenLease| contract::Lease {
                     identifier: lease.identifier.clone(),
-                    fence: unsigned(lease.fence),
+                    fence: lease.fence.get(),
                     since: lease.since_ms,
                     ephemeral: lease.ephemeral,
                     alive: None,
@@ -1564,6 +1688,8 @@ impl Slot {
             keep_until_ms: None,
             refused: None,
             asked: false,
+            wants_slot_since_ms: None,
+            held_by: None,
             leaving: None,
             left: 0,
             said: String::new(),
@@ -1645,8 +1771,4 @@ fn millis(duration: Duration) -> u64 {
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-fn unsigned(fence: i64) -> u64 {
-    u64::try_from(fence).unwrap_or(0)
 }

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 pub use clock::Clock;
 pub use error::{PathError, StoreError};
-pub use path::NodePath;
-pub use types::{Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
+pub use path::{NodePath, node_name};
+pub use types::{Fence, Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};
 // What jobs, profiles and flags say of servers is typed data, and not the backend that acts on it.
 pub use zookeeper::{

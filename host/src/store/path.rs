@@ -95,6 +95,24 @@ fn is_refused(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
 }
 
+/// A text as one node's name: what no name may hold is written as `%` and its bytes in hex, and so is `%` itself, so that
+/// different texts have different names.
+#[must_use]
+pub fn node_name(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '%' || c == '/' || is_refused(c) || (c == '.' && matches!(text, "." | "..")) {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                name.push_str(&format!("%{byte:02x}"));
+            }
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}
+
 impl fmt::Display for NodePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -145,6 +163,15 @@ mod tests {
         }
         assert!(NodePath::parse(&"/a".repeat(3000)).is_err());
         assert!(NodePath::parse("/zookeepers").is_ok());
+    }
+
+    #[test]
+    fn a_name_is_spelt_so_that_no_two_are_one() {
+        assert_eq!(node_name("web01.example"), "web01.example");
+        assert_eq!(node_name("50%"), "50%25");
+        assert_eq!(node_name(".."), "%2e%2e");
+        assert_ne!(node_name("a\u{f000}"), node_name("a%ef%80%80"));
+        assert!(NodePath::parse(&format!("/{}", node_name("a\u{f000}b\tc"))).is_ok());
     }
 
     #[test]

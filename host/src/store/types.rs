@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::NodePath;
 
@@ -16,6 +17,34 @@ pub struct SessionId(pub i64);
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "0x{:x}", self.0)
+    }
+}
+
+/// A lease's number: the czxid of its node. Unique in one store, and larger than that of every lease granted before; what a
+/// lease protects can remember the largest that it has seen and refuse smaller ones.
+///
+/// Any `u64` can be asked for; a store has none beyond `i64::MAX`, so that such a fence is that of no lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// A fence that was handed to us.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// As the contract, the environment and JSON have it.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -74,6 +103,15 @@ pub struct Stat {
     pub children: u32,
     /// Bytes of data.
     pub data_length: u32,
+}
+
+impl Stat {
+    /// The node's number as a lease's fence.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        // No store counts below zero.
+        Fence(u64::try_from(self.czxid).unwrap_or_default())
+    }
 }
 
 /// A node's data and stat.

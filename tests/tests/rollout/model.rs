@@ -20,7 +20,7 @@ use lockkeeper::rollout::{
     Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop,
     TargetState, Wave, Wish,
 };
-use lockkeeper::store::{Lifetime, NodePath};
+use lockkeeper::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ enum Keeper {
         releasing: Option<Standing>,
     },
     Holds {
-        fence: i64,
+        fence: Fence,
         lost: bool,
         releasing: Option<Standing>,
     },
@@ -354,7 +354,7 @@ impl World {
         };
     }
 
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: i64) {
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence) {
         assert!(!self.stopped_now, "t{target} starts after everything was to stop");
         let held = Keeper::Holds { fence, lost: false, releasing: None };
         assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
@@ -867,8 +867,9 @@ impl World {
     fn read_semaphore(&mut self) {
         if self.chance(0.5) {
             self.ground.fences += 1;
-            let fence = self.ground.fences;
-            let lease = SeenLease { identifier: "salt".to_owned(), fence, since_ms: self.now, ephemeral: true };
+            let fence = Fence::new(self.ground.fences);
+            let lease =
+                SeenLease { identifier: "salt".to_owned(), fence, since_ms: self.now, ephemeral: true, owner: None };
             self.foreign.push(lease);
         } else {
             self.foreign.pop();
@@ -878,11 +879,11 @@ impl World {
             // A reading may be older than the lease.
             if self.dice.random_bool(0.7) {
                 let identifier = "ours".to_owned();
-                leases.push(SeenLease { identifier, fence: *fence, since_ms: self.now, ephemeral: true });
+                leases.push(SeenLease { identifier, fence: *fence, since_ms: self.now, ephemeral: true, owner: None });
             }
         }
         self.semaphore_told = true;
-        self.step(Input::Semaphore { leases, queued: 0 });
+        self.step(Input::Semaphore { leases, queued: 0, slots: None });
     }
 
     fn read_party(&mut self) {
@@ -982,9 +983,9 @@ impl World {
         self.step(Input::Session(Hearing::Connected));
         // Something changes: a policy that said `hold` is asked once more.
         self.ground.fences += 1;
-        let (identifier, fence) = ("last".to_owned(), self.ground.fences);
-        self.foreign = vec![SeenLease { identifier, fence, since_ms: self.now, ephemeral: true }];
-        self.step(Input::Semaphore { leases: self.foreign.clone(), queued: 0 });
+        let (identifier, fence) = ("last".to_owned(), Fence::new(self.ground.fences));
+        self.foreign = vec![SeenLease { identifier, fence, since_ms: self.now, ephemeral: true, owner: None }];
+        self.step(Input::Semaphore { leases: self.foreign.clone(), queued: 0, slots: None });
         for _ in 0..40 {
             if self.observed.iter().all(|read| *read) {
                 break;

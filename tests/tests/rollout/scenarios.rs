@@ -40,21 +40,21 @@ use lockkeeper::rollout::{
     Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Observed, Others, Probed,
     Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
 };
-use lockkeeper::store::{Lifetime, NodePath};
+use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
 
 /// The most that one line may lead to.
 const MAX_STEPS: usize = 1_000;
 
-const FIRST_FENCE: i64 = 101;
+const FIRST_FENCE: u64 = 101;
 
 struct Scene {
     rollout: Rollout,
     now: u64,
     by_hand: bool,
-    fence: i64,
+    fence: Fence,
     /// The fences that an earlier runner left.
-    left: BTreeMap<usize, i64>,
+    left: BTreeMap<usize, Fence>,
     /// Its leases are there no more.
     ephemeral: bool,
     /// What is written down is shown.
@@ -120,7 +120,7 @@ fn happen(scene: &mut Option<Scene>, answers: &mut Answers, line: &str) {
             }
             let steer = begun.steer.clone();
             begun.step(answers, Input::Steer(steer));
-            begun.step(answers, Input::Semaphore { leases: Vec::new(), queued: 0 });
+            begun.step(answers, Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
         }
         words => {
             let scene = scene.as_mut().unwrap_or_else(|| panic!("`{line}` before `start`"));
@@ -207,7 +207,7 @@ impl Scene {
             rollout: Rollout::new(setup),
             now,
             by_hand: has("by-hand"),
-            fence: FIRST_FENCE,
+            fence: Fence::new(FIRST_FENCE),
             left,
             ephemeral: has("ephemeral"),
             written: has("written"),
@@ -242,7 +242,7 @@ impl Scene {
                 Input::Steer(self.steer.clone())
             }
             ["adopted", target, fence] => {
-                let fence = fence.parse().expect("a fence");
+                let fence = Fence::new(fence.parse().expect("a fence"));
                 Input::Leased { target: self.find(target), fence, how: Got::Again }
             }
             ["gone", target] => Input::NotLeased { target: self.find(target), why: NotLeased::Gone },
@@ -299,7 +299,7 @@ impl Scene {
             ["party-unread"] => Input::PartyUnread,
             ["leases", leases @ ..] => {
                 let leases = leases.first().copied().unwrap_or_default();
-                Input::Semaphore { leases: list(leases).map(lease).collect(), queued: 0 }
+                Input::Semaphore { leases: list(leases).map(lease).collect(), queued: 0, slots: None }
             }
             ["session", state] => Input::Session(match *state {
                 "connected" => Hearing::Connected,
@@ -380,7 +380,7 @@ impl Scene {
             Action::Start { .. } => None,
             Action::Adopt { target } => {
                 self.say(format!("> take over the lease of {}", self.name(target)));
-                let fence = self.left.get(&target).copied().unwrap_or(FIRST_FENCE - 1);
+                let fence = self.left.get(&target).copied().unwrap_or(Fence::new(FIRST_FENCE - 1));
                 let answer = match self.ephemeral {
                     true => Input::NotLeased { target, why: NotLeased::Gone },
                     false => Input::Leased { target, fence, how: Got::Again },
@@ -405,7 +405,11 @@ impl Scene {
                 (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Free })
             }
             Action::Force { target, breaking, .. } => {
-                self.say(format!("> force a slot for {}, breaking {breaking:?}", self.name(target)));
+                self.say(format!(
+                    "> force a slot for {}, breaking {:?}",
+                    self.name(target),
+                    breaking.iter().map(|fence| fence.get()).collect::<Vec<_>>()
+                ));
                 (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Forced })
             }
             Action::Withdraw { target } => {
@@ -463,9 +467,10 @@ impl Scene {
         Input::Ended { target: self.find(target), result }
     }
 
-    fn next_fence(&mut self) -> i64 {
-        self.fence += 1;
-        self.fence - 1
+    fn next_fence(&mut self) -> Fence {
+        let fence = self.fence;
+        self.fence = Fence::new(fence.get() + 1);
+        fence
     }
 
     fn find(&self, name: &str) -> usize {
@@ -484,7 +489,13 @@ fn member(name: &str) -> SeenMember {
 
 fn lease(text: &str) -> SeenLease {
     let (name, fence) = text.split_once(':').expect("`name:fence`");
-    SeenLease { identifier: name.to_owned(), fence: fence.parse().expect("a fence"), since_ms: 0, ephemeral: false }
+    SeenLease {
+        identifier: name.to_owned(),
+        fence: Fence::new(fence.parse().expect("a fence")),
+        since_ms: 0,
+        ephemeral: false,
+        owner: None,
+    }
 }
 
 /// `semaphore:/x` or `party:/y`.
@@ -540,9 +551,9 @@ fn saved(name: &str, text: &str) -> Saved {
         _ => 1,
     };
     let attempt = parts.get(1).filter(|_| !is_timed).map_or(tries, |attempt| attempt.parse().expect("a try"));
-    let fence = parts.get(2).map(|fence| fence.parse().expect("a fence"));
+    let fence = parts.get(2).map(|fence| Fence::new(fence.parse().expect("a fence")));
     let is_held = is_timed || matches!(standing, Standing::Leased | Standing::Recalled { .. } | Standing::Reverting);
-    let lease = fence.or(is_held.then_some(FIRST_FENCE - 1));
+    let lease = fence.or(is_held.then_some(Fence::new(FIRST_FENCE - 1)));
     let path = NodePath::parse(&format!("/s/leases/{name}")).unwrap();
     Saved { at, attempt, lease: lease.map(|fence| SavedLease { path, fence: Some(fence) }), standing }
 }
@@ -634,6 +645,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Leased { target, held, slots, fence, .. } => {
             format!("{target} leased, {held} of {slots}, fence {fence}")
         }
+        Event::SlotsChanged { from, to } => format!("slots changed from {from} to {to}"),
         Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
         Event::GivenBack { target, reason } => format!("{target} given back: {reason}"),
         Event::Started { target, attempt, .. } => format!("{target} started, try {attempt}"),

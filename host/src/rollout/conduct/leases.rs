@@ -6,13 +6,15 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Conductor, Failed, refused, unsigned};
+use super::{Conductor, Failed, refused};
 use crate::policy::orchestration::{Answer, Fault};
 use crate::policy::types as contract;
 use crate::recipe::{
-    AcquireError, Acquired, ForceError, Forced, ForcedRecords, Holder, Lease, Loss, Patience, Semaphore,
+    AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Loss, Ownership, Patience, Request,
+    Semaphore,
 };
-use crate::store::Lifetime;
+use crate::rollout::owners;
+use crate::store::{Fence, Lifetime, StoreError};
 
 /// The leases that a guest has in hand, by their semaphores: of each one at most.
 #[derive(Debug, Default)]
@@ -32,7 +34,7 @@ impl Claimed {
 
     /// What was taken just now, followed from here on. It is persistent: to drop it does not give it back.
     fn taken(&mut self, path: &str, lease: Lease) -> u64 {
-        let fence = unsigned(lease.fence());
+        let fence = lease.fence().get();
         self.0.insert(path.to_owned(), Claim { fence, lease: Some(Arc::new(lease)) });
         fence
     }
@@ -66,11 +68,8 @@ impl Conductor {
         let unseen: Vec<(String, u64)> = unseen.map(|(path, claim)| (path.clone(), claim.fence)).collect();
         for (path, fence) in unseen {
             let semaphore = self.semaphore(&path)?;
-            let node = self.own(&semaphore).await?.filter(|held| unsigned(held.fence) == fence).map(|held| held.path);
-            let lease = match node {
-                Some(node) => semaphore.adopt(&node, &self.who).await?,
-                None => None,
-            };
+            let (_, lease) = self.own(&semaphore).await?;
+            let lease = lease.filter(|lease| lease.fence().get() == fence);
             let lease = lease.ok_or_else(|| Failed::Fault(Fault::LeaseLost(path.clone())))?;
             self.claimed.taken(&path, lease);
         }
@@ -88,13 +87,29 @@ impl Conductor {
     pub(super) async fn lock(&mut self, path: &str, patience: Patience) -> Result<Answer, Failed> {
         let semaphore = self.semaphore(path)?;
         self.not_in_hand(path)?;
-        match semaphore.acquire(&self.who, Lifetime::Persistent, patience).await {
+        let (known, found) = self.own(&semaphore).await?;
+        if let Some(lease) = found {
+            // What was taken before it was cut off.
+            return Ok(Answer::Held(self.claimed.taken(path, lease)));
+        }
+        let along = self.own_leases.along(semaphore.path(), self.who.as_str(), known);
+        let ownership = Ownership::Exclusive(self.owner.clone(), IfHeld::Wait);
+        let (identifier, lifetime) = (&self.who, Lifetime::Persistent);
+        let request = Request { identifier, lifetime, patience, ownership: &ownership, along: &along };
+        match semaphore.acquire_as(request).await {
             Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.claimed.taken(path, lease))),
-            Err(AcquireError::Full { .. }) => Ok(Answer::NotFree),
+            Err(AcquireError::Full { .. } | AcquireError::Held { .. }) => Ok(Answer::NotFree),
             Err(AcquireError::TimedOut { .. }) => Err(Failed::Fault(Fault::TimedOut)),
-            Err(error @ AcquireError::SlotsDiffer { .. }) => Err(refused(error.to_string())),
+            Err(error @ (AcquireError::SlotsDiffer { .. } | AcquireError::Nested { .. })) => {
+                Err(refused(error.to_string()))
+            }
             Err(AcquireError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(AcquireError::Store { source, .. }) => Err(source.into()),
+            Err(AcquireError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(
+                AcquireError::Store { source, .. }
+                | AcquireError::Claim { source, .. }
+                | AcquireError::Along { source, .. },
+            ) => Err(source.into()),
             Err(error) => Err(Failed::Fault(Fault::Unavailable(error.to_string()))),
         }
     }
@@ -105,41 +120,59 @@ impl Conductor {
             return Err(refused("the job's `orchestration.grants` do not list `force`".to_owned()));
         }
         self.not_in_hand(path)?;
-        if let Some(held) = self.own(&semaphore).await? {
+        let (known, found) = self.own(&semaphore).await?;
+        if let Some(lease) = found {
             // What was taken before it was cut off.
-            return Ok(Answer::Held(unsigned(held.fence)));
+            return Ok(Answer::Held(self.claimed.taken(path, lease)));
         }
-        let breaking: Vec<i64> = breaking.iter().filter_map(|fence| i64::try_from(*fence).ok()).collect();
-        match semaphore.force(&self.who, Lifetime::Persistent, &breaking).await {
-            Ok(lease) => {
-                let by = format!("run `{}`", self.who);
-                let at = self.store.clock().now_ms();
-                let record = Forced { lease: lease.path().to_string(), by, reason: reason.to_owned(), at };
-                // A record that cannot be kept stops nobody.
-                let _ = ForcedRecords::new(Arc::clone(&self.store)).keep(lease.path(), &record).await;
-                Ok(Answer::Held(self.claimed.taken(path, lease)))
-            }
-            Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
+        let breaking: Vec<Fence> = breaking.iter().copied().map(Fence::new).collect();
+        if let Some(living) = owners::living(&self.store, semaphore.path(), &breaking).await? {
+            return Err(Failed::Fault(Fault::Conflict(living)));
+        }
+        let at = self.store.clock().now_ms();
+        let record = Forced { by: format!("run `{}`", self.who), reason: reason.to_owned(), at };
+        let along = self.own_leases.along(semaphore.path(), self.who.as_str(), known);
+        let force = Force {
+            identifier: &self.who,
+            lifetime: Lifetime::Persistent,
+            breaking: &breaking,
+            owner: &self.owner,
+            record: Some(&record),
+            along: &along,
+        };
+        match semaphore.force(force).await {
+            Ok(lease) => Ok(Answer::Held(self.claimed.taken(path, lease))),
+            Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. } | ForceError::Held { .. })) => {
                 Err(Failed::Fault(Fault::Conflict(error.to_string())))
             }
             Err(ForceError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(ForceError::Store { source, .. } | ForceError::Along { source, .. }) => Err(source.into()),
+            Err(ForceError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(
+                ForceError::Store { source, .. } | ForceError::Along { source, .. } | ForceError::Claim { source, .. },
+            ) => Err(source.into()),
         }
     }
 
     pub(super) async fn release(&self, path: &str) -> Result<Answer, Failed> {
-        self.semaphore(path)?.unlock(&self.who).await?;
+        let semaphore = self.semaphore(path)?;
+        if let (_, Some(lease)) = self.own(&semaphore).await? {
+            self.own_leases.release(semaphore.path(), &lease).await?;
+            lease.forget();
+        }
         Ok(Answer::Done)
     }
 
     pub(super) async fn still_held(&self, path: &str) -> Result<Answer, Failed> {
         let semaphore = self.semaphore(path)?;
-        Ok(Answer::Flag(self.own(&semaphore).await?.is_some()))
+        Ok(Answer::Flag(self.own(&semaphore).await?.1.is_some()))
     }
 
-    async fn own(&self, semaphore: &Semaphore) -> Result<Option<Holder>, Failed> {
-        let holders = semaphore.holders().await?;
-        Ok(holders.into_iter().find(|holder| !holder.ephemeral && holder.identifier == self.who.as_str()))
+    /// Whether the run's state names a lease of that semaphore, and that lease, if it is there still.
+    async fn own(&self, semaphore: &Semaphore) -> Result<(bool, Option<Lease>), Failed> {
+        match self.own_leases.of(semaphore.path()).await? {
+            None => Ok((false, None)),
+            Some(own) => Ok((true, semaphore.adopt(&own.lease, None, &self.who).await?)),
+        }
     }
 
     pub(super) async fn found_leases(&self) -> Result<Answer, Failed> {
@@ -148,8 +181,8 @@ impl Conductor {
             if self.claimed.has(path.as_str()) {
                 continue;
             }
-            if let Some(held) = self.own(&self.semaphore(path.as_str())?).await? {
-                found.push((path.to_string(), unsigned(held.fence)));
+            if let (_, Some(held)) = self.own(&self.semaphore(path.as_str())?).await? {
+                found.push((path.to_string(), held.fence().get()));
             }
         }
         Ok(Answer::Leases(found))
@@ -161,7 +194,7 @@ impl Conductor {
         let lease = |holder: Holder| contract::Lease {
             mine: holder.identifier == self.who.as_str(),
             identifier: holder.identifier,
-            fence: unsigned(holder.fence),
+            fence: holder.fence.get(),
             since: holder.since_ms,
             ephemeral: holder.ephemeral,
             alive: None,

@@ -6,8 +6,8 @@
 //! run's name, a target that acts already. A call that is another than the one written down ends the run.
 //!
 //! # Leases
-//! They are persistent and have the run's name for an identifier, so that whoever goes on with the run finds them; it is the
-//! run's end that gives back what the guest has left. While one that the guest has in hand is gone, nothing that waits or
+//! They are persistent, have the run's name for an identifier and are named by the run's state, so that the next runner finds
+//! them; it is the run's end that gives back what the guest has left. While one that the guest has in hand is gone, nothing that waits or
 //! lets a target go is carried out: each such call is answered with that.
 
 mod leases;
@@ -30,8 +30,8 @@ use crate::policy::orchestration::{
     Advice, Answer, Answered, Asked, Beginning, Call, Fault as CallFault, MOST_CALLS, Orchestration, Standing,
 };
 use crate::policy::types::{self as contract, Outcome};
-use crate::recipe::{Identifier, Member, Party, Patience, Semaphore, WaitError};
-use crate::rollout::ledger::{Begun, Called, Calls, LedgerError};
+use crate::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
+use crate::rollout::ledger::{Begun, Called, Calls, LedgerError, OwnLeases};
 use crate::rollout::messages::{Conducted, Conducts, Fault, Input};
 use crate::rollout::state::TargetState;
 use crate::store::{NodePath, Store, StoreError};
@@ -99,6 +99,10 @@ pub(in crate::rollout) struct Conductor {
     pub(in crate::rollout) store: Arc<dyn Store>,
     /// The run's name: whose leases they are.
     pub(in crate::rollout) who: Identifier,
+    /// The same, for the claims of its leases.
+    pub(in crate::rollout) owner: Owner,
+    /// Its leases, as the run's state names them.
+    pub(in crate::rollout) own_leases: OwnLeases,
     pub(in crate::rollout) calls: Calls,
     /// What was called before, and not yet again.
     pub(in crate::rollout) recorded: VecDeque<Called>,
@@ -406,7 +410,7 @@ impl Conductor {
         let Some((path, slots)) = listed else {
             return Err(refused(format!("the job's `orchestration.semaphores` do not list `{path}`")));
         };
-        Ok(Semaphore::new(Arc::clone(&self.store), path.clone(), *slots))
+        Ok(Semaphore::of_stored_slots(Arc::clone(&self.store), path.clone(), *slots))
     }
 
     async fn members(&self, path: &str, at_least: u32, patience: Patience) -> Result<Answer, Failed> {
@@ -446,6 +450,16 @@ impl From<StoreError> for Failed {
     }
 }
 
+impl From<LedgerError> for Failed {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            error if error.is_lost() => Self::Lost,
+            LedgerError::Store(error) => error.into(),
+            error => Self::Fault(CallFault::Unavailable(error.to_string())),
+        }
+    }
+}
+
 fn refused(why: String) -> Failed {
     Failed::Fault(CallFault::Refused(why))
 }
@@ -479,8 +493,4 @@ async fn until(
 
 fn patience(deadline: Option<Instant>) -> Patience {
     deadline.map_or(Patience::Forever, Patience::Until)
-}
-
-fn unsigned(fence: i64) -> u64 {
-    u64::try_from(fence).unwrap_or(0)
 }

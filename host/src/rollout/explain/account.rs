@@ -8,6 +8,7 @@ use super::super::ledger::{Begun, Called};
 use super::super::{Event, Facts, Stamped};
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
+use crate::store::Fence;
 
 /// Where in the journals something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +163,7 @@ pub struct Trail {
     /// Since when it has been waiting.
     pub waiting_since: Option<u64>,
     /// The lease's fence.
-    pub fence: Option<i64>,
+    pub fence: Option<Fence>,
     /// Which try.
     pub attempt: u32,
     /// Who was forced for it and why, if its slot was taken so.

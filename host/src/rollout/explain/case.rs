@@ -81,6 +81,7 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
         leaving += listed(name);
     }
     Facts {
+        held: None,
         in_flight,
         reserved,
         failed: progress.failed + progress.unknown + progress.rolled_back,

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use super::again::job_of;
 use super::error::LedgerError;
+use super::leases::OwnLeases;
 use super::look::counts;
 use super::read::{self, Kept};
 use super::records::Ended;
 use super::runner::{Opened, Runner};
-use super::saved::{Saved, SavedLease, Standing};
-use super::writer::Ledger;
-use crate::job::JobSpec;
+use super::saved::{Saved, Standing};
 use crate::policy::types::Ending;
-use crate::recipe::{ForcedRecords, Identifier, Patience, Semaphore};
+use crate::recipe::{Claims, Identifier, Patience};
 use crate::rollout::messages::Wish;
 use crate::store::Store;
 
@@ -27,8 +26,8 @@ pub struct Freed {
     pub unknown: Vec<String>,
 }
 
-/// Ends a run that is not finished and that nobody runs: each slot that it holds is given back, in one transaction with
-/// where its target stands then. What was under way when its last runner went is unknown. `who` is the job's runner for
+/// Ends a run that is not finished and that nobody runs: each slot that its state names is given back, in one transaction with
+/// where its target stands then. The run's job need not be understood. What was under way when its last runner went is unknown. `who` is the job's runner for
 /// as long as this takes.
 ///
 /// # Errors
@@ -49,7 +48,7 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
     {
         return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new() });
     }
-    let spec = JobSpec::parse("job", &read::job_text(store, run).await?).ok().and_then(|job| job.orchestration);
+    let semaphore = kept.record.semaphore.clone();
     let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
     let mut ends = Vec::with_capacity(saved.len());
@@ -64,18 +63,19 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
             unknown.push(name.clone());
         }
         if let Some(lease) = &saved.lease {
-            give_back(store, &ledger, index, lease, end.clone()).await?;
+            let claims = Claims::new(Arc::clone(store), semaphore.clone());
+            let deletion = claims.deletion(&name, &lease.path).await?;
+            ledger.release_by(index, end.clone(), deletion).await?;
             freed.push(name);
         } else {
             ledger.save(index, end.clone()).await?;
         }
         ends.push(end);
     }
-    if let (Some(spec), Ok(holder)) = (spec, Identifier::new(run)) {
-        for (path, slots) in spec.semaphores {
-            let unlocked = Semaphore::new(Arc::clone(store), path.clone(), slots).unlock(&holder).await?;
-            freed.extend((unlocked.released > 0).then(|| path.to_string()));
-        }
+    let (released, mut held) = OwnLeases::open(&ledger).await?.release_all().await?;
+    freed.extend(released.into_iter().map(|path| path.to_string()));
+    if let Some((_, error)) = held.pop() {
+        return Err(error);
     }
     let Wish { by, at: _, reason } = by;
     let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -88,19 +88,6 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
     };
     ledger.end(ended.clone()).await?;
     Ok(Freed { ended, freed, unknown })
-}
-
-async fn give_back(
-    store: &Arc<dyn Store>,
-    ledger: &Ledger,
-    target: usize,
-    lease: &SavedLease,
-    standing: Standing,
-) -> Result<(), LedgerError> {
-    ledger.release(target, standing, &lease.path).await?;
-    // A record that stays is swept by the next lease that is forced.
-    let _ = ForcedRecords::new(Arc::clone(store)).forget(&lease.path).await;
-    Ok(())
 }
 
 /// Where a target stands once its run is aborted; none: where it stood.

@@ -1,10 +1,8 @@
 //! Where what is kept.
 
 use crate::job::JobName;
-use crate::store::NodePath;
-
-/// The folder of everything that is Lockkeeper's own.
-const ROOT: &str = "/lockkeeper";
+use crate::recipe::ROOT;
+use crate::store::{NodePath, node_name};
 
 /// A digit for every plan's part, so that their names sort as they were written.
 const PART_DIGITS: usize = 6;
@@ -80,6 +78,15 @@ impl RunPaths {
         self.calls().child(&format!("{number:08}"))
     }
 
+    /// The leases of its orchestration.
+    pub(super) fn leases(&self) -> NodePath {
+        self.0.child("leases")
+    }
+
+    pub(super) fn lease(&self, semaphore: &NodePath) -> NodePath {
+        self.leases().child(&node_name(semaphore.as_str()))
+    }
+
     /// What people want of it.
     pub(super) fn wishes(&self) -> NodePath {
         self.0.child("wishes")
@@ -93,33 +100,4 @@ impl RunPaths {
 
 fn root() -> NodePath {
     NodePath::parse(ROOT).expect("the root is a path")
-}
-
-/// A name as a node's: what a store takes in no name stands as `%` and its bytes in hex, and so does `%` itself.
-pub(super) fn node_name(name: &str) -> String {
-    let mut spelt = String::with_capacity(name.len());
-    for c in name.chars() {
-        if c == '%' || c == '/' || NodePath::parse(&format!("/_{c}")).is_err() {
-            let mut bytes = [0; 4];
-            for byte in c.encode_utf8(&mut bytes).bytes() {
-                spelt.push_str(&format!("%{byte:02x}"));
-            }
-        } else {
-            spelt.push(c);
-        }
-    }
-    spelt
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_spelt_so_that_no_two_are_one() {
-        assert_eq!(node_name("web01.example"), "web01.example");
-        assert_eq!(node_name("50%"), "50%25");
-        assert_ne!(node_name("a\u{f000}"), node_name("a%ef%80%80"));
-        assert!(NodePath::parse(&format!("/{}", node_name("a\u{f000}b\tc"))).is_ok());
-    }
 }

@@ -11,6 +11,7 @@
 //! | memory | `…/memory` | JSON: the policy's memory, in hex |
 //! | wishes | `…/wishes` | JSON: [`Wishes`], what people want |
 //! | calls | `…/calls`, `…/calls/<8 digits>` | JSON: an orchestration's last [`Checkpoint`]; each [`Called`] since |
+//! | leases | `…/leases/<semaphore's path, escaped>` | JSON: an [`OwnLease`] of its orchestration |
 //! | now | `…/now` | JSON: what its runner waits for |
 //!
 //! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
@@ -23,6 +24,7 @@ mod commit;
 mod error;
 mod find;
 mod layout;
+mod leases;
 mod look;
 mod notice;
 mod prune;
@@ -41,6 +43,7 @@ pub use again::reopen;
 pub use calls::{Begun, Called, Calls, Checkpoint, Known, calls};
 pub use error::LedgerError;
 pub use find::{FindError, LATEST, find};
+pub use leases::{OwnLease, OwnLeases};
 pub use look::{Held, RunState, Seen, Summary, WaveSeen, WaveState, summaries};
 pub use notice::{Notice, notice};
 pub use prune::{delete, delete_stillborn, forget_jobs, stillborn};

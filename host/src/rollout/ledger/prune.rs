@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::error::LedgerError;
-use super::layout::{self, RunPaths, node_name};
+use super::layout::{self, RunPaths};
 use super::read::Kept;
-use crate::store::{NodePath, Op, Store, StoreError, Version};
+use crate::store::{NodePath, Op, Store, StoreError, Version, node_name};
 
 /// As many nodes are deleted in one transaction.
 const AT_ONCE: usize = 200;

@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::LedgerError;
-use super::layout::{self, RunPaths, node_name};
+use super::layout::{self, RunPaths};
 use super::records::{JobRecord, LAYOUT, Memory, Planned, RunRecord, Wishes};
 use super::saved::Saved;
 use crate::job::{JobName, Target};
 use crate::rollout::Outlook;
-use crate::store::{Node, NodePath, Store, StoreError, Watch};
+use crate::store::{Node, NodePath, Store, StoreError, Watch, node_name};
 
 /// So many reads are on their way at once.
 const FLIGHT: usize = 256;

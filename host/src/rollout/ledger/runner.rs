@@ -98,6 +98,12 @@ impl Runner {
         Ok(Self { store: Arc::clone(store), semaphore, job: job.clone(), who, lease })
     }
 
+    /// Who we are: host and process.
+    #[must_use]
+    pub fn who(&self) -> &Identifier {
+        &self.who
+    }
+
     /// Waits until we are not the runner any more, and says how.
     pub async fn lost(&self) -> Loss {
         self.lease.lost().await

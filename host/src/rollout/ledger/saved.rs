@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::policy::types::Ending;
-use crate::store::NodePath;
+use crate::store::{Fence, NodePath};
 
 /// A target's node: written before the effect that it announces, and read by whoever takes the run over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct SavedLease {
     pub path: NodePath,
     /// Its fence; none where that was not known yet when the node was written: in the transaction that made the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fence: Option<i64>,
+    pub fence: Option<Fence>,
 }
 
 /// Where a target stands between two requests to the store.

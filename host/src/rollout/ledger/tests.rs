@@ -8,7 +8,7 @@ use super::{
 };
 use crate::job::{JobName, Target, TargetName};
 use crate::policy::types::Ending;
-use crate::recipe::{AcquireError, Identifier, Patience, Semaphore};
+use crate::recipe::{AcquireError, Identifier, IfHeld, Owner, Ownership, Patience, Request, Semaphore};
 use crate::rollout::{Outlook, Wish};
 use crate::store::embedded::{Embedded, EmbeddedOptions};
 use crate::store::memory::Memory;
@@ -69,9 +69,14 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
     let opened = runner.begin(new).await.unwrap();
     let semaphore = semaphore(store);
     for (target, name) in NAMES.into_iter().enumerate().skip(1) {
-        let lease = semaphore.acquire(&who(name), Lifetime::Persistent, Patience::Once).await.unwrap().lease;
         let ledger = &opened.ledger;
-        ledger.found_leased(target, Standing::Leased, &lease).await.unwrap();
+        let owner = Owner::Run { run: "left-1".into(), job: "left".into(), runner: "host:1".into() };
+        let (identifier, lifetime, patience) = (&who(name), Lifetime::Persistent, Patience::Once);
+        let ownership = &Ownership::Exclusive(owner, IfHeld::Refuse);
+        let along = &ledger.along_with_lease(target, &Standing::Leased);
+        let request = Request { identifier, lifetime, patience, ownership, along };
+        let lease = semaphore.acquire_as(request).await.unwrap().lease;
+        ledger.was_leased(target, Standing::Leased, &lease);
         if name != "leased" {
             ledger.starts(target, Standing::Acting, 1, &lease).await.unwrap();
         }
@@ -84,7 +89,7 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
                 ledger.save(target, Standing::Retrying { ending: Ending::TimedOut, until: u64::MAX }).await.unwrap();
             }
             "reverting" => ledger.starts(target, Standing::Reverting, 1, &lease).await.unwrap(),
-            "done" => ledger.release(target, Standing::Done { took_ms: Some(7) }, lease.path()).await.unwrap(),
+            "done" => ledger.release(target, Standing::Done { took_ms: Some(7) }, &lease).await.unwrap(),
             _ => {}
         }
     }

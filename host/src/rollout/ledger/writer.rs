@@ -12,7 +12,7 @@ use super::read::{self, StandingOf};
 use super::records::{Ended, Memory, RunRecord};
 use super::saved::{Saved, SavedLease, Standing};
 use crate::job::Target;
-use crate::recipe::Lease;
+use crate::recipe::{Deletion, Lease};
 use crate::store::{Clock, NodePath, Op, Store, StoreError, Version};
 
 /// Where each target of a run stands, written down before the effect that it announces.
@@ -159,15 +159,6 @@ impl Ledger {
         }
     }
 
-    /// A target has a lease that was there already.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn found_leased(&self, target: usize, standing: Standing, lease: &Lease) -> Result<(), LedgerError> {
-        let saved = SavedLease { path: lease.path().clone(), fence: Some(lease.fence()) };
-        self.write(target, &[], |next| (next.standing, next.lease) = (standing.clone(), Some(saved))).await
-    }
-
     /// Reads a target's node anew: a transaction of [`Ledger::along_with_lease`] was given up before it was answered, and may
     /// have happened.
     ///
@@ -223,12 +214,25 @@ impl Ledger {
         self.write(target, &[], |next| next.standing = standing).await
     }
 
-    /// Where a target stands once its slot is free, and in the same transaction the slot becomes free. A lease that somebody
-    /// else deleted before is no error.
+    /// Where a target stands once its slot is free, and in the same transaction the slot becomes free, with its claim. A lease
+    /// that was deleted before is no error.
     ///
     /// # Errors
     /// [`LedgerError`]; then the lease is held still.
-    pub async fn release(&self, target: usize, standing: Standing, lease: &NodePath) -> Result<(), LedgerError> {
+    pub async fn release(&self, target: usize, standing: Standing, lease: &Lease) -> Result<(), LedgerError> {
+        self.release_by(target, standing, lease.deletion()).await
+    }
+
+    /// As [`Ledger::release`], for a lease that is known by what deletes it.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then the lease is held still.
+    pub async fn release_by(
+        &self,
+        target: usize,
+        standing: Standing,
+        mut deletion: Deletion,
+    ) -> Result<(), LedgerError> {
         let change = |next: &mut Saved| {
             // Whoever asks later how the action went that is under way still needs the fence.
             if standing != Standing::Acting {
@@ -236,12 +240,15 @@ impl Ledger {
             }
             next.standing = standing.clone();
         };
-        let delete = Op::Delete { path: lease.clone(), version: Version::Any };
-        match self.write(target, &[delete], change).await {
-            Err(LedgerError::Together { index: 0, source: StoreError::NoNode { .. } }) => {
-                self.write(target, &[], change).await
+        // Bounded by what there is to delete: each refusal takes some away.
+        loop {
+            let ops = deletion.ops();
+            match self.write(target, &ops, change).await {
+                Err(LedgerError::Together { index, source: StoreError::NoNode { .. } }) if index < ops.len() => {
+                    deletion.was_gone(index);
+                }
+                answer => return answer,
             }
-            answer => answer,
         }
     }
 

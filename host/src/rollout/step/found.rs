@@ -8,6 +8,7 @@ use crate::job::OnUnknown;
 use crate::policy::types::{Ending, Outcome};
 use crate::rollout::ledger::{Saved, Standing};
 use crate::rollout::messages::{Action, Probed, Resumed};
+use crate::store::Fence;
 
 /// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ pub(super) struct Found {
     /// The next pause.
     pause: Duration,
     /// The fence under which it was started.
-    fence: i64,
+    fence: Fence,
 }
 
 impl Rollout {
@@ -45,7 +46,7 @@ impl Rollout {
 
     fn take_over_target(&mut self, target: usize, saved: Saved) {
         let Saved { at, attempt, lease, standing } = saved;
-        let fence = lease.as_ref().and_then(|lease| lease.fence).unwrap_or(0);
+        let fence = lease.as_ref().and_then(|lease| lease.fence).unwrap_or(Fence::new(0));
         self.now_ms = at;
         let slot = &mut self.slots[target];
         slot.attempt = attempt;

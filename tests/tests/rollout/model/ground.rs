@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use lockkeeper::policy::types::Ending;
 use lockkeeper::rollout::Doing;
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
-use lockkeeper::store::NodePath;
+use lockkeeper::store::{Fence, NodePath};
 
 /// Something that is to be written about a target, in its order.
 #[derive(Debug, Clone)]
 pub(super) enum Write {
     Save(Standing),
-    Start { doing: Doing, attempt: u32, fence: i64 },
+    Start { doing: Doing, attempt: u32, fence: Fence },
 }
 
 /// A command that was really started.
@@ -28,14 +28,14 @@ pub(super) struct Command {
 pub(super) struct Ground {
     pub(super) saved: Vec<Saved>,
     /// Our leases that are there.
-    pub(super) leases: BTreeMap<usize, i64>,
+    pub(super) leases: BTreeMap<usize, Fence>,
     /// What was ordered and is not written yet.
     pub(super) writes: Vec<VecDeque<Write>>,
     /// What was started on each target, the newest last.
     pub(super) commands: Vec<Vec<Command>>,
     /// Writes that nobody takes any more: the run is another's.
     pub(super) lost: bool,
-    pub(super) fences: i64,
+    pub(super) fences: u64,
 }
 
 impl Ground {
@@ -51,13 +51,14 @@ impl Ground {
     }
 
     /// A lease is made, and in the same transaction it is written down.
-    pub(super) fn lease(&mut self, now: u64, target: usize, standing: Standing) -> i64 {
+    pub(super) fn lease(&mut self, now: u64, target: usize, standing: Standing) -> Fence {
         self.fences += 1;
-        assert!(self.leases.insert(target, self.fences).is_none(), "t{target} has two leases");
+        let fence = Fence::new(self.fences);
+        assert!(self.leases.insert(target, fence).is_none(), "t{target} has two leases");
         let attempt = self.saved[target].attempt;
-        let lease = Some(saved_lease(target, self.fences));
+        let lease = Some(saved_lease(target, fence));
         self.saved[target] = Saved { at: now, attempt, lease, standing };
-        self.fences
+        fence
     }
 
     /// The next write about a target, if any waits; gives what starts with it.
@@ -145,7 +146,7 @@ impl Ground {
     }
 }
 
-fn saved_lease(target: usize, fence: i64) -> SavedLease {
+fn saved_lease(target: usize, fence: Fence) -> SavedLease {
     SavedLease { path: NodePath::parse(&format!("/s/leases/t{target}")).unwrap(), fence: Some(fence) }
 }
 
