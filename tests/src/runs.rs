@@ -49,5 +49,5 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
     let plan = Plan::of(&job, opened.targets);
     let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
     let (folder, place) = (folder.to_owned(), "a test's".to_owned());
-    Ok(Run { job, folder, plan, policy, journal, place, runner, ledger, resumed, conducting: None })
+    Ok(Run { job, folder, plan, policy, journal, place, runner, ledger, resumed, conducting: None, tie: Vec::new() })
 }

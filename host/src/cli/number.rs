@@ -35,7 +35,7 @@ pub(super) async fn settle(output: &Output, store: &dyn Store, job: &JobSpec, pl
     for Named { path, slots, is_share } in named(job, plan) {
         let writer = Writer { job: job.name.as_str(), is_share, by: &by };
         if let Resized::Written(Some(before)) = agree(store, path, slots, writer).await? {
-            say(output, path, before, slots);
+            output.talk("Resized", &change(path, before, slots));
         }
     }
     Ok(())
@@ -52,13 +52,13 @@ pub(super) async fn compare(output: &Output, store: &dyn Store, job: &JobSpec, p
         let seen =
             read_number(store, path).await.map_err(|source| ResizeError::Store { path: path.clone(), source })?;
         if let Resized::Written(Some(before)) = would_agree(path, seen.as_ref(), slots, writer)? {
-            say(output, path, before, slots);
+            output.talk("Resize", &format!("{}; `run` writes it", change(path, before, slots)));
         }
     }
     Ok(())
 }
 
-fn say(output: &Output, path: &NodePath, before: i64, slots: NonZeroU32) {
+fn change(path: &NodePath, before: i64, slots: NonZeroU32) -> String {
     let slots = of(slots.get() as usize, "slot");
-    output.talk("Resized", &format!("`{path}` to {slots}, {before} before: the job's share of its targets"));
+    format!("`{path}` from {before} to {slots}: the job's share of its targets")
 }

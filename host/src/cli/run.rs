@@ -15,12 +15,12 @@ use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
-use super::{Global, RunArgs, context, number, runs};
+use super::{Global, RunArgs, context, number, runs, under};
 use crate::job::{JobName, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
 use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
-use crate::store::Store;
+use crate::store::{Lifetime, Store};
 
 /// Wishes to stop that may wait: gently, then now.
 const MAX_STOPS: usize = 4;
@@ -244,6 +244,10 @@ impl Attempt<'_> {
             ledger,
             resumed,
             conducting: loaded.conducting(),
+            tie: match job.semaphore.lifetime {
+                Lifetime::Ephemeral => under::tie()?,
+                Lifetime::Persistent => Vec::new(),
+            },
         };
         let tell = |stamped: &Stamped| {
             if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {

@@ -131,6 +131,12 @@ fn guarded(program: &OsStr, format: Format, lock: &Path) -> Result<Command, Fail
     Ok(line)
 }
 
+/// What a command is started by so that it is killed when this process is: our own binary as its guard.
+pub(super) fn tie() -> Result<Vec<String>, Failure> {
+    let ourselves = ourselves()?.display().to_string();
+    Ok(vec![ourselves, GUARD.to_owned(), "human".to_owned(), getpid().to_string(), String::new()])
+}
+
 /// The very binary that we are, though another was installed in its place meanwhile.
 pub(super) fn ourselves() -> Result<PathBuf, Failure> {
     match cfg!(target_os = "linux") {

@@ -32,8 +32,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
         return Ok(Exit::Done);
     }
     let Unlocked { released, owned, left } = semaphore.unlock(&identifier).await?;
-    // Claims of leases that other tools deleted; without rights below the root there are none of ours.
-    let _ = Claims::new(Arc::clone(&store), path.clone()).sweep(SWEPT_AFTER_MS).await;
+    if released == 0 {
+        // Claims of leases that other tools deleted; without rights below the root there are none of ours.
+        let _ = Claims::new(Arc::clone(&store), path.clone()).sweep(SWEPT_AFTER_MS).await;
+    }
     store.close().await?;
     if released > 0 {
         let more = if released > 1 { format!(", {}", leases(released as usize)) } else { String::new() };

@@ -836,12 +836,12 @@ impl Semaphore {
         if !self.0.was_compared.load(Ordering::Relaxed) {
             let mut here = path.parent();
             while let Some(ancestor) = here.filter(|ancestor| *ancestor != NodePath::root()) {
-                let (node, queue) = (tools.store.read(&ancestor), tools.store.stat(&queue_of(&ancestor)));
+                let queue = tools.store.stat(&queue_of(&ancestor));
                 here = ancestor.parent();
-                above.push((ancestor, node, queue));
+                above.push((ancestor, queue));
             }
         }
-        AskedNumber { node: tools.store.read(path), above }
+        AskedNumber { store: Arc::clone(&tools.store), node: tools.store.read(path), above }
     }
 
     /// Takes a number that was read; `None` if there is none yet and the caller must write its own.
@@ -939,8 +939,8 @@ impl Semaphore {
 
     /// The nearest semaphore above the path.
     async fn semaphore_above(&self) -> Result<Option<NodePath>, StoreError> {
-        let AskedNumber { above, .. } = self.ask_number();
-        first_above(above).await
+        let AskedNumber { store, above, .. } = self.ask_number();
+        nearest_above(&*store, above).await
     }
 
     fn comes_and_goes(&self) -> StoreError {
@@ -1044,9 +1044,13 @@ struct Victim {
 
 /// The number of a path on its way, and what lies above the path.
 pub(super) struct AskedNumber {
+    store: Arc<dyn Store>,
     node: Reply<Node>,
-    above: Vec<(NodePath, Reply<Node>, Reply<Option<Stat>>)>,
+    above: Above,
 }
+
+/// The nodes above a path, nearest first, each with a look for the queue of a semaphore beside it.
+type Above = Vec<(NodePath, Reply<Option<Stat>>)>;
 
 /// A path's node, and the nearest semaphore above it.
 #[derive(Debug)]
@@ -1057,23 +1061,26 @@ pub(super) struct SeenNode {
 
 impl AskedNumber {
     pub(super) async fn answer(self) -> Result<SeenNode, StoreError> {
-        let Self { node, above } = self;
+        let Self { store, node, above } = self;
         let node = node.await;
-        let above = first_above(above).await?;
+        let above = nearest_above(&*store, above).await?;
         Ok(SeenNode { node: node?, above })
     }
 }
 
-/// The nearest of the ancestors that is a semaphore. One that this caller may not read is none to it.
-async fn first_above(above: Vec<(NodePath, Reply<Node>, Reply<Option<Stat>>)>) -> Result<Option<NodePath>, StoreError> {
+/// The nearest of them that is a semaphore. One that this caller may not read is none to it.
+async fn nearest_above(store: &dyn Store, above: Above) -> Result<Option<NodePath>, StoreError> {
     let mut nearest = None;
-    for (path, node, queue) in above {
-        let (node, queue) = (node.await, queue.await);
-        match (node, queue) {
-            (Ok(node), Ok(Some(_))) if names::slots(&node.data).is_some() => nearest = nearest.or(Some(path)),
-            (Err(StoreError::NoNode { .. } | StoreError::Refused { .. }), _) | (Ok(_), Ok(_)) => {}
-            (_, Err(StoreError::Refused { .. })) => {}
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+    for (path, queue) in above {
+        match queue.await {
+            Ok(Some(_)) if nearest.is_none() => {}
+            Ok(_) | Err(StoreError::Refused { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+        match store.read(&path).await {
+            Ok(node) if names::slots(&node.data).is_some() => nearest = Some(path),
+            Ok(_) | Err(StoreError::NoNode { .. } | StoreError::Refused { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(nearest)

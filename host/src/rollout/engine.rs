@@ -68,6 +68,9 @@ pub struct Run<P = Module> {
     pub resumed: Option<Resumed>,
     /// Who says which target may go at all; none: the policy alone decides.
     pub conducting: Option<Conducting>,
+    /// What a command of this machine is started by, so that it ends with this process: for ephemeral leases, which end with it,
+    /// too. Empty: it goes on, under a lease that outlives us.
+    pub tie: Vec<String>,
 }
 
 /// Why a run could not begin or go on.
@@ -721,6 +724,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let (run, probe) = match doing {
             Doing::Act => (commands.run, commands.probe),
             Doing::Revert => (commands.roll_back.unwrap_or_default(), None),
+        };
+        let run = match self.connections {
+            Some(_) => run,
+            None => [self.run.tie.clone(), run].concat(),
         };
         Invocation {
             run,
