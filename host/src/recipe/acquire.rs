@@ -1,7 +1,7 @@
 //! How a slot is taken: the rule, the flights and the waiting.
 //!
 //! The *pool* is the semaphore's path, whose children are the leases; the *rank* is how many queue ahead of us. Four
-//! things keep the limit, and `tests/tests/semaphore_model.rs` shows for the first three what happens without them:
+//! things keep the limit, and `tests/tests/semaphore_model/` shows for the first three what happens without them:
 //!
 //! 1. The queue is read before the pool. In the other order somebody ahead of us can convert between the two reads and
 //!    be counted in neither.
