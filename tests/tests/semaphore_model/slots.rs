@@ -375,7 +375,6 @@ impl Search {
             Step::Held | Step::Done => {}
         }
     }
-
 }
 
 impl Model for Search {
