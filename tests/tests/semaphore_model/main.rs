@@ -3,7 +3,8 @@
 //! A model, not the product's code: what the store does and what a caller does, step by step, small enough that all that
 //! can happen does happen. There are two models, because the states of one for both would be too many to search:
 //!
-//! - [`slots`]: the queue and the leases. No more leases than slots.
+//! - [`slots`]: the queue, the leases and the number of slots. No lease is granted while no slot is free by the number that
+//!   is in force.
 //! - [`claims`]: the claims. One identifier acts once among Lockkeeper's callers.
 //!
 //! Each model has callers that follow the rules, and variants that are known to be wrong by one slip; the search finds out

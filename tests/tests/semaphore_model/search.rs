@@ -80,15 +80,16 @@ pub(crate) fn holds<M: Model>(model: &M, stuck: Stuck) -> usize {
     found.states
 }
 
-/// Searches, and fails unless the model is wrong: a promise is broken or, with `Stuck::Fails`, a caller waits for ever.
-pub(crate) fn fails<M: Model>(slip: &str, model: &M, stuck: Stuck) {
+/// Searches, and fails unless the model is wrong: a promise is broken or, with `Stuck::Fails`, a caller waits for ever. Answers
+/// which, and how long the way there is.
+pub(crate) fn fails<M: Model>(slip: &str, model: &M, stuck: Stuck) -> String {
     let found = search(model);
     let (what, way) = match (found.violation, found.stuck, stuck) {
         (Some(violation), _, _) => violation,
         (None, Some(way), Stuck::Fails) => ("a caller waits for ever", way),
         _ => panic!("{slip}: not found in {} states of {model:?}", found.states),
     };
-    println!("{slip}: {} states to \"{what}\", {} searched", way.len(), found.states);
+    format!("{slip}: {} states to \"{what}\", {} searched", way.len(), found.states)
 }
 
 /// What a state means in which no caller can do anything and one has not finished.
