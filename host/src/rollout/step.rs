@@ -59,6 +59,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How often that pause doubles at most: to 51 s. A rest before another try doubles as often.
 const MOST_DOUBLINGS: u32 = 10;
 
+/// How often that pause doubles at most while another holder acts under the target's name: to 0.8 s.
+const MOST_HELD_DOUBLINGS: u32 = 4;
+
 /// So many holders are named where a slot did not come in time.
 const MOST_HOLDERS: usize = 3;
 
@@ -1003,6 +1006,8 @@ impl Rollout {
     fn held_elsewhere(&mut self, now_ms: u64, target: usize, by: HeldElsewhere, out: &mut Vec<Action>) {
         let refusal = Refusal::Held { by: by.clone() };
         let facts = Facts { held: Some(by), ..self.facts(now_ms, target, Gate::Queue) };
+        // It is no policy that cannot make up its mind: the pause stays short.
+        self.slots[target].left = self.slots[target].left.min(MOST_HELD_DOUBLINGS);
         self.back_to_waiting(now_ms, target);
         self.refused(now_ms, target, &Refused { refusal, facts }, out);
     }

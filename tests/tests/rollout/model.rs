@@ -17,8 +17,8 @@ use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement
 use lockkeeper::rollout::ledger::Standing;
 use lockkeeper::rollout::{
     Action, ActionResult, Broken, Conducted, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits, Hearing,
-    Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop,
-    TargetState, Wave, Wish,
+    HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer,
+    Stop, TargetState, Wave, Wish,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
@@ -561,10 +561,13 @@ impl World {
         match self.dice.random_range(0..40) {
             0..=19 => self.let_go(target),
             20..=23 => {
-                if self.rollout.state(target).is_open() || self.rollout.state(target) == TargetState::Leased {
+                // While a roll-back is wanted, that is what is taken back, though an operator wants the target again.
+                let was_wanted_undone = self.wants_undone.remove(&target);
+                let has_begun =
+                    !self.rollout.state(target).is_open() && self.rollout.state(target) != TargetState::Leased;
+                if !was_wanted_undone && !has_begun {
                     self.let_go.remove(&target);
                 }
-                self.wants_undone.remove(&target);
                 self.step(Input::TakeBack { target });
             }
             24 if self.chance(0.3) => self.step(Input::LeaveOut { target, reason: "not today".to_owned() }),
@@ -818,6 +821,16 @@ impl World {
             }
             _ => None,
         };
+        let name = format!("t{target}");
+        let rival = self.foreign.iter().find(|lease| lease.identifier == name).map(|lease| lease.since_ms);
+        let why = match rival {
+            // One that has to be undone waits for it, and so does a reading that is late.
+            Some(since) if !forced && standing == Standing::Leased => {
+                let by = HeldElsewhere { by: "another run".to_owned(), since: Some(since) };
+                Some(NotLeased::Held { by, given_back: None })
+            }
+            _ => why,
+        };
         if let Some(why) = why {
             self.keepers[target] = Keeper::None;
             return self.step(Input::NotLeased { target, why });
@@ -868,17 +881,21 @@ impl World {
         if self.chance(0.5) {
             self.ground.fences += 1;
             let fence = Fence::new(self.ground.fences);
-            let lease =
-                SeenLease { identifier: "salt".to_owned(), fence, since_ms: self.now, ephemeral: true, owner: None };
+            // Another holder may act under a target's name.
+            let identifier = match self.chance(0.3) {
+                true => format!("t{}", self.dice.random_range(0..self.total())),
+                false => "salt".to_owned(),
+            };
+            let lease = SeenLease { identifier, fence, since_ms: self.now, ephemeral: true, owner: None };
             self.foreign.push(lease);
         } else {
             self.foreign.pop();
         }
         let mut leases = self.foreign.clone();
-        for fence in self.ground.leases.values() {
+        for (target, fence) in &self.ground.leases {
             // A reading may be older than the lease.
             if self.dice.random_bool(0.7) {
-                let identifier = "ours".to_owned();
+                let identifier = format!("t{target}");
                 leases.push(SeenLease { identifier, fence: *fence, since_ms: self.now, ephemeral: true, owner: None });
             }
         }

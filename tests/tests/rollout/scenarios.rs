@@ -17,7 +17,7 @@
 //! | `observed 0 semaphore 3 salt:7`, `observed 1 party a,b`, `observed 0 unread` | what else is read |
 //! | `run-lost` | the run is somebody else's |
 //! | `lost a`, `succeed a`, `fail a`, `ended a unknown` | the lease or the action |
-//! | `members a,b`, `party-unread`, `leases salt:7`, `session over` | what is read |
+//! | `members a,b`, `party-unread`, `leases salt:7`, `slots 3`, `session over` | what is read |
 //! | `after 30s`, `stop gently` | time and people |
 //!
 //! `UPDATE_SCENARIOS=1` writes what the machine does into the files.
@@ -37,8 +37,8 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
-    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, Input, NotLeased, Observed, Others, Probed,
-    Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
+    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed,
+    Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
@@ -278,6 +278,10 @@ impl Scene {
                 let why = match *why {
                     "timed-out" => NotLeased::TimedOut,
                     "withdrawn" => NotLeased::Withdrawn,
+                    "held" => {
+                        let by = HeldElsewhere { by: "run `other`".to_owned(), since: Some(7_000) };
+                        NotLeased::Held { by, given_back: None }
+                    }
                     conflict => NotLeased::Conflict(conflict.to_owned()),
                 };
                 Input::NotLeased { target: self.find(target), why }
@@ -300,6 +304,9 @@ impl Scene {
             ["leases", leases @ ..] => {
                 let leases = leases.first().copied().unwrap_or_default();
                 Input::Semaphore { leases: list(leases).map(lease).collect(), queued: 0, slots: None }
+            }
+            ["slots", slots] => {
+                Input::Semaphore { leases: Vec::new(), queued: 0, slots: Some(slots.parse().expect("a number")) }
             }
             ["session", state] => Input::Session(match *state {
                 "connected" => Hearing::Connected,
