@@ -209,6 +209,14 @@ impl Output {
                 let note = if *again { ", held already" } else { "" };
                 self.say(Tone::Good, "Leased", &format!("{target} ({held} of {slots}{note})"));
             }
+            Event::SlotForced { semaphore, broken, reason, .. } => {
+                let what = match broken.as_slice() {
+                    [] => "above the limit".to_owned(),
+                    fences => format!("breaking {}", list(fences)),
+                };
+                let text = format!("a slot of `{semaphore}` by the orchestration, {what}: {reason}");
+                self.say(Tone::Bad, "Forced", &super::holders::plain(&text));
+            }
             Event::SlotsChanged { from, to } => {
                 self.say(
                     Tone::Plain,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::process::Process;
+use crate::rollout::stale_mark;
 
 /// How many attempts are remembered.
 pub const KEPT: usize = 20;
@@ -136,7 +137,7 @@ pub enum Stale {
     #[error("{} was started already, {}", .0.token, .0.started.strftime("%Y-%m-%d %H:%M:%SZ"))]
     Started(Box<Attempt>),
     /// A later lease was here.
-    #[error("fence {} is stale: fence {newest} was here", .token.fence)]
+    #[error("{}: fence {newest} was here", stale_mark(.token.fence))]
     Fence {
         /// Who came too late.
         token: Token,

@@ -111,6 +111,17 @@ pub enum Event {
         /// Whether it was held already, by the same identifier.
         again: bool,
     },
+    /// The orchestration took a slot by force.
+    SlotForced {
+        /// Of which semaphore.
+        semaphore: String,
+        /// Fences of the leases that were broken; empty: it is above the limit.
+        broken: Vec<u64>,
+        /// The orchestration's reason.
+        reason: String,
+        /// The lease's fence.
+        fence: Fence,
+    },
     /// The number of slots in force is another than before.
     SlotsChanged {
         /// What it was.

@@ -404,6 +404,12 @@ pub enum Broken {
     SlotsDiffer(String),
 }
 
+/// What the far end says, among other words, when it refuses a fence and has started nothing.
+#[must_use]
+pub fn stale_mark(fence: u64) -> String {
+    format!("fence {fence} is stale")
+}
+
 /// How an action ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionResult {

@@ -33,7 +33,7 @@ pub use event::{Event, Stamped};
 pub use limits::{Facts, HardLimits, HeldElsewhere, Refusal, WaveGate};
 pub use messages::{
     Action, ActionResult, Broken, Conducted, Conducts, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased,
-    Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish,
+    Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish, stale_mark,
 };
 pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};

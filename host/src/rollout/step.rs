@@ -32,7 +32,7 @@ use super::ledger::Standing;
 use super::limits::{Facts, HeldElsewhere, Refusal};
 use super::messages::{
     Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
-    SeenLease, SeenMember, Setup, Steer, Stop,
+    SeenLease, SeenMember, Setup, Steer, Stop, stale_mark,
 };
 use super::outlook::Waits;
 use super::state::{Counts, Final, TargetEvent, TargetState};
@@ -61,6 +61,12 @@ const MOST_DOUBLINGS: u32 = 10;
 
 /// How often that pause doubles at most while another holder acts under the target's name: to 0.8 s.
 const MOST_HELD_DOUBLINGS: u32 = 4;
+
+/// The exit code of `lockkeeper guard` for a fence that came too late.
+const STALE_EXIT: i32 = 77;
+
+/// How often in a row a fence that was refused as stale is replaced by a new lease: then it is a failure like any other.
+const MOST_STALE: u32 = 3;
 
 /// So many holders are named where a slot did not come in time.
 const MOST_HOLDERS: usize = 3;
@@ -121,6 +127,8 @@ struct Slot {
     recalled: Option<Final>,
     /// Why it is undone.
     undone_for: String,
+    /// How often in a row the far end refused its fence as stale.
+    stale: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -634,6 +642,10 @@ impl Rollout {
         if self.slots[target].state == TargetState::Reverting {
             return self.reverted(now_ms, target, result, out);
         }
+        if self.is_refused_as_stale(target, &result) {
+            return self.lease_anew(target, out);
+        }
+        self.slots[target].stale = 0;
         // Who was stopped by us half-way may have done it all the same: the next runner asks.
         self.slots[target].undecided = result.ending == Ending::Unknown && self.stop.is_some();
         self.moved(target, TargetEvent::Ended(result.ending));
@@ -664,6 +676,29 @@ impl Rollout {
             // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
         }
+    }
+
+    /// Whether the far end refused the fence, and so started nothing: a later one was there.
+    fn is_refused_as_stale(&self, target: usize, result: &ActionResult) -> bool {
+        let slot = &self.slots[target];
+        let Some(held) = slot.lease else { return false };
+        let mark = stale_mark(held.fence.get());
+        result.exit_code == Some(STALE_EXIT)
+            && result.output.iter().any(|line| line.contains(&mark))
+            && slot.stale < MOST_STALE
+            && self.ending.is_none()
+    }
+
+    /// Another lease has a later fence. What was refused before it began counts as no attempt.
+    fn lease_anew(&mut self, target: usize, out: &mut Vec<Action>) {
+        self.moved(target, TargetEvent::Ended(Ending::Failed));
+        let slot = &mut self.slots[target];
+        slot.stale += 1;
+        slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
+        let (attempt, target_name) = (slot.attempt + 1, slot.target.name.to_string());
+        let reason = "the far end refused the fence as stale and started nothing: it gets a new lease".to_owned();
+        out.push(Action::Emit(Event::Retrying { target: target_name, attempt, reason, after_ms: 0 }));
+        self.reopen(target, out);
     }
 
     fn stopped(&mut self, stop: Stop, out: &mut Vec<Action>) {
@@ -1709,6 +1744,7 @@ impl Slot {
             final_ms: 0,
             recalled: None,
             undone_for: String::new(),
+            stale: 0,
         }
     }
 }

@@ -16,7 +16,7 @@
 //! | `steer paused-by=ops reason=x`, `resume`, `abort-by=ops`, `approve rest`, `retry a`, `accept a` | people; before `start`: from the first moment |
 //! | `observed 0 semaphore 3 salt:7`, `observed 1 party a,b`, `observed 0 unread` | what else is read |
 //! | `run-lost` | the run is somebody else's |
-//! | `lost a`, `succeed a`, `fail a`, `ended a unknown` | the lease or the action |
+//! | `lost a`, `succeed a`, `fail a`, `ended a unknown`, `stale a 101` | the lease or the action; its fence was refused |
 //! | `members a,b`, `party-unread`, `leases salt:7`, `slots 3`, `session over` | what is read |
 //! | `after 30s`, `stop gently` | time and people |
 //!
@@ -38,7 +38,7 @@ use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Set
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
     Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed,
-    Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
+    Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish, stale_mark,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
@@ -297,6 +297,12 @@ impl Scene {
             },
             ["succeed", target] => self.ended(target, Ending::Succeeded),
             ["fail", target] => self.ended(target, Ending::Failed),
+            ["stale", target, fence] => {
+                let Input::Ended { target, result } = self.ended(target, Ending::Failed) else { unreachable!() };
+                let output =
+                    vec![format!("error: {}: fence 900 was here", stale_mark(fence.parse().expect("a fence")))];
+                Input::Ended { target, result: ActionResult { exit_code: Some(77), output, ..result } }
+            }
             ["ended", target, how] => self.ended(target, ending(how)),
             ["members", names] => Input::Party(list(names).map(member).collect()),
             ["members"] => Input::Party(Vec::new()),
@@ -652,6 +658,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Leased { target, held, slots, fence, .. } => {
             format!("{target} leased, {held} of {slots}, fence {fence}")
         }
+        Event::SlotForced { semaphore, reason, .. } => format!("a slot of {semaphore} forced: {reason}"),
         Event::SlotsChanged { from, to } => format!("slots changed from {from} to {to}"),
         Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
         Event::GivenBack { target, reason } => format!("{target} given back: {reason}"),

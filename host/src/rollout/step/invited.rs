@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, Rollout, TargetState};
+use crate::policy::orchestration::{Answer, Call};
 use crate::rollout::ledger::Begun;
 use crate::rollout::messages::{Action, Conducted, Conducts, End, Fault};
+use crate::store::Fence;
 
 /// What a target that the orchestration never let go is left out for.
 const NOT_CONDUCTED: &str = "not-conducted";
@@ -115,7 +117,7 @@ impl Rollout {
 
     /// What the orchestration does now.
     pub(super) fn conducts(&mut self, what: Conducts, out: &mut Vec<Action>) {
-        out.push(Action::Emit(match what {
+        let event = match what {
             Conducts::Calls(begun) => {
                 self.invited.calls = Some(begun.clone());
                 let Begun { call, since, .. } = begun;
@@ -123,11 +125,21 @@ impl Rollout {
             }
             Conducts::Answered(called) => {
                 self.invited.calls = None;
+                if let (Call::Force { path, breaking, reason }, Answer::Held(fence)) = (&called.call, &called.answer) {
+                    self.forced += 1;
+                    out.push(Action::Emit(Event::SlotForced {
+                        semaphore: path.clone(),
+                        broken: breaking.clone(),
+                        reason: reason.clone(),
+                        fence: Fence::new(*fence),
+                    }));
+                }
                 Event::Answered { called }
             }
             Conducts::Recalled(called) => Event::Recalled { called },
             Conducts::Says(line) => Event::Remarked { level: line.level.to_owned(), message: line.message },
-        }));
+        };
+        out.push(Action::Emit(event));
     }
 
     /// The orchestration has ended: who was let go still goes, and nobody else.
