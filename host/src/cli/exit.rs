@@ -318,6 +318,9 @@ impl From<ResizeError> for Failure {
                 )),
             ),
             ResizeError::NotANumber { .. } | ResizeError::Missing { .. } => (ErrorKind::BadPath, None),
+            ResizeError::TooManyReservations { .. } => {
+                (ErrorKind::BadArgument, Some("lower it in steps, or without --reserve".to_owned()))
+            }
             ResizeError::Contended { .. } => (ErrorKind::TimedOut, None),
             ResizeError::Store { source, .. } => (store_kind(source), store_hint(source)),
         };

@@ -16,7 +16,7 @@ use crate::store::{Clock, StoreError};
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
-    let (SemaphoreState { slots, holders, queued }, _) = semaphore.observe().await?;
+    let (SemaphoreState { slots, holders, queued, .. }, _) = semaphore.observe().await?;
     let held = Held::all(&Claims::new(Arc::clone(&store), args.path.clone()), holders).await?;
     store.close().await?;
     if output.is_json() {

@@ -349,6 +349,10 @@ struct ResizeArgs {
     /// Why; recorded, and shown by `semaphore show`.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
+    /// When lowering: bind kazoo and Salt processes that know the old number, too, by as many reservations as the number is
+    /// lowered by. They stay until the next resize.
+    #[arg(long)]
+    reserve: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,8 @@ use super::holders::{Held, print, summary, trimmed};
 use super::output::{Output, moment, of};
 use super::{Global, HoldersArgs, ResizeArgs, SemaphoreCommand, SemaphoreListArgs, context};
 use crate::recipe::{
-    Claims, NumberRecord, ROOT, Resized, Semaphore, SemaphoreState, is_semaphore, queue_of, read_number, resize,
+    Claims, NumberRecord, OldCallers, ROOT, Resize, Resized, Semaphore, SemaphoreState, is_semaphore, queue_of,
+    read_number, resize,
 };
 use crate::store::{Clock, NodePath, Store, StoreError};
 
@@ -55,7 +56,7 @@ async fn list(global: &Global, output: &Output, args: SemaphoreListArgs) -> Resu
         let now = Clock::System.now_ms();
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["SEMAPHORE", "SLOTS", "HELD", "WAITING", "OLDEST"]);
-        for (path, SemaphoreState { slots, holders, queued }) in &found {
+        for (path, SemaphoreState { slots, holders, queued, .. }) in &found {
             let oldest = holders.iter().map(|holder| holder.since_ms).min();
             table.add_row([
                 path.to_string(),
@@ -108,14 +109,14 @@ async fn show(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exi
     let path = args.path;
     let number = read_number(&*store, &path).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), path.clone(), NonZeroU32::MIN);
-    let (SemaphoreState { slots, holders, queued }, _) = semaphore.observe().await?;
+    let (SemaphoreState { slots, holders, queued, reserved }, _) = semaphore.observe().await?;
     let waiting = semaphore.queue(MOST_NODES).await?;
     let held = Held::all(&Claims::new(Arc::clone(&store), path.clone()), holders).await?;
     store.close().await?;
     let record = number.and_then(|number| number.record);
     if output.is_json() {
         output.json(&json!({
-            "path": path, "slots": slots, "waiting": queued, "number": record,
+            "path": path, "slots": slots, "waiting": queued, "number": record, "reserved": reserved,
             "holders": held.iter().map(Held::json).collect::<Vec<Value>>(), "queue": waiting,
         }));
         return Ok(Exit::Done);
@@ -123,6 +124,10 @@ async fn show(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exi
     output.talk("Found", &summary(slots, held.len(), queued, path.as_str()));
     if let Some(record) = record {
         output.talk("Number", &written(&record));
+    }
+    if reserved > 0 {
+        let reserved = of(reserved as usize, "slot");
+        output.talk("Reserved", &format!("{reserved} against callers that know an older number; `resize` ends that"));
     }
     print(output, &held);
     Ok(Exit::Done)
@@ -138,8 +143,10 @@ fn written(record: &NumberRecord) -> String {
 
 async fn change(global: &Global, output: &Output, args: ResizeArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;
-    let ResizeArgs { path, slots, reason } = args;
-    let resized = resize(&*store, &path, slots, &context::person(), reason.as_deref()).await;
+    let ResizeArgs { path, slots, reason, reserve } = args;
+    let old_callers = if reserve { OldCallers::AreBound } else { OldCallers::KeepTheirs };
+    let resized =
+        resize(&*store, &path, slots, Resize { by: &context::person(), reason: reason.as_deref(), old_callers }).await;
     let (state, _) = Semaphore::new(Arc::clone(&store), path.clone(), slots).observe().await?;
     store.close().await?;
     let before = match resized? {
@@ -161,10 +168,21 @@ async fn change(global: &Global, output: &Output, args: ResizeArgs) -> Result<Ex
         if over > 0 {
             output.talk("Note", &format!("{} held above the new number; none is taken away", of(over, "lease")));
         }
-        output.talk(
-            "Note",
-            "kazoo and Salt processes that waited or held before keep the old number until they start anew",
-        );
+        match reserve {
+            true => output.talk(
+                "Note",
+                &format!(
+                    "{} keep the slots from kazoo and Salt processes that know the old number; `resize` ends them once those \
+                     have started anew",
+                    of(state.reserved as usize, "reservation")
+                ),
+            ),
+            false => output.talk(
+                "Note",
+                "kazoo and Salt processes that used the path before keep the old number until they start anew; --reserve \
+                 binds them, too",
+            ),
+        }
     }
     Ok(Exit::Done)
 }

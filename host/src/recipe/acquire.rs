@@ -217,6 +217,12 @@ enum Wanted {
     Number(i32),
 }
 
+/// The children that count against the number in force.
+fn without_reservations(mut leases: Vec<String>) -> Vec<String> {
+    leases.retain(|name| !names::is_reservation(name));
+    leases
+}
+
 impl Looking {
     fn send(attempt: &Attempt<'_>) -> Self {
         let store = &attempt.tools.store;
@@ -228,7 +234,7 @@ impl Looking {
 
     async fn seen(self) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (queue, leases) = (self.0.await, self.1.await);
-        Ok((queue?, leases?))
+        Ok((queue?, without_reservations(leases?)))
     }
 }
 
@@ -792,7 +798,7 @@ impl Watches {
             };
             let answer = match reply {
                 Setting::Node(reply) => reply.await.map(|(stat, watch)| (is_as_seen(stat), watch)),
-                Setting::Pool(reply) => reply.await.map(|(now, watch)| (now == leases, watch)),
+                Setting::Pool(reply) => reply.await.map(|(now, watch)| (without_reservations(now) == leases, watch)),
             };
             match answer {
                 Ok((true, watch)) => {

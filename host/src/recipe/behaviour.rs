@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::{
     AcquireError, Acquired, Acquisition, Along, Claims, Force, ForceError, Forced, Identifier, IfHeld, JoinError,
-    Lease, Loss, MemberKind, Owner, Ownership, Party, Patience, Released, Request, Semaphore, WaitError,
+    Lease, Loss, MemberKind, OldCallers, Owner, Ownership, Party, Patience, Released, Request, Resize, Semaphore,
+    WaitError,
 };
 use crate::store::{Connect, Fence, Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
@@ -822,9 +823,9 @@ pub async fn callers_follow_the_number_of_slots(ground: Ground) {
     let waiter = semaphore.clone();
     let waiting = tokio::spawn(async move { ephemeral(&waiter, "b").await });
     until_queued(&semaphore, 1).await;
-    super::resize(store.as_ref(), &ground.path(), number(2), "an operator", Some("more machines")).await.unwrap();
+    resize(store.as_ref(), &ground.path(), number(2), OldCallers::KeepTheirs).await;
     let b = soon("the slot", waiting).await.unwrap();
-    super::resize(store.as_ref(), &ground.path(), number(1), "an operator", None).await.unwrap();
+    resize(store.as_ref(), &ground.path(), number(1), OldCallers::KeepTheirs).await;
     full(&semaphore, "c").await;
     a.release().await.unwrap();
     full(&semaphore, "c").await;
@@ -832,6 +833,32 @@ pub async fn callers_follow_the_number_of_slots(ground: Ground) {
     ephemeral(&semaphore, "c").await;
     let seen = super::read_number(store.as_ref(), &ground.path()).await.unwrap().expect("a number");
     assert_eq!((seen.slots, seen.record.map(|record| record.by)), (Some(1), Some("an operator".into())));
+}
+
+async fn resize(store: &dyn Store, path: &NodePath, slots: NonZeroU32, old_callers: OldCallers) {
+    let resize = Resize { by: "an operator", reason: Some("a test"), old_callers };
+    super::resize(store, path, slots, resize).await.unwrap();
+}
+
+/// Reservations keep slots from callers that count every child, and from no caller that follows the number.
+pub async fn reservations_bind_callers_that_keep_an_older_number(ground: Ground) {
+    let (store, semaphore) = ground.with_semaphore(5).await;
+    let (a, b) = (ephemeral(&semaphore, "a").await, ephemeral(&semaphore, "b").await);
+    resize(store.as_ref(), &ground.path(), number(2), OldCallers::AreBound).await;
+    let children = || async { store.children(&ground.path()).await.unwrap().len() };
+    assert_eq!(children().await, 5, "a caller that believes in five slots finds none");
+    full(&semaphore, "c").await;
+    let (state, _) = semaphore.observe().await.unwrap();
+    assert_eq!((state.slots, state.holders.len(), state.reserved), (Some(2), 2, 3));
+    let waiter = semaphore.clone();
+    let waiting = tokio::spawn(async move { ephemeral(&waiter, "c").await });
+    until_queued(&semaphore, 1).await;
+    a.release().await.unwrap();
+    let c = soon("the slot", waiting).await.unwrap();
+    assert_eq!(names(&semaphore).await, ["b", "c"]);
+    resize(store.as_ref(), &ground.path(), number(3), OldCallers::KeepTheirs).await;
+    assert_eq!(children().await, 2, "the next resize ends the reservations");
+    drop((b, c));
 }
 
 /// The first caller writes the number of an empty path, and it holds for the next.
@@ -878,7 +905,7 @@ pub async fn a_share_replaces_the_number_of_its_own_job(ground: Ground) {
         let refused = agree(store, &path, number(4), writer).await;
         assert!(matches!(refused, Err(ResizeError::Differs { stored: 3, .. })), "{refused:?}");
     }
-    super::resize(store, &path, number(5), "an operator", None).await.unwrap();
+    resize(store, &path, number(5), OldCallers::KeepTheirs).await;
     let refused = agree(store, &path, number(3), share("one")).await;
     assert!(matches!(refused, Err(ResizeError::Differs { stored: 5, .. })), "an operator wrote it: {refused:?}");
 }
@@ -1024,6 +1051,7 @@ macro_rules! behaviour_tests {
             unlock_takes_no_lease_of_a_run
             force_refuses_an_identifier_that_holds
             callers_follow_the_number_of_slots
+            reservations_bind_callers_that_keep_an_older_number
             the_first_caller_writes_the_number_of_an_empty_path
             no_semaphore_lies_below_another
             a_share_replaces_the_number_of_its_own_job

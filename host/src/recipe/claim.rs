@@ -267,10 +267,17 @@ pub(super) async fn prepare(tools: &Tools, semaphore: &NodePath, backoff: &mut B
     let (folder, records) = (folder(semaphore), records());
     // Bounded by the back-off.
     loop {
-        let made = match create_all(&*tools.store, &folder).await {
-            Ok(()) => create_all(&*tools.store, &records).await,
-            error => error,
-        };
+        // As a rule only the folder itself is missing.
+        let both = [&folder, &records].map(|node| tools.store.create(node, Bytes::new(), NodeKind::Persistent));
+        let mut made = Ok(());
+        for (node, reply) in [&folder, &records].into_iter().zip(both) {
+            let one = match reply.await {
+                Ok(_) | Err(StoreError::NodeExists { .. }) => Ok(()),
+                Err(StoreError::NoNode { .. }) => create_all(&*tools.store, node).await,
+                Err(error) => Err(error),
+            };
+            made = made.and(one);
+        }
         let error = match made {
             Ok(()) => return Ok(()),
             // The server that we ask is behind, or an operator deletes what is empty.

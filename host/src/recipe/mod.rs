@@ -8,6 +8,7 @@
 //! | slots | `PATH` | the number, decimal ASCII; anything else is somebody else's and left alone |
 //! | lease | `PATH/<32 hex>`, ephemeral or persistent | the identifier; **every** child of `PATH` counts as a lease |
 //! | queue | `PATH-__lock__/<32 hex>__lock__<10 digits>`, ephemeral sequential | the identifier |
+//! | reservation | `PATH/reserved-<32 hex>`, persistent | it keeps a slot from callers that know an older, larger number |
 //! | claim | `/lockkeeper/claims/<PATH, escaped>/<identifier, escaped>`, as its lease | JSON: who owns the lease |
 //! | claim's record | `/lockkeeper/records/<the lease's name>`, as its lease | empty |
 //! | who wrote the number | `/lockkeeper/semaphores/<PATH, escaped>` | JSON |
@@ -52,6 +53,6 @@ pub use semaphore::{
     AcquireError, Acquired, Acquisition, Along, Force, ForceError, Holder, Semaphore, SemaphoreState, Unlocked,
 };
 pub use slots::{
-    NumberRecord, ResizeError, Resized, SeenNumber, SlotsRule, Writer, agree, is_semaphore, queue_of, read_number,
-    resize, would_agree,
+    NumberRecord, OldCallers, Resize, ResizeError, Resized, SeenNumber, SlotsRule, Writer, agree, is_semaphore,
+    queue_of, read_number, resize, would_agree,
 };

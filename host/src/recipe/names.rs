@@ -6,6 +6,15 @@ pub(super) const LOCK: &str = "__lock__";
 /// The end of a full member's name.
 pub(super) const PARTY: &str = "__party__";
 
+/// What the name of a reservation begins with: a child that keeps a slot from callers that know an older, larger number. They
+/// count every child; callers that follow the number leave these out.
+pub(super) const RESERVED: &str = "reserved-";
+
+/// Whether a child of a semaphore is a reservation.
+pub(super) fn is_reservation(name: &str) -> bool {
+    name.strip_prefix(RESERVED).is_some_and(|rest| rest.len() == UNIQUE_DIGITS)
+}
+
 /// Hex digits of a unique name.
 pub(super) const UNIQUE_DIGITS: usize = 32;
 

@@ -284,6 +284,8 @@ pub struct SemaphoreState {
     pub holders: Vec<Holder>,
     /// How many queue.
     pub queued: u32,
+    /// How many reservations keep slots from callers that know an older, larger number; they are no leases.
+    pub reserved: u32,
 }
 
 /// What [`Semaphore::unlock`] found and did.
@@ -634,13 +636,17 @@ impl Semaphore {
         let (_, queue_watch) = flight.1.await?;
         let data = unless_missing(flight.2.await)?;
         let (queued, queue_children) = split(unless_missing(flight.3.await)?);
-        let (leases, lease_children) = split(unless_missing(flight.4.await)?);
+        let (mut leases, lease_children) = split(unless_missing(flight.4.await)?);
+        let children = leases.len();
+        leases.retain(|name| !names::is_reservation(name));
+        let reserved = u32::try_from(children - leases.len()).unwrap_or(u32::MAX);
         let watches = [Some(path_watch), Some(queue_watch), queue_children, lease_children];
         let leases = read_all(store.as_ref(), path, leases).await?;
         let state = SemaphoreState {
             slots: data.and_then(|node| names::slots(&node.data)).and_then(|slots| u32::try_from(slots).ok()),
             holders: holders(leases),
             queued: u32::try_from(names::contenders(&queued).len()).unwrap_or(u32::MAX),
+            reserved,
         };
         Ok((state, Changed::new(watches.into_iter().flatten().collect())))
     }
@@ -994,8 +1000,9 @@ impl Semaphore {
         // Bounded by the back-off.
         loop {
             let read = async {
-                let names = unless_missing(tools.store.children(path).await)?;
-                read_all(tools.store.as_ref(), path, names.unwrap_or_default()).await
+                let mut names = unless_missing(tools.store.children(path).await)?.unwrap_or_default();
+                names.retain(|name| !names::is_reservation(name));
+                read_all(tools.store.as_ref(), path, names).await
             };
             match read.await {
                 Err(error) => backoff.after(error, tools).await?,

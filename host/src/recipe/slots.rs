@@ -19,6 +19,9 @@ use super::names;
 use super::semaphore::unless_missing;
 use crate::store::{NodeKind, NodePath, Op, Stat, Store, StoreError, Version, create_all, node_name};
 
+/// As many reservations are made at most: each is a node, and all are made in one transaction.
+const MOST_RESERVED: i64 = 1_000;
+
 /// How often a number that changes between look and write is looked at again.
 const MOST_TRIES: u32 = 20;
 
@@ -100,6 +103,14 @@ pub enum ResizeError {
         /// Who wrote the stored number; `None` if that is not known.
         record: Option<NumberRecord>,
     },
+    /// More reservations than one transaction makes.
+    #[error("lowering `{path}` by {lowered} needs as many reservations: {MOST_RESERVED} is the most")]
+    TooManyReservations {
+        /// The path.
+        path: NodePath,
+        /// By how many the number is lowered.
+        lowered: i64,
+    },
     /// The number changed again and again while it was to be written.
     #[error("the number of slots of `{path}` keeps changing")]
     Contended {
@@ -172,8 +183,29 @@ pub async fn read_number(store: &dyn Store, path: &NodePath) -> Result<Option<Se
     Ok(Some(SeenNumber { slots, record, version: node.stat.version, is_empty }))
 }
 
-/// Writes another number, with a record of who and why. Refused if the path's data is no number. Every waiting caller of
-/// Lockkeeper's looks again; objects of kazoo's that have compared their number before keep it.
+/// Who changes a number, why, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Resize<'a> {
+    /// User and host.
+    pub by: &'a str,
+    /// Why; `None` if no reason was given.
+    pub reason: Option<&'a str>,
+    /// Whether callers that keep the old number are to be bound by a lowered one, too.
+    pub old_callers: OldCallers,
+}
+
+/// What a lowered number is to callers that have compared the old one before and keep it: objects of kazoo's, and so Salt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldCallers {
+    /// They keep the old number until they start anew.
+    KeepTheirs,
+    /// As many reservations as the number is lowered by keep the slots from them. They stay until the next resize, and keep slots
+    /// from callers of theirs that start anew, too.
+    AreBound,
+}
+
+/// Writes another number, with a record of who and why, in one transaction. Refused if the path's data is no number. Every
+/// waiting caller of Lockkeeper's looks again. Earlier reservations are deleted.
 ///
 /// # Errors
 /// [`ResizeError`]; then nothing was written.
@@ -181,20 +213,31 @@ pub async fn resize(
     store: &dyn Store,
     path: &NodePath,
     slots: NonZeroU32,
-    by: &str,
-    reason: Option<&str>,
+    resize: Resize<'_>,
 ) -> Result<Resized, ResizeError> {
+    let Resize { by, reason, old_callers } = resize;
     let record =
         NumberRecord { slots: slots.get(), job: None, by: by.to_owned(), reason: reason.map(str::to_owned), at: 0 };
     for _ in 0..MOST_TRIES {
         let seen = read_number(store, path).await.map_err(|source| failed(path, source))?;
         let seen = seen.ok_or_else(|| ResizeError::Missing { path: path.clone() })?;
-        match seen.slots {
-            None if !seen.is_empty => return Err(ResizeError::NotANumber { path: path.clone() }),
-            Some(stored) if stored == i64::from(slots.get()) => return Ok(Resized::Same),
-            _ => {}
+        if seen.slots.is_none() && !seen.is_empty {
+            return Err(ResizeError::NotANumber { path: path.clone() });
         }
-        if write(store, path, Some(seen.version), &record).await.map_err(|source| failed(path, source))? {
+        let lowered = seen.slots.unwrap_or(0).saturating_sub(i64::from(slots.get()));
+        let reserve = match old_callers {
+            OldCallers::AreBound if lowered > MOST_RESERVED => {
+                return Err(ResizeError::TooManyReservations { path: path.clone(), lowered });
+            }
+            OldCallers::AreBound => lowered,
+            OldCallers::KeepTheirs => 0,
+        };
+        let more = reservations(store, path, reserve).await.map_err(|source| failed(path, source))?;
+        if more.is_empty() && seen.slots == Some(i64::from(slots.get())) {
+            return Ok(Resized::Same);
+        }
+        let written = write(store, path, Some(seen.version), &record, more).await;
+        if written.map_err(|source| failed(path, source))? {
             return Ok(Resized::Written(seen.slots));
         }
     }
@@ -221,7 +264,8 @@ pub async fn agree(
             Resized::Written(from) => from,
         };
         let version = seen.map(|seen| seen.version);
-        if write(store, path, version, &record).await.map_err(|source| failed(path, source))? {
+        let written = write(store, path, version, &record, Vec::new()).await;
+        if written.map_err(|source| failed(path, source))? {
             return Ok(Resized::Written(from));
         }
     }
@@ -256,12 +300,26 @@ pub fn would_agree(
     }
 }
 
-/// Writes number and record together; `false` if either changed since it was read.
+/// What replaces the reservations of a semaphore by so many others.
+async fn reservations(store: &dyn Store, path: &NodePath, count: i64) -> Result<Vec<Op>, StoreError> {
+    let children = unless_missing(store.children(path).await)?.unwrap_or_default();
+    let earlier = children.iter().filter(|name| names::is_reservation(name));
+    let mut ops: Vec<Op> = earlier.map(|name| Op::Delete { path: path.child(name), version: Version::Any }).collect();
+    ops.extend((0..count).map(|_| {
+        let name = format!("{}{}", names::RESERVED, uuid::Uuid::new_v4().simple());
+        let data = Bytes::from_static(b"reserved by a resize");
+        Op::Create { path: path.child(&name), data, kind: NodeKind::Persistent }
+    }));
+    Ok(ops)
+}
+
+/// Writes number and record together, with `more`; `false` if anything changed since it was read.
 async fn write(
     store: &dyn Store,
     path: &NodePath,
     version: Option<i32>,
     record: &NumberRecord,
+    more: Vec<Op>,
 ) -> Result<bool, StoreError> {
     let data = Bytes::from(record.slots.to_string());
     let number = match version {
@@ -275,10 +333,14 @@ async fn write(
         Some(node) => Op::Set { path: place.clone(), data, version: Version::Exactly(node.stat.version) },
         None => Op::Create { path: place.clone(), data, kind: NodeKind::Persistent },
     };
-    match store.multi(vec![number, record]).await {
+    let mut ops = vec![number, record];
+    ops.extend(more);
+    match store.multi(ops).await {
         Ok(_) => Ok(true),
         Err(StoreError::Multi { index, source }) => match *source {
             StoreError::NodeExists { .. } | StoreError::BadVersion { .. } => Ok(false),
+            // A reservation that is gone.
+            StoreError::NoNode { .. } if index > 1 => Ok(false),
             StoreError::NoNode { .. } => {
                 let missing = if index == 0 { path } else { &place };
                 if let Some(above) = missing.parent() {

@@ -132,8 +132,8 @@ async fn what_a_first_or_a_persistent_acquisition_takes_more() {
     let again = acquire(&second, &who("c"), Lifetime::Persistent, Patience::Once).await.unwrap();
     assert_eq!(again.how, Acquisition::Reentered);
     assert_eq!(begun.elapsed(), 3 * ROUND_TRIP);
-    // Once for each path: a failed flight, the path with its parent and queue, and the folder of its claims.
-    assert_eq!(fresh_path, 19 * ROUND_TRIP);
+    // Once for each store: the path with its parent and queue, and the folders of the claims.
+    assert_eq!(fresh_path, 23 * ROUND_TRIP);
     drop((held, other, lease, again));
 }
 

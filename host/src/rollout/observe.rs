@@ -151,7 +151,7 @@ impl Other {
     async fn observe(&self) -> Result<(Observed, Changed), StoreError> {
         match self {
             Self::Semaphore(semaphore) => {
-                let (SemaphoreState { slots, holders, queued }, changed) = semaphore.observe().await?;
+                let (SemaphoreState { slots, holders, queued, .. }, changed) = semaphore.observe().await?;
                 let leases = holders.into_iter().map(seen_lease).collect();
                 Ok((Observed::Semaphore { slots, leases, queued }, changed))
             }
