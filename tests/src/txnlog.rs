@@ -34,7 +34,10 @@ pub enum What {
         is_ephemeral: bool,
     },
     /// Its data was set.
-    Set,
+    Set {
+        /// What it holds from then on.
+        data: Vec<u8>,
+    },
     /// It was deleted.
     Deleted,
     /// It went with its session.
@@ -111,7 +114,7 @@ fn changes(kind: i32, mut reader: Reader<'_>) -> Option<Vec<(String, What)>> {
             Some(vec![(path, What::Created { data, is_ephemeral })])
         }
         kind if op::DELETE.contains(&kind) => Some(vec![(reader.text()?, What::Deleted)]),
-        op::SET => Some(vec![(reader.text()?, What::Set)]),
+        op::SET => Some(vec![(reader.text()?, What::Set { data: reader.buffer()?.to_vec() })]),
         op::MULTI => {
             let mut all = Vec::new();
             for _ in 0..reader.int()? {

@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -620,7 +620,7 @@ fn an_uncontended_acquire_and_release_are_six_requests_and_three_writes_at_most(
     }
     // The folder of the claims is made once.
     let unlock = ["unlock", "/costs/Persistent", "--identifier", "me"];
-    (run(&lock), run(&unlock));
+    let _ = (run(&lock), run(&unlock));
     let (taken, given_back) = (run(&lock), run(&unlock));
     assert!(taken.writes + given_back.writes <= 3, "{taken:?} {given_back:?}");
     assert!(taken.requests + given_back.requests <= 14, "no more than Salt: {taken:?} {given_back:?}");
@@ -684,7 +684,7 @@ fn grants(history: &[Change], semaphore: &str) -> (BTreeMap<String, usize>, usiz
                     *grants.entry(String::from_utf8_lossy(data).into_owned()).or_default() += 1;
                 }
                 What::Deleted | What::Expired => drop(held.remove(&change.path)),
-                What::Set => {}
+                What::Set { .. } => {}
             }
         }
         // A transaction is seen whole or not at all.
@@ -709,6 +709,101 @@ fn nor_do_they_where_each_asks_a_server_that_may_lag_behind() {
         let ensemble = Ensemble::start(3);
         contention(&ensemble.hosts(), &ensemble.data());
     }
+}
+
+/// Each grant that found as many leases as the number in force allowed, with its transaction.
+fn grants_above(history: &[Change], semaphore: &str) -> Vec<(i64, String)> {
+    let number = |data: &[u8]| std::str::from_utf8(data).ok().and_then(|text| text.trim().parse::<usize>().ok());
+    let (mut held, mut slots, mut above) = (BTreeSet::new(), 0, Vec::new());
+    for change in history {
+        let child = change.path.strip_prefix(semaphore).and_then(|rest| rest.strip_prefix('/'));
+        match (&change.what, child) {
+            (What::Created { data, .. } | What::Set { data }, None) if change.path == semaphore => {
+                slots = number(data).unwrap_or(slots);
+            }
+            (What::Created { .. }, Some(name)) if !name.starts_with("reserved-") => {
+                if held.len() >= slots {
+                    above.push((change.zxid, change.path.clone()));
+                }
+                held.insert(change.path.clone());
+            }
+            (What::Deleted | What::Expired, Some(_)) => drop(held.remove(&change.path)),
+            _ => {}
+        }
+    }
+    above
+}
+
+#[test]
+fn a_number_that_changes_holds_for_three_tools_in_contention() {
+    if !zookeeper::available() || !python::available() {
+        return;
+    }
+    let ensemble = Ensemble::start(3);
+    let three = Arc::new(Three::on(&ensemble.hosts()));
+    let path = "/resized";
+    let work = WORK.as_secs_f64().to_string();
+    three.done(&["lock", path, "--identifier", "first", "--max-concurrency", "3"]);
+    three.done(&["unlock", path, "--identifier", "first"]);
+    let (number, over) = (Arc::new(AtomicUsize::new(3)), Arc::new(AtomicBool::new(false)));
+    let mut python = Vec::new();
+    for index in 0..OF_EACH {
+        let name = format!("kazoo{index}");
+        python.push(three.python.spawn("kazoo_cli", ["contend", path, &name, "--slots", "3", "--work", &work]));
+        let lease = json!({ "path": path, "identifier": format!("salt{index}"), "max_concurrency": 3 });
+        python.push(three.python.spawn("salt_cli", ["--work", &work, "contend", &lease.to_string()]));
+    }
+    let ids: Vec<i32> = python.iter().map(|running| i32::try_from(running.id()).unwrap()).collect();
+    let counts: Vec<JoinHandle<usize>> = python
+        .into_iter()
+        .map(|mut running| {
+            thread::spawn(move || {
+                let mut count = 0;
+                while running.answer().is_some() {
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let ours: Vec<JoinHandle<usize>> = (0..OF_EACH)
+        .map(|index| {
+            let (three, number, over, work) =
+                (Arc::clone(&three), Arc::clone(&number), Arc::clone(&over), work.clone());
+            thread::spawn(move || {
+                let (name, mut count) = (format!("ours{index}"), 0);
+                while !over.load(Ordering::Relaxed) {
+                    let slots = number.load(Ordering::Relaxed).to_string();
+                    let lock = ["lock", path, "--identifier", &name, "--max-concurrency", &slots, "--timeout", "20s"];
+                    let said = three.lockkeeper(&[&lock[..], &["--", "sleep", &work]].concat());
+                    // The number may change between our look and the command's.
+                    let is_fine = said.code == Some(0) || said.stderr.contains("slots-differ") || said.code == Some(75);
+                    assert!(is_fine, "{said:?}");
+                    count += usize::from(said.code == Some(0));
+                }
+                count
+            })
+        })
+        .collect();
+    for (slots, reserve) in [("5", None), ("2", Some("--reserve")), ("4", None), ("1", Some("--reserve"))] {
+        sleep(Duration::from_millis(1500));
+        let line = ["semaphore", "resize", path, slots, "--reason", "a test"];
+        let line: Vec<&str> = line.into_iter().chain(reserve).collect();
+        three.done(&line);
+        number.store(slots.parse().unwrap(), Ordering::Relaxed);
+    }
+    sleep(Duration::from_millis(1500));
+    // kazoo and Salt are kept out by now, and end where they wait. Those that compared the number anew have ended by themselves.
+    for id in ids {
+        let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+    }
+    over.store(true, Ordering::Relaxed);
+    let theirs: usize = counts.into_iter().map(|count| count.join().unwrap()).sum();
+    let ours: usize = ours.into_iter().map(|count| count.join().unwrap()).sum();
+    let history = history(&ensemble.data()).unwrap();
+    println!("{theirs} leases of kazoo and Salt, {ours} of ours");
+    assert_eq!(grants_above(&history, path), [], "grants at or above the number in force");
+    assert!(theirs > 20 && ours > 10, "{theirs} and {ours}: all had turns");
 }
 
 /// Lets all contend on these servers, whose data folders are given.

@@ -65,7 +65,7 @@ fn queued(history: &[Change], semaphore: &str) -> BTreeSet<String> {
         match change.what {
             What::Created { .. } => drop(left.insert(change.path.clone())),
             What::Deleted | What::Expired => drop(left.remove(&change.path)),
-            What::Set => {}
+            What::Set { .. } => {}
         }
     }
     left

@@ -9,6 +9,7 @@
 //! | who wrote it | `/lockkeeper/semaphores/<path, escaped>` | JSON: [`NumberRecord`] |
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use super::claim::ROOT;
 use super::names;
 use super::semaphore::unless_missing;
 use crate::store::{NodeKind, NodePath, Op, Stat, Store, StoreError, Version, create_all, node_name};
+
+/// How long a resize waits for the front of the queue.
+const MOST_TURN: Duration = Duration::from_secs(3);
 
 /// As many reservations are made at most: each is a node, and all are made in one transaction.
 const MOST_RESERVED: i64 = 1_000;
@@ -218,6 +222,22 @@ pub async fn resize(
     let Resize { by, reason, old_callers } = resize;
     let record =
         NumberRecord { slots: slots.get(), job: None, by: by.to_owned(), reason: reason.map(str::to_owned), at: 0 };
+    let turn = match old_callers {
+        OldCallers::AreBound => Turn::take(store, path).await.map_err(|source| failed(path, source))?,
+        OldCallers::KeepTheirs => Turn(None),
+    };
+    let resized = resize_in_turn(store, path, slots, old_callers, &record).await;
+    turn.give_up(store).await;
+    resized
+}
+
+async fn resize_in_turn(
+    store: &dyn Store,
+    path: &NodePath,
+    slots: NonZeroU32,
+    old_callers: OldCallers,
+    record: &NumberRecord,
+) -> Result<Resized, ResizeError> {
     for _ in 0..MOST_TRIES {
         let seen = read_number(store, path).await.map_err(|source| failed(path, source))?;
         let seen = seen.ok_or_else(|| ResizeError::Missing { path: path.clone() })?;
@@ -236,7 +256,7 @@ pub async fn resize(
         if more.is_empty() && seen.slots == Some(i64::from(slots.get())) {
             return Ok(Resized::Same);
         }
-        let written = write(store, path, Some(seen.version), &record, more).await;
+        let written = write(store, path, Some(seen.version), record, more).await;
         if written.map_err(|source| failed(path, source))? {
             return Ok(Resized::Written(seen.slots));
         }
@@ -296,6 +316,52 @@ pub fn would_agree(
         false => {
             let (path, record) = (path.clone(), seen.record.clone());
             Err(ResizeError::Differs { path, stored, wanted: slots, record })
+        }
+    }
+}
+
+/// The front of the queue. Only the caller there counts leases and creates one in kazoo's recipe, in two requests: while the
+/// front is ours, no caller of kazoo's is in between, with a count that a lowered number makes wrong.
+struct Turn(Option<NodePath>);
+
+impl Turn {
+    /// Queues, and waits for the front for [`MOST_TURN`] at most: a caller that waits there for a slot may stay for hours, and
+    /// counts anew when it is woken.
+    async fn take(store: &dyn Store, path: &NodePath) -> Result<Self, StoreError> {
+        let queue = queue_of(path);
+        let place = queue.child(&format!("{}{}", uuid::Uuid::new_v4().simple(), names::LOCK));
+        let data = Bytes::from_static(b"resize");
+        let entry = match store.create(&place, data, NodeKind::EphemeralSequential).await {
+            Ok(entry) => entry,
+            // Nobody has ever queued here.
+            Err(StoreError::NoNode { .. }) => return Ok(Self(None)),
+            Err(error) => return Err(error),
+        };
+        let turn = Self(Some(entry.clone()));
+        let front = async {
+            loop {
+                let queued = store.children(&queue).await?;
+                let contenders = names::contenders(&queued);
+                let ahead = contenders.iter().position(|name| *name == entry.name()).and_then(|at| at.checked_sub(1));
+                let Some(ahead) = ahead else { return Ok(()) };
+                if let (Some(_), mut watch) = store.stat_and_watch(&queue.child(contenders[ahead])).await? {
+                    watch.fired().await;
+                }
+            }
+        };
+        match tokio::time::timeout(MOST_TURN, front).await {
+            Ok(Err(error)) => {
+                turn.give_up(store).await;
+                Err(error)
+            }
+            Ok(Ok(())) | Err(_) => Ok(turn),
+        }
+    }
+
+    /// The end of the session deletes what cannot be deleted now.
+    async fn give_up(self, store: &dyn Store) {
+        if let Some(entry) = self.0 {
+            let _ = store.delete(&entry, Version::Any).await;
         }
     }
 }
