@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use owo_colors::OwoColorize;
 use serde::Serialize;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Failure};
 use super::{Format, Global};
-use crate::job::{Problem, Problems};
+use crate::job::{Problem, Problems, printable};
 use crate::policy::types::Ending;
 use crate::rollout::ledger::Called;
 use crate::rollout::{Event, Stamped};
@@ -398,9 +398,13 @@ fn rendered(problems: &[Problem]) -> String {
     let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
     let one = |problem: &Problem| {
         let mut text = String::new();
-        match handler.render_report(&mut text, problem) {
-            Ok(()) => text,
-            Err(_) => format!("{}: {problem}\n", problem.place),
+        match problem.source_code().map(|_| handler.render_report(&mut text, problem)) {
+            Some(Ok(())) => text,
+            // Without the lines around it, the place must be said.
+            _ => {
+                let help = problem.help.iter().map(|help| format!("  help: {help}\n"));
+                format!("  × {}: {problem}\n{}", problem.place, help.collect::<String>())
+            }
         }
     };
     problems.iter().map(one).collect::<Vec<_>>().join("\n")
@@ -409,12 +413,7 @@ fn rendered(problems: &[Problem]) -> String {
 /// A user's text for a message: without control characters, and not longer than a line bears.
 pub(super) fn shown(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    let mut shown: String = text.chars().take(MAX_CHARS).map(escape).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+    printable(text, MAX_CHARS)
 }
 
 /// A span of milliseconds as people read it.

@@ -26,6 +26,7 @@ pub use calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Opening, Shut, Window};
 pub use inventory::{parse_inventory, parse_lines};
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
+pub(crate) use problem::printable;
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub(crate) use reader::closest;
 pub use schema::{schema, schema_with_settings};

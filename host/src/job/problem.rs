@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use miette::{Diagnostic, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 use serde::Serialize;
+
+/// The most bytes of lines that a problem shows: nobody reads more, and a whole page may stand on one line.
+const MAX_SHOWN_BYTES: usize = 4000;
 
 /// A file's name and text, shared by every problem in it.
 #[derive(Clone)]
@@ -16,6 +19,8 @@ struct Text {
     text: String,
     /// Where each line begins; the first begins at 0.
     lines: Vec<usize>,
+    /// The text for a terminal: `None` if it is the same. Every place is what it is in the text.
+    shown: OnceLock<Option<String>>,
 }
 
 /// A place in a file, as an editor counts.
@@ -41,7 +46,7 @@ impl Source {
     pub fn new(name: &str, text: &str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
-        Self(Arc::new(Text { name: name.to_owned(), text: text.to_owned(), lines }))
+        Self(Arc::new(Text { name: name.to_owned(), text: text.to_owned(), lines, shown: OnceLock::new() }))
     }
 
     /// The same file for people's eyes: on each line that `may_tell` says so of, what stands behind the first `=` is hidden,
@@ -105,6 +110,29 @@ impl Source {
         self.0.lines.len()
     }
 
+    /// The text without what a terminal would obey or not show.
+    fn shown(&self) -> &str {
+        let text = self.text();
+        let is_shown = |at: usize, c: char| match c {
+            '\n' | '\t' => true,
+            '\r' => text[at + 1..].starts_with('\n'),
+            c => !is_hidden(c),
+        };
+        let shown = self.0.shown.get_or_init(|| {
+            let is_plain = text.char_indices().all(|(at, c)| is_shown(at, c));
+            let each = |(at, c)| if is_shown(at, c) { c } else { as_wide_as(c) };
+            (!is_plain).then(|| text.char_indices().map(each).collect())
+        });
+        shown.as_deref().unwrap_or(text)
+    }
+
+    /// Whether the lines of a span, and those beside it, are short enough to be shown.
+    fn can_show(&self, span: &Range<usize>) -> bool {
+        let first = self.line_of(span.start).saturating_sub(1);
+        let last = (self.line_of(span.end) + 1).min(self.line_count() - 1);
+        self.line(last).end - self.line(first).start <= MAX_SHOWN_BYTES
+    }
+
     /// The same span where it lies in the text and on its characters, else the nearest that does.
     fn clamp(&self, span: Range<usize>) -> Range<usize> {
         let start = self.text().floor_char_boundary(span.start);
@@ -128,7 +156,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// As for a text, yet with the name, and the columns in characters rather than bytes.
+/// As for a text, yet without what a terminal would obey, with the name, and the columns in characters rather than bytes.
 impl SourceCode for Source {
     fn read_span<'a>(
         &'a self,
@@ -136,7 +164,7 @@ impl SourceCode for Source {
         lines_before: usize,
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let contents = self.text().read_span(span, lines_before, lines_after)?;
+        let contents = self.shown().read_span(span, lines_before, lines_after)?;
         let column = if lines_before == 0 { self.place(span.offset()).column - 1 } else { contents.column() };
         Ok(Box::new(MietteSpanContents::new_named(
             self.name().to_owned(),
@@ -250,8 +278,11 @@ impl Diagnostic for Problem {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
+    /// `None` if the lines around it are too long to be shown.
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
+        let other = self.other.as_ref().map(|(span, _)| span);
+        let can_show = [&self.span].into_iter().chain(other).all(|span| self.source.can_show(span));
+        can_show.then_some(&self.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -347,27 +378,88 @@ impl Diagnostic for Problems {
     }
 }
 
-/// The text of a file whose bytes these are; `what` is the kind of file, such as `job`.
+/// The text of a file whose bytes these are, without the mark that some programs put before UTF-8; `what` is the kind of
+/// file, such as `job`.
 ///
 /// # Errors
 /// [`Problems`]: the place of the first byte that is no UTF-8.
 pub fn text_of<'a>(what: &'static str, file: &str, bytes: &'a [u8]) -> Result<&'a str, Problems> {
-    std::str::from_utf8(bytes).map_err(|error| {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         let source = Source::new(file, &String::from_utf8_lossy(bytes));
-        let mut problem = Problem::new(&source, "", at..at + 1, format!("the byte 0x{:02x} is no UTF-8", bytes[at]));
-        problem.help = Some(String::from("save the file as UTF-8"));
+        let (message, help) = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => (String::from("the text is UTF-16"), "write it as UTF-8"),
+            _ => (format!("the byte 0x{:02x} is no UTF-8", bytes[at]), "save the file as UTF-8"),
+        };
+        let mut problem = Problem::new(&source, "", at..at + 1, message);
+        problem.help = Some(String::from(help));
         Problems::new(what, source, vec![problem])
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// A user's text for a message: in backticks, without control characters, and not longer than a line bears.
+/// What a terminal would obey instead of showing it, or would not show: control characters, marks of direction, spaces
+/// without a width.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+}
+
+/// A user's text for a message: without what a terminal would obey, and not longer than that many characters.
+pub(crate) fn printable(text: &str, max_chars: usize) -> String {
+    let escape = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() };
+    let mut shown: String = text.chars().take(max_chars).map(escape).collect();
+    if text.chars().nth(max_chars).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A user's text for a message: in backticks, as [`printable`], and not longer than a line bears.
 pub(super) fn quote(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    let mut quoted: String = text.chars().take(MAX_CHARS).map(escape).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        quoted.push('…');
+    format!("`{}`", printable(text, MAX_CHARS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_shown_nothing_that_it_would_obey() {
+        assert_eq!(quote("a\u{1b}[31m\u{202e}b"), "`a\\u{1b}[31m\\u{202e}b`");
+        let text = "ab\r\n\tc\u{1b}[2J\u{202e}é\rd\n";
+        let source = Source::new("list", text);
+        assert_eq!(source.shown(), "ab\r\n\tc*[2J•é*d\n");
+        assert_eq!(source.shown().len(), text.len());
+        let problem = Problem::new(&source, "", 5..8, String::from("wrong"));
+        let mut rendered = String::new();
+        miette::NarratableReportHandler::new().render_report(&mut rendered, &problem).unwrap();
+        assert!(rendered.contains("c*[2J") && !rendered.contains('\u{1b}'), "{rendered}");
     }
-    format!("`{quoted}`")
+
+    #[test]
+    fn a_line_that_nobody_could_read_is_not_shown() {
+        let long = "x".repeat(MAX_SHOWN_BYTES);
+        let source = Source::new("list", &format!("a\n{long}\nb\nc\nd\n"));
+        let is_shown = |span: Range<usize>| Problem::new(&source, "", span, String::new()).source_code().is_some();
+        let end = source.text().len();
+        assert!(!is_shown(0..1) && !is_shown(10..11) && !is_shown(end - 6..end - 5));
+        assert!(is_shown(end - 4..end - 3) && is_shown(end..end));
+    }
+
+    #[test]
+    fn a_text_begins_behind_its_mark_and_is_utf_8() {
+        assert_eq!(text_of("job", "j", b"\xef\xbb\xbfname").unwrap(), "name");
+        for (bytes, told) in [
+            (&b"a\nb\xffc"[..], "j:2:2 the byte 0xff is no UTF-8"),
+            (b"\xff\xfea\0", "j:1:1 the text is UTF-16"),
+            (b"\xfe\xff\0a", "j:1:1 the text is UTF-16"),
+        ] {
+            let problems = text_of("job", "j", bytes).unwrap_err();
+            let [problem] = problems.problems() else { panic!("{problems:?}") };
+            assert_eq!(format!("{} {problem}", problem.place), told);
+        }
+    }
 }
