@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use lockkeeper::author::{case_text, question_of, read_cases, read_view, sample_view};
 use lockkeeper::job::{
-    Grants, JobSpec, Problems, parse_inventory, parse_lines, parse_profiles, parse_settings, text_of,
+    Grants, JobSpec, Problems, parse_inventory, parse_listing, parse_profiles, parse_settings, text_of,
 };
 use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::recipe::{Claims, Party, Semaphore, read_number};
@@ -134,7 +134,7 @@ fn job(bytes: &[u8]) {
         Ok(job) => {
             let again = JobSpec::parse("job.toml", text).expect("what is read once is read twice");
             assert_eq!(job.digest, again.digest);
-            let targets = parse_lines("targets", "a1\na2\nb1\n").expect("these are targets");
+            let targets = parse_listing("targets", b"a1\na2\nb1\n").expect("these are targets");
             let problems = job.problems_with_targets(&targets);
             if problems.is_empty() {
                 let plan = Plan::new(&job, targets);
@@ -146,7 +146,7 @@ fn job(bytes: &[u8]) {
     let others = [
         parse_settings("settings.toml", text).err(),
         parse_inventory("inventory.toml", text).err(),
-        parse_lines("inventory", text).err(),
+        parse_listing("list", text.as_bytes()).err(),
         parse_profiles("config.toml", text).err(),
     ];
     others.iter().flatten().for_each(told);

@@ -8,12 +8,12 @@ use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
 use crate::job::{
     Complaint, JobSpec, Listed, Look, OrchestrationSpec, PolicyPlace, PolicySource, PolicySpec, Problems, StoreSpec,
-    Target, parse_inventory, text_of,
+    Target, text_of,
 };
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
-use crate::rollout::{Conducting, TargetsError, resolve};
+use crate::rollout::{Conducting, TargetsError, read_inventory, resolve};
 use crate::store::Store;
 
 /// A job that was read, and its policy.
@@ -145,19 +145,13 @@ impl Look for Looked<'_> {
     }
 
     fn inventory(&mut self, path: &Path) -> Listed {
-        let path = self.folder.join(path);
-        let name = path.display().to_string();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(source) => {
-                let message = Failure::from(TargetsError::Inventory { path, source }).text();
-                let help = Some("a relative path is relative to the job's file".to_owned());
-                return Listed::Unreadable { message, help };
-            }
-        };
-        match text_of("inventory", &name, &bytes).and_then(|text| parse_inventory(&name, text)) {
+        match read_inventory(&self.folder.join(path)) {
             Ok(targets) => Listed::Targets(targets),
-            Err(problems) => Listed::Wrong(problems),
+            Err(TargetsError::Problems(problems)) => Listed::Wrong(problems),
+            Err(error) => Listed::Unreadable {
+                message: Failure::from(error).text(),
+                help: Some("a relative path is relative to the job's file".to_owned()),
+            },
         }
     }
 }

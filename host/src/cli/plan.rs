@@ -8,6 +8,7 @@ use super::exit::{Exit, Failure};
 use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
+use super::signals::Signals;
 use super::{Global, JobArgs, number};
 use crate::job::{ActionSpec, Calendar, Command, Opening, SshSpec};
 use crate::rollout::{Plan, Wave, needs_store};
@@ -25,7 +26,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             None
         }
     };
-    let targets = loaded.targets(store.as_ref()).await?;
+    let targets = match Signals::new()?.or(loaded.targets(store.as_ref())).await {
+        Ok(targets) => targets?,
+        Err(signal) => return Ok(signal.exit()),
+    };
     let plan = Plan::new(job, targets);
     if let Some(store) = store {
         let compared = number::compare(output, &*store, job, &plan).await;

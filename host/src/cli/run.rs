@@ -16,7 +16,7 @@ use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::{Global, RunArgs, context, number, runs, under};
-use crate::job::{JobName, TargetSource};
+use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
 use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
@@ -168,12 +168,16 @@ impl Attempt<'_> {
                 return Ok(Stood::Over(self.finished(&name, &ended)));
             }
             earlier => {
+                let targets = match signals.or(loaded.targets(Some(runner.store()))).await {
+                    Ok(targets) => targets?,
+                    Err(wish) => return Ok(Stood::Over(wish.exit())),
+                };
                 if let Some(Kept { name, record, .. }) = earlier {
                     let why = if record.digest == self.digest { "--again says so" } else { "the job has changed" };
                     self.output.talk("New", &format!("run: `{name}` is finished, and {why}"));
                 }
                 *again = false;
-                self.begin(loaded, runner).await?
+                self.begin(loaded, runner, targets).await?
             }
         };
         match opened {
@@ -186,9 +190,9 @@ impl Attempt<'_> {
         &self,
         loaded: &Loaded,
         runner: &Arc<Runner>,
+        targets: Vec<Target>,
     ) -> Result<Result<(Opened, PathBuf), LedgerError>, Failure> {
         let Loaded { job, policy, .. } = loaded;
-        let targets = loaded.targets(Some(runner.store())).await?;
         let plan = Plan::new(job, targets);
         number::settle(self.output, &**runner.store(), job, &plan).await?;
         let name = run_name(job.name.as_str());

@@ -1,6 +1,5 @@
 //! From shape to meaning: what the keys of a job file must be together, and what those that were left out mean.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use super::spec::{
 };
 use super::ssh;
 use super::store::{self, StoreSpec};
+use super::target_list::TargetList;
 use super::template::Template;
 use super::waves::{self, LEFT_OUT_HELP};
 use crate::store::{Lifetime, NodePath};
@@ -172,30 +172,16 @@ fn check_one_of(table: &At, names: &[&str], what: &str, report: &mut Report) {
     }
 }
 
-/// The hosts; no two of one name.
+/// The hosts; each once.
 pub(super) fn hosts(hosts: Found<Vec<Found<Host>>>, report: &mut Report) -> Vec<Target> {
     if hosts.value.is_empty() {
         report.complain(&hosts.at, "no target is listed").help("name at least one: `[\"web01\"]`");
     }
-    let mut seen = BTreeMap::<_, At>::new();
-    let mut targets = Vec::with_capacity(hosts.value.len());
-    for Found { value: host, .. } in hosts.value {
-        let (name, at) = (host.name.value.clone(), host.name.at.clone());
-        match seen.get(&name) {
-            Some(first) => {
-                let place = report.place_of(first);
-                report
-                    .complain(&at, format!("target `{name}` is listed twice"))
-                    .help(format!("it is listed at line {}, column {} already", place.line, place.column))
-                    .other(first.span.clone(), "listed first");
-            }
-            None => {
-                seen.insert(name, at);
-                targets.push(host.into_target());
-            }
-        }
+    let mut list = TargetList::default();
+    for Found { value: Host { name, labels }, .. } in hosts.value {
+        list.add_all(&name.value, &labels, &name.at, report);
     }
-    targets
+    list.into_targets()
 }
 
 fn order(table: &TargetsTable, report: &mut Report) -> Order {

@@ -12,14 +12,15 @@ use toml::de::DeValue;
 
 use super::calendar::Fit;
 use super::limit::{Limit, Share};
-use super::name::{JobName, Labels, NameError, Target, TargetName};
+use super::name::{JobName, LabelError, Labels, NameError, Target, check_label};
+use super::pattern::NamePattern;
 use super::problem::quote;
 use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
 use super::reader::{unsigned, wrong_type};
 use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown};
 use super::ssh::SshChoice;
 use super::store::StoreTable;
-use super::template::{Template, is_label_key};
+use super::template::Template;
 use super::waves::WaveTable;
 use crate::store::NodePath;
 
@@ -103,13 +104,13 @@ table! {
 table! {
     /// What is acted on, from exactly one source, and in which order.
     TargetsTable {
-        /// The targets: names, or tables such as `{ name = "web01", labels = { rack = "a" } }`.
+        /// The targets: names, ranges such as `"web[01:12]"`, or tables such as `{ name = "web01", labels = { rack = "a" } }`.
         optional hosts: Vec<Found<Host>>,
         /// A TOML file that lists `hosts` as here; relative to the job file.
         optional inventory: FilePath,
         /// The path of a party whose members are the targets.
         optional party: NodePath,
-        /// A command that prints one target's name a line: `command = ["list-hosts", "web"]`.
+        /// A command that prints the targets, a name a line or as JSON: `command = ["list-hosts", "web"]`.
         optional command: Vec<Found<Argument>>,
         /// `"name"`, `"listed"`, or `"shuffle"` together with `seed`. Left out: `"name"`.
         optional order: OrderWord,
@@ -119,10 +120,10 @@ table! {
 }
 
 table! {
-    /// One target with its labels.
+    /// One target with its labels, or the targets of a range with the labels that they share.
     HostTable {
-        /// The target's name: `name = "web01"`.
-        required name: TargetName,
+        /// The target's name: `name = "web01"`, or a range such as `"web[01:12]"`.
+        required name: NamePattern,
         /// What is known of it: `labels = { rack = "a" }`.
         optional labels: Labels,
     }
@@ -289,7 +290,7 @@ table! {
 table! {
     /// An inventory: targets in a file of their own, written as in a job.
     InventoryFile {
-        /// The targets: names, or tables with `name` and `labels`; `[[hosts]]` for each does as well.
+        /// The targets: names, ranges, or tables with `name` and `labels`; `[[hosts]]` for each does as well.
         required hosts: Vec<Found<Host>>,
     }
     refused {
@@ -300,14 +301,8 @@ table! {
 /// A target as written.
 #[derive(Debug)]
 pub(super) struct Host {
-    pub name: Found<TargetName>,
+    pub name: Found<NamePattern>,
     pub labels: Labels,
-}
-
-impl Host {
-    pub(super) fn into_target(self) -> Target {
-        Target { name: self.name.value, labels: self.labels }
-    }
 }
 
 impl FromToml for Host {
@@ -319,7 +314,7 @@ impl FromToml for Host {
                 Some(Self { name: table.name?, labels })
             }
             DeValue::String(_) => {
-                let value = TargetName::from_toml(value, at, report)?;
+                let value = NamePattern::from_toml(value, at, report)?;
                 Some(Self { name: Found { value, at: at.clone() }, labels: Labels::new() })
             }
             _ => {
@@ -332,7 +327,7 @@ impl FromToml for Host {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [TargetName::schema(generator), HostTable::schema(generator)] })
+        json_schema!({ "anyOf": [NamePattern::schema(generator), HostTable::schema(generator)] })
     }
 
     fn keys() -> Vec<Key> {
@@ -351,9 +346,8 @@ impl FromToml for Labels {
             let name = key.get_ref();
             let at_key = At { key: join(&at.key, name), span: key.span() };
             let at_value = At { key: at_key.key.clone(), span: value.span() };
-            if !is_label_key(name) {
-                let message = format!("{} is no key of a label", quote(name));
-                report.complain(&at_key, message).help("use letters, digits, `_`, `.` and `-`");
+            if let Err(error @ LabelError::Key(_)) = check_label(name, "") {
+                report.complain(&at_key, error.to_string()).help("use letters, digits, `_`, `.` and `-`");
                 continue;
             }
             if value.get_ref().is_table() {
@@ -362,14 +356,13 @@ impl FromToml for Labels {
                 continue;
             }
             let Some(text) = String::from_toml(value.get_ref(), &at_value, report) else { continue };
-            if text.len() > Target::MAX_LABEL_BYTES {
-                let message =
-                    format!("a label has at most {} bytes, this one has {}", Target::MAX_LABEL_BYTES, text.len());
-                report.complain(&at_value, message);
-            } else if let Some(character) = text.chars().find(|c| c.is_control()) {
-                report.complain(&at_value, format!("a label cannot hold {character:?}"));
-            } else {
-                labels.insert(name.to_string(), text);
+            match check_label(name, &text) {
+                Err(error) => {
+                    report.complain(&at_value, error.to_string());
+                }
+                Ok(()) => {
+                    labels.insert(name.to_string(), text);
+                }
             }
         }
         Some(labels)
@@ -420,13 +413,13 @@ impl FromToml for JobName {
     }
 }
 
-impl FromToml for TargetName {
+impl FromToml for NamePattern {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
-        parsed(value, at, report, Self::parse, |_| None)
+        parsed(value, at, report, Self::parse, |error| error.help().map(String::from))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[^-/][^/]*$", "maxLength": Self::MAX_BYTES })
+        json_schema!({ "type": "string", "pattern": r"^[^-/\s][^/\s]*$", "examples": ["web01", "web[01:12].example.com"] })
     }
 }
 

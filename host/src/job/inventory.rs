@@ -1,4 +1,4 @@
-//! Targets listed outside of a job: in an inventory, or by a command.
+//! Targets listed in a file of their own.
 //!
 //! An inventory is a TOML file with `hosts`, written as in a job's `[targets]`:
 //!
@@ -14,13 +14,11 @@
 //! labels = { rack = "a" }
 //! ```
 
-use std::collections::BTreeMap;
-
 use super::check;
 use super::file::InventoryFile;
-use super::name::{Target, TargetName};
-use super::problem::{Problems, Source, quote};
-use super::reader::{At, Report};
+use super::name::Target;
+use super::problem::{Problems, Source};
+use super::reader::Report;
 
 /// Reads an inventory's text, in its order; `file` is the name that messages give it.
 ///
@@ -32,52 +30,6 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Vec<Target>, Problems> 
     let shape = report.read::<InventoryFile>();
     let targets = shape.and_then(|shape| shape.hosts).map(|hosts| check::hosts(hosts, &mut report));
     report.finish(targets).map(|(targets, _)| targets)
-}
-
-/// Reads what a command printed: one name a line. Empty lines are skipped, and those that begin with `#`.
-///
-/// No name at all is no problem here: there may be nothing to do.
-///
-/// # Errors
-/// [`Problems`]: every line that is no name or was there before.
-pub fn parse_lines(origin: &str, text: &str) -> Result<Vec<Target>, Problems> {
-    let source = Source::new(origin, text);
-    let mut report = Report::new("list of targets", &source);
-    let mut seen = BTreeMap::<TargetName, At>::new();
-    let mut targets = Vec::new();
-    for number in 0..source.line_count() {
-        let line = source.line(number);
-        let written = &source.text()[line.clone()];
-        let name = written.trim();
-        if name.is_empty() || name.starts_with('#') {
-            continue;
-        }
-        let start = line.start + (written.len() - written.trim_start().len());
-        let at = At { key: String::new(), span: start..start + name.len() };
-        if name.contains(char::is_whitespace) {
-            report.complain(&at, format!("{} is more than a name", quote(name))).help("print one name a line");
-            continue;
-        }
-        match TargetName::parse(name) {
-            Err(error) => {
-                report.complain(&at, format!("{} is no target's name: {error}", quote(name)));
-            }
-            Ok(name) => match seen.get(&name) {
-                Some(first) => {
-                    let place = report.place_of(first);
-                    report
-                        .complain(&at, format!("target `{name}` is listed twice"))
-                        .help(format!("it is on line {} already", place.line))
-                        .other(first.span.clone(), "listed first");
-                }
-                None => {
-                    seen.insert(name.clone(), at);
-                    targets.push(Target::unlabelled(name));
-                }
-            },
-        }
-    }
-    report.finish(Some(targets)).map(|(targets, _)| targets)
 }
 
 #[cfg(test)]
@@ -99,6 +51,26 @@ mod tests {
         let tables =
             "[[hosts]]\nname = \"b\"\n[[hosts]]\nname = \"a\"\n[hosts.labels]\nrack = \"1\"\n\"x.y\" = \"2\"\n";
         assert_eq!(parse_inventory("web.toml", tables).unwrap(), targets);
+    }
+
+    #[test]
+    fn an_inventory_has_ranges_and_each_host_once() {
+        let text = "hosts = [\"web[08:10]\", { name = \"db[a:b]\", labels = { rack = \"1\" } }]";
+        let targets = parse_inventory("web.toml", text).unwrap();
+        let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+        assert_eq!(names, ["web08", "web09", "web10", "dba", "dbb"]);
+        assert_eq!((targets[2].labels.len(), targets[4].label("rack").unwrap()), (0, "1"));
+        let text = "hosts = [\n \"web[1:3]\",\n \"WEB2.\",\n \"web[3:9]\",\n \"web[9:1]\", \"a b\"]\n";
+        assert_eq!(
+            told(&parse_inventory("web.toml", text).unwrap_err()),
+            [
+                "web.toml:3:2 hosts[1]: targets `web2` and `WEB2.` are the same host: their names differ only in case or a \
+                 trailing dot",
+                "web.toml:4:2 hosts[2]: target `web3` is listed twice",
+                "web.toml:5:2 hosts[3]: the range `[9:1]` ends before it begins",
+                "web.toml:5:14 hosts[4]: a name cannot hold ' '",
+            ]
+        );
     }
 
     #[test]
@@ -127,25 +99,5 @@ mod tests {
         ] {
             assert_eq!(told(&parse_inventory("web.toml", text).unwrap_err()), [told_as], "{text}");
         }
-    }
-
-    #[test]
-    fn lines_are_names() {
-        let targets = parse_lines("list", "# web\nweb01\r\n\n  web02  \nwéb03").unwrap();
-        assert_eq!(targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>(), ["web01", "web02", "wéb03"]);
-        assert_eq!(parse_lines("list", "").unwrap(), []);
-    }
-
-    #[test]
-    fn a_line_that_is_no_name_is_named() {
-        assert_eq!(
-            told(&parse_lines("list", "a\n -b\na b\n a\n\0\n").unwrap_err()),
-            [
-                "list:2:2 `-b` is no target's name: a name cannot begin with `-`: a command would read it as an option",
-                "list:3:1 `a b` is more than a name",
-                "list:4:2 target `a` is listed twice",
-                "list:5:1 `\\u{0}` is no target's name: a name cannot hold '\\0'",
-            ]
-        );
     }
 }

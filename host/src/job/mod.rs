@@ -6,9 +6,12 @@
 mod calendar;
 mod check;
 mod file;
+mod host_name;
 mod inventory;
 mod limit;
+mod listing;
 mod name;
+mod pattern;
 mod problem;
 mod reader;
 mod schema;
@@ -16,6 +19,7 @@ mod settings;
 mod spec;
 mod ssh;
 mod store;
+mod target_list;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -23,8 +27,9 @@ mod torn;
 mod waves;
 
 pub use calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Opening, Shut, Window};
-pub use inventory::{parse_inventory, parse_lines};
+pub use inventory::parse_inventory;
 pub use limit::{Limit, Rounding, Share, ShareError};
+pub use listing::{parse_listing, parse_members};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
 pub(crate) use problem::printable;
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
@@ -43,4 +48,5 @@ pub use store::{
     MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, connect_timeout, parse_profiles,
     session_timeout,
 };
+pub use target_list::MAX_TARGETS;
 pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::template::MissingLabel;
+use super::host_name::HostName;
+use super::problem::quote;
+use super::template::{MissingLabel, is_label_key};
 use crate::store::NodePath;
 
 /// Why a text is no name.
@@ -37,6 +39,21 @@ pub enum NameError {
     /// White space before or behind it, which nobody sees.
     #[error("a name cannot begin or end with white space")]
     Spaces,
+    /// Brackets that hold something else than an address.
+    #[error("`[…]` at a name's beginning holds an IPv6 address")]
+    Brackets,
+    /// A part of a host's name is not there.
+    #[error("nothing stands {what}")]
+    EmptyPart {
+        /// Where.
+        what: &'static str,
+    },
+    /// Something else behind a host's `:`.
+    #[error("a port is a number")]
+    Port,
+    /// Nothing but dots, `_` and `-`.
+    #[error("a name has a letter or a digit")]
+    NoLetter,
 }
 
 /// A job's name: letters, digits, `.`, `_` and `-`, so that it can name a file and a node.
@@ -73,7 +90,8 @@ impl fmt::Display for JobName {
     }
 }
 
-/// A target's name: what leases hold as their identifier and `{target}` stands for.
+/// A target's name: what leases hold as their identifier and `{target}` stands for. It is a host's name: see
+/// `host_name.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct TargetName(String);
@@ -85,8 +103,18 @@ impl TargetName {
     /// Reads a name.
     ///
     /// # Errors
-    /// [`NameError`], for what a node could not be called, or a command would take for an option.
+    /// [`NameError`], for what is not the name of a host, a node could not be called, or a command would take for an option.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        let name = Self::recorded(text)?;
+        HostName::parse(text)?;
+        Ok(name)
+    }
+
+    /// Reads a name of a run's record: an earlier version may have begun the run, with a name that [`Self::parse`] refuses.
+    ///
+    /// # Errors
+    /// [`NameError`], for what a node could not be called, or a command would take for an option.
+    pub fn recorded(text: &str) -> Result<Self, NameError> {
         if let Some(character) = text.chars().find(|c| c.is_control() || *c == '/') {
             return Err(NameError::Character { character });
         }
@@ -102,6 +130,11 @@ impl TargetName {
                 Err(character.map_or(NameError::Empty, |character| NameError::Character { character }))
             }
         }
+    }
+
+    /// What all spellings of the same host have in common: see [`HostName::key`].
+    pub(super) fn host_key(&self) -> String {
+        HostName::parse(&self.0).map_or_else(|_| self.0.to_lowercase(), |host| host.key())
     }
 
     /// As text.
@@ -136,6 +169,37 @@ fn check_any_name(text: &str, max: usize) -> Result<(), NameError> {
 
 /// A target's labels, by key.
 pub type Labels = BTreeMap<String, String>;
+
+/// Why a target cannot have a label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LabelError {
+    /// A key that could not be named in a placeholder.
+    #[error("{} is no key of a label", quote(.0))]
+    Key(String),
+    /// A value that is too long.
+    #[error("a label has at most {} bytes, this one has {bytes}", Target::MAX_LABEL_BYTES)]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A character that has no place in a value.
+    #[error("a label cannot hold {0:?}")]
+    Character(char),
+}
+
+/// Whether a target can have a label of that key and value.
+pub(super) fn check_label(key: &str, value: &str) -> Result<(), LabelError> {
+    if !is_label_key(key) {
+        return Err(LabelError::Key(key.to_owned()));
+    }
+    if value.len() > Target::MAX_LABEL_BYTES {
+        return Err(LabelError::TooLong { bytes: value.len() });
+    }
+    match value.chars().find(|c| c.is_control()) {
+        Some(character) => Err(LabelError::Character(character)),
+        None => Ok(()),
+    }
+}
 
 /// One thing acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -184,13 +248,17 @@ mod tests {
 
     #[test]
     fn a_targets_name_can_name_a_node_and_is_no_option() {
-        for text in ["web01", "web01.example.com", "web é", "zookeeper", "ssh://user@host".trim_start_matches("ssh://")]
+        for text in ["web01", "web01.example.com", "wéb", "zookeeper", "ssh://user@host".trim_start_matches("ssh://")]
         {
             assert_eq!(TargetName::parse(text).unwrap().as_str(), text);
         }
         for text in ["", " ", " a", "a\t", "-oProxyCommand=x", "a/b", "a\nb", "\u{7f}", ".", "..", "\u{f000}"] {
             assert!(TargetName::parse(text).is_err(), "{text:?}");
+            assert!(TargetName::recorded(text).is_err(), "{text:?}");
         }
+        // A run that an older version began goes on.
+        assert!(TargetName::parse("shard 3 (eu)").is_err());
+        assert_eq!(TargetName::recorded("shard 3 (eu)").unwrap().as_str(), "shard 3 (eu)");
         assert!(TargetName::parse(&"a".repeat(253)).is_ok());
         assert_eq!(TargetName::parse(&"a".repeat(254)), Err(NameError::TooLong { bytes: 254, max: 253 }));
     }

@@ -308,7 +308,7 @@ pub enum TargetSource {
     Inventory(PathBuf),
     /// They are the members of a party.
     Party(NodePath),
-    /// A command and its arguments that prints them: see [`super::parse_lines`].
+    /// A command and its arguments that prints them: see [`super::parse_listing`].
     Command(Vec<String>),
 }
 

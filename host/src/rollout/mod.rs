@@ -40,4 +40,4 @@ pub use plan::{Plan, Wave};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 use step::CONDUCTOR;
 pub use step::Rollout;
-pub use targets::{TargetsError, needs_store, resolve};
+pub use targets::{TargetsError, needs_store, read_inventory, resolve};

@@ -173,6 +173,6 @@ impl TryFrom<Planned> for Target {
     type Error = crate::job::NameError;
 
     fn try_from(planned: Planned) -> Result<Self, Self::Error> {
-        Ok(Self { name: TargetName::parse(&planned.name)?, labels: planned.labels })
+        Ok(Self { name: TargetName::recorded(&planned.name)?, labels: planned.labels })
     }
 }
