@@ -1,8 +1,10 @@
-//! Where a job's targets come from, from outside: one host in two spellings, ranges, and what is not a
+//! Where a job's targets come from, from outside: lists of nothing, one host in two spellings, ranges, and what is not a
 //! list of hosts at all.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
+use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper::store::{Connect as _, NodePath, Version};
 use lockkeeper_tests::{Said, World, eventually, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -61,6 +63,117 @@ fn planned(world: &World) -> Vec<String> {
     let planned: Value = serde_json::from_str(&planned.stdout).unwrap();
     let names = planned["targets"].as_array().unwrap().iter().map(|target| target["target"].as_str().unwrap());
     names.map(String::from).collect()
+}
+
+#[test]
+fn an_empty_list_is_refused_and_leaves_no_run() {
+    let world = World::new();
+    job(&world, "command = [\"cat\", \"list\"]");
+    for nothing in ["", "\n", "# no host today\n", "[]", "\u{feff}"] {
+        world.file("list", nothing);
+        let problem = "job.toml:7:11 targets.command: the command `cat list` lists no target";
+        assert_eq!(problems(&world, "plan job.toml"), [problem], "{nothing:?}");
+        assert_eq!(problems(&world, "run job.toml"), [problem], "{nothing:?}");
+        assert_eq!(problems(&world, "run job.toml --again"), [problem], "{nothing:?}");
+        assert_eq!(runs(&world), [] as [Value; 0]);
+    }
+    let told = lockkeeper(&world, "run job.toml");
+    assert!(told.code == Some(2) && told.stderr.contains("allow-empty = true"), "{told:?}");
+    // When the list is back it is acted on.
+    world.file("list", "web01\nweb02\n");
+    let ran = lockkeeper(&world, "run job.toml");
+    assert_eq!((ran.code, acted(&world)), (Some(0), vec!["web01".to_owned(), "web02".to_owned()]), "{ran:?}");
+    assert_eq!(runs(&world).len(), 1);
+}
+
+#[test]
+fn every_source_may_be_empty_by_mistake() {
+    let world = World::new();
+    world.file("none.toml", "hosts = []\n");
+    for (targets, problem) in [
+        ("hosts = []", "job.toml:7:9 targets.hosts: no target is listed"),
+        ("inventory = \"none.toml\"", "job.toml:7:13 targets.inventory: the inventory `none.toml` lists no target"),
+        ("party = \"/party/none\"", "job.toml:7:9 targets.party: the party `/party/none` has no member"),
+        ("command = [\"true\"]", "job.toml:7:11 targets.command: the command `true` lists no target"),
+    ] {
+        job(&world, targets);
+        for line in ["plan job.toml", "run job.toml"] {
+            assert_eq!(problems(&world, line), [problem], "{line}");
+        }
+        // Where the list stands in a file, `check` sees it.
+        let checked = lockkeeper(&world, "check job.toml");
+        let is_seen = targets.starts_with("hosts") || targets.starts_with("inventory");
+        assert_eq!(checked.code, Some(if is_seen { 2 } else { 0 }), "{targets}: {checked:?}");
+        job(&world, &format!("{targets}\nallow-empty = true"));
+        for line in ["check job.toml", "plan job.toml", "run job.toml"] {
+            let allowed = lockkeeper(&world, line);
+            assert_eq!(allowed.code, Some(0), "{targets}: {line}: {allowed:?}");
+        }
+        assert_eq!(runs(&world), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn a_list_that_may_be_empty_is_acted_on_when_it_is_back() {
+    let world = World::new();
+    job(&world, "command = [\"cat\", \"list\"]\nallow-empty = true");
+    world.file("list", "");
+    let ran = lockkeeper(&world, "run job.toml");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("no target is listed for job `nightly`"), "{ran:?}");
+    let ran = lockkeeper(&world, "run job.toml --format json");
+    assert_eq!(ran.stdout, "{\"event\":\"no-targets\",\"job\":\"nightly\"}\n");
+    assert_eq!(runs(&world), [] as [Value; 0]);
+    world.file("list", "web01\n");
+    let ran = lockkeeper(&world, "run job.toml");
+    assert_eq!((ran.code, acted(&world)), (Some(0), vec!["web01".to_owned()]), "{ran:?}");
+    // A run of some targets is finished, as ever.
+    let ran = lockkeeper(&world, "run job.toml");
+    assert!(ran.code == Some(0) && ran.stderr.contains("--again starts anew"), "{ran:?}");
+    world.file("list", "");
+    let ran = lockkeeper(&world, "run job.toml --again");
+    assert!(ran.code == Some(0) && ran.stderr.contains("no target is listed"), "{ran:?}");
+    assert_eq!((runs(&world).len(), acted(&world).len()), (1, 1));
+}
+
+#[test]
+fn a_share_of_an_empty_list_leaves_the_number_of_slots_as_it_is() {
+    let world = World::new();
+    job(&world, "command = [\"cat\", \"list\"]\nallow-empty = true");
+    let text = std::fs::read_to_string(world.folder().join("job.toml")).unwrap();
+    world.file("job.toml", &text.replace("\"/locks/nightly\"", "\"/locks/nightly\"\nmax-concurrency = \"50%\""));
+    world.file("list", "web[1:4]\n");
+    assert_eq!(lockkeeper(&world, "run job.toml").code, Some(0));
+    world.file("list", "");
+    for line in ["plan job.toml", "run job.toml --again"] {
+        let said = lockkeeper(&world, line);
+        assert!(said.code == Some(0) && !said.stderr.contains("Resize"), "{line}: {said:?}");
+    }
+    let shown = lockkeeper(&world, "semaphore show /locks/nightly --format json");
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"));
+    assert_eq!(shown["slots"], 2, "{shown}");
+}
+
+/// Earlier versions took an empty list for a finished rollout.
+#[tokio::test]
+async fn a_finished_run_of_no_target_is_no_reason_to_do_nothing() {
+    let world = World::new();
+    job(&world, "command = [\"cat\", \"list\"]");
+    world.file("list", "web01\n");
+    assert_eq!(lockkeeper(&world, "run job.toml").code, Some(0));
+    let before = lockkeeper(&world, "run job.toml");
+    assert!(before.code == Some(0) && before.stderr.contains("--again starts anew"), "{before:?}");
+    let [run] = runs(&world).try_into().unwrap();
+    let path = NodePath::parse(&format!("/lockkeeper/runs/{}", run["run"].as_str().unwrap())).unwrap();
+    let embedded = Embedded::new(world.folder().join("state/store.db"), EmbeddedOptions::default());
+    let store = embedded.connect().await.unwrap();
+    let mut record: Value = serde_json::from_slice(&store.read(&path).await.unwrap().data).unwrap();
+    record["targets"] = json!(0);
+    store.set(&path, record.to_string().into(), Version::Any).await.unwrap();
+    store.close().await.unwrap();
+    let ran = lockkeeper(&world, "run job.toml");
+    assert!(ran.code == Some(0) && ran.stderr.contains("is finished, and it had no targets"), "{ran:?}");
+    assert_eq!(acted(&world), ["web01", "web01"]);
 }
 
 #[test]

@@ -162,7 +162,8 @@ impl Attempt<'_> {
                 let folder = runs::create(&self.state, &kept.name)?;
                 runner.go_on(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
             }
-            Some(Kept { name, record: RunRecord { digest, ended: Some(ended), .. }, .. })
+            // An earlier version recorded runs of no target: they are no reason to do nothing.
+            Some(Kept { name, record: RunRecord { digest, targets: 1.., ended: Some(ended), .. }, .. })
                 if digest == self.digest && !*again =>
             {
                 return Ok(Stood::Over(self.finished(&name, &ended)));
@@ -172,8 +173,16 @@ impl Attempt<'_> {
                     Ok(targets) => targets?,
                     Err(wish) => return Ok(Stood::Over(wish.exit())),
                 };
+                // No run is recorded: the next one acts on whatever is listed then.
+                if targets.is_empty() {
+                    return Ok(Stood::Over(self.no_targets(&loaded.job.name)));
+                }
                 if let Some(Kept { name, record, .. }) = earlier {
-                    let why = if record.digest == self.digest { "--again says so" } else { "the job has changed" };
+                    let why = match record.digest == self.digest {
+                        true if record.targets == 0 => "it had no targets",
+                        true => "--again says so",
+                        false => "the job has changed",
+                    };
                     self.output.talk("New", &format!("run: `{name}` is finished, and {why}"));
                 }
                 *again = false;
@@ -276,6 +285,15 @@ impl Attempt<'_> {
             Err(rollout::RunError::Ledger(error)) => lost_or(error),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A job that may have no targets, and has none.
+    fn no_targets(&self, job: &JobName) -> Exit {
+        self.output.talk("Nothing", &format!("to do: no target is listed for job `{job}`, and `allow-empty` is set"));
+        if self.output.is_json() {
+            self.output.json(&serde_json::json!({ "event": "no-targets", "job": job.as_str() }));
+        }
+        Exit::Done
     }
 
     /// The same job again, and nothing to do.

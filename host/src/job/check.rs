@@ -13,11 +13,11 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::reader::{At, Found, Report, listed};
 use super::spec::{
-    ActionSpec, BudgetSpec, Command, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
-    DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
-    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Listed, Look, MISSING_LABEL_HELP, ObserveSpec, OnExhausted,
-    OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource,
-    TargetsSpec, WaveSpec, missing_labels,
+    ActionSpec, BudgetSpec, Command, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING,
+    DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED,
+    DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, LISTS_NONE_HELP, Listed, Look, MISSING_LABEL_HELP,
+    ObserveSpec, OnExhausted, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
+    SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
 };
 use super::ssh;
 use super::store::{self, StoreSpec};
@@ -71,12 +71,16 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         report.complain(&report.at(&format!("orchestration.{key}")), message).help = complaint.help;
     }
     let waves = waves::waves(file.wave, report);
-    match targets.as_ref().map(|targets| &targets.source) {
-        Some(TargetSource::Hosts(hosts)) => check_targets(file.action.as_ref(), &waves, hosts, None, report),
-        Some(TargetSource::Inventory(path)) => {
+    match targets.as_ref().map(|spec| (spec, &spec.source)) {
+        Some((spec, TargetSource::Hosts(hosts))) => {
+            check_some(spec, hosts, report);
+            check_targets(file.action.as_ref(), &waves, hosts, None, report);
+        }
+        Some((spec, TargetSource::Inventory(path))) => {
             let at = report.at("targets.inventory");
             match look.inventory(path) {
                 Listed::Targets(targets) => {
+                    check_some(spec, &targets, report);
                     check_targets(file.action.as_ref(), &waves, &targets, Some(&at), report);
                 }
                 Listed::Unreadable { message, help } => report.complain(&at, message).help = help,
@@ -146,7 +150,8 @@ fn targets(table: Found<TargetsTable>, report: &mut Report) -> Option<TargetsSpe
     let inventory = table.inventory.map(|path| TargetSource::Inventory(PathBuf::from(path.value.0)));
     let party = table.party.map(|path| TargetSource::Party(path.value));
     let command = table.command.and_then(|command| listing_command(command, report));
-    Some(TargetsSpec { source: hosts.or(inventory).or(party).or(command)?, order })
+    let allow_empty = value_or(table.allow_empty, DEFAULT_ALLOW_EMPTY);
+    Some(TargetsSpec { source: hosts.or(inventory).or(party).or(command)?, order, allow_empty })
 }
 
 /// Of keys that exclude each other, exactly one must be there. `what` says what they give.
@@ -174,9 +179,6 @@ fn check_one_of(table: &At, names: &[&str], what: &str, report: &mut Report) {
 
 /// The hosts; each once.
 pub(super) fn hosts(hosts: Found<Vec<Found<Host>>>, report: &mut Report) -> Vec<Target> {
-    if hosts.value.is_empty() {
-        report.complain(&hosts.at, "no target is listed").help("name at least one: `[\"web01\"]`");
-    }
     let mut list = TargetList::default();
     for Found { value: Host { name, labels }, .. } in hosts.value {
         list.add_all(&name.value, &labels, &name.at, report);
@@ -321,6 +323,15 @@ fn check_program<T>(arguments: &Found<Vec<Found<T>>>, is_empty: impl Fn(&T) -> b
             report.complain(&program.at, "a command names a program").help("`[\"echo\", \"{target}\"]`");
         }
         Some(_) => {}
+    }
+}
+
+/// There is something to act on, unless the job says that there may be nothing.
+fn check_some(spec: &TargetsSpec, targets: &[Target], report: &mut Report) {
+    if let Some((key, message)) = spec.lists_none(targets)
+        && !report.has_complaint_below(key)
+    {
+        report.complain(&report.at(key), message).help(LISTS_NONE_HELP);
     }
 }
 

@@ -112,6 +112,8 @@ table! {
         optional party: NodePath,
         /// A command that prints the targets, a name a line or as JSON: `command = ["list-hosts", "web"]`.
         optional command: Vec<Found<Argument>>,
+        /// Whether a job for which no target is listed is finished at once, rather than an error. Left out: `false`.
+        optional allow_empty: bool,
         /// `"name"`, `"listed"`, or `"shuffle"` together with `seed`. Left out: `"name"`.
         optional order: OrderWord,
         /// What a shuffle's order is made from: the same seed, the same order.

@@ -37,11 +37,11 @@ pub(crate) use reader::closest;
 pub use schema::{schema, schema_with_settings};
 pub use settings::parse_settings;
 pub use spec::{
-    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
-    DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
-    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Grants, JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted,
-    OnFault, OnUnknown, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec,
-    TargetSource, TargetsSpec, WaveSpec,
+    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF,
+    DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
+    DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Grants, JobSpec, Listed, Look,
+    MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order, PartySpec, PolicyPlace,
+    PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec,
 };
 pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
 pub use store::{

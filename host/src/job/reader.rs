@@ -167,6 +167,13 @@ impl Report {
         self.drafts.iter().any(|draft| draft.problem.key == key)
     }
 
+    /// Whether something is wrong with the value of that key, or with a part of it.
+    pub(super) fn has_complaint_below(&self, key: &str) -> bool {
+        let is_below =
+            |other: &str| other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.drafts.iter().any(|draft| is_below(&draft.problem.key))
+    }
+
     /// Whether the file has a misspelt key instead of that one.
     pub(super) fn has_misspelt(&self, key: &str) -> bool {
         self.meant.contains(key)

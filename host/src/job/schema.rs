@@ -143,7 +143,8 @@ mod tests {
         let mut written = std::collections::BTreeSet::new();
         let [full, other] = [include_str!("testdata/full.toml"), include_str!("testdata/other.toml")];
         let by_source = |source| other.replace("inventory = \"web.toml\"", source);
-        let [party, command] = ["party = \"/party/web\"", "command = [\"list-hosts\", \"web\"]"].map(by_source);
+        let [party, command] =
+            ["party = \"/party/web\"", "command = [\"list-hosts\", \"web\"]\nallow-empty = true"].map(by_source);
         for text in [full, other, &party, &command] {
             JobSpec::parse("job.toml", text).unwrap();
             collect_written(&toml::from_str::<Value>(text).unwrap(), "", &mut written);

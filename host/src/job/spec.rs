@@ -16,7 +16,7 @@ use super::check;
 use super::file::JobFile;
 use super::limit::Limit;
 use super::name::{JobName, Target};
-use super::problem::{Place, Problem, Problems, Source};
+use super::problem::{Place, Problem, Problems, Source, quote};
 use super::reader::{Report, join, nearest};
 use super::ssh::SshSpec;
 use super::store::StoreSpec;
@@ -32,6 +32,9 @@ pub const DEFAULT_LIFETIME: Lifetime = Lifetime::Persistent;
 pub const DEFAULT_BLOCKING: bool = true;
 /// The order of the targets where `targets.order` says nothing: the same however they were found.
 pub const DEFAULT_ORDER: Order = Order::Name;
+/// Whether a job may have no target where `targets.allow-empty` says nothing: a list that is empty once is probably a
+/// failure of whatever lists them.
+pub const DEFAULT_ALLOW_EMPTY: bool = false;
 /// What a policy may do where `policy.grants` says nothing: take a slot that is free.
 pub const DEFAULT_GRANTS: Grants = Grants::NONE.with(Grant::Lock);
 /// What a policy's fault does where `policy.on-fault` says nothing.
@@ -159,15 +162,17 @@ impl JobSpec {
     }
 
     /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have,
-    /// and waves that leave some of them out.
+    /// waves that leave some of them out, and that there is none.
     #[must_use]
     pub fn problems_with_targets(&self, targets: &[Target]) -> Vec<Problem> {
+        let none = self.targets.lists_none(targets);
+        let none = none.map(|(key, message)| (String::from(key), message, LISTS_NONE_HELP));
         let missing = self.action.templates().flat_map(|(key, template)| {
             missing_labels(template, targets).map(move |message| (key.clone(), message, MISSING_LABEL_HELP))
         });
         let left_out = waves::left_out(&self.waves, targets.len())
             .map(|message| (waves::last_size(self.waves.len()), message, waves::LEFT_OUT_HELP));
-        let all = missing.chain(left_out);
+        let all = missing.chain(left_out).chain(none);
         all.map(|(key, message, help)| self.problem_with(&key, message, Some(String::from(help)))).collect()
     }
 
@@ -297,6 +302,31 @@ pub struct TargetsSpec {
     pub source: TargetSource,
     /// In which order they are planned.
     pub order: Order,
+    /// Whether there may be none: then the job is finished at once.
+    pub allow_empty: bool,
+}
+
+pub(super) const LISTS_NONE_HELP: &str =
+    "list at least one; where there may be nothing to do, write `allow-empty = true` in `[targets]`";
+
+impl TargetsSpec {
+    /// That there is no target although there must be one: the key that it is about, and what is wrong.
+    pub(super) fn lists_none(&self, targets: &[Target]) -> Option<(&'static str, String)> {
+        if self.allow_empty || !targets.is_empty() {
+            return None;
+        }
+        let path = |path: &Path| quote(&path.display().to_string());
+        Some(match &self.source {
+            TargetSource::Hosts(_) => ("targets.hosts", String::from("no target is listed")),
+            TargetSource::Inventory(inventory) => {
+                ("targets.inventory", format!("the inventory {} lists no target", path(inventory)))
+            }
+            TargetSource::Party(party) => ("targets.party", format!("the party `{party}` has no member")),
+            TargetSource::Command(command) => {
+                ("targets.command", format!("the command {} lists no target", quote(&command.join(" "))))
+            }
+        })
+    }
 }
 
 /// Where targets are listed.

@@ -149,7 +149,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(job.semaphore.max_concurrency, DEFAULT_MAX_CONCURRENCY);
     assert_eq!((job.semaphore.timeout, job.semaphore.lifetime), (None, DEFAULT_LIFETIME));
     assert_eq!((job.party, job.budget), (None, None));
-    assert_eq!(job.targets.order, DEFAULT_ORDER);
+    assert_eq!((job.targets.order, job.targets.allow_empty), (DEFAULT_ORDER, DEFAULT_ALLOW_EMPTY));
     assert_eq!((job.policy.grants, job.policy.on_fault), (DEFAULT_GRANTS, DEFAULT_ON_FAULT));
     assert_eq!(job.policy.settings, serde_json::json!({}));
     assert_eq!((job.action.timeout, job.action.kill_after), (None, DEFAULT_KILL_AFTER));
