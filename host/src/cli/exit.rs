@@ -235,9 +235,9 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         | StoreError::SessionOver
         | StoreError::Ambiguous { .. }
         | StoreError::Broken { .. } => ErrorKind::Unavailable,
-        StoreError::Refused { .. } => ErrorKind::Refused,
+        StoreError::Refused { .. } | StoreError::OtherLogin { .. } => ErrorKind::Refused,
         StoreError::Multi { source, .. } => store_kind(source),
-        StoreError::TooLarge { .. } => ErrorKind::BadArgument,
+        StoreError::TooLarge { .. } | StoreError::BadOptions { .. } => ErrorKind::BadArgument,
         StoreError::NoNode { .. }
         | StoreError::NodeExists { .. }
         | StoreError::BadVersion { .. }
@@ -250,9 +250,17 @@ fn store_kind(error: &StoreError) -> ErrorKind {
 pub(super) const REFUSED_HINT: &str =
     "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
 
+/// What to do about servers that want SASL.
+const SASL_HINT: &str = "Lockkeeper has no SASL: log in with `--username` and a password, or with `--tls-cert` and \
+     `--tls-key`, if the servers take one of these";
+
 /// What to do about a store's error.
 fn store_hint(error: &StoreError) -> Option<String> {
-    (store_kind(error) == ErrorKind::Refused).then(|| REFUSED_HINT.to_owned())
+    match error {
+        StoreError::OtherLogin { .. } => Some(SASL_HINT.to_owned()),
+        StoreError::Multi { source, .. } => store_hint(source),
+        error => (store_kind(error) == ErrorKind::Refused).then(|| REFUSED_HINT.to_owned()),
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -330,11 +338,13 @@ impl From<ResizeError> for Failure {
 
 impl From<ReleaseError> for Failure {
     fn from(error: ReleaseError) -> Self {
-        let (kind, hint) = match &error {
-            ReleaseError::SessionOver { .. } => (ErrorKind::Unavailable, None),
-            ReleaseError::Store { source, .. } => (store_kind(source), store_hint(source)),
+        let (kind, hint, lease) = match &error {
+            ReleaseError::SessionOver { path } => (ErrorKind::Unavailable, None, path),
+            ReleaseError::Store { path, source } => (store_kind(source), store_hint(source), path),
         };
-        Self::new(kind, error).hint(hint.unwrap_or_else(|| "`lockkeeper unlock` gives it back".to_owned()))
+        let semaphore = lease.parent().unwrap_or_else(|| lease.clone());
+        let hint = hint.unwrap_or_else(|| format!("`lockkeeper unlock {semaphore}` gives it back"));
+        Self::new(kind, error).hint(hint)
     }
 }
 

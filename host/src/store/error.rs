@@ -95,6 +95,18 @@ pub enum StoreError {
         /// What it refused, on which path, and which permission is missing where that is known.
         reason: String,
     },
+    /// The servers want a login of another kind than ours, such as SASL.
+    #[error("the store refuses: {reason}")]
+    OtherLogin {
+        /// What they want, as far as they say.
+        reason: String,
+    },
+    /// What the store was asked with can never be right, such as an access control list that its servers do not take.
+    #[error("{reason}")]
+    BadOptions {
+        /// Which part, and what is wrong with it.
+        reason: String,
+    },
     /// The request may or may not have happened.
     #[error("the connection was lost while `{path}` was being written")]
     Ambiguous {
@@ -133,6 +145,8 @@ impl StoreError {
             | Self::ParentEphemeral { .. }
             | Self::TooLarge { .. }
             | Self::Refused { .. }
+            | Self::OtherLogin { .. }
+            | Self::BadOptions { .. }
             | Self::Ambiguous { .. }
             | Self::SessionOver
             | Self::Broken { .. } => false,

@@ -1,6 +1,7 @@
 //! Access control: who may do what with the nodes that we make.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::BitOr;
 use std::str::FromStr;
 
@@ -121,9 +122,13 @@ impl AclEntry {
         if scheme.is_empty() || !scheme.chars().all(is_known) {
             return Err(AclError::Form);
         }
+        if let Some(known) = SCHEMES.into_iter().find(|known| *known != scheme && known.eq_ignore_ascii_case(scheme)) {
+            return Err(AclError::Case { scheme: scheme.to_owned(), meant: known });
+        }
         match scheme {
             "world" if id != "anyone" => return Err(AclError::World),
             "digest" if !is_digest(id) => return Err(AclError::Digest),
+            "ip" if !id.is_empty() && !is_address(id) => return Err(AclError::Address(id.to_owned())),
             "world" | "auth" | "digest" => {}
             _ if id.is_empty() => return Err(AclError::NoId(scheme.to_owned())),
             _ => {}
@@ -166,6 +171,32 @@ impl AclEntry {
     pub fn permissions(&self) -> Permissions {
         self.permissions
     }
+
+    /// Why a server may refuse this entry, whose form is right; `None` if every server knows it.
+    fn doubt(&self, is_logged_in: bool) -> Option<String> {
+        match self.scheme.as_str() {
+            "world" | "digest" => None,
+            "auth" if is_logged_in => None,
+            "auth" => Some(String::from("it stands for the login of this session, which has none")),
+            "ip" if self.id.contains(':') => Some(String::from("these servers take IPv4 addresses only")),
+            "ip" => None,
+            scheme => Some(format!("these servers do not know the scheme `{scheme}`, or not this id in it")),
+        }
+    }
+}
+
+/// The schemes that ZooKeeper brings with it. They are matched to the letter there.
+const SCHEMES: [&str; 6] = ["auth", "digest", "ip", "sasl", "world", "x509"];
+
+/// An address, and how many of its bits count: `10.0.0.0/8`.
+fn is_address(id: &str) -> bool {
+    let (address, bits) = match id.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (id, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
 }
 
 /// `user:hash`, the hash as ZooKeeper writes it. Anything else is a password that somebody meant to be hashed.
@@ -193,9 +224,39 @@ impl fmt::Debug for AclEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Acl(Vec<AclEntry>);
 
-/// Why a text is no access control. No message repeats it: there may be a password in it.
+/// How a message calls an entry that cannot be read: as far as no password can be in it.
+fn called(number: usize, text: &str) -> String {
+    let text = text.trim();
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    match SCHEMES.into_iter().find(|known| known.eq_ignore_ascii_case(scheme)) {
+        Some("ip" | "sasl" | "world" | "x509") => format!("entry {number}, `{text}`"),
+        Some(_) => format!("entry {number}, `{scheme}:…`"),
+        None => format!("entry {number}"),
+    }
+}
+
+/// Why a text is no access control. No message repeats what may be a password.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AclError {
+    /// One of the entries.
+    #[error("{called}: {error}")]
+    Entry {
+        /// Which: its number from 1, and its text as far as no password can be in it.
+        called: String,
+        /// What is wrong with it.
+        error: Box<AclError>,
+    },
+    /// A scheme of ZooKeeper's in other letters: it would be another scheme there.
+    #[error("there is no scheme `{scheme}`: schemes are written in small letters, `{meant}`")]
+    Case {
+        /// As given.
+        scheme: String,
+        /// As ZooKeeper has it.
+        meant: &'static str,
+    },
+    /// Something else than an address.
+    #[error("`{0}` is no address: expected something like `ip:10.0.0.1:r` or `ip:10.0.0.0/8:r`")]
+    Address(String),
     /// Nothing, or nothing between two commas.
     #[error("an entry is empty: expected something like `world:anyone:r,auth::cdrwa`")]
     Empty,
@@ -243,13 +304,36 @@ impl Acl {
     /// # Errors
     /// See [`AclEntry::parse`]. An id that has a comma itself, as a certificate's name may, is read by that alone.
     pub fn parse(text: &str) -> Result<Self, AclError> {
-        text.split(',').map(AclEntry::parse).collect::<Result<_, _>>().map(Self)
+        let entries = text.split(',').enumerate().map(|(index, entry)| {
+            AclEntry::parse(entry)
+                .map_err(|error| AclError::Entry { called: called(index + 1, entry), error: Box::new(error) })
+        });
+        entries.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What is wrong with it where the servers refuse it: each entry that they may not know, and why.
+    pub(super) fn refused(&self, is_logged_in: bool) -> String {
+        let doubts: Vec<String> = self
+            .0
+            .iter()
+            .filter_map(|entry| Some(format!("entry `{entry}`: {}", entry.doubt(is_logged_in)?)))
+            .collect();
+        match doubts.is_empty() {
+            true => format!("one entry of `{self}`"),
+            false => doubts.join("; "),
+        }
     }
 
     /// Each entry.
     #[must_use]
     pub fn entries(&self) -> &[AclEntry] {
         &self.0
+    }
+
+    /// Whether its text tells nothing from which a password can be guessed, and so can be read again as it is shown.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.0.iter().all(|entry| entry.scheme != "digest")
     }
 
     /// Whether an entry means whoever is logged in: a session without a login can make no node with it.
@@ -351,10 +435,37 @@ mod tests {
             ("auth::", AclError::Nothing),
             ("auth::x", AclError::Letter('x')),
             ("auth::rr", AclError::Twice('r')),
+            ("World:anyone:cdrwa", AclError::Case { scheme: "World".to_owned(), meant: "world" }),
+            ("DIGEST:u:secret:r", AclError::Case { scheme: "DIGEST".to_owned(), meant: "digest" }),
+            ("ip:web01:r", AclError::Address("web01".to_owned())),
+            ("ip:10.0.0.0/33:r", AclError::Address("10.0.0.0/33".to_owned())),
         ] {
-            assert_eq!(Acl::parse(given), Err(error.clone()), "{given}");
-            assert!(!error.to_string().contains("secret"));
+            let said = match Acl::parse(given).unwrap_err() {
+                AclError::Entry { error, .. } => *error,
+                other => other,
+            };
+            assert_eq!(said, error, "{given}");
+            assert!(!Acl::parse(given).unwrap_err().to_string().contains("secret"), "{given}");
         }
+    }
+
+    #[test]
+    fn the_entry_that_is_wrong_is_named_without_its_password() {
+        let said = |text: &str| Acl::parse(text).unwrap_err().to_string();
+        assert!(said("world:anyone:r,World:anyone:cdrwa").starts_with("entry 2, `World:anyone:cdrwa`: "));
+        assert!(said("world:anyone:r,digest:u:hunter2:r").starts_with("entry 2, `digest:…`: "));
+        assert!(said("hunter2").starts_with("entry 1: "));
+        assert!(said("hunter2:x:r,me").starts_with("entry 2: "));
+    }
+
+    #[test]
+    fn what_servers_may_not_know_is_named() {
+        let acl = Acl::parse("world:anyone:r,sasl:kafka:cdrwa,ip:::1:cdrwa,auth::r").unwrap();
+        let refused = acl.refused(false);
+        for part in ["entry `sasl:kafka:cdrwa`: ", "`sasl`", "entry `ip:::1:cdrwa`: ", "IPv4", "entry `auth::r`: "] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert!(!refused.contains("world") && !acl.refused(true).contains("auth"), "{refused}");
     }
 
     #[test]

@@ -145,8 +145,17 @@ pub(super) fn is_answer(error: &client::Error) -> bool {
     )
 }
 
-/// What became of a request that the client or the server failed.
-pub(super) fn error(purpose: Purpose, path: &NodePath, error: &client::Error) -> StoreError {
+/// What a server answers before it closes a connection that has no login by SASL.
+const WANTS_SASL: client::Error = client::Error::UnexpectedErrorCode(-124);
+
+/// Whether the server closes the connection for want of a login by SASL.
+pub(super) fn wants_sasl(error: &client::Error) -> bool {
+    *error == WANTS_SASL
+}
+
+/// What became of a request that the client or the server failed; `doubts` says which entries of the access control list
+/// a server may not take.
+pub(super) fn error(purpose: Purpose, path: &NodePath, error: &client::Error, doubts: &str) -> StoreError {
     use client::Error as E;
     let here = || path.clone();
     match error {
@@ -160,9 +169,12 @@ pub(super) fn error(purpose: Purpose, path: &NodePath, error: &client::Error) ->
         E::NotEmpty => StoreError::NotEmpty { path: here() },
         E::NoChildrenForEphemerals => StoreError::ParentEphemeral { path: here() },
         E::NoAuth => StoreError::Refused { reason: purpose.refusal(path) },
-        E::InvalidAcl => StoreError::Refused {
-            reason: format!("the access control list for `{path}` is not valid here: `auth` needs a login"),
+        E::InvalidAcl => StoreError::BadOptions {
+            reason: format!("the servers do not take the access control list for `{path}`: {doubts}"),
         },
+        error if wants_sasl(error) => {
+            StoreError::OtherLogin { reason: String::from("the servers want a login by SASL") }
+        }
         E::QuotaExceeded => StoreError::Refused { reason: format!("`{path}` is past a quota") },
         E::NotReadOnly | E::Throttled => StoreError::Unavailable { reason: error.to_string() },
         // The client does not send what it finds wrong.

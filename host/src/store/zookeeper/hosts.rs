@@ -52,6 +52,22 @@ pub enum HostsError {
     /// An IPv6 address without brackets, or something else in them.
     #[error("`{0}` is no `host:port`: an IPv6 address is written in brackets, as in `[::1]:2181`")]
     Brackets(String),
+    /// Something else than a comma between two servers.
+    #[error("`{text}` has {found:?} between servers: separate hosts by commas, as in `zk1:2181,zk2:2181/fleet`")]
+    Separator {
+        /// As given.
+        text: String,
+        /// What stands there.
+        found: char,
+    },
+    /// A server behind a slash: a chroot for each server, or one before the last of them.
+    #[error("`{text}` has a comma behind its chroot: the chroot stands once, at the end{}", meant(instead.as_deref()))]
+    ChrootTwice {
+        /// As given.
+        text: String,
+        /// What was probably meant; `None` if the chroots differ.
+        instead: Option<String>,
+    },
     /// `tcp://` and the like.
     #[error("`{0}` begins like a URL: servers are written as `host:port`")]
     Url(String),
@@ -61,6 +77,13 @@ pub enum HostsError {
     /// The part from the first slash on.
     #[error("the chroot cannot be used")]
     Chroot(#[source] PathError),
+}
+
+fn meant(instead: Option<&str>) -> String {
+    match instead {
+        Some(instead) => format!(", as in `{instead}`"),
+        None => String::from(", and is the same for all servers, as in `zk1:2181,zk2:2181/fleet`"),
+    }
 }
 
 impl Hosts {
@@ -89,6 +112,12 @@ impl Hosts {
         if servers.is_empty() {
             return Err(HostsError::Empty);
         }
+        if let Some(found) = text.chars().find(|c| matches!(c, ';' | '|')) {
+            return Err(HostsError::Separator { text: text.to_owned(), found });
+        }
+        if chroot.contains(',') {
+            return Err(HostsError::ChrootTwice { text: text.to_owned(), instead: with_one_chroot(text) });
+        }
         if servers.split(',').any(str::is_empty) {
             return Err(HostsError::EmptyServer(servers.to_owned()));
         }
@@ -113,6 +142,16 @@ impl Hosts {
     }
 }
 
+/// The servers of a text that has a chroot behind more than the last of them; `None` if those chroots differ.
+fn with_one_chroot(text: &str) -> Option<String> {
+    let parts = text.split(',').map(|part| part.split_at(part.find('/').unwrap_or(part.len())));
+    let (servers, chroots): (Vec<&str>, Vec<&str>) = parts.unzip();
+    let mut named = chroots.into_iter().map(|chroot| chroot.trim_end_matches('/')).filter(|chroot| !chroot.is_empty());
+    let chroot = named.next().unwrap_or_default();
+    let instead = format!("{}{chroot}", servers.join(","));
+    (named.all(|other| other == chroot) && Hosts::parse(&instead).is_ok()).then_some(instead)
+}
+
 fn server(text: &str) -> Result<(String, u16), HostsError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -127,7 +166,13 @@ fn server(text: &str) -> Result<(String, u16), HostsError> {
             }
         }
         None => match text.split_once(':') {
-            Some((_, port)) if port.contains(':') => return Err(HostsError::Brackets(text.to_owned())),
+            Some((_, port)) if port.contains(':') => {
+                let is_address = text.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'));
+                return Err(match is_address && !is_two_servers(text) {
+                    true => HostsError::Brackets(text.to_owned()),
+                    false => HostsError::Separator { text: text.to_owned(), found: ':' },
+                });
+            }
             Some((host, port)) => (named(host, text)?, Some(port)),
             None => (named(text, text)?, None),
         },
@@ -141,6 +186,11 @@ fn server(text: &str) -> Result<(String, u16), HostsError> {
         },
     };
     Ok((host.to_owned(), port))
+}
+
+/// `10.0.0.1:2181:10.0.0.2:2181`: hexadecimal digits, points and colons as in an address, and yet none.
+fn is_two_servers(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_err() && text.matches('.').count() > 3
 }
 
 fn named<'a>(host: &'a str, server: &str) -> Result<&'a str, HostsError> {
@@ -230,7 +280,17 @@ mod tests {
             ("zk1:0", "port `0`"),
             ("zk1:+1", "port `+1`"),
             ("zk1:65536", "port `65536`"),
-            ("zk;1", "';'"),
+            ("zk1:2181;zk2:2181", "';' between servers: separate hosts by commas"),
+            ("zk1;zk2/fleet", "separate hosts by commas"),
+            ("zk1|zk2", "separate hosts by commas"),
+            ("zk1:2181:zk2:2181", "separate hosts by commas"),
+            ("10.0.0.1:2181:10.0.0.2:2181", "separate hosts by commas"),
+            ("zk1:2181/a,zk2:2181/a", "the chroot stands once, at the end, as in `zk1:2181,zk2:2181/a`"),
+            ("zk1:2181/a,zk2:2181", "the chroot stands once, at the end, as in `zk1:2181,zk2:2181/a`"),
+            ("zk1/a/,zk2/a", "as in `zk1,zk2/a`"),
+            ("zk1/a,zk2/b", "is the same for all servers"),
+            ("zk1/a,b", "the chroot stands once"),
+            ("zk1/a,", "the chroot stands once"),
             ("::1", "brackets"),
             ("::1:2181", "brackets"),
             ("[::1", "brackets"),

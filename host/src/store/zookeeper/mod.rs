@@ -21,6 +21,7 @@ mod hosts;
 mod keeper;
 mod nagle;
 mod options;
+mod probe;
 mod session;
 
 pub use acl::{Acl, AclEntry, AclError, Permissions};

@@ -138,6 +138,11 @@ impl ZooKeeperOptions {
             tls: None,
         }
     }
+
+    /// Whether the servers know us: by a login, or by a certificate.
+    pub(super) fn is_logged_in(&self) -> bool {
+        !self.logins.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.identity.is_some())
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use zookeeper_client as client;
 use super::convert::{self, Purpose};
 use super::flight::{Flight, Lands};
 use super::keeper::{self, Aspect, Watched};
+use super::options::ZooKeeperOptions;
 use crate::store::pulse::{self, Pulse};
 use crate::store::{
     Clock, MAX_DATA_BYTES, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError,
@@ -29,6 +30,8 @@ pub(super) struct Session {
     timeout: Duration,
     pulse: Arc<Pulse>,
     acls: Vec<client::Acl>,
+    /// Which entries of these a server may not take, and why.
+    acl_doubts: Arc<str>,
     line: Mutex<Line>,
     watches: mpsc::UnboundedSender<Watched>,
     runtime: Handle,
@@ -68,8 +71,7 @@ impl Session {
     /// Starts to keep a session that the client has opened, and that was heard when something sent at `sent_ms` was answered.
     pub(super) fn start(
         client: client::Client,
-        acls: Vec<client::Acl>,
-        servers: Vec<(String, u16)>,
+        options: &ZooKeeperOptions,
         sent_ms: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let (id, timeout) = (SessionId(client.session_id().0), client.session_timeout());
@@ -80,8 +82,17 @@ impl Session {
         let states = client.state_watcher();
         let runtime = Handle::current();
         let line = Mutex::new(Line { client: Some(Arc::new(client)), flights: VecDeque::new() });
-        let session =
-            Arc::new(Self { id, timeout, pulse: Arc::clone(&pulse), acls, line, watches, runtime: runtime.clone() });
+        let session = Arc::new(Self {
+            id,
+            timeout,
+            pulse: Arc::clone(&pulse),
+            acls: convert::acls(&options.acl),
+            acl_doubts: options.acl.refused(options.is_logged_in()).into(),
+            line,
+            watches,
+            runtime: runtime.clone(),
+        });
+        let servers = options.hosts.servers().to_vec();
         runtime.spawn(keeper::keep(Arc::downgrade(&session), pulse, states, watched, servers));
         Ok(session)
     }
@@ -105,10 +116,11 @@ impl Session {
             Err(error) => return refuse(error),
         };
         let reply = self.reply(purpose, path.clone(), flight);
+        let doubts = Arc::clone(&self.acl_doubts);
         Box::pin(async move {
             match reply.await? {
                 Ok(answer) => land(answer),
-                Err(error) => Err(convert::error(purpose, &path, &error)),
+                Err(error) => Err(convert::error(purpose, &path, &error, &doubts)),
             }
         })
     }
@@ -354,17 +366,18 @@ impl Store for Session {
             Err(error) => return refuse(error),
         };
         let reply = self.reply(Purpose::Multi, first.clone(), flight);
+        let doubts = Arc::clone(&self.acl_doubts);
         Box::pin(async move {
             match reply.await? {
                 Ok(results) => results.into_iter().map(convert::made).collect(),
                 Err(client::MultiWriteError::RequestFailed { source }) => {
-                    Err(convert::error(Purpose::Multi, &first, &source))
+                    Err(convert::error(Purpose::Multi, &first, &source, &doubts))
                 }
                 Err(client::MultiWriteError::OperationFailed { index, source }) => {
                     let Some((purpose, path)) = asked.get(index) else {
                         return Err(StoreError::Broken { reason: format!("operation {index} of {}", asked.len()) });
                     };
-                    Err(StoreError::Multi { index, source: Box::new(convert::error(*purpose, path, &source)) })
+                    Err(StoreError::Multi { index, source: Box::new(convert::error(*purpose, path, &source, &doubts)) })
                 }
             }
         })
