@@ -29,19 +29,28 @@ impl Default for EmbeddedOptions {
     }
 }
 
+/// What is done about a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Refuse,
+}
+
 /// A store in a file. Sessions may be opened by any number of these, in any number of processes.
 ///
-/// The file and its folder are made when the first session is opened, for their owner only. The file stays open as long
-/// as this or one of its sessions lives.
+/// The file and its folder are made when the first session is opened, for their owner only; in a folder that its group
+/// shares (setgid, and writable by the group) the file is its group's, too, as are the files that SQLite puts beside it.
+/// The file stays open as long as this or one of its sessions lives.
 ///
 /// # Errors
 /// A session cannot be opened when the file cannot be made, read or written, is not a store, or was made by a later
-/// version. When it is deleted or replaced while it is in use, requests fail with an error that names it, and sessions
+/// version; it is refused when the account may not do so. When it is deleted or replaced while it is in use, requests fail with an error that names it, and sessions
 /// expire.
 #[derive(Debug)]
 pub struct Embedded {
     path: PathBuf,
     options: EmbeddedOptions,
+    missing: Missing,
     /// Keeps the engine between sessions, which need not open the file again then.
     engine: Mutex<Option<Arc<Engine>>>,
 }
@@ -51,7 +60,14 @@ impl Embedded {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Self {
         let session_timeout = options.session_timeout.clamp(EmbeddedOptions::SHORTEST, EmbeddedOptions::LONGEST);
-        Self { path: path.into(), options: EmbeddedOptions { session_timeout }, engine: Mutex::new(None) }
+        let options = EmbeddedOptions { session_timeout };
+        Self { path: path.into(), options, missing: Missing::Make, engine: Mutex::new(None) }
+    }
+
+    /// The store in the file at `path`, which is not made if it is not there.
+    #[must_use]
+    pub fn existing(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Self {
+        Self { missing: Missing::Refuse, ..Self::new(path, options) }
     }
 
     /// Where it is.
@@ -61,7 +77,7 @@ impl Embedded {
     }
 
     fn open(&self) -> Result<Arc<Engine>, StoreError> {
-        let engine = engine_for(&self.path)?;
+        let engine = engine_for(&self.path, self.missing)?;
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
         Ok(engine)
     }
@@ -103,10 +119,13 @@ impl Connect for Embedded {
 /// The engines of this process. One for each file, and not for each path: a deleted file's name may be used again.
 static ENGINES: Mutex<Vec<(Identity, Weak<Engine>)>> = Mutex::new(Vec::new());
 
-fn engine_for(path: &Path) -> Result<Arc<Engine>, StoreError> {
+fn engine_for(path: &Path, missing: Missing) -> Result<Arc<Engine>, StoreError> {
     let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
     // Under the lock, so that nobody here opens the file while it is being made: see there.
-    let identity = database::find_or_make(path)?;
+    let identity = match missing {
+        Missing::Make => database::find_or_make(path)?,
+        Missing::Refuse => database::find(path)?,
+    };
     engines.retain(|(_, engine)| engine.strong_count() > 0);
     let found = engines.iter().find(|(known, _)| *known == identity).and_then(|(_, engine)| engine.upgrade());
     if let Some(engine) = found {

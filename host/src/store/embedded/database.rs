@@ -1,14 +1,15 @@
 //! The file: made, opened, checked, and what is said of its failures.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::access;
 use crate::store::StoreError;
 
 /// How long somebody else may hold the file locked before a request is given up.
@@ -67,34 +68,60 @@ pub(super) struct Identity {
     inode: u64,
 }
 
-/// The identity of the file at `path`, which is made, empty and for its owner only, if there is none.
+/// The identity of the file at `path`, which is made, empty, if there is none: for its owner only, and for the group of its
+/// folder where that is shared. SQLite gives the files that it puts beside it the same mode.
 ///
 /// Nothing but SQLite may open the file while a connection of this process has it open, since closing any descriptor of a
 /// file drops all locks that the process has on it. The caller keeps connections from being opened meanwhile; a file
 /// that was there already is not opened here.
 pub(super) fn find_or_make(path: &Path) -> Result<Identity, StoreError> {
-    let cannot = |tried: &str, error: &io::Error| StoreError::Unavailable {
-        reason: format!("cannot {tried} `{}`: {error}", path.display()),
-    };
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-        made.map_err(|error| cannot("make the folder of", &error))?;
+    let folder = access::folder(path);
+    if !folder.exists() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| cannot(path, "make the folder of", &error))?;
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(FOR_ITS_OWNER).open(path) {
         Ok(file) => {
-            let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let shared = match fs::metadata(folder) {
+                // Whatever the umask is.
+                Ok(folder) if access::is_shared(&folder) => file.set_permissions(Permissions::from_mode(FOR_ITS_GROUP)),
+                _ => Ok(()),
+            };
             // The name must last as the contents will.
-            let kept = file.sync_all().and_then(|()| File::open(folder)?.sync_all());
-            kept.map_err(|error| cannot("make", &error))?;
+            let kept = shared.and_then(|()| file.sync_all()).and_then(|()| File::open(folder)?.sync_all());
+            kept.map_err(|error| cannot(path, "make", &error))?;
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(cannot("make", &error)),
+        Err(error) => return Err(cannot(path, "make", &error)),
     }
-    let metadata = fs::metadata(path).map_err(|error| cannot("open", &error))?;
+    find(path)
+}
+
+/// The mode of a file that only its owner uses.
+const FOR_ITS_OWNER: u32 = 0o600;
+
+/// The mode of a file that a group shares.
+const FOR_ITS_GROUP: u32 = 0o660;
+
+/// The identity of the file at `path`, which this account must be allowed to use.
+pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
+    let metadata = fs::metadata(path).map_err(|error| cannot(path, "open", &error))?;
+    if let Some(reason) = access::denied(path) {
+        return Err(StoreError::Refused { reason });
+    }
     if !metadata.is_file() {
         return Err(StoreError::Unavailable { reason: format!("`{}` is not a file", path.display()) });
     }
     Ok(identity(&metadata))
+}
+
+/// That something with the file did not work; if the account may not do it, who may.
+fn cannot(path: &Path, tried: &str, error: &io::Error) -> StoreError {
+    let denied = (error.kind() == io::ErrorKind::PermissionDenied).then(|| access::denied(path)).flatten();
+    match denied {
+        Some(reason) => StoreError::Refused { reason },
+        None => StoreError::Unavailable { reason: format!("cannot {tried} `{}`: {error}", path.display()) },
+    }
 }
 
 fn identity(metadata: &fs::Metadata) -> Identity {
@@ -255,6 +282,13 @@ pub(super) fn is_ambiguous(error: &rusqlite::Error) -> bool {
 }
 
 fn explain(path: &Path, tried: &str, error: &rusqlite::Error) -> StoreError {
+    let is_about_access = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen)
+    );
+    if let Some(reason) = is_about_access.then(|| access::denied(path)).flatten() {
+        return StoreError::Refused { reason };
+    }
     let path = path.display();
     let unavailable = |what: String| StoreError::Unavailable { reason: what };
     match error.sqlite_error_code() {

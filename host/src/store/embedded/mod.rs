@@ -16,6 +16,7 @@
 //! A process that is stopped in the middle of a write, which takes about a millisecond, keeps the others waiting until
 //! it goes on or is killed; their sessions say so.
 
+mod access;
 mod connect;
 mod database;
 mod ear;
