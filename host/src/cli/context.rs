@@ -1,8 +1,9 @@
 //! Where everything is put together: the store, the policy engine and the folders that the flags ask for.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use directories::ProjectDirs;
 use nix::unistd::{Uid, User};
@@ -10,14 +11,16 @@ use nix::unistd::{Uid, User};
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
+use super::sessions::Sessions;
 use super::store::Choice;
 use super::under;
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use crate::recipe::Identifier;
 use crate::store::embedded::{Embedded, EmbeddedOptions};
+use crate::store::memory::{Memory, MemoryOptions};
 use crate::store::zookeeper::ZooKeeper;
-use crate::store::{Connect, Store};
+use crate::store::{Clock, Connect, NodePath, Store, StoreError, ZooKeeperOptions};
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;
@@ -63,18 +66,54 @@ impl Global {
     /// The store that is meant; `job` is what a job says of it.
     pub(super) fn store(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
         let choice = self.choose(output, job)?;
+        self.announce(output, &choice);
         let connect: Arc<dyn Connect> = match &choice {
-            Choice::File { file, session_timeout } => {
+            Choice::File { file, session_timeout, .. } => {
                 Arc::new(Embedded::new(file, EmbeddedOptions { session_timeout: *session_timeout }))
             }
             Choice::Servers { options, .. } => Arc::new(ZooKeeper::new(options.as_ref().clone())),
         };
-        Ok(Opener { connect: self.sessions.of(connect), choice })
+        Ok(Opener {
+            connect: self.sessions.of(connect),
+            choice,
+            purpose: Purpose::Use,
+            sessions: self.sessions.clone(),
+        })
     }
 
-    /// A session with it, for a command that has no job.
+    /// The same for a command that only looks something up: neither a file nor a chroot is made.
+    pub(super) fn look(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
+        let choice = self.choose(output, job)?;
+        self.announce(output, &choice);
+        let connect: Arc<dyn Connect> = match &choice {
+            // Nothing is there, as in a store that is empty.
+            choice if choice.is_missing() => {
+                Arc::new(Memory::new(MemoryOptions { start_ms: Clock::System.now_ms(), ..MemoryOptions::default() }))
+            }
+            Choice::File { file, session_timeout, .. } => {
+                Arc::new(Embedded::existing(file, EmbeddedOptions { session_timeout: *session_timeout }))
+            }
+            Choice::Servers { options, .. } => Arc::new(ZooKeeper::looking(options.as_ref().clone())),
+        };
+        Ok(Opener {
+            connect: self.sessions.of(connect),
+            choice,
+            purpose: Purpose::Look(output.clone()),
+            sessions: self.sessions.clone(),
+        })
+    }
+
+    /// Says which store is used when nobody who reads it has named one: a variable that is lost on the way through sudo or
+    /// cron means another store.
+    fn announce(&self, output: &Output, choice: &Choice) {
+        if !choice.is_named() {
+            output.talk("Store", &choice.to_string());
+        }
+    }
+
+    /// A session for a command that only looks something up.
     pub(super) async fn open(&self, output: &Output) -> Result<Arc<dyn Store>, Failure> {
-        self.store(output, None)?.session().await
+        self.look(output, None)?.session().await
     }
 
     /// The policy engine.
@@ -104,25 +143,84 @@ impl Global {
 pub(super) struct Opener {
     pub(super) connect: Arc<dyn Connect>,
     pub(super) choice: Choice,
+    purpose: Purpose,
+    sessions: Sessions,
+}
+
+/// What a command wants of its store.
+#[derive(Debug, Clone)]
+enum Purpose {
+    /// To write there.
+    Use,
+    /// To look something up, and say where nothing is there.
+    Look(Output),
 }
 
 impl Opener {
+    /// The same for who has no more time than that for connecting: what the servers answered is said before it is over.
+    pub(super) fn within(self, most: Option<Duration>) -> Self {
+        match (&self.choice, most.map(|most| most * 9 / 10)) {
+            (Choice::Servers { options, .. }, Some(most)) if most < options.connect_timeout => {
+                let options = ZooKeeperOptions { connect_timeout: most, ..options.as_ref().clone() };
+                let connect: Arc<dyn Connect> = match self.purpose {
+                    Purpose::Use => Arc::new(ZooKeeper::new(options)),
+                    Purpose::Look(_) => Arc::new(ZooKeeper::looking(options)),
+                };
+                Self { connect: self.sessions.of(connect), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// A new session.
     pub(super) async fn session(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.connect.connect().await.map_err(|error| {
-            let failure = Failure::from(error);
-            match (&self.choice, failure.kind) {
-                (Choice::File { .. }, _) => failure.hint("`--store FILE` or `--state-dir DIR` says where the store is"),
-                (Choice::Servers { options, .. }, ErrorKind::Unavailable) => failure.hint(match options.tls {
-                    Some(_) => "do the servers take TLS there, and does `--tls-ca` vouch for them under that name?",
-                    None => {
-                        "`--zk-hosts` or the profile says where the servers are; those that want TLS need `--tls-ca`"
-                    }
-                }),
-                (Choice::Servers { .. }, _) => failure,
-            }
-        })
+        let session = self.connect.connect().await.map_err(|error| self.failure(error))?;
+        if let Purpose::Look(output) = &self.purpose {
+            self.say_what_is_missing(output, Some(&session)).await;
+        }
+        Ok(session)
     }
+
+    /// Whoever looks where nothing is may have meant another place.
+    async fn say_what_is_missing(&self, output: &Output, session: Option<&Arc<dyn Store>>) {
+        match &self.choice {
+            Choice::File { .. } if self.choice.is_missing() => {
+                output.talk(
+                    "Missing",
+                    &format!("`{}` is not there yet: nothing was locked or run in it", self.choice.place()),
+                );
+            }
+            Choice::File { .. } => {}
+            Choice::Servers { options, .. } => {
+                let Some((chroot, session)) = options.hosts.chroot().zip(session) else { return };
+                if matches!(session.stat(&NodePath::root()).await, Ok(None)) {
+                    output.warn(&format!("the chroot `{chroot}` is not there: nothing was locked or run below it"));
+                }
+            }
+        }
+    }
+
+    fn failure(&self, error: StoreError) -> Failure {
+        let failure = Failure::from(error);
+        match (&self.choice, failure.kind) {
+            (Choice::File { file, .. }, ErrorKind::Refused) => failure.hint(sharing(file)),
+            (Choice::File { .. }, _) => failure.hint("`--store FILE` or `--state-dir DIR` says where the store is"),
+            // What each server answered is in the error.
+            (Choice::Servers { .. }, ErrorKind::Unavailable) => {
+                failure.hint("`--zk-hosts` or a profile names the servers, `--connect-timeout` how long they are tried")
+            }
+            (Choice::Servers { .. }, _) => failure,
+        }
+    }
+}
+
+/// How accounts share an embedded store.
+fn sharing(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "a group shares a store in a folder of its own, made by `install -d -m 2770 -g GROUP DIR`; an existing file joins it \
+         by `chgrp GROUP {file}* && chmod 660 {file}*`; `--store FILE` names another"
+    )
 }
 
 /// Who says so: user and host.

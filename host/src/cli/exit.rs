@@ -212,8 +212,9 @@ impl Failure {
         chain.join(": ")
     }
 
-    pub(super) fn json(&self) -> Value {
-        let mut object = json!({ "error": self.kind.word(), "message": self.text(), "hint": self.hint });
+    /// As an object for programs, with `hint` as it is shown.
+    pub(super) fn json(&self, hint: Option<&str>) -> Value {
+        let mut object = json!({ "error": self.kind.word(), "message": self.text(), "hint": hint });
         if let (Some(object), Some(Value::Object(more))) = (object.as_object_mut(), &self.more) {
             object.extend(more.clone());
         }

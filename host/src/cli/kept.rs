@@ -23,7 +23,7 @@ pub(super) struct Found {
 
 /// Finds a run by its name, the beginning of it, its job's name, or `latest`.
 pub(super) async fn find(global: &Global, output: &Output, wanted: &str) -> Result<Found, Failure> {
-    let opener = global.store(output, None)?;
+    let opener = global.look(output, None)?;
     let store = opener.session().await?;
     let all = ledger::all(&store).await?;
     let kept = ledger::find(&all, wanted).map_err(|error| not_found(error, wanted, &opener))?.clone();

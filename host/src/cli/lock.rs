@@ -44,8 +44,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     let begun = Instant::now();
     let identifier = context::identifier(args.identifier.clone())?;
     let mut signals = Signals::new()?;
-    let opener = global.store(output, None)?;
     let connecting = args.timeout.map(|timeout| if timeout.is_zero() { CONNECTING_ONCE } else { timeout });
+    let opener = global.store(output, None)?.within(connecting);
     let connecting = connecting.map(|most| begun + most);
     let mut ground = match signals.or(within(connecting, begun, Ground::new(opener, &args))).await {
         Ok(opened) => opened?,

@@ -10,6 +10,7 @@ mod explain;
 mod generate;
 mod guard;
 mod holders;
+mod invocation;
 mod job;
 mod kept;
 mod lock;
@@ -59,7 +60,7 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
     after_help = "A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party \
         is a path whose members are alive. Both live in a store: ZooKeeper, or one file on this machine.\n\n\
         Which store: --store, --zk-hosts or --profile where one is given, else the job's [store], else LOCKKEEPER_STORE, \
-        LOCKKEEPER_ZK_HOSTS or LOCKKEEPER_PROFILE, else the file. The other store options count before what the job or the \
+        LOCKKEEPER_ZK_HOSTS or LOCKKEEPER_PROFILE, else that of /etc/lockkeeper/config.toml, else the file. The other store options count before what the job or the \
         profile says, and that before the environment.\n\n\
         Examples:\n  \
         lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Failure};
+use super::invocation::Invocation;
 use super::{Format, Global};
 use crate::job::{Problem, Problems, printable};
 use crate::policy::types::Ending;
@@ -27,6 +28,8 @@ pub(super) struct Output {
     format: Format,
     quiet: bool,
     bar: Option<ProgressBar>,
+    /// How what is said calls this program, once the store is chosen.
+    invocation: Arc<OnceLock<Invocation>>,
     /// Why data could not be written, when that was first so.
     lost: Arc<OnceLock<io::Error>>,
 }
@@ -40,7 +43,7 @@ enum Tone {
 
 impl Output {
     pub(super) fn new(global: &Global) -> Self {
-        Self { format: global.format, quiet: global.quiet, bar: None, lost: Arc::default() }
+        Self { format: global.format, quiet: global.quiet, bar: None, invocation: Arc::default(), lost: Arc::default() }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -59,6 +62,17 @@ impl Output {
     /// The same without talk.
     pub(super) fn hushed(self) -> Self {
         Self { quiet: true, ..self }
+    }
+
+    /// Keeps how commands name the store in use. The first store of a command is the one that is meant.
+    pub(super) fn remember(&self, invocation: Invocation) {
+        // A later one is the same.
+        let _ = self.invocation.set(invocation);
+    }
+
+    /// A text whose commands can be pasted: see [`Invocation::completed`].
+    pub(super) fn completed(&self, text: &str) -> String {
+        self.invocation.get().map_or_else(|| text.to_owned(), |invocation| invocation.completed(text))
     }
 
     /// A line of data.
@@ -110,6 +124,7 @@ impl Output {
             return;
         }
         let verb = format!("{verb:>VERB_WIDTH$}");
+        let text = self.completed(text);
         let line = match tone {
             Tone::Good => format!("{} {text}", verb.green().bold()),
             Tone::Plain => format!("{} {text}", verb.cyan().bold()),
@@ -130,7 +145,8 @@ impl Output {
 
     /// An error, its causes and its hint; one object on stderr for programs.
     pub(super) fn failure(&self, failure: &Failure) {
-        self::failure(self.format, failure);
+        let hint = failure.hint.as_deref().map(|hint| self.completed(hint));
+        write_failure(self.format, failure, hint.as_deref());
     }
 
     // ------------------------------------------------------------------ a rollout
@@ -355,21 +371,26 @@ impl Output {
     }
 }
 
-/// Shows an error, its causes and its hint on stderr, for people or as one object for programs.
+/// Shows an error of a command line that names no store.
 pub(super) fn failure(format: Format, failure: &Failure) {
+    write_failure(format, failure, failure.hint.as_deref());
+}
+
+/// Shows an error, its causes and its hint on stderr, for people or as one object for programs.
+fn write_failure(format: Format, failure: &Failure, hint: Option<&str>) {
     // A closed stderr leaves nobody to tell.
     let _ = match format {
-        Format::Json => writeln!(io::stderr().lock(), "{}", failure.json()),
-        Format::Human => human(&mut anstream::stderr().lock(), failure),
+        Format::Json => writeln!(io::stderr().lock(), "{}", failure.json(hint)),
+        Format::Human => human(&mut anstream::stderr().lock(), failure, hint),
     };
 }
 
-fn human(to: &mut impl Write, failure: &Failure) -> io::Result<()> {
+fn human(to: &mut impl Write, failure: &Failure, hint: Option<&str>) -> io::Result<()> {
     if let Some(rendered) = &failure.rendered {
         writeln!(to, "{rendered}")?;
     }
     writeln!(to, "{} {}", "error:".red().bold(), failure.text())?;
-    match &failure.hint {
+    match hint {
         Some(hint) => writeln!(to, "{} {hint}", "hint:".cyan().bold()),
         None => Ok(()),
     }

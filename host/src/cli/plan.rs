@@ -17,7 +17,7 @@ use crate::store::Clock;
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
     let Loaded { job, policy, .. } = &loaded;
-    let opener = global.store(output, loaded.store())?;
+    let opener = global.look(output, loaded.store())?;
     let store = match opener.session().await {
         Ok(store) => Some(store),
         Err(failure) if needs_store(job) => return Err(failure),
@@ -72,7 +72,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     }
     let manifest = policy.manifest();
     output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
-    output.talk("Store", &opener.choice.to_string());
+    if opener.choice.is_named() {
+        output.talk("Store", &opener.choice.to_string());
+    }
     if let Some((text, _)) = opening(&plan, now_ms) {
         output.talk("Window", &text);
     }

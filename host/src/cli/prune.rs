@@ -16,7 +16,7 @@ const STILLBORN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Result<Exit, Failure> {
     let state = global.state_dir()?;
-    let opener = global.store(output, None)?;
+    let opener = global.look(output, None)?;
     let store = opener.session().await?;
     let now = store.clock().now_ms();
     let before = |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
@@ -76,7 +76,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     for run in &unfinished {
         let why = match run.state() {
             RunState::Running => "somebody runs it",
-            RunState::Left | RunState::Finished => "it is not finished: `lockkeeper abort` ends it",
+            RunState::Left | RunState::Finished => {
+                &format!("it is not finished: `lockkeeper abort {}` ends it", run.kept.name)
+            }
         };
         output.talk("Kept", &plain(&format!("{}: {why}", run.kept.name)));
     }

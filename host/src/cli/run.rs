@@ -36,7 +36,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     loaded.warn(output);
     let mut signals = Signals::new()?;
     let opener = global.store(output, loaded.store())?;
-    output.talk("Store", &opener.choice.to_string());
+    // Every other was announced.
+    if opener.choice.is_named() {
+        output.talk("Store", &opener.choice.to_string());
+    }
     let attempt =
         Attempt { output, args: &args, opener: &opener, state: global.state_dir()?, digest: digest(&loaded)? };
     let mut store = opener.session().await?;

@@ -142,7 +142,7 @@ fn written(record: &NumberRecord) -> String {
 }
 
 async fn change(global: &Global, output: &Output, args: ResizeArgs) -> Result<Exit, Failure> {
-    let store = global.open(output).await?;
+    let store = global.store(output, None)?.session().await?;
     let ResizeArgs { path, slots, reason, reserve } = args;
     let old_callers = if reserve { OldCallers::AreBound } else { OldCallers::KeepTheirs };
     let resized =

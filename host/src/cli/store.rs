@@ -1,12 +1,13 @@
 //! Which store: what flags, a job, a profile and the environment say of it, put together.
 //!
-//! Whoever is nearest says where it is: the flags, else the job, else the environment; what those behind say of a store is
-//! of another one. Of everything else, too, the nearest counts: a flag, then what said where, then its profile, then the
+//! Whoever is nearest says where it is: the flags, else the job, else the environment, else the system-wide configuration
+//! file; what those behind say of a store is of another one. Of everything else, too, the nearest counts: a flag, then what said where, then its profile, then the
 //! environment. Only a login stays whole: a password is never used for a name that somebody nearer gave.
 
 use std::env;
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +15,12 @@ use std::time::Duration;
 use directories::ProjectDirs;
 
 use super::exit::{ErrorKind, Failure};
+use super::invocation::{self, Invocation, Part};
 use super::output::{Output, problems_failure};
 use super::{Global, StoreFlags, veil};
-use crate::job::{Password, Profiles, StoreSpec, parse_profiles, text_of};
+use crate::job::{
+    Password, Problems, Profiles, StoreSpec, SystemConfig, SystemStore, parse_profiles, parse_system, text_of,
+};
 use crate::store::{
     Acl, DEFAULT_CONNECT_TIMEOUT, DEFAULT_SESSION_TIMEOUT, Hosts, Login, Secret, TlsOptions, ZooKeeperOptions,
 };
@@ -27,6 +31,9 @@ const STORE_FILE: &str = "store.db";
 /// Our configuration in our configuration folder.
 const CONFIG_FILE: &str = "config.toml";
 
+/// The configuration of all accounts of this machine.
+const SYSTEM_FILE: &str = "/etc/lockkeeper/config.toml";
+
 /// The store that was chosen.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
@@ -36,6 +43,8 @@ pub(super) enum Choice {
         file: PathBuf,
         /// How long a silent session is kept.
         session_timeout: Duration,
+        /// Who said where it is.
+        origin: Origin,
     },
     /// ZooKeeper.
     Servers {
@@ -43,6 +52,8 @@ pub(super) enum Choice {
         options: Box<ZooKeeperOptions>,
         /// Who logs in.
         username: Option<String>,
+        /// The profile that names the servers, if one does.
+        profile: Option<String>,
         /// Who said where it is.
         origin: Origin,
     },
@@ -52,16 +63,35 @@ pub(super) enum Choice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Flags,
-    Profile(String),
     Job,
-    Environment,
+    /// A variable of the environment.
+    Environment(&'static str),
+    /// The system-wide configuration file.
+    System(PathBuf),
+    /// Nobody: the file in the state folder.
+    Default,
 }
 
 impl Choice {
+    /// Whether a flag or the job says where it is. If not, whoever reads what is printed may take it for another.
+    pub(super) fn is_named(&self) -> bool {
+        match self {
+            Self::File { origin, .. } | Self::Servers { origin, .. } => matches!(origin, Origin::Flags | Origin::Job),
+        }
+    }
+
+    /// Whether it is a file that is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        match self {
+            Self::File { file, .. } => matches!(file.try_exists(), Ok(false)),
+            Self::Servers { .. } => false,
+        }
+    }
+
     /// Where it is, for programs: the servers, or the absolute path of a file.
     pub(super) fn place(&self) -> String {
         match self {
-            Self::File { file, .. } => std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string(),
+            Self::File { file, .. } => absolute(file),
             Self::Servers { options, .. } => options.hosts.to_string(),
         }
     }
@@ -71,8 +101,16 @@ impl Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { .. } => write!(f, "the file `{}`", self.place()),
-            Self::Servers { options, username, origin } => {
+            Self::File { origin, .. } => {
+                write!(f, "the file `{}`", self.place())?;
+                match origin {
+                    Origin::Flags | Origin::Job => Ok(()),
+                    Origin::Environment(variable) => write!(f, ", from {variable}"),
+                    Origin::System(file) => write!(f, ", from `{}`", file.display()),
+                    Origin::Default => f.write_str(", the default"),
+                }
+            }
+            Self::Servers { options, username, profile, origin } => {
                 write!(f, "ZooKeeper at `{}`", options.hosts)?;
                 if let Some(username) = username {
                     write!(f, " as `{username}`")?;
@@ -80,11 +118,12 @@ impl fmt::Display for Choice {
                 if options.tls.is_some() {
                     f.write_str(" by TLS")?;
                 }
-                match origin {
-                    Origin::Flags => f.write_str(", from `--zk-hosts`"),
-                    Origin::Profile(name) => write!(f, ", from profile `{name}`"),
-                    Origin::Job => f.write_str(", from the job"),
-                    Origin::Environment => f.write_str(", from LOCKKEEPER_ZK_HOSTS"),
+                match (profile, origin) {
+                    (Some(name), _) => write!(f, ", from profile `{name}`"),
+                    (None, Origin::Flags | Origin::Default) => f.write_str(", from `--zk-hosts`"),
+                    (None, Origin::Job) => f.write_str(", from the job"),
+                    (None, Origin::Environment(variable)) => write!(f, ", from {variable}"),
+                    (None, Origin::System(file)) => write!(f, ", from `{}`", file.display()),
                 }
             }
         }
@@ -98,8 +137,28 @@ struct Environment {
     zk_hosts: Option<String>,
     profile: Option<String>,
     config: Option<PathBuf>,
+    system: Option<PathBuf>,
     username: Option<String>,
     password_file: Option<PathBuf>,
+}
+
+/// What a file or a profile says, and who said where the store is.
+struct Said {
+    spec: StoreSpec,
+    /// Whether a command must say it anew to mean the same store.
+    is_repeated: bool,
+}
+
+impl Said {
+    /// By a flag, the job or a variable.
+    fn here(spec: StoreSpec) -> Self {
+        Self { spec, is_repeated: true }
+    }
+
+    /// By a file that says it to every command.
+    fn kept(spec: StoreSpec) -> Self {
+        Self { spec, is_repeated: false }
+    }
 }
 
 impl Environment {
@@ -115,6 +174,7 @@ impl Environment {
             zk_hosts: variable("LOCKKEEPER_ZK_HOSTS")?,
             profile: variable("LOCKKEEPER_PROFILE")?,
             config: file("LOCKKEEPER_CONFIG"),
+            system: file("LOCKKEEPER_SYSTEM_CONFIG"),
             username: variable("LOCKKEEPER_USERNAME")?,
             password_file: file("LOCKKEEPER_PASSWORD_FILE"),
         })
@@ -194,7 +254,7 @@ impl StoreFlags {
 }
 
 impl Global {
-    /// The store that is meant; `job` is what a job says of it. Nothing is opened.
+    /// The store that is meant; `job` is what a job says of it. Nothing is opened. What is said from now on names it.
     pub(super) fn choose(&self, output: &Output, job: Option<StoreSpec>) -> Result<Choice, Failure> {
         let flags = &self.store;
         let said = flags.spec()?;
@@ -202,87 +262,150 @@ impl Global {
         match (&flags.store, &flags.zk_hosts, &flags.profile) {
             (Some(_), Some(_), _) => return Err(both("--store", "--zk-hosts")),
             (Some(_), _, Some(_)) => return Err(both("--store", "--profile")),
-            (Some(file), None, None) => return self.file(Some(file.clone()), "--store"),
+            (Some(file), None, None) => return self.file(output, Some((file.clone(), "--store")), Origin::Flags),
             (None, None, None) => {}
-            _ => return self.servers(output, vec![said], Origin::Flags, &environment),
+            _ => return self.servers(output, vec![Said::here(said)], Origin::Flags, &environment),
         }
         if let Some(job) = job {
-            return self.servers(output, vec![said, job], Origin::Job, &environment);
+            return self.servers(output, vec![Said::here(said), Said::here(job)], Origin::Job, &environment);
         }
         match (&environment.store, &environment.zk_hosts, &environment.profile) {
             (Some(_), Some(_), _) => Err(both("LOCKKEEPER_STORE", "LOCKKEEPER_ZK_HOSTS")),
             (Some(_), _, Some(_)) => Err(both("LOCKKEEPER_STORE", "LOCKKEEPER_PROFILE")),
-            (Some(file), None, None) => self.file(Some(file.clone()), "LOCKKEEPER_STORE"),
-            (None, None, None) => self.file(None, "the store"),
+            (Some(file), None, None) => {
+                let named = Some((file.clone(), "LOCKKEEPER_STORE"));
+                self.file(output, named, Origin::Environment("LOCKKEEPER_STORE"))
+            }
+            (None, None, None) => self.system_store(output, said, &environment),
             (None, _, profile) => {
                 let place = StoreSpec { profile: profile.clone(), hosts: environment.hosts()?, ..StoreSpec::default() };
-                self.servers(output, vec![said, place], Origin::Environment, &environment)
+                let said = vec![Said::here(said), Said::here(place)];
+                self.servers(output, said, Origin::Environment("LOCKKEEPER_ZK_HOSTS"), &environment)
             }
         }
     }
 
-    fn file(&self, file: Option<PathBuf>, what: &str) -> Result<Choice, Failure> {
+    /// The store of all accounts, or the file in the state folder if there is none.
+    fn system_store(&self, output: &Output, said: StoreSpec, environment: &Environment) -> Result<Choice, Failure> {
+        let Some((place, config)) = system(environment)? else {
+            return self.file(output, None, Origin::Default);
+        };
+        let folder = place.parent().unwrap_or(Path::new("")).to_owned();
+        match config.store {
+            None => self.file(output, None, Origin::Default),
+            Some(SystemStore::File { file, session_timeout }) => {
+                let chosen = self.file(output, Some((folder.join(file), SYSTEM_FILE)), Origin::System(place))?;
+                Ok(match (chosen, session_timeout, self.store.session_timeout) {
+                    (Choice::File { file, origin, .. }, Some(session_timeout), None) => {
+                        Choice::File { file, session_timeout, origin }
+                    }
+                    (chosen, _, _) => chosen,
+                })
+            }
+            Some(SystemStore::Servers(specs)) => {
+                if config.profiles.has_passwords() {
+                    warn_of_readers(output, &place);
+                }
+                let kept = specs.into_iter().map(|spec| Said::kept(spec.below(&folder)));
+                let said = std::iter::once(Said::here(said)).chain(kept).collect();
+                self.servers(output, said, Origin::System(place), environment)
+            }
+        }
+    }
+
+    /// A file: which, and what named it; `None` for the one in the state folder.
+    fn file(&self, output: &Output, named: Option<(PathBuf, &str)>, origin: Origin) -> Result<Choice, Failure> {
         if let Some(flag) = self.store.of_servers() {
-            let message = match &file {
-                Some(_) => format!("`{flag}` is for ZooKeeper, and `{what}` names a file"),
+            let message = match &named {
+                Some((_, what)) => format!("`{flag}` is for ZooKeeper, and `{what}` names a file"),
                 None => format!("`{flag}` is for ZooKeeper, and no servers are named"),
             };
             return Err(bad(message).hint("name servers with `--zk-hosts` or a `--profile`, or leave it out"));
         }
-        let file = match file {
-            Some(file) => file,
+        let file = match named {
+            Some((file, _)) => file,
             None => self.state_dir()?.join(STORE_FILE),
         };
+        let timeout = StoreSpec { session_timeout: self.store.session_timeout, ..StoreSpec::default() };
+        let more = invocation::options(&[Part { spec: &timeout, is_repeated: true }], None);
+        let state = self.state_dir.as_deref();
+        output.remember(match &origin {
+            Origin::Default => Invocation::of_state(state, more),
+            Origin::System(_) => Invocation::new(more).with_state(state),
+            Origin::Flags | Origin::Job | Origin::Environment(_) => {
+                let named = ["--store".to_owned(), absolute(&file)];
+                Invocation::new(named.into_iter().chain(more).collect()).with_state(state)
+            }
+        });
         let session_timeout = self.store.session_timeout.unwrap_or(DEFAULT_SESSION_TIMEOUT);
-        Ok(Choice::File { file, session_timeout })
+        Ok(Choice::File { file, session_timeout, origin })
     }
 
     /// What all together say of servers; `said` is in order, the nearest first.
     fn servers(
         &self,
         output: &Output,
-        mut said: Vec<StoreSpec>,
+        mut said: Vec<Said>,
         origin: Origin,
         environment: &Environment,
     ) -> Result<Choice, Failure> {
-        let has_hosts = said.iter().any(|spec| spec.hosts.is_some());
-        let profile = said.iter().find_map(|spec| spec.profile.clone());
+        let has_hosts = said.iter().any(|said| said.spec.hosts.is_some());
+        let profile = said.iter().find_map(|said| said.spec.profile.clone());
         match &profile {
-            Some(name) => said.push(self.profile(output, name, environment)?),
+            Some(name) => said.push(Said::kept(self.profile(output, name, environment)?)),
             None if self.store.config.is_some() => {
                 return Err(bad("`--config` means nothing without a profile").hint("name one with `--profile`"));
             }
             None => {}
         }
-        let of_profile = said.iter().any(|spec| spec.hosts.is_some());
+        let of_profile = said.iter().any(|said| said.spec.hosts.is_some());
         let last = self.store.login_of(environment)?;
-        said.push(StoreSpec { hosts: if of_profile { None } else { environment.hosts()? }, ..last });
-        let origin = match profile {
-            _ if has_hosts => origin,
-            Some(name) if of_profile => Origin::Profile(name),
-            _ => Origin::Environment,
+        said.push(Said::here(StoreSpec { hosts: if of_profile { None } else { environment.hosts()? }, ..last }));
+        let (profile, origin) = match profile {
+            _ if has_hosts => (None, origin),
+            Some(name) if of_profile => (Some(name), origin),
+            _ => (None, Origin::Environment("LOCKKEEPER_ZK_HOSTS")),
         };
-        put_together(output, &said, origin)
+        let parts: Vec<Part<'_>> =
+            said.iter().map(|said| Part { spec: &said.spec, is_repeated: said.is_repeated }).collect();
+        let config = self.store.config.as_deref().or(environment.config.as_deref());
+        let invocation = Invocation::new(invocation::options(&parts, config)).with_state(self.state_dir.as_deref());
+        let flags = parts.iter().take(1).map(|part| Part { ..*part });
+        output.remember(match origin {
+            Origin::Job => invocation.of_job(invocation::options(&flags.collect::<Vec<_>>(), None)),
+            _ => invocation,
+        });
+        let specs: Vec<StoreSpec> = said.into_iter().map(|said| said.spec).collect();
+        put_together(output, &specs, profile, origin)
     }
 
+    /// A profile of this account's own configuration, else of the system-wide one.
     fn profile(&self, output: &Output, name: &str, environment: &Environment) -> Result<StoreSpec, Failure> {
         let file = self.config_file(environment)?;
         let shown = file.display().to_string();
-        let bytes = std::fs::read(&file).map_err(|error| {
-            let message = format!("cannot read profile `{name}` from `{shown}`: {error}");
-            Failure::message(ErrorKind::BadConfig, message).hint(format!(
-                "a profile is a table there: `[profile.{name}]` with `zk-hosts = \"zk1:2181\"`; `--config` names another file"
-            ))
-        })?;
-        let read = text_of("configuration", &shown, &bytes).and_then(|text| parse_profiles(&shown, text));
-        let profiles =
-            read.map_err(|problems| Failure { kind: ErrorKind::BadConfig, ..problems_failure(&problems) })?;
-        if profiles.has_passwords() {
-            warn_of_readers(output, &file);
+        let own = match std::fs::read(&file) {
+            Ok(bytes) => {
+                let read = text_of("configuration", &shown, &bytes).and_then(|text| parse_profiles(&shown, text));
+                Ok(read.map_err(|problems| bad_config(&problems))?)
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(spec) = own.as_ref().ok().and_then(|own| of(output, own, name, &file)) {
+            return Ok(spec);
         }
-        match profiles.get(name) {
-            Some(profile) => Ok(profile.clone().below(file.parent().unwrap_or(Path::new("")))),
-            None => Err(no_profile(name, &shown, &profiles)),
+        let of_all = system(environment)?;
+        if let Some(spec) = of_all.as_ref().and_then(|(file, config)| of(output, &config.profiles, name, file)) {
+            return Ok(spec);
+        }
+        match own {
+            Ok(profiles) => Err(no_profile(name, &shown, &profiles)),
+            Err(error) => {
+                let message = format!("cannot read profile `{name}` from `{shown}`: {error}");
+                Err(Failure::message(ErrorKind::BadConfig, message).hint(format!(
+                    "a profile is a table there: `[profile.{name}]` with `zk-hosts = \"zk1:2181\"`; `--config` names another \
+                     file"
+                )))
+            }
         }
     }
 
@@ -297,6 +420,46 @@ impl Global {
     }
 }
 
+/// What a file's profile says, its own files named from where it is.
+fn of(output: &Output, profiles: &Profiles, name: &str, file: &Path) -> Option<StoreSpec> {
+    let spec = profiles.get(name)?;
+    if profiles.has_passwords() {
+        warn_of_readers(output, file);
+    }
+    Some(spec.clone().below(file.parent().unwrap_or(Path::new(""))))
+}
+
+/// The system-wide configuration, and where it is; `None` if there is none. One that cannot be read is an error: to go
+/// on without it would be to use another store.
+fn system(environment: &Environment) -> Result<Option<(PathBuf, SystemConfig)>, Failure> {
+    let file = environment.system.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
+    let shown = file.display().to_string();
+    let bytes = match std::fs::read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && environment.system.is_none() => return Ok(None),
+        Err(error) => {
+            let message = format!("cannot read the system-wide configuration `{shown}`: {error}");
+            let failure = Failure::message(ErrorKind::BadConfig, message);
+            return Err(match error.kind() {
+                io::ErrorKind::PermissionDenied => failure
+                    .hint(format!("every account reads it: `chmod 644 {shown}`, and passwords in a `password-file`")),
+                _ => failure.hint("`--store FILE`, `--zk-hosts` or a `--profile` names a store without it"),
+            });
+        }
+    };
+    let read = text_of("system-wide configuration", &shown, &bytes).and_then(|text| parse_system(&shown, text));
+    let config = read.map_err(|problems| bad_config(&problems))?;
+    Ok(Some((file, config)))
+}
+
+fn bad_config(problems: &Problems) -> Failure {
+    Failure { kind: ErrorKind::BadConfig, ..problems_failure(problems) }
+}
+
+fn absolute(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
 fn no_profile(name: &str, file: &str, profiles: &Profiles) -> Failure {
     let known: Vec<String> = profiles.names().map(|name| format!("`{name}`")).collect();
     let hint = match (profiles.closest(name), known.as_slice()) {
@@ -307,7 +470,12 @@ fn no_profile(name: &str, file: &str, profiles: &Profiles) -> Failure {
     Failure::message(ErrorKind::BadArgument, format!("`{file}` has no profile `{name}`")).hint(hint)
 }
 
-fn put_together(output: &Output, said: &[StoreSpec], origin: Origin) -> Result<Choice, Failure> {
+fn put_together(
+    output: &Output,
+    said: &[StoreSpec],
+    profile: Option<String>,
+    origin: Origin,
+) -> Result<Choice, Failure> {
     let Some(hosts) = said.iter().find_map(|spec| spec.hosts.clone()) else {
         return Err(bad("no ZooKeeper servers are named").hint("give the profile `zk-hosts`, or say `--zk-hosts`"));
     };
@@ -324,7 +492,7 @@ fn put_together(output: &Output, said: &[StoreSpec], origin: Origin) -> Result<C
     let session_timeout = said.iter().find_map(|spec| spec.session_timeout).unwrap_or(DEFAULT_SESSION_TIMEOUT);
     let connect_timeout = said.iter().find_map(|spec| spec.connect_timeout).unwrap_or(DEFAULT_CONNECT_TIMEOUT);
     let options = Box::new(ZooKeeperOptions { hosts, logins, acl, session_timeout, connect_timeout, tls });
-    Ok(Choice::Servers { options, username, origin })
+    Ok(Choice::Servers { options, username, profile, origin })
 }
 
 /// Who logs in, and how. The environment is last, and its password fits every name.

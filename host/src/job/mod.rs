@@ -45,8 +45,8 @@ pub use spec::{
 };
 pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
 pub use store::{
-    MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, connect_timeout, parse_profiles,
-    session_timeout,
+    MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, SystemConfig, SystemStore,
+    connect_timeout, parse_profiles, parse_system, session_timeout,
 };
 pub use target_list::MAX_TARGETS;
 pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};

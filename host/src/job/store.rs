@@ -1,4 +1,5 @@
-//! Which store, and how one logs in there: a job's `[store]`, and the profiles that people keep for themselves.
+//! Which store, and how one logs in there: a job's `[store]`, the profiles that people keep for themselves, and the
+//! system-wide file with one store for all accounts.
 //!
 //! A profile is a table of a configuration file:
 //!
@@ -19,7 +20,9 @@ use toml::de::DeValue;
 
 use super::file::{FilePath, parsed};
 use super::problem::{Problems, Source};
-use super::reader::{At, Found, FromToml, Refused, Report, closest, in_file_order, join, kind_of, table, wrong_type};
+use super::reader::{
+    At, Found, FromToml, Key, Refused, Report, closest, in_file_order, join, kind_of, table, wrong_type,
+};
 use crate::store::{Acl, AclEntry, Hosts, Login, LoginError, Permissions, Secret};
 
 /// The shortest time for which a silent session can be asked to be kept.
@@ -128,7 +131,7 @@ table! {
     refused {
         "hosts" => Refused::Meant("zk-hosts"),
         "password" => Refused::Never(
-            "a job is shown to many: no password stands in it",
+            "`[store]` is shown to many: no password stands in it",
             "name a `password-file` or a `profile`, or set LOCKKEEPER_PASSWORD",
         ),
         "path" => Refused::Never(NO_FILE, NO_FILE_HELP),
@@ -198,6 +201,71 @@ table! {
     ConfigFile {
         /// Profiles by name: `[profile.prod]`.
         optional profile: ProfileTables,
+    }
+    refused {
+        "store" => Refused::Never(
+            "only the system-wide configuration names a store for every command",
+            "give a profile `zk-hosts`, and choose it with `--profile` or LOCKKEEPER_PROFILE",
+        ),
+    }
+}
+
+table! {
+    /// The system-wide configuration file.
+    SystemFile {
+        /// The store of every account that names no other: `[store]` with `file`, `zk-hosts` or `profile`.
+        optional store: SystemStoreTable,
+        /// Profiles by name, for every account: `[profile.prod]`.
+        optional profile: ProfileTables,
+    }
+}
+
+table! {
+    /// An embedded store that accounts share.
+    FileStoreTable {
+        /// The store's file on a local disk, relative to this file: `file = "/var/lib/lockkeeper/store.db"`.
+        required file: FilePath,
+        /// How long the store keeps a silent session's leases and members, from `"1s"` to `"1h"`. Left out: `"10s"`.
+        optional session_timeout: SessionTimeout,
+    }
+    refused {
+        "zk-hosts" => Refused::Never(FILE_AND_SERVERS, "keep `file` or `zk-hosts`"),
+        "profile" => Refused::Never(FILE_AND_SERVERS, "keep `file` or `profile`"),
+        "path" => Refused::Meant("file"),
+    }
+}
+
+const FILE_AND_SERVERS: &str = "a store is in a file or on servers, and not both";
+
+/// What a system-wide file's `[store]` can be.
+#[derive(Debug)]
+pub(super) enum SystemStoreTable {
+    /// In a file.
+    File(FileStoreTable),
+    /// On servers, as in a job.
+    Servers(Box<StoreTable>),
+}
+
+impl FromToml for SystemStoreTable {
+    const IS_TABLE: bool = true;
+
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let Some(table) = value.as_table() else {
+            wrong_type(at, "a table: `[store]` with `file` or `zk-hosts`", value, report);
+            return None;
+        };
+        match table.iter().any(|(key, _)| ["file", "path"].contains(&key.get_ref().as_ref())) {
+            true => FileStoreTable::from_toml(value, at, report).map(Self::File),
+            false => StoreTable::from_toml(value, at, report).map(|table| Self::Servers(Box::new(table))),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [FileStoreTable::schema(generator), StoreTable::schema(generator)] })
+    }
+
+    fn keys() -> Vec<Key> {
+        StoreTable::keys()
     }
 }
 
@@ -326,16 +394,85 @@ pub fn parse_profiles(file: &str, text: &str) -> Result<Profiles, Problems> {
     let source = Source::new(file, text);
     let mut report = Report::of_secrets("configuration", &source);
     let shape = report.read::<ConfigFile>();
-    let profiles = shape.map(|shape| {
-        let tables = shape.profile.map_or_else(Vec::new, |profiles| profiles.value.0);
-        let has_passwords = tables.iter().any(|(_, table)| {
-            let Found { value: table, .. } = table;
-            table.password.is_some() || table.default_acl.as_ref().is_some_and(|acl| acl.value.1 == Written::Password)
-        });
-        let profiles = tables.into_iter().map(|(name, table)| (name, of_profile(table, &mut report))).collect();
-        Profiles { profiles, has_passwords }
-    });
+    let profiles = shape.map(|shape| of_profiles(shape.profile, &mut report));
     report.finish(profiles).map(|(profiles, _)| profiles)
+}
+
+fn of_profiles(profiles: Option<Found<ProfileTables>>, report: &mut Report) -> Profiles {
+    let tables = profiles.map_or_else(Vec::new, |profiles| profiles.value.0);
+    let has_passwords = tables.iter().any(|(_, table)| {
+        let Found { value: table, .. } = table;
+        table.password.is_some() || table.default_acl.as_ref().is_some_and(|acl| acl.value.1 == Written::Password)
+    });
+    let profiles = tables.into_iter().map(|(name, table)| (name, of_profile(table, report))).collect();
+    Profiles { profiles, has_passwords }
+}
+
+/// What the system-wide configuration file says.
+#[derive(Debug, Clone, Default)]
+pub struct SystemConfig {
+    /// The store of every account that names no other.
+    pub store: Option<SystemStore>,
+    /// The profiles that every account has.
+    pub profiles: Profiles,
+}
+
+/// One store for all accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SystemStore {
+    /// The embedded one.
+    File {
+        /// Its file, as written.
+        file: PathBuf,
+        /// How long a silent session is kept, if the file says.
+        session_timeout: Option<Duration>,
+    },
+    /// ZooKeeper: what the file says, and what the profile says that it names; the nearest first.
+    Servers(Vec<StoreSpec>),
+}
+
+/// Reads the system-wide configuration file's text; `file` is the name that messages give it. No message shows any of its
+/// values.
+///
+/// # Errors
+/// [`Problems`]: everything that is wrong with it, each with its place.
+pub fn parse_system(file: &str, text: &str) -> Result<SystemConfig, Problems> {
+    let source = Source::new(file, text);
+    let mut report = Report::of_secrets("system-wide configuration", &source);
+    let shape = report.read::<SystemFile>();
+    let config = shape.map(|SystemFile { store, profile }| {
+        let profiles = of_profiles(profile, &mut report);
+        let store = store.and_then(|store| of_system(store, &profiles, &mut report));
+        SystemConfig { store, profiles }
+    });
+    report.finish(config).map(|(config, _)| config)
+}
+
+fn of_system(store: Found<SystemStoreTable>, profiles: &Profiles, report: &mut Report) -> Option<SystemStore> {
+    let Found { value: table, at } = store;
+    match table {
+        SystemStoreTable::File(FileStoreTable { file, session_timeout }) => Some(SystemStore::File {
+            file: file?.value.0.into(),
+            session_timeout: session_timeout.map(|timeout| timeout.value.0),
+        }),
+        SystemStoreTable::Servers(table) => {
+            let named = table.profile.as_ref().map(|profile| profile.at.clone());
+            let mut spec = of_job(Found { value: *table, at }, report);
+            let Some((name, at)) = spec.profile.take().zip(named) else {
+                return Some(SystemStore::Servers(vec![spec]));
+            };
+            // Another account's profile of that name would be another store.
+            let Some(profile) = profiles.get(&name) else {
+                let help = format!("write `[profile.{name}]` there, or `zk-hosts` in place of `profile`");
+                report.complain(&at, "there is no such profile in this file").help(help);
+                return None;
+            };
+            if spec.hosts.is_none() && profile.hosts.is_none() {
+                report.complain(&at, "the profile names no servers").help("give it `zk-hosts`");
+            }
+            Some(SystemStore::Servers(vec![spec, profile.clone()]))
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -655,6 +792,53 @@ tls_key = "/etc/key.pem"
         assert_eq!(placed.tls_key, Some("/etc/key.pem".into()));
         let placed = profile("username = \"ops\"\npassword-file = \"pw\"").below(Path::new("/etc/lk"));
         assert_eq!(placed.password, Some(Password::File("/etc/lk/pw".into())));
+    }
+
+    #[test]
+    fn a_system_wide_file_names_one_store_for_all() {
+        let store = |text: &str| parse_system("config.toml", text).unwrap().store;
+        assert_eq!(store(""), None);
+        assert_eq!(store("[profile.p]\nzk-hosts = \"zk1\""), None);
+        let file = SystemStore::File { file: "store.db".into(), session_timeout: Some(Duration::from_secs(20)) };
+        assert_eq!(store("[store]\nfile = \"store.db\"\nsession_timeout = \"20s\""), Some(file));
+        let of = |text: &str| match store(text) {
+            Some(SystemStore::Servers(specs)) => specs,
+            other => panic!("{other:?}"),
+        };
+        let specs = of("[store]\nzk-hosts = \"zk1/fleet\"\nusername = \"ops\"\npassword-file = \"pw\"");
+        assert_eq!((specs.len(), specs[0].username.as_deref()), (1, Some("ops")));
+        let specs = of("[store]\nprofile = \"prod\"\n[profile.prod]\nzk-hosts = \"zk1\"");
+        assert_eq!((specs.len(), specs[0].profile.as_deref()), (2, None));
+        assert_eq!(specs[1].hosts.as_ref().unwrap().to_string(), "zk1:2181");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_system_wide_file_is_told_with_its_place() {
+        let told = |text: &str| {
+            let problems = parse_system("config.toml", text).expect_err(text);
+            let one = |problem: &crate::job::Problem| {
+                let help = problem.help.as_deref().unwrap_or_default();
+                format!("{} {problem} [{help}]", problem.place)
+            };
+            problems.problems().iter().map(one).collect::<Vec<_>>().join("\n")
+        };
+        for (text, parts) in [
+            ("store = \"a.db\"", ["config.toml:1:", "store", "`[store]` with `file`"]),
+            ("[store]\nfile = \"a\"\nzk-hosts = \"zk1\"", ["config.toml:3:", "store.zk-hosts", "not both"]),
+            ("[store]\npath = \"a\"", ["config.toml:2:", "store.path", "did you mean `file`?"]),
+            ("[store]\nfile = 3", ["config.toml:2:", "store.file", "expected"]),
+            ("[store]\nzk-host = \"zk1\"", ["config.toml:2:", "store.zk-host", "did you mean `zk-hosts`?"]),
+            ("[store]\nzk-hosts = \"zk1;zk2\"", ["config.toml:2:", "store.zk-hosts", "by commas"]),
+            ("[store]\nusername = \"u\"", ["config.toml:", "store", "give `zk-hosts` or `profile`"]),
+            ("[store]\nprofile = \"prod\"", ["config.toml:2:", "store.profile", "no such profile"]),
+            ("[store]\nzk-hosts = \"z\"\npassword = \"x\"", ["config.toml:3:", "store.password", "no password"]),
+            ("stor = 1", ["config.toml:1:", "stor", "did you mean `store`?"]),
+        ] {
+            let told = told(text);
+            assert!(parts.iter().all(|part| told.contains(part)), "{text}: {told}");
+        }
+        let own = parse_profiles("config.toml", "[store]\nzk-hosts = \"zk1\"").unwrap_err();
+        assert!(own.problems()[0].to_string().contains("only the system-wide"), "{own}");
     }
 
     #[test]

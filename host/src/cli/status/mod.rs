@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
             store.close().await?;
             match output.is_json() {
                 true => output.json(&json::run(&seen, args.all)),
-                false => output.data(&one::text(&seen, args.all)),
+                false => output.data(&output.completed(&one::text(&seen, args.all))),
             }
             Ok(Exit::Done)
         }
@@ -46,7 +46,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
 }
 
 async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let opener = global.store(output, None)?;
+    let opener = global.look(output, None)?;
     let store = opener.session().await?;
     let mut all = ledger::summaries(&store).await?;
     let now = store.clock().now_ms();
@@ -162,16 +162,16 @@ impl Screen {
     fn show(&self, output: &Output, seen: &Seen, object: &Value, all: bool, is_new: bool, is_over: bool) {
         match &self.0 {
             Some(bar) if !is_over => {
-                bar.set_message(one::text(seen, all));
+                bar.set_message(output.completed(&one::text(seen, all)));
                 bar.tick();
             }
             Some(bar) => {
                 bar.finish_and_clear();
-                output.data(&one::text(seen, all));
+                output.data(&output.completed(&one::text(seen, all)));
             }
             None if !is_new => {}
             None if output.is_json() => output.json(object),
-            None => output.data(&format!("{}\n", one::text(seen, all))),
+            None => output.data(&format!("{}\n", output.completed(&one::text(seen, all)))),
         }
     }
 

@@ -78,7 +78,7 @@ impl Told<'_> {
                 "runner": runner,
                 "heard": is_heard,
                 "ended": match self.notice { Notice::Ended(ended) => Some(ended), _ => None },
-                "effect": effect,
+                "effect": output.completed(&effect),
             });
             if let (Some(object), Value::Object(more)) = (object.as_object_mut(), self.more) {
                 object.extend(more);
