@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use nix::unistd::{Uid, User};
+use tokio::time::{Instant, sleep};
 
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
@@ -24,6 +25,9 @@ use crate::store::{Clock, Connect, NodePath, Store, StoreError, ZooKeeperOptions
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;
+
+/// How often it is looked whether a file is there.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// A policy of so many bytes takes seconds to compile.
 const LONG_TO_COMPILE: u64 = 2_000_000;
@@ -101,6 +105,24 @@ impl Global {
             purpose: Purpose::Look(output.clone()),
             sessions: self.sessions.clone(),
         })
+    }
+
+    /// Waits until a file is there for who looks into it, or for as long as there is to wait.
+    pub(super) async fn look_until_there(
+        &self,
+        output: &Output,
+        opener: &mut Opener,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
+        if !opener.choice.is_missing() {
+            return Ok(());
+        }
+        opener.say_what_is_missing(output, None).await;
+        while opener.choice.is_missing() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            sleep(BETWEEN_LOOKS).await;
+        }
+        *opener = self.look(&output.clone().hushed(), None)?;
+        Ok(())
     }
 
     /// Says which store is used when nobody who reads it has named one: a variable that is lost on the way through sudo or

@@ -118,7 +118,7 @@ impl Invocation {
 }
 
 /// A word as a shell takes it, in quotes only if it needs some.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();

@@ -178,7 +178,7 @@ enum Command {
     /// Give a slot back.
     Unlock(UnlockArgs),
     /// Show who holds the slots of a semaphore.
-    #[command(visible_alias = "lock-holders")]
+    #[command(visible_alias = "lock-holders", alias = "lock_holders")]
     Holders(HoldersArgs),
     /// List semaphores, show one, or change its number of slots.
     #[command(subcommand)]
@@ -187,7 +187,7 @@ enum Command {
     #[command(subcommand)]
     Party(PartyCommand),
     /// The same as `party members`, under Salt's name.
-    #[command(hide = true)]
+    #[command(hide = true, alias = "party_members")]
     PartyMembers(MembersArgs),
     /// On the host that is acted on: run a command unless a later fence was here, or say how one went.
     Guard(GuardArgs),
@@ -259,8 +259,9 @@ struct LockArgs {
     /// How many may hold it at once; everybody who names the path must say the same.
     #[arg(long, value_name = "N", default_value = "1", visible_alias = "max_concurrency", value_parser = slots)]
     max_concurrency: NonZeroU32,
-    /// How long connecting and waiting may take together; 0: take a slot only if one is free now [default: forever].
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// How long connecting and waiting may take together, as `5m` or in seconds; 0: take a slot only if one is free now
+    /// [default: forever].
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<Duration>,
     /// What a command's lease is anyway: it ends with this process. Salt's name.
     #[arg(long, requires = "command", alias = "ephemeral_lease", hide = true, conflicts_with = "persistent")]
@@ -379,6 +380,7 @@ enum PartyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("waiting").multiple(true).args(["min_nodes", "blocking"]))]
 #[command(after_help = "Members of both of kazoo's kinds are shown; as JSON that is one array.\n\n\
     Examples:\n  \
     lockkeeper party members /party/web\n  \
@@ -390,8 +392,12 @@ struct MembersArgs {
     /// Wait until it has so many members.
     #[arg(long, value_name = "N", visible_alias = "min_nodes")]
     min_nodes: Option<usize>,
-    /// For how long [default: forever].
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "min_nodes")]
+    /// Wait until there are as many members as --min-nodes says, or one [default: only with --min-nodes].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = truth)]
+    blocking: Option<bool>,
+    /// How long to wait, as `5m` or in seconds [default: forever].
+    #[arg(long, value_name = "DURATION", value_parser = timeout, requires = "waiting")]
     timeout: Option<Duration>,
 }
 
@@ -838,6 +844,26 @@ fn duration(text: &str) -> Result<Duration, String> {
         }
         _ => humantime::parse_duration(text)
             .map_err(|_| "no duration: expected something like `30s` or `1h 30m`".to_owned()),
+    }
+}
+
+/// How long to wait: a duration, or a bare number of seconds as in Salt.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match text.parse::<f64>() {
+        Ok(seconds) if is_number => {
+            Duration::try_from_secs_f64(seconds).map_err(|_| "more seconds than there can be".to_owned())
+        }
+        _ => duration(text),
+    }
+}
+
+/// A truth value in Salt's spelling and others.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("expected `true` or `false`".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
-use crate::recipe::{Identifier, Membership, Party, Patience};
+use crate::recipe::{self, Identifier, Membership, Party, Patience};
 use crate::store::Store;
 
 /// How long after a session that could not be opened the next is tried.
@@ -25,21 +25,19 @@ const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);
 const KILL_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs) -> Result<Exit, Failure> {
-    let store = global.open(output).await?;
-    let party = Party::new(Arc::clone(&store), args.path.clone());
-    let members = match args.min_nodes {
-        None => party.members().await?,
-        Some(min) => {
-            let patience = args.timeout.map_or(Patience::Forever, |timeout| Patience::Until(Instant::now() + timeout));
-            let mut signals = Signals::new()?;
-            match signals.or(party.wait_for(min, patience)).await {
-                Ok(members) => members?,
-                Err(wish) => return Ok(wish.exit()),
-            }
-        }
+    let wanted = match args.blocking {
+        Some(true) => Some(args.min_nodes.unwrap_or(1)),
+        Some(false) => None,
+        None => args.min_nodes,
     };
-    let now = store.clock().now_ms();
-    store.close().await?;
+    let looked = look(global, output, &args, wanted);
+    let (members, now) = match wanted {
+        None => looked.await?,
+        Some(_) => match Signals::new()?.or(looked).await {
+            Ok(looked) => looked?,
+            Err(wish) => return Ok(wish.exit()),
+        },
+    };
     if output.is_json() {
         let rows: Vec<_> =
             members.iter().map(|member| json!({ "identifier": member.identifier, "since": member.since_ms })).collect();
@@ -56,6 +54,29 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
         output.data(&trimmed(&table));
     }
     Ok(Exit::Done)
+}
+
+/// The members, once there are as many as `wanted`, and the store's time.
+async fn look(
+    global: &Global,
+    output: &Output,
+    args: &MembersArgs,
+    wanted: Option<usize>,
+) -> Result<(Vec<recipe::Member>, u64), Failure> {
+    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let mut opener = global.look(output, None)?;
+    if wanted.is_some() {
+        global.look_until_there(output, &mut opener, deadline).await?;
+    }
+    let store = opener.session().await?;
+    let party = Party::new(Arc::clone(&store), args.path.clone());
+    let members = match wanted {
+        None => party.members().await?,
+        Some(min) => party.wait_for(min, deadline.map_or(Patience::Forever, Patience::Until)).await?,
+    };
+    let now = store.clock().now_ms();
+    store.close().await?;
+    Ok((members, now))
 }
 
 pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Result<Exit, Failure> {

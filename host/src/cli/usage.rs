@@ -8,10 +8,11 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 
 use super::exit::{ErrorKind, Exit, Failure};
+use super::invocation;
 use super::output::{self, shown};
 use super::{Cli, Format};
 use crate::recipe::IdentifierError;
-use crate::store::{AclError, HostsError, PathError};
+use crate::store::{AclError, Hosts, HostsError, PathError};
 
 /// What clap calls the command behind `--`.
 const COMMAND: &str = "<CMD>...";
@@ -67,8 +68,65 @@ fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
         false => ErrorKind::BadArgument,
     };
     let (_, command) = meant(line);
+    if let Some(misplaced) = misplaced(error, &command, line) {
+        return misplaced;
+    }
     let hint = hint(error, &command, line).unwrap_or_else(|| format!("`{command} --help` shows what is expected"));
     Failure::message(kind, message(error)).hint(hint)
+}
+
+/// What Salt takes as an argument of its own, and we as a flag: servers behind the path, and `key=value`.
+fn misplaced(error: &clap::Error, command: &str, line: &[OsString]) -> Option<Failure> {
+    let unknown = one(error, ContextKind::InvalidArg).filter(|_| error.kind() == Refusal::UnknownArgument)?;
+    let is_of_salt = [" lock", " unlock", " holders", " members", " party-members", " join"];
+    if unknown.starts_with('-') || !is_of_salt.iter().any(|name| command.ends_with(name)) {
+        return None;
+    }
+    let takes_a_command = [" lock", " join"].iter().any(|name| command.ends_with(name));
+    let instead = match (are_servers(&unknown, takes_a_command), unknown.split_once('=')) {
+        (true, _) => vec!["--zk-hosts".to_owned(), unknown.clone()],
+        (false, Some((key, value))) if SALTS.contains(&key) => match (key, value.to_ascii_lowercase().as_str()) {
+            ("blocking" | "ephemeral_lease" | "force", "true") => vec![format!("--{}", key.replace('_', "-"))],
+            // A password is not repeated.
+            ("password", _) => vec!["--password-file".to_owned(), "FILE".to_owned()],
+            _ => vec![format!("--{}", key.replace('_', "-")), value.to_owned()],
+        },
+        _ => return None,
+    };
+    let shown_as = if unknown.starts_with("password=") { "password=…" } else { unknown.as_str() };
+    let message = match instead.first().map(String::as_str) {
+        Some("--zk-hosts") => {
+            format!("`{}` looks like servers, which are named by `--zk-hosts`", shown(shown_as))
+        }
+        _ => format!("`{}` is written as a flag here", shown(shown_as)),
+    };
+    let words = line.iter().flat_map(|word| match *word == *unknown {
+        true => instead.clone(),
+        false => vec![word.to_string_lossy().into_owned()],
+    });
+    let right = words.map(|word| invocation::quoted(&word)).collect::<Vec<_>>().join(" ");
+    Some(Failure::message(ErrorKind::BadArgument, message).hint(format!("`lockkeeper {right}`")))
+}
+
+/// The arguments of Salt's functions that are flags here.
+const SALTS: [&str; 11] = [
+    "blocking",
+    "default_acl",
+    "ephemeral_lease",
+    "force",
+    "identifier",
+    "max_concurrency",
+    "min_nodes",
+    "password",
+    "profile",
+    "timeout",
+    "zk_hosts",
+];
+
+/// Whether a word names servers; where it may as well be a command, only with a port or a comma.
+fn are_servers(word: &str, takes_a_command: bool) -> bool {
+    let is_clear = !takes_a_command || word.contains([':', ',']);
+    is_clear && !word.starts_with(['.', '/']) && !word.contains('=') && Hosts::parse(word).is_ok()
 }
 
 fn message(error: &clap::Error) -> String {
@@ -95,7 +153,15 @@ fn message(error: &clap::Error) -> String {
             let missing = every(error, ContextKind::InvalidArg);
             let missing: Vec<String> =
                 missing.into_iter().map(|argument| argument.replace(COMMAND, "-- CMD")).collect();
-            format!("missing {}", quoted(&missing, " and "))
+            // Of a group, any will do.
+            match missing.as_slice() {
+                [group] if group.starts_with("<--") => {
+                    let flag = |one: &str| one.split([' ', '[', '>']).next().unwrap_or(one).to_owned();
+                    let any: Vec<String> = group[1..].split('|').map(flag).collect();
+                    format!("missing {}", quoted(&any, " or "))
+                }
+                _ => format!("missing {}", quoted(&missing, " and ")),
+            }
         }
         (Refusal::ArgumentConflict, Some(argument), _) => match every(error, ContextKind::PriorArg) {
             prior if prior.is_empty() || quoted(&prior, " or ") == argument => format!("{argument} is given twice"),
