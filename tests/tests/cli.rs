@@ -83,7 +83,7 @@ fn bad_arguments_are_told_by_name() {
             "lock /zookeeper/x",
             "lock /x --identifier=",
             "lock /x --max-concurrency 0",
-            "lock /x --timeout 5",
+            "lock /x --kill-after 5",
             "lock /x --timeout soon",
             "lock /x --ephemeral-lease",
             "lock /x --force",
@@ -460,7 +460,7 @@ fn a_store_that_cannot_be_used_is_unavailable() {
             "holders /x --store .",
             "lock /x --store text --format json",
             "holders /x --store short",
-            "holders /x --store /proc/store.db",
+            "lock /x --store /proc/store.db",
             "party members /x --state-dir text --format json",
         ],
     );

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lockkeeper_tests::python::{self, Python};
-use lockkeeper_tests::zookeeper::{self, ClientAuth, Options, Server, Tls};
+use lockkeeper_tests::zookeeper::{self, ClientAuth, Ensemble, Options, Server, Tls};
 use lockkeeper_tests::{Said, World, eventually, said};
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ impl Corner {
 fn what_was_made_with_access_control_is_for_whom_it_names() {
     let Some(corner) = Corner::new() else { return };
     // Everybody may make locks in the corner itself.
-    assert_eq!(corner.anonymously("holders /x").code, Some(0));
+    assert_eq!(corner.anonymously("lock /made --ephemeral-lease -- true").code, Some(0));
     let locked = corner.run_as("ops", SECRET, "lock /ours/x --identifier me --default-acl world:anyone:r,auth::cdrwa");
     assert_eq!(locked.code, Some(0), "{locked:?}");
     // Reading is for everybody.
@@ -153,7 +153,7 @@ fn the_nodes_that_we_make_have_the_access_control_that_kazoos_have() {
     }
     let login = format!("salt:{SECRET}");
     let kazoo = Python::on(corner.hosts.clone()).digest(&login).acl(&login);
-    assert_eq!(corner.anonymously("holders /x").code, Some(0));
+    assert_eq!(corner.anonymously("lock /made --ephemeral-lease -- true").code, Some(0));
     let mut theirs = kazoo.spawn("kazoo_cli", ["lock", "/theirs/x", "me"]);
     assert_eq!(theirs.answer().unwrap()["held"], true);
     let digest = kazoo.json("kazoo_cli", ["tree", "/theirs"])[0]["acl"][0][2].as_str().unwrap().to_owned();
@@ -281,17 +281,217 @@ fn a_connection_by_tls_knows_both_ends() {
     let holders = run("holders /x --profile tls --format json");
     assert!(holders.stdout.contains("\"me\""), "{holders:?}");
     assert_eq!(run(&format!("holders /x --zk-hosts {}", server.hosts())).code, Some(77));
-    for line in [
+    for (line, cause) in [
         // Somebody else vouches for the servers.
-        format!("holders /x --profile tls --tls-ca {other} --connect-timeout 1s"),
+        (
+            format!("holders /x --profile tls --tls-ca {other}"),
+            "that no authority in the file of `--tls-ca` has signed",
+        ),
         // We do not say who we are.
-        format!("holders /x --zk-hosts {secure} --tls-ca {ca} --connect-timeout 1s"),
+        (format!("holders /x --zk-hosts {secure} --tls-ca {ca}"), "wants to see a certificate of ours: `--tls-cert`"),
         // In the clear on the port for TLS, and the other way round.
-        format!("holders /x --zk-hosts {secure} --connect-timeout 1s"),
-        format!("holders /x --profile tls --zk-hosts {} --connect-timeout 1s", server.hosts()),
+        (format!("holders /x --zk-hosts {secure}"), "speaks TLS there: `--tls-ca`"),
+        (
+            format!("holders /x --profile tls --zk-hosts {}", server.hosts()),
+            "does not speak TLS there: it is a ZooKeeper",
+        ),
     ] {
-        let answer = run(&line);
+        let answer = run(&format!("{line} --connect-timeout 2s"));
         assert_eq!(answer.code, Some(69), "{line}: {answer:?}");
         assert!(answer.stderr.contains("no session with") && answer.stderr.contains("hint:"), "{line}: {answer:?}");
+        assert!(answer.stderr.contains(cause), "{line}: {answer:?}");
     }
+}
+
+#[test]
+fn a_certificate_for_another_name_is_told() {
+    if !zookeeper::available() {
+        return;
+    }
+    let world = World::new();
+    let tls = Tls { names: vec!["DNS:zk.example".to_owned()], ..Tls::default() };
+    let server = Server::start_with(&Options { tls: Some(tls), ..Options::default() });
+    let ca = server.certificates().authority();
+    let line = format!("holders /x --zk-hosts {} --connect-timeout 2s --tls-ca {}", server.tls_hosts(), ca.display());
+    let answer = world.run(&line);
+    assert_eq!(answer.code, Some(69), "{answer:?}");
+    let told = format!("{} shows a certificate for other names than `localhost`", server.tls_hosts());
+    assert!(answer.stderr.contains(&told) && answer.stderr.contains("zk.example"), "{answer:?}");
+    // What cannot work is not tried.
+    let none = world.file("none.pem", "no certificate");
+    let line = format!("holders /x --zk-hosts zk --connect-timeout 2s --tls-ca {}", none.display());
+    let answer = world.run(&line);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(answer.stderr.contains("none.pem"), "{answer:?}");
+}
+
+#[test]
+fn servers_that_want_sasl_are_told() {
+    if !zookeeper::available() {
+        return;
+    }
+    let world = World::new();
+    let login = world.file(
+        "jaas.conf",
+        "Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_ops=\"secret\"; };\n",
+    );
+    let java = vec![
+        "-Dzookeeper.sessionRequireClientSASLAuth=true".to_owned(),
+        "-Dzookeeper.authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider".to_owned(),
+        format!("-Djava.security.auth.login.config={}", login.display()),
+    ];
+    let server = Server::start_with(&Options { java, ..Options::default() });
+    for hosts in [server.hosts(), format!("{}/chroot", server.hosts())] {
+        for line in ["holders /x", "lock /x --timeout 0"] {
+            let answer = world.run(&format!("{line} --zk-hosts {hosts} --connect-timeout 2s"));
+            assert_eq!(answer.code, Some(77), "{line}: {answer:?}");
+            assert!(answer.stderr.contains("SASL") && !answer.stderr.contains("wrong password"), "{line}: {answer:?}");
+            let login = world.file("password", SECRET).display().to_string();
+            let line = format!("{line} --zk-hosts {hosts} --username ops --password-file {login}");
+            let answer = world.run(&line);
+            assert_eq!(answer.code, Some(77), "{line}: {answer:?}");
+            assert!(answer.stderr.contains("SASL") && !answer.stderr.contains("wrong password"), "{line}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_a_majority_is_told_from_one_that_is_gone() {
+    if !zookeeper::available() {
+        return;
+    }
+    let world = World::new();
+    let ensemble = Ensemble::start(3);
+    let servers = ensemble.servers();
+    servers[1].kill();
+    servers[2].kill();
+    let alone = servers[0].hosts();
+    eventually("it serves no more", || servers[0].mode().is_none());
+    let answer = world.run(&format!("holders /x --zk-hosts {alone},{} --connect-timeout 3s", servers[1].hosts()));
+    assert_eq!(answer.code, Some(69), "{answer:?}");
+    assert!(answer.stderr.contains(&format!("{alone} is a ZooKeeper that does not serve")), "{answer:?}");
+    assert!(answer.stderr.contains(&format!("{} refuses connections", servers[1].hosts())), "{answer:?}");
+}
+
+#[test]
+fn what_only_looks_makes_no_chroot() {
+    let Some(corner) = Corner::new() else { return };
+    let deep = format!("{}/tpyo/deep", corner.hosts);
+    for (line, code) in [
+        ("holders /x", 0),
+        ("unlock /x", 1),
+        ("party members /p", 0),
+        ("party members /p --min-nodes 1 --timeout 300ms", 75),
+        ("status", 0),
+        ("status latest", 2),
+        ("abort latest", 2),
+        ("prune", 0),
+    ] {
+        let answer = corner.world.run(&format!("{line} --zk-hosts {deep}"));
+        assert_eq!(answer.code, Some(code), "{line}: {answer:?}");
+        assert!(answer.stderr.contains("the chroot `/corner-") && answer.stderr.contains("is not there"), "{answer:?}");
+        let corner = corner.anonymously("holders /tpyo");
+        assert!(corner.stderr.contains("is not there"), "{line} made something: {corner:?}");
+    }
+    // Who waits for members sees them come.
+    let waiting =
+        corner.world.lockkeeper(["party", "members", "/p", "--min-nodes", "1", "--zk-hosts", &deep, "--quiet"]);
+    let mut waiting = waiting;
+    let waiting = waiting.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let join = format!("party join /p --identifier web01 --zk-hosts {deep} -- sleep 2");
+    assert_eq!(corner.world.run(&join).code, Some(0));
+    let seen = waiting.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&seen.stdout).contains("web01"), "{seen:?}");
+}
+
+#[test]
+fn the_entry_that_servers_do_not_take_is_named() {
+    let Some(corner) = Corner::new() else { return };
+    for (acl, entry, why) in [
+        ("world:anyone:r,sasl:kafka:cdrwa", "entry `sasl:kafka:cdrwa`", "do not know the scheme `sasl`"),
+        ("ip:::1:cdrwa", "entry `ip:::1:cdrwa`", "IPv4 addresses only"),
+        ("world:anyone:cdrwa,custom:me:r", "entry `custom:me:r`", "do not know the scheme `custom`"),
+    ] {
+        for line in [format!("lock /{} --timeout 0 -- true", acl.len()), format!("party join /p{} -- true", acl.len())]
+        {
+            let line = line.replacen(" /", &format!(" --default-acl {acl} /"), 1);
+            let answer = corner.anonymously(&line);
+            assert_eq!(answer.code, Some(2), "{line}: {answer:?}");
+            assert!(answer.stderr.contains(entry) && answer.stderr.contains(why), "{line}: {answer:?}");
+            assert!(!answer.stderr.contains("password") && !answer.stderr.contains("entry `world"), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn hints_repeat_the_store_in_use_and_no_password() {
+    let Some(corner) = Corner::new() else { return };
+    let acl = "--default-acl world:anyone:r,auth::cdrwa";
+    let taken = corner.run_as("ops", SECRET, &format!("lock /x --identifier a {acl} --session-timeout 20s"));
+    assert_eq!(taken.code, Some(0), "{taken:?}");
+    let flags = format!("--zk-hosts {} --username ops --password {SECRET} --scheme digest {acl}", corner.hosts);
+    let ways = [
+        // By flags, by the environment, by a profile, by a system-wide file.
+        (flags, vec![], format!("--zk-hosts {} --scheme digest --username ops {acl}", corner.hosts)),
+        (String::new(), vec![("LOCKKEEPER_ZK_HOSTS", corner.hosts.clone())], format!("--zk-hosts {}", corner.hosts)),
+        ("--profile here --config config.toml".to_owned(), vec![], "--profile here --config config.toml".to_owned()),
+        (
+            String::new(),
+            vec![("LOCKKEEPER_SYSTEM_CONFIG", corner.world.folder().join("system.toml").display().to_string())],
+            String::new(),
+        ),
+    ];
+    let login = format!("zk-hosts = \"{}\"\nusername = \"ops\"\npassword-file = \"password\"\n", corner.hosts);
+    corner.world.file("config.toml", &format!("[profile.here]\n{login}"));
+    corner.world.file("system.toml", &format!("[store]\n{login}"));
+    corner.world.file("password", SECRET);
+    for (flags, variables, repeated) in ways {
+        let run = |words: Vec<String>| {
+            let mut command = corner.world.lockkeeper(words);
+            said(command.current_dir(corner.world.folder()).envs(variables.iter().map(|(name, value)| (name, value))))
+        };
+        let words = |line: &str| line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let refused = run(words(&format!("lock /x --identifier b --timeout 0 --format json {flags}")));
+        let error: Value = serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{refused:?}"));
+        let hint = error["hint"].as_str().unwrap();
+        assert!(!refused.stderr.contains(SECRET), "{refused:?}");
+        let expected = format!("lockkeeper holders /x {repeated}");
+        let command = hint.split('`').nth(1).unwrap();
+        if refused.code == Some(75) {
+            assert_eq!(command, expected.trim_end(), "{hint}");
+        } else {
+            // Without a login nobody may queue there.
+            assert_eq!(refused.code, Some(77), "{refused:?}");
+            continue;
+        }
+        // The password is given again, and nothing else.
+        let mut pasted = words(command);
+        pasted.remove(0);
+        if repeated.contains("--username") {
+            pasted.extend(["--password-file".to_owned(), "password".to_owned()]);
+        }
+        pasted.extend(["--format".to_owned(), "json".to_owned()]);
+        let shown = run(pasted);
+        assert!(shown.stdout.contains("\"a\""), "{command}: {shown:?}");
+    }
+}
+
+#[test]
+fn a_hint_of_a_job_names_the_job_s_store() {
+    let Some(corner) = Corner::new() else { return };
+    let job = JOB.replace("username = \"ops\"\n", "").replace("password-file = \"password-of-ops\"\n", "");
+    let job = job.replace("default-acl = \"auth::cdrwa\"\n", "").replace("HOSTS", &corner.hosts);
+    let job = job.replace("lockkeeper holders /locks/job --format json", "exit 1");
+    corner.world.file("job.toml", &format!("{job}[[wave]]\nname = \"all\"\nsize = \"100%\"\napprove = true\n"));
+    let mut command = corner.world.lockkeeper(["run", "job.toml"]);
+    command.current_dir(corner.world.folder()).stderr(std::process::Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(running.stderr.take().unwrap()));
+    let waiting = lines.find_map(|line| line.ok().filter(|line| line.contains("`lockkeeper approve ")));
+    let command = waiting.unwrap().split('`').find(|part| part.starts_with("lockkeeper approve ")).unwrap().to_owned();
+    assert!(command.contains(&format!("--zk-hosts {}", corner.hosts)), "{command}");
+    let words = command.split(' ').skip(1);
+    let approved = said(&mut corner.world.lockkeeper(words));
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    running.wait().unwrap();
 }
