@@ -94,7 +94,7 @@ record!(
         path: String,
         /// The floor that the job sets; 0 where it sets none.
         min_members("min-members"): u32,
-        /// In the order of their identifiers.
+        /// In the order of their identifiers, each once. A member that is a target has the target's name.
         members: Vec<Member>,
     }
 );

@@ -20,7 +20,8 @@ use crate::store::{
 /// A group that one is a member of for as long as one's session lives, in the layout of kazoo's two recipes.
 ///
 /// # Guarantees
-/// Members of both kinds are listed; a barrier's nodes and other children are not. Looking creates nothing.
+/// Members of both kinds are listed, each identifier once; a barrier's nodes and other children are not. Looking creates
+/// nothing.
 /// # On session loss
 /// [`Membership::lost`] resolves. A new session has to join anew.
 /// # Cancel safety
@@ -211,8 +212,8 @@ impl Party {
         }
     }
 
-    /// The members by identifier; none where there is no such path. Two round trips: the names, then all their stats at
-    /// once.
+    /// The members in the order of their identifiers; none where there is no such path. Two round trips: the names, then
+    /// all their stats at once.
     ///
     /// # Errors
     /// What the store says, after a few tries.
@@ -342,14 +343,21 @@ impl Party {
                 fence: stat.czxid,
             }));
         }
-        members.sort_by(|a, b| (&a.identifier, a.fence).cmp(&(&b.identifier, b.fence)));
-        Ok(members)
+        Ok(each_once(members))
     }
 
     /// Waits until no clean-up of a cancelled join or a dropped membership is under way.
     pub async fn settled(&self) {
         self.tools.settled().await;
     }
+}
+
+/// The members in the order of their identifiers, each once. A client that crashed and came back has two nodes until its
+/// old session ends: it is one member, and the newer node is the one that stays.
+fn each_once(mut members: Vec<Member>) -> Vec<Member> {
+    members.sort_by(|a, b| (&a.identifier, b.fence).cmp(&(&b.identifier, a.fence)));
+    members.dedup_by(|older, newer| older.identifier == newer.identifier);
+    members
 }
 
 impl Membership {

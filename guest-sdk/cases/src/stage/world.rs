@@ -379,23 +379,28 @@ impl World {
 
     // ------------------------------------------------------------------ parties
 
-    fn members(&self, path: &str) -> impl Iterator<Item = &Member> {
+    /// Those who are there, each identifier once: who comes back before it has left is there since it came back.
+    fn members(&self, path: &str) -> BTreeMap<&str, u64> {
         let now = self.now;
-        let is_there = move |member: &&Member| member.joins <= now && member.leaves.is_none_or(|leaves| leaves > now);
-        self.parties.get(path).into_iter().flatten().filter(is_there)
+        let is_there = |member: &&Member| member.joins <= now && member.leaves.is_none_or(|leaves| leaves > now);
+        let mut members = BTreeMap::new();
+        for member in self.parties.get(path).into_iter().flatten().filter(is_there) {
+            let joined = members.entry(member.identifier.as_str()).or_insert(member.joins);
+            *joined = member.joins.max(*joined);
+        }
+        members
     }
 
     fn there(&self, path: &str) -> usize {
-        self.members(path).count()
+        self.members(path).len()
     }
 
     fn party(&self, path: &str) -> Value {
         if !self.parties.contains_key(path) {
             return not_listed("parties", path);
         }
-        let member = |member: &Member| json!({ "identifier": member.identifier, "since": NOON + member.joins });
-        let mut members: Vec<Value> = self.members(path).map(member).collect();
-        members.sort_by(|a, b| a["identifier"].as_str().cmp(&b["identifier"].as_str()));
+        let member = |(identifier, joined)| json!({ "identifier": identifier, "since": NOON + joined });
+        let members: Vec<Value> = self.members(path).into_iter().map(member).collect();
         json!({ "answer": "party", "is": { "path": path, "min-members": 0, "members": members } })
     }
 

@@ -238,11 +238,9 @@ fn party(rng: &mut StdRng, now: u64, name: &str) -> Value {
     if count > 0 && rng.random_bool(0.6) && !identifiers.iter().any(|one| one == name) {
         identifiers.push(name.to_owned());
     }
-    if rng.random_bool(0.1) {
-        // One process may join twice.
-        identifiers.extend(identifiers.first().cloned());
-    }
+    // As the host shows them: each once.
     identifiers.sort();
+    identifiers.dedup();
     identifiers
         .into_iter()
         .map(|identifier| json!({ "identifier": identifier, "since": now.saturating_sub(rng.random_range(0..86_400_000_u64)) }))
