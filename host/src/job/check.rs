@@ -15,14 +15,14 @@ use super::reader::{At, Found, Report, listed};
 use super::spec::{
     ActionSpec, BudgetSpec, Command, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING,
     DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED,
-    DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, LISTS_NONE_HELP, Listed, Look, MISSING_LABEL_HELP,
-    ObserveSpec, OnExhausted, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource, PolicySpec,
-    SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
+    DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, LISTS_NONE_HELP, Listed, Look,
+    MISSING_LABEL_HELP, ObserveSpec, OnExhausted, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource,
+    PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
 };
 use super::ssh;
 use super::store::{self, StoreSpec};
 use super::target_list::TargetList;
-use super::template::Template;
+use super::template::{MemberTemplate, Template};
 use super::waves::{self, LEFT_OUT_HELP};
 use crate::store::{Lifetime, NodePath};
 
@@ -45,7 +45,8 @@ pub(super) struct Parts {
 /// Checks every part before it gives up on one, so that all complaints are made.
 pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Option<Parts> {
     let semaphore = file.semaphore.and_then(|table| semaphore(table.value, report));
-    let party = file.party.map(|table| party(table.value, report));
+    let member = file.party.as_ref().and_then(|table| table.value.member.clone());
+    let party = file.party.map(|table| party(table.value));
     let targets = file.targets.and_then(|table| targets(table, report));
     let has_lost_settings = file.policy.as_ref().is_some_and(|policy| policy.value.settings.is_none());
     let has_lost_settings = has_lost_settings && report.has("policy.settings");
@@ -71,17 +72,18 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         report.complain(&report.at(&format!("orchestration.{key}")), message).help = complaint.help;
     }
     let waves = waves::waves(file.wave, report);
+    let templates = Templates { action: file.action.as_ref().map(|action| &action.value), member: member.as_ref() };
     match targets.as_ref().map(|spec| (spec, &spec.source)) {
         Some((spec, TargetSource::Hosts(hosts))) => {
             check_some(spec, hosts, report);
-            check_targets(file.action.as_ref(), &waves, hosts, None, report);
+            check_targets(templates, &waves, hosts, None, report);
         }
         Some((spec, TargetSource::Inventory(path))) => {
             let at = report.at("targets.inventory");
             match look.inventory(path) {
                 Listed::Targets(targets) => {
                     check_some(spec, &targets, report);
-                    check_targets(file.action.as_ref(), &waves, &targets, Some(&at), report);
+                    check_targets(templates, &waves, &targets, Some(&at), report);
                 }
                 Listed::Unreadable { message, help } => report.complain(&at, message).help = help,
                 Listed::Wrong(problems) => report.adopt(&problems),
@@ -129,16 +131,14 @@ fn semaphore(table: SemaphoreTable, report: &mut Report) -> Option<SemaphoreSpec
     })
 }
 
-fn party(table: PartyTable, report: &mut Report) -> Option<PartySpec> {
-    let blocking = value_or(table.blocking, DEFAULT_BLOCKING);
-    if let (false, Some(timeout)) = (blocking, &table.timeout) {
-        report.complain(&timeout.at, "means nothing together with `blocking = false`").help("leave out one of the two");
-    }
+fn party(table: PartyTable) -> Option<PartySpec> {
     Some(PartySpec {
         path: table.path?.value,
         min_nodes: table.min_nodes?.value,
-        blocking,
+        blocking: value_or(table.blocking, DEFAULT_BLOCKING),
         timeout: table.timeout.map(|timeout| timeout.value),
+        member: table.member.map_or_else(MemberTemplate::target, |member| member.value),
+        counts: value_or(table.counts, DEFAULT_PARTY_COUNTS),
     })
 }
 
@@ -335,17 +335,22 @@ fn check_some(spec: &TargetsSpec, targets: &[Target], report: &mut Report) {
     }
 }
 
+/// What of a job names labels.
+#[derive(Clone, Copy)]
+struct Templates<'a> {
+    action: Option<&'a ActionTable>,
+    member: Option<&'a Found<MemberTemplate>>,
+}
+
 /// What the job says fits its targets; `listed` is where these are listed, if elsewhere.
 fn check_targets(
-    action: Option<&Found<ActionTable>>,
+    templates: Templates<'_>,
     waves: &[WaveSpec],
     targets: &[Target],
     listed: Option<&At>,
     report: &mut Report,
 ) {
-    if let Some(action) = action {
-        check_labels(&action.value, targets, listed, report);
-    }
+    check_labels(templates, targets, listed, report);
     let at = report.at(&waves::last_size(waves.len()));
     if let Some(message) = waves::left_out(waves, targets.len())
         && !report.has_complaint(&at.key)
@@ -354,16 +359,23 @@ fn check_targets(
     }
 }
 
-/// Every label that a command names is one that every target has.
-fn check_labels(action: &ActionTable, targets: &[Target], listed: Option<&At>, report: &mut Report) {
-    let commands = [&action.run, &action.probe, &action.roll_back].into_iter().flatten();
-    let environment = action.env.iter().flat_map(|env| &env.value.0).map(|(_, value)| value);
-    for argument in commands.flat_map(|command| &command.value).chain(environment) {
-        for message in missing_labels(&argument.value, targets) {
-            let problem = report.complain(&argument.at, message).help(MISSING_LABEL_HELP);
-            if let Some(listed) = listed {
-                problem.other(listed.span.clone(), "the targets are listed there");
-            }
+/// Every label that a command or a member's name names is one that every target has.
+fn check_labels(templates: Templates<'_>, targets: &[Target], listed: Option<&At>, report: &mut Report) {
+    let arguments = templates.action.into_iter().flat_map(|action| {
+        let commands = [&action.run, &action.probe, &action.roll_back].into_iter().flatten();
+        let environment = action.env.iter().flat_map(|env| &env.value.0).map(|(_, value)| value);
+        commands.flat_map(|command| &command.value).chain(environment)
+    });
+    let missing_in_arguments = arguments
+        .flat_map(|argument| missing_labels(argument.value.labels(), targets).map(|message| (&argument.at, message)));
+    let missing_in_member = templates
+        .member
+        .into_iter()
+        .flat_map(|member| missing_labels(member.value.labels(), targets).map(|message| (&member.at, message)));
+    for (at, message) in missing_in_arguments.chain(missing_in_member) {
+        let problem = report.complain(at, message).help(MISSING_LABEL_HELP);
+        if let Some(listed) = listed {
+            problem.other(listed.span.clone(), "the targets are listed there");
         }
     }
 }

@@ -17,10 +17,10 @@ use super::pattern::NamePattern;
 use super::problem::quote;
 use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
 use super::reader::{unsigned, wrong_type};
-use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown};
+use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts};
 use super::ssh::SshChoice;
 use super::store::StoreTable;
-use super::template::Template;
+use super::template::{MemberTemplate, MemberTemplateError, Template, is_label_key};
 use super::waves::WaveTable;
 use crate::store::NodePath;
 
@@ -90,10 +90,15 @@ table! {
         required path: NodePath,
         /// How many members must be there: a count, or a share of the targets such as `"85%"`, rounded up. `0` sets no floor.
         required min_nodes: Limit,
-        /// Whether to wait until they are there, rather than end. Left out: `true`.
+        /// Whether to wait if they are not there at the start, rather than end. Left out: `true`.
         optional blocking: bool,
-        /// How long to wait for them, such as `"30m"`; `"0s"` looks once. Left out: for ever.
+        /// How long too few members alone may keep the run from going on, such as `"30m"`. Left out: for ever.
         optional timeout: Duration,
+        /// What a target is called in the party: `member = "{target}.example.com"`. Left out: `"{target}"`.
+        optional member: MemberTemplate,
+        /// Whose members the floor counts: `"targets"`, some of which are members, or `"others"`, machines that the job does
+        /// not act on. Left out: `"targets"`.
+        optional counts: PartyCounts,
     }
     refused {
         "min-members" => Refused::Meant("min-nodes"),
@@ -529,6 +534,27 @@ impl FromToml for Template {
     }
 }
 
+impl FromToml for MemberTemplate {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let template = Template::from_toml(value, at, report)?;
+        match Self::new(template) {
+            Ok(member) => Some(member),
+            Err(error) => {
+                let help = match error {
+                    MemberTemplateError::NotOfTarget(_) => "it is made of `{target}` and labels such as `{label.host}`",
+                    MemberTemplateError::SameForAll => "name the target in it: `member = \"{target}.example.com\"`",
+                };
+                report.complain(at, error.to_string()).help(help);
+                None
+            }
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        Argument::schema(generator)
+    }
+}
+
 /// One argument of a command.
 #[derive(Debug)]
 pub(super) struct Argument(pub String);
@@ -790,6 +816,10 @@ impl FromToml for Moment {
 impl Choice for OnExhausted {
     const CHOICES: &'static [(&'static str, Self)] =
         &[("abort", Self::Abort), ("pause", Self::Pause), ("roll-back", Self::RollBack)];
+}
+
+impl Choice for PartyCounts {
+    const CHOICES: &'static [(&'static str, Self)] = &[("targets", Self::Targets), ("others", Self::Others)];
 }
 
 impl Choice for OnUnknown {

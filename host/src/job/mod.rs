@@ -39,9 +39,9 @@ pub use settings::parse_settings;
 pub use spec::{
     ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF,
     DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
-    DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, Grant, Grants, JobSpec, Listed, Look,
-    MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order, PartySpec, PolicyPlace,
-    PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec,
+    DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, Grants,
+    JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order,
+    PartyCounts, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec,
 };
 pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
 pub use store::{
@@ -49,4 +49,4 @@ pub use store::{
     connect_timeout, parse_profiles, parse_system, session_timeout,
 };
 pub use target_list::MAX_TARGETS;
-pub use template::{MissingLabel, Piece, Substitutions, Template, TemplateError};
+pub use template::{MemberTemplate, MemberTemplateError, MissingLabel, Piece, Substitutions, Template, TemplateError};

@@ -145,7 +145,9 @@ mod tests {
         let by_source = |source| other.replace("inventory = \"web.toml\"", source);
         let [party, command] =
             ["party = \"/party/web\"", "command = [\"list-hosts\", \"web\"]\nallow-empty = true"].map(by_source);
-        for text in [full, other, &party, &command] {
+        let names =
+            format!("{other}[party]\npath = \"/p\"\nmin-nodes = 1\nmember = \"{{target}}.x\"\ncounts = \"others\"\n");
+        for text in [full, other, &party, &command, &names] {
             JobSpec::parse("job.toml", text).unwrap();
             collect_written(&toml::from_str::<Value>(text).unwrap(), "", &mut written);
         }

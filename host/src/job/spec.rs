@@ -20,7 +20,7 @@ use super::problem::{Place, Problem, Problems, Source, quote};
 use super::reader::{Report, join, nearest};
 use super::ssh::SshSpec;
 use super::store::StoreSpec;
-use super::template::{MissingLabel, Substitutions, Template};
+use super::template::{MemberTemplate, MissingLabel, Substitutions, Template};
 use super::waves;
 use crate::store::{Lifetime, NodePath};
 
@@ -30,6 +30,8 @@ pub const DEFAULT_MAX_CONCURRENCY: Limit = Limit::Count(1);
 pub const DEFAULT_LIFETIME: Lifetime = Lifetime::Persistent;
 /// Whether a rollout waits for its floor where `party.blocking` says nothing.
 pub const DEFAULT_BLOCKING: bool = true;
+/// Whose members a floor counts where `party.counts` says nothing.
+pub const DEFAULT_PARTY_COUNTS: PartyCounts = PartyCounts::Targets;
 /// The order of the targets where `targets.order` says nothing: the same however they were found.
 pub const DEFAULT_ORDER: Order = Order::Name;
 /// Whether a job may have no target where `targets.allow-empty` says nothing: a list that is empty once is probably a
@@ -168,11 +170,13 @@ impl JobSpec {
         let none = self.targets.lists_none(targets);
         let none = none.map(|(key, message)| (String::from(key), message, LISTS_NONE_HELP));
         let missing = self.action.templates().flat_map(|(key, template)| {
-            missing_labels(template, targets).map(move |message| (key.clone(), message, MISSING_LABEL_HELP))
+            missing_labels(template.labels(), targets).map(move |message| (key.clone(), message, MISSING_LABEL_HELP))
         });
+        let of_member = self.party.iter().flat_map(|party| missing_labels(party.member.labels(), targets));
+        let of_member = of_member.map(|message| (String::from("party.member"), message, MISSING_LABEL_HELP));
         let left_out = waves::left_out(&self.waves, targets.len())
             .map(|message| (waves::last_size(self.waves.len()), message, waves::LEFT_OUT_HELP));
-        let all = missing.chain(left_out).chain(none);
+        let all = missing.chain(of_member).chain(left_out).chain(none);
         all.map(|(key, message, help)| self.problem_with(&key, message, Some(String::from(help)))).collect()
     }
 
@@ -257,9 +261,12 @@ pub enum PolicyPlace {
 pub(super) const MISSING_LABEL_HELP: &str =
     "give each target its labels, as in `{ name = \"web01\", labels = { rack = \"a\" } }`";
 
-/// For each label that an argument names, which targets have none.
-pub(super) fn missing_labels<'a>(argument: &'a Template, targets: &'a [Target]) -> impl Iterator<Item = String> + 'a {
-    argument.labels().filter_map(|key| {
+/// For each of the labels that a template names, which targets have none.
+pub(super) fn missing_labels<'a>(
+    labels: impl Iterator<Item = &'a str> + 'a,
+    targets: &'a [Target],
+) -> impl Iterator<Item = String> + 'a {
+    labels.filter_map(|key| {
         let mut without = targets.iter().filter(|target| !target.labels.contains_key(key));
         let first = without.next()?;
         Some(match without.count() {
@@ -289,10 +296,23 @@ pub struct PartySpec {
     pub path: NodePath,
     /// How many members must be there while targets act: a floor, so a share of the targets is rounded up.
     pub min_nodes: Limit,
-    /// Whether a rollout waits for the floor, rather than end when it is not reached.
+    /// Whether a rollout waits if the floor is not met at the start, rather than end.
     pub blocking: bool,
-    /// How long it waits: zero looks once, none waits for ever.
+    /// How long the floor alone may keep the rollout from going on. `None` if it may for ever.
     pub timeout: Option<Duration>,
+    /// The member that each target is.
+    pub member: MemberTemplate,
+    /// Whose members the floor counts.
+    pub counts: PartyCounts,
+}
+
+/// Whose members a floor counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartyCounts {
+    /// The targets': a party that has members and no target among them is a mistake.
+    Targets,
+    /// Other machines', which the job does not act on.
+    Others,
 }
 
 /// What is acted on, and in which order.

@@ -57,6 +57,29 @@ pub struct Substitutions<'a> {
     pub job_dir: &'a str,
 }
 
+/// What a target is called elsewhere, such as `{target}.example.com` for its name in a party: made of the target's name and
+/// labels alone, so that it is the same for every run and attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberTemplate(Vec<MemberPiece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MemberPiece {
+    Literal(String),
+    Target,
+    Label(String),
+}
+
+/// Why a template cannot say what a target is called in a party.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemberTemplateError {
+    /// A placeholder whose value is not the target's own.
+    #[error("a member's name cannot depend on `{0}`")]
+    NotOfTarget(Template),
+    /// No placeholder at all.
+    #[error("every target would be the same member")]
+    SameForAll,
+}
+
 /// A target has no label that its command names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("target `{target}` has no label `{key}`")]
@@ -196,6 +219,66 @@ impl Template {
     }
 }
 
+impl MemberTemplate {
+    /// A member has the target's name.
+    #[must_use]
+    pub fn target() -> Self {
+        Self(vec![MemberPiece::Target])
+    }
+
+    /// A template of `{target}` and `{label.KEY}`.
+    ///
+    /// # Errors
+    /// [`MemberTemplateError`]: another placeholder, or none.
+    pub fn new(template: Template) -> Result<Self, MemberTemplateError> {
+        let piece = |piece| match piece {
+            Piece::Literal(literal) => Ok(MemberPiece::Literal(literal)),
+            Piece::Target => Ok(MemberPiece::Target),
+            Piece::Label(key) => Ok(MemberPiece::Label(key)),
+            other @ (Piece::Job | Piece::Run | Piece::Wave | Piece::Attempt | Piece::Fence | Piece::JobDir) => {
+                Err(MemberTemplateError::NotOfTarget(Template { pieces: vec![other] }))
+            }
+        };
+        let pieces = template.pieces.into_iter().map(piece).collect::<Result<Vec<_>, _>>()?;
+        let is_literal = |piece: &MemberPiece| matches!(piece, MemberPiece::Literal(_));
+        match pieces.iter().all(is_literal) {
+            true => Err(MemberTemplateError::SameForAll),
+            false => Ok(Self(pieces)),
+        }
+    }
+
+    /// The member that a target is.
+    ///
+    /// # Errors
+    /// [`MissingLabel`], for a target whose labels were not known when the job was checked.
+    pub fn member(&self, target: &Target) -> Result<String, MissingLabel> {
+        self.render(target.name.as_str(), |key| target.label(key))
+    }
+
+    /// The member that a host of that name would be. `None` if that depends on labels: only a target's are known.
+    #[must_use]
+    pub fn member_named(&self, name: &str) -> Option<String> {
+        self.render(name, |_| Err(())).ok()
+    }
+
+    /// The keys of the labels that it names.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            MemberPiece::Label(key) => Some(key.as_str()),
+            MemberPiece::Literal(_) | MemberPiece::Target => None,
+        })
+    }
+
+    fn render<'a, E>(&'a self, name: &'a str, label: impl Fn(&'a str) -> Result<&'a str, E>) -> Result<String, E> {
+        let part = |piece: &'a MemberPiece| match piece {
+            MemberPiece::Literal(literal) => Ok(literal.as_str()),
+            MemberPiece::Target => Ok(name),
+            MemberPiece::Label(key) => label(key),
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
 /// As it can be written.
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,6 +347,29 @@ mod tests {
             render("{target} {job} {run} {wave} {attempt} {fence} {job-dir} {job_dir}").unwrap(),
             "web01 reboot r-1 canary 2 77 /jobs /jobs"
         );
+    }
+
+    #[test]
+    fn a_member_is_named_by_its_target_alone() {
+        let member = |text: &str| MemberTemplate::new(Template::parse(text).unwrap());
+        let of_target = |text: &str| member(text).unwrap().member(&target());
+        assert_eq!(MemberTemplate::target(), member("{target}").unwrap());
+        assert_eq!(of_target("{target}.example.com").unwrap(), "web01.example.com");
+        assert_eq!(of_target("{{{label.rack}}}").unwrap(), "{{target}; rm -rf /}");
+        assert_eq!(of_target("{label.zone}").unwrap_err().to_string(), "target `web01` has no label `zone`");
+        for text in ["{target}-{attempt}", "{run}", "{job}", "{wave}", "{fence}", "{job-dir}"] {
+            assert!(matches!(member(text), Err(MemberTemplateError::NotOfTarget(_))), "{text}");
+        }
+        for text in ["", "web", "{{target}}"] {
+            assert_eq!(member(text), Err(MemberTemplateError::SameForAll), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_host_that_is_no_target_only_the_name_is_known() {
+        let named = |text: &str| MemberTemplate::new(Template::parse(text).unwrap()).unwrap().member_named("db1");
+        assert_eq!(named("{target}.example.com").as_deref(), Some("db1.example.com"));
+        assert_eq!(named("{target}.{label.rack}"), None);
     }
 
     #[test]

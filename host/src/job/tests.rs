@@ -58,6 +58,8 @@ fn every_key_means_what_it_says() {
             min_nodes: Limit::Share(Share::parse("85%").unwrap()),
             blocking: true,
             timeout: Some(Duration::from_secs(30 * 60)),
+            member: MemberTemplate::target(),
+            counts: DEFAULT_PARTY_COUNTS,
         })
     );
     let TargetSource::Hosts(hosts) = &job.targets.source else { panic!("{:?}", job.targets) };
@@ -392,7 +394,11 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
         ("max-concurrency = \"5%\"", "max-concurrency = 99999999999"),
         ("max-concurrency = \"5%\"", "max-concurrency = \"4\""),
         ("max-concurrency = \"5%\"", "max-concurency = 4"),
-        ("blocking = true", "blocking = false"),
+        ("blocking = true", "member = \"{target}-{attempt}\""),
+        ("blocking = true", "member = \"web01\""),
+        ("blocking = true", "member = \"{label.rack}\""),
+        ("blocking = true", "member = \"{tarket}\""),
+        ("blocking = true", "counts = \"other\""),
         ("blocking = true", "blocking = \"yes\""),
         ("min-nodes = \"85%\"", ""),
         ("min-nodes = \"85%\"", "min-members = 3"),
@@ -489,6 +495,26 @@ fn ssh_may_be_on_or_off() {
     let [on, off] = ["true", "false"].map(|word| format!("{OTHER}ssh = {word}\n"));
     assert_eq!(JobSpec::parse("job.toml", &on).unwrap().action.ssh, Some(SshSpec::default()));
     assert_eq!(JobSpec::parse("job.toml", &off).unwrap().action.ssh, None);
+}
+
+#[test]
+fn a_party_may_call_targets_otherwise_and_count_others() {
+    let text = with("blocking = true", "blocking = false\nmember = \"{target}.example.com\"\ncounts = \"others\"");
+    let party = JobSpec::parse("job.toml", &text).unwrap().party.unwrap();
+    assert_eq!(party.member.member_named("web01").as_deref(), Some("web01.example.com"));
+    // After the start the time-out counts: it goes together with `blocking = false`.
+    assert_eq!((party.counts, party.blocking, party.timeout.is_some()), (PartyCounts::Others, false, true));
+}
+
+#[test]
+fn a_members_label_is_held_against_targets_that_are_listed_elsewhere() {
+    let party = "[party]\npath = \"/p\"\nmin-nodes = 1\nmember = \"{label.host}\"\n";
+    let job = JobSpec::parse("job.toml", &format!("{}{party}", OTHER.replace("--rack={label.rack}", "x"))).unwrap();
+    let targets = parse_inventory("web.toml", "hosts = [\"a\", { name = \"c\", labels = { host = \"1\" } }]").unwrap();
+    let problems = job.problems_with_targets(&targets);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].to_string(), "party.member: target `a` has no label `host`");
+    assert!(job.problems_with_targets(&targets[1..]).is_empty());
 }
 
 #[test]
