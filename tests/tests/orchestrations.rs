@@ -110,6 +110,29 @@ fn nobody_holds(world: &World, place: &Place, paths: &[&str]) {
 }
 
 #[test]
+fn a_floor_that_is_missed_ends_a_run_that_an_orchestration_drives() {
+    for place in places() {
+        let world = World::new();
+        let floor = "[party]\npath = \"/party/floor\"\nmin-nodes = 3\ntimeout = \"1s\"\n\n[targets]";
+        let job = example(&world, "two-datacentres", &[("[targets]", floor)]);
+        let (ended, events) = run(&world, &place, &job);
+        assert_eq!(ended.code, Some(75), "{ended:?}");
+        assert!(events.iter().all(|event| event["event"] != "started"), "{ended:?}");
+        // With enough members the same run goes on.
+        let mut members = ["ams1", "ams2", "fra1", "fra2"].map(|member| join(&world, &place, "/party/floor", member));
+        let there = || json_of(&world, &place, "party members /party/floor").as_array().map_or(0, Vec::len);
+        eventually("all are members", || there() == 4);
+        let (resumed, _) = run(&world, &place, &job);
+        assert_eq!(resumed.code, Some(0), "{resumed:?}");
+        for member in &mut members {
+            member.kill().unwrap();
+            member.wait().unwrap();
+        }
+        nobody_holds(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
+    }
+}
+
+#[test]
 fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
     for place in places() {
         let world = World::new();

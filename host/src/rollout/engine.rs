@@ -85,7 +85,7 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A target's command cannot be made.
+    /// A target's command, or its name in the party, cannot be made.
     #[error("cannot make the command for a target")]
     Command(#[from] MissingLabel),
     /// A target's name is no identifier.
@@ -260,6 +260,7 @@ fn check<P>(run: &Run<P>) -> Result<(), RunError> {
         Identifier::new(target.name.as_str())
             .map_err(|error| RunError::Identifier { target: target.name.to_string(), reason: error.to_string() })?;
         commands(run, target, "", 1, 0)?;
+        run.job.party.as_ref().map(|party| party.member.member(target)).transpose()?;
     }
     Ok(())
 }
@@ -303,6 +304,8 @@ fn setup<P>(run: &Run<P>) -> Setup {
             path: party.path.to_string(),
             blocking: party.blocking,
             patience: party.timeout,
+            member: party.member.clone(),
+            counts: party.counts,
         }),
         attempts: run.job.action.attempts.get(),
         back_off: run.job.action.back_off,

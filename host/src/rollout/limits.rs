@@ -36,6 +36,10 @@ pub struct Facts {
     /// Members of the party that are not about to go down: neither under way nor the target itself. None: the party
     /// has not been read.
     pub remaining: Option<u32>,
+    /// How many members the party has if none of them is a target, none was before and nothing has begun: names that do not
+    /// fit protect nobody. `None` if that is not so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strangers: Option<u32>,
     /// Whether the store hears us.
     pub connected: bool,
     /// What time it is, in milliseconds since the Unix epoch.
@@ -125,6 +129,11 @@ pub enum Refusal {
         /// How many must.
         floor: u32,
     },
+    /// The party has members, and no target is one.
+    Strangers {
+        /// How many there are.
+        members: u32,
+    },
     /// The failures that the budget allows have happened.
     BudgetSpent {
         /// How many failed.
@@ -213,6 +222,9 @@ impl HardLimits {
                 return Err(Refusal::BudgetReserved { reserved: facts.reserved, left });
             }
         }
+        if let (Some(1..), Some(members)) = (self.floor, facts.strangers) {
+            return Err(Refusal::Strangers { members });
+        }
         match (self.floor, facts.remaining) {
             (Some(floor), remaining) if remaining.unwrap_or(0) < floor => {
                 Err(Refusal::Floor { remaining: remaining.unwrap_or(0), floor })
@@ -258,6 +270,7 @@ impl Refusal {
             Self::Slots { .. }
             | Self::Held { .. }
             | Self::Floor { .. }
+            | Self::Strangers { .. }
             | Self::BudgetSpent { .. }
             | Self::BudgetReserved { .. }
             | Self::Paused { .. }
@@ -273,7 +286,7 @@ impl Refusal {
         match self {
             Self::Slots { .. } => "slots",
             Self::Held { .. } => "held",
-            Self::Floor { .. } => "floor",
+            Self::Floor { .. } | Self::Strangers { .. } => "floor",
             Self::BudgetSpent { .. } => "budget-spent",
             Self::BudgetReserved { .. } => "budget-reserved",
             Self::Suspended => "store-suspended",
@@ -297,6 +310,10 @@ impl fmt::Display for Refusal {
             Self::Held { by } => write!(f, "another holder acts under this name: {by}"),
             Self::Floor { remaining, floor } => {
                 write!(f, "{remaining} of the party would remain, the floor is {floor}")
+            }
+            Self::Strangers { members } => {
+                let plural = if *members == 1 { "" } else { "s" };
+                write!(f, "the party has {members} member{plural}, and none is a target: see `member` in `[party]`")
             }
             Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
@@ -343,6 +360,7 @@ mod tests {
         reserved: 0,
         failed: 0,
         remaining: None,
+        strangers: None,
         connected: true,
         now_ms: 0,
         usual_ms: None,
@@ -384,6 +402,16 @@ mod tests {
         let limits = HardLimits { floor: Some(1), ..SLOTS.clone() };
         assert!(limits.allow_one_more(&FREE).is_err());
         assert_eq!(limits.allow_one_more(&Facts { remaining: Some(1), ..FREE }), Ok(()));
+    }
+
+    #[test]
+    fn a_floor_of_strangers_is_not_kept() {
+        let limits = HardLimits { floor: Some(1), ..SLOTS.clone() };
+        let strangers = Facts { remaining: Some(4), strangers: Some(4), ..FREE };
+        assert_eq!(limits.allow_one_more(&strangers), Err(Refusal::Strangers { members: 4 }));
+        // Without a floor nobody is counted.
+        let no_floor = HardLimits { floor: Some(0), ..limits };
+        assert_eq!(no_floor.allow_one_more(&strangers), Ok(()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::ledger::{Begun, Called, Saved, Standing};
 use super::limits::{HardLimits, HeldElsewhere};
 use super::plan::Wave;
 use super::state::Counts;
-use crate::job::{ObserveSpec, OnExhausted, OnFault, OnUnknown, Target};
+use crate::job::{MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target};
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Advice;
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
@@ -120,10 +120,14 @@ pub struct Wish {
 pub struct Floor {
     /// The party's path.
     pub path: String,
-    /// Whether to wait for members at all.
+    /// Whether to wait for members if there are too few at the start.
     pub blocking: bool,
-    /// For how long; none: forever.
+    /// How long too few members alone may keep the run from going on. `None` if they may forever.
     pub patience: Option<Duration>,
+    /// The member that each target is.
+    pub member: MemberTemplate,
+    /// Whose members are counted.
+    pub counts: PartyCounts,
 }
 
 /// A lease as the store shows it.

@@ -17,6 +17,7 @@
 //! What a policy can repeat for ever is slowed down, so that it costs time and not the machine: wakes by
 //! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
+mod floor;
 mod found;
 mod invited;
 mod looking;
@@ -24,7 +25,7 @@ mod steering;
 mod undo;
 mod waves;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::event::Event;
@@ -211,8 +212,9 @@ pub struct Rollout {
     sweep_began_ms: u64,
     /// How many waits this sweep came to.
     sweep_waits: u64,
-    /// In this sweep the floor refused a target that is so many members: who is as many need not be asked about.
-    sweep_floor: Option<u32>,
+    /// In this sweep the floor refused a target: whether a member would go with it. Targets with which as many go need not
+    /// be asked about.
+    sweep_floor: Option<bool>,
     hold: Option<Hold>,
     held_said: String,
     /// The longest that an action has taken that succeeded.
@@ -228,15 +230,11 @@ pub struct Rollout {
     /// Fences of leases that we gave back and a reading may still show.
     given_back: HashSet<Fence>,
     queued: u32,
-    members: Vec<SeenMember>,
-    member_count: HashMap<String, u32>,
-    /// Whether these are the members now, as far as anybody can know.
-    members_known: bool,
+    roster: floor::Roster,
     hearing: Hearing,
     ending: Option<End>,
     stop: Option<Stop>,
-    /// Since when nobody could go for the floor alone, and for whom it was seen.
-    floor_missed: Option<(u64, usize)>,
+    floor: floor::FloorClock,
     forced: u32,
     timed_out: u32,
     /// The time of this step.
@@ -268,6 +266,7 @@ impl Rollout {
         let total = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let mut rollout = Self {
             observed: vec![None; setup.observe.len()],
+            roster: floor::Roster::new(&setup.targets, setup.party.as_ref()),
             open: (0..slots.len()).filter(|_| !setup.is_conducted).collect(),
             invited: invited::Invited::new(setup.is_conducted),
             counts: Counts::all_pending(total),
@@ -296,13 +295,10 @@ impl Rollout {
             others: None,
             given_back: HashSet::new(),
             queued: 0,
-            members: Vec::new(),
-            member_count: HashMap::new(),
-            members_known: false,
             hearing: Hearing::Connected,
             ending: None,
             stop: None,
-            floor_missed: None,
+            floor: floor::FloorClock::default(),
             forced: 0,
             timed_out: 0,
             now_ms: 0,
@@ -319,6 +315,7 @@ impl Rollout {
         rollout.plan_waves();
         if let Some(resumed) = rollout.setup.resumed.take() {
             rollout.take_over(resumed);
+            rollout.roster.vouch(rollout.slots.iter().any(|slot| slot.attempt > 0));
         }
         rollout
     }
@@ -379,7 +376,7 @@ impl Rollout {
         let now = (!self.first.is_empty()).then_some(self.now_ms);
         let keeps = self.keeps.first().map(|(at, _)| *at);
         if self.ending.is_some() {
-            return [keeps, now].into_iter().flatten().min();
+            return [keeps, now, self.floor_wake_ms()].into_iter().flatten().min();
         }
         // Who is due already waits for something else.
         let retries = self.retries.iter().map(|(at, _)| *at).find(|at| *at > self.now_ms);
@@ -392,7 +389,7 @@ impl Rollout {
         });
         let pauses = self.pauses.first().map(|(at, _)| *at);
         let give_ups = self.give_ups.first().map(|(at, _)| *at);
-        let all = [now, keeps, retries, pauses, give_ups, asks.flatten(), self.floor_deadline(), self.baked_ms()];
+        let all = [now, keeps, retries, pauses, give_ups, asks.flatten(), self.floor_wake_ms(), self.baked_ms()];
         all.into_iter().flatten().min()
     }
 
@@ -410,7 +407,7 @@ impl Rollout {
                 self.semaphore_seen(leases, queued);
             }
             Input::Party(members) => self.party_seen(members),
-            Input::PartyUnread => self.members_known = false,
+            Input::PartyUnread => self.roster.forget(),
             Input::Session(hearing) => self.heard(hearing, &mut out),
             Input::Admitted { target, answer } => self.admitted(now_ms, target, answer, &mut out),
             Input::Settled { target, answer } => self.settled(now_ms, target, answer, &mut out),
@@ -443,8 +440,8 @@ impl Rollout {
         self.give_up_on_held(now_ms, &mut out);
         self.begin_waves(now_ms, &mut out);
         self.undo(now_ms, &mut out);
+        self.measure_floor(now_ms, &mut out);
         self.ask(now_ms, &mut out);
-        self.check_floor_patience(now_ms, &mut out);
         out
     }
 
@@ -475,26 +472,16 @@ impl Rollout {
     }
 
     fn party_seen(&mut self, members: Vec<SeenMember>) {
-        let known = std::mem::replace(&mut self.members_known, true);
-        if known && self.members == members {
-            return;
+        let slots = &self.slots;
+        if self.roster.read(members, |target| slots[target].target.name.to_string()) {
+            self.changed(Cause::MembersChanged);
         }
-        self.member_count = HashMap::new();
-        for member in &members {
-            *self.member_count.entry(member.identifier.clone()).or_default() += 1;
-        }
-        self.members = members;
-        let met = |facts: Facts| facts.remaining >= self.setup.limits.floor;
-        if self.floor_missed.is_some_and(|(_, target)| met(self.facts(0, target, Gate::Queue))) {
-            self.floor_missed = None;
-        }
-        self.changed(Cause::MembersChanged);
     }
 
     fn heard(&mut self, hearing: Hearing, out: &mut Vec<Action>) {
         if hearing == Hearing::Over {
             // Until the next session has read them.
-            self.members_known = false;
+            self.roster.forget();
             self.others = None;
             self.observed.fill(None);
         }
@@ -1121,7 +1108,7 @@ impl Rollout {
         let due: Vec<(u64, usize)> = self.retries.range(..=(now_ms, usize::MAX)).copied().collect();
         for (at, target) in due {
             // After a takeover its lease may not have been taken over yet, nor the party been read.
-            if self.slots[target].lease.is_none() || (!self.members_known && self.setup.party.is_some()) {
+            if self.slots[target].lease.is_none() || (!self.roster.is_known() && self.setup.party.is_some()) {
                 continue;
             }
             self.retries.remove(&(at, target));
@@ -1151,14 +1138,9 @@ impl Rollout {
         }
     }
 
-    /// How many members of the party it is: as a rule one, and none while it is down.
-    fn listed(&self, target: usize) -> u32 {
-        self.member_count.get(self.slots[target].target.name.as_str()).copied().unwrap_or(0)
-    }
-
     /// To queue, whatever is in flight counts as if it acted already, so that no slot is taken that could not be used.
     fn facts(&self, now_ms: u64, target: usize, gate: Gate) -> Facts {
-        let (mut in_flight, mut reserved, mut leaving) = (0, 0, self.listed(target));
+        let (mut in_flight, mut reserved, mut leaving) = (0, 0, vec![target]);
         for other in self.in_flight.iter().copied().filter(|other| *other != target) {
             in_flight += 1;
             let (may_be_down, may_fail) = match self.slots[other].state {
@@ -1170,14 +1152,17 @@ impl Rollout {
                 TargetState::Reverted(_) => (true, true),
                 _ => (gate == Gate::Queue, gate == Gate::Queue),
             };
-            leaving += if may_be_down { self.listed(other) } else { 0 };
+            if may_be_down {
+                leaving.push(other);
+            }
             reserved += u32::from(may_fail);
         }
         Facts {
             in_flight,
             reserved,
             failed: self.charged(),
-            remaining: self.members_known.then(|| count(self.members.len()).saturating_sub(leaving)),
+            remaining: self.roster.is_known().then(|| self.roster.remaining(leaving.into_iter())),
+            strangers: self.setup.party.as_ref().and_then(|party| self.roster.strangers(party)),
             connected: self.hearing == Hearing::Connected,
             now_ms,
             usual_ms: self.longest_ms.or_else(|| self.setup.action_timeout.map(millis)),
@@ -1203,10 +1188,7 @@ impl Rollout {
                 }
             }
             Refusal::Floor { .. } => {
-                self.sweep_floor = Some(self.listed(target));
-                if self.in_flight.is_empty() {
-                    self.floor_missed.get_or_insert((now_ms, target));
-                }
+                self.sweep_floor = Some(self.takes_a_member(target));
             }
             refusal => {
                 let from = if matches!(refusal, Refusal::Wave { .. }) { self.wave_start(target) } else { 0 };
@@ -1232,28 +1214,6 @@ impl Rollout {
             let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(Box::new(facts.clone())));
             out.push(Action::Emit(Event::Refused { target: self.name(target), limit, reason, until, facts }));
         }
-    }
-
-    fn floor_deadline(&self) -> Option<u64> {
-        let (since, _) = self.floor_missed?;
-        let party = self.setup.party.as_ref()?;
-        match party.blocking {
-            true => Some(since.saturating_add(millis(party.patience?))),
-            false => Some(since),
-        }
-    }
-
-    /// After everybody was asked who may be: somebody who is not in the party may go below the floor.
-    fn check_floor_patience(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        let is_due = self.floor_deadline().is_some_and(|deadline| deadline <= now_ms);
-        if !is_due || self.asking.is_some() || self.ending.is_some() {
-            return;
-        }
-        let reason = match self.setup.party.as_ref().and_then(|party| party.patience.filter(|_| party.blocking)) {
-            Some(patience) => format!("the party stayed below its floor for {}", humantime::format_duration(patience)),
-            None => "the party is below its floor".to_owned(),
-        };
-        self.end(End::FloorMissed(reason), out);
     }
 
     fn check_budget(&mut self, out: &mut Vec<Action>) {
@@ -1444,7 +1404,10 @@ impl Rollout {
             self.sweep_floor = None;
             self.cursor = 0;
         }
-        let may_go = |target: &usize| self.sweep_floor.is_none_or(|refused| self.listed(*target) < refused);
+        let may_go = |target: &usize| match self.sweep_floor {
+            Some(takes_a_member) => takes_a_member && !self.takes_a_member(*target),
+            None => true,
+        };
         let next = self.open.range(self.cursor.min(until)..until).copied().find(may_go);
         self.cursor = next.map_or(self.slots.len(), |target| target + 1);
         if let Some(target) = next {
@@ -1461,7 +1424,7 @@ impl Rollout {
     fn can_ask(&self) -> bool {
         self.hearing == Hearing::Connected
             && self.others.is_some()
-            && (self.members_known || self.setup.party.is_none())
+            && (self.roster.is_known() || self.setup.party.is_none())
             && self.observed.iter().all(Option::is_some)
     }
 
@@ -1560,7 +1523,7 @@ impl Rollout {
             cause,
             target: about,
             semaphore: self.semaphore_view(),
-            party: self.party_view(),
+            party: self.party_view(target),
             other_semaphores: self.other_semaphores(),
             other_parties: self.other_parties(),
             progress: self.progress(),
@@ -1570,7 +1533,7 @@ impl Rollout {
 
     /// Other people's leases as last read, and our own.
     fn semaphore_view(&self) -> contract::Semaphore {
-        let alive = |identifier: &str| self.setup.party.as_ref().map(|_| self.member_count.contains_key(identifier));
+        let alive = |identifier: &str| self.roster.is_alive(self.setup.party.as_ref()?, identifier);
         let others = self.others.iter().flatten().map(|lease| contract::Lease {
             alive: alive(&lease.identifier),
             identifier: lease.identifier.clone(),
@@ -1637,15 +1600,6 @@ impl Rollout {
         })
     }
 
-    fn party_view(&self) -> Option<contract::Party> {
-        let party = self.setup.party.as_ref()?;
-        Some(contract::Party {
-            path: party.path.clone(),
-            min_members: self.setup.limits.floor.unwrap_or(0),
-            members: self.members.iter().map(member_view).collect(),
-        })
-    }
-
     fn progress(&self) -> contract::Progress {
         let Counts { total, pending, waiting, acting, done, failed, unknown, rolled_back, skipped } = self.counts;
         contract::Progress {
@@ -1696,9 +1650,6 @@ impl Rollout {
             true => self.in_flight.insert(target),
             false => self.in_flight.remove(&target),
         };
-        if after.is_in_flight() {
-            self.floor_missed = None;
-        }
         if matches!(after, TargetState::Final(_))
             && let Some(at) = self.slots[target].wake_ms.take()
         {

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use ground::{Ground, Write, truth_of};
 use jiff::Timestamp;
-use lockkeeper::job::{Calendar, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnknown, Target, TargetName};
+use lockkeeper::job::{
+    Calendar, Freeze, MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target, TargetName,
+    Template,
+};
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::ledger::Standing;
 use lockkeeper::rollout::{
@@ -34,6 +37,9 @@ const WILD_STEPS: usize = 250;
 /// Steps in which a world that behaves must see a run to its end.
 const TAME_STEPS: usize = 8000;
 
+/// What the members' names have behind those of the targets.
+const SUFFIX: &str = ".example.com";
+
 /// How many runners a run has at most, one after the other, before the world behaves.
 const MOST_LIVES: usize = 5;
 
@@ -44,7 +50,18 @@ enum Manner {
     Force,
     /// `lock`, and `wait` once the slot is there.
     Fickle,
+    /// `wait` or `hold`, whatever happens.
+    Sulk,
     Anything,
+}
+
+/// Whether the floor alone keeps a run from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    No,
+    /// Something is to be undone, and that is another question.
+    Maybe,
+    Yes,
 }
 
 /// What a target's keeper does, as the engine would have it.
@@ -91,6 +108,18 @@ struct World {
     tries: Vec<u32>,
     members: Vec<String>,
     told_members: Option<Vec<String>>,
+    /// Since when the floor alone has kept every target from going, and for how long since something was under way or
+    /// there were enough members.
+    floor_alone: (Option<u64>, u64),
+    counts_floor_time: bool,
+    /// When the last step was.
+    last_step: u64,
+    /// Something of this runner's was under way.
+    has_begun: bool,
+    /// A target was seen in the party, or something was begun before this runner.
+    names_fit: bool,
+    /// Targets that this runner's orchestration, or an operator, let go.
+    invited: BTreeSet<usize>,
     foreign: Vec<SeenLease>,
     hearing: Hearing,
     semaphore_told: bool,
@@ -169,7 +198,9 @@ impl World {
             party: floor.map(|_| Floor {
                 path: "/p".to_owned(),
                 blocking: dice.random_bool(0.8),
-                patience: dice.random_bool(0.3).then(|| Duration::from_secs(3600)),
+                patience: dice.random_bool(0.5).then(|| Duration::from_millis(dice.random_range(0..20_000))),
+                member: MemberTemplate::new(Template::parse(&format!("{{target}}{SUFFIX}")).unwrap()).unwrap(),
+                counts: PartyCounts::Targets,
             }),
             attempts: dice.random_range(1..=3),
             on_fault: if dice.random_bool(0.5) { OnFault::Hold } else { OnFault::Abort },
@@ -201,8 +232,14 @@ impl World {
             probes: BTreeMap::new(),
             attempts: vec![0; total],
             tries: vec![0; total],
-            members: names,
+            members: names.iter().map(|name| format!("{name}{SUFFIX}")).collect(),
             told_members: None,
+            floor_alone: (None, 0),
+            counts_floor_time: false,
+            last_step: 0,
+            has_begun: false,
+            names_fit: false,
+            invited: BTreeSet::new(),
             foreign: Vec::new(),
             hearing: Hearing::Connected,
             semaphore_told: false,
@@ -250,6 +287,11 @@ impl World {
         }
         self.stopped_now |= matches!(input, Input::Stop(Stop::Now) | Input::Lost { .. });
         self.ground.lost |= matches!(input, Input::Lost { .. });
+        self.note_invited(&input);
+        if self.counts_floor_time {
+            self.floor_alone.1 += self.now - self.last_step;
+        }
+        self.last_step = self.now;
         let actions = self.rollout.step(self.now, input);
         self.note_finals();
         for action in actions {
@@ -258,7 +300,109 @@ impl World {
             }
             self.carry_out(action);
         }
+        self.check_floor_time();
         self.check();
+    }
+
+    fn note_invited(&mut self, input: &Input) {
+        match input {
+            Input::Invite { target } => drop(self.invited.insert(*target)),
+            Input::Steer(steer) => self.invited.extend(steer.retry.keys()),
+            Input::Session(Hearing::Over) => self.semaphore_told = false,
+            _ => {}
+        }
+    }
+
+    /// The floor's time, as the world sees it. What ends the run by it is checked in [`Self::ended_by_floor`].
+    fn check_floor_time(&mut self) {
+        let in_flight = (0..self.total()).any(|target| self.rollout.state(target).is_in_flight());
+        self.has_begun |= in_flight;
+        if in_flight || self.has_enough_members() {
+            self.floor_alone.1 = 0;
+        }
+        let alone = if in_flight { Alone::No } else { self.is_floor_alone() };
+        self.counts_floor_time = alone != Alone::No;
+        if alone != Alone::Yes {
+            self.floor_alone.0 = None;
+            return;
+        }
+        let since = *self.floor_alone.0.get_or_insert(self.now);
+        let party = self.setup.party.as_ref().expect("a floor has a party");
+        if let Some(patience) = party.patience {
+            let lasts = self.now - since;
+            assert!(lasts < patience.as_millis() as u64, "the floor alone has kept the run for {lasts} ms");
+        }
+        assert!(party.blocking || self.has_begun, "the job does not wait for its floor, and waits");
+    }
+
+    fn has_enough_members(&self) -> bool {
+        let distinct = self.told_members.iter().flatten().collect::<BTreeSet<_>>().len();
+        let are_enough = self.setup.limits.floor.is_none_or(|floor| distinct > floor as usize);
+        self.told_members.is_some() && self.names_fit && are_enough
+    }
+
+    /// Whether nothing keeps the targets from going that may go next but too few members.
+    fn is_floor_alone(&self) -> Alone {
+        let Some(floor) = self.setup.limits.floor else { return Alone::No };
+        let known = self.hearing == Hearing::Connected && self.semaphore_told && self.observed.iter().all(|read| *read);
+        let Some(members) = self.told_members.as_ref().filter(|_| known) else { return Alone::No };
+        let at = Timestamp::from_millisecond(self.now as i64).unwrap();
+        let is_frozen = self.setup.limits.calendar.freezes.iter().any(|freeze| freeze.from <= at && at < freeze.until);
+        let is_bad = |target: &usize| {
+            let state = self.rollout.state(*target);
+            let failed = matches!(state, TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack));
+            failed && !self.steer.accepted.contains(target)
+        };
+        let bad = (0..self.total()).filter(is_bad).count() as u32;
+        let is_unknown = |target: usize| self.rollout.state(target) == TargetState::Final(Final::Unknown);
+        let is_held = self.setup.on_unknown == OnUnknown::Hold
+            && (0..self.total()).any(|target| is_unknown(target) && is_bad(&target));
+        let is_spent = self.setup.limits.max_failed.is_some_and(|most| bad > 0 && bad >= most);
+        if self.steer.paused.is_some() || (self.stopping && self.cut_short) || self.rollout.report().is_some() {
+            return Alone::No;
+        }
+        // Leases of an earlier runner are another holder's until they are taken over.
+        if self.stopping || self.undoing || !self.wants_undone.is_empty() || !self.ground.leases.is_empty() {
+            return Alone::Maybe;
+        }
+        if is_frozen || is_held || is_spent {
+            return Alone::No;
+        }
+        let may_go = |target: &usize| {
+            let invited = !self.setup.is_conducted || self.invited.contains(target);
+            let is_held = self.foreign.iter().any(|lease| lease.identifier == format!("t{target}"));
+            invited && !is_held && self.rollout.state(*target).is_open() && self.is_waves_turn(*target)
+        };
+        let next: Vec<usize> = (0..self.total()).filter(may_go).collect();
+        let distinct: BTreeSet<&String> = members.iter().collect();
+        let stays = |target: &usize, name: &String| self.names_fit && *name != format!("t{target}{SUFFIX}");
+        let remaining = |target: &usize| distinct.iter().filter(|name| stays(target, name)).count();
+        match !next.is_empty() && next.iter().all(|target| remaining(target) < floor as usize) {
+            true => Alone::Yes,
+            false => Alone::No,
+        }
+    }
+
+    fn is_waves_turn(&self, target: usize) -> bool {
+        let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return true };
+        let is_baked = |earlier: &Wave| {
+            let mut done = earlier.targets.clone().map(|other| self.final_at[other]);
+            done.try_fold(0, |last, done| Some(done?.max(last)))
+                .is_some_and(|last| self.now >= last + earlier.bake.as_millis() as u64)
+        };
+        let wave_is_approved = |wave: &Wave| !wave.approve || self.steer.approved.contains_key(&wave.name);
+        self.setup.waves[..wave].iter().all(is_baked) && wave_is_approved(&self.setup.waves[wave])
+    }
+
+    /// The run is ended for its floor: that alone must have kept it long enough.
+    fn ended_by_floor(&self) {
+        let party = self.setup.party.as_ref().expect("a floor has a party");
+        let in_flight = (0..self.total()).find(|target| self.rollout.state(*target).is_in_flight());
+        assert_eq!(in_flight, None, "the floor ends the run while something of its own is under way");
+        let total = self.floor_alone.1;
+        let is_at_start = !party.blocking && !self.has_begun;
+        let is_long = party.patience.is_some_and(|patience| total >= patience.as_millis() as u64);
+        assert!(is_at_start || is_long, "the floor ends the run after {total} ms");
     }
 
     fn note_finals(&mut self) {
@@ -321,7 +465,13 @@ impl World {
                 let before = self.probes.insert(target, (attempt, self.now + after_ms));
                 assert_eq!(before, None, "t{target} is probed twice at once");
             }
-            Action::Emit(Event::Stopping { .. }) => self.stopping = true,
+            Action::Emit(Event::Stopping { reason, .. }) => {
+                if reason.starts_with("the party") {
+                    self.ended_by_floor();
+                    self.cut_short = true;
+                }
+                self.stopping = true;
+            }
             Action::Emit(Event::Undoing { .. }) => self.undoing = true,
             Action::Emit(Event::Probed { target, answer, .. }) => {
                 let target = target[1..].parse().unwrap();
@@ -416,6 +566,7 @@ impl World {
     fn floor_is_kept(&self, target: usize) {
         if let Some(floor) = self.setup.limits.floor.filter(|floor| *floor > 0) {
             let members = self.told_members.as_ref().expect("nothing starts before the party is known");
+            assert!(self.names_fit, "t{target} starts under a floor of strangers");
             let may_be_down = |name: &String| {
                 (0..self.total()).any(|other| {
                     let is_down = !matches!(
@@ -426,10 +577,11 @@ impl World {
                             | TargetState::Leased
                             | TargetState::Final(_)
                     );
-                    (other == target || is_down) && *name == format!("t{other}")
+                    (other == target || is_down) && *name == format!("t{other}{SUFFIX}")
                 })
             };
-            let remaining = members.iter().filter(|name| !may_be_down(name)).count();
+            let remaining =
+                members.iter().collect::<BTreeSet<_>>().into_iter().filter(|name| !may_be_down(name)).count();
             assert!(
                 remaining >= floor as usize,
                 "t{target} starts below the floor: {remaining} would remain of {floor}"
@@ -568,6 +720,9 @@ impl World {
                 if !was_wanted_undone && !has_begun {
                     self.let_go.remove(&target);
                 }
+                if !was_wanted_undone {
+                    self.invited.remove(&target);
+                }
                 self.step(Input::TakeBack { target });
             }
             24 if self.chance(0.3) => self.step(Input::LeaveOut { target, reason: "not today".to_owned() }),
@@ -684,6 +839,7 @@ impl World {
             Manner::Force => Admission::Force(vec![self.dice.random_range(90..120); self.dice.random_range(0..2)]),
             Manner::Fickle if granted => Admission::Wait,
             Manner::Fickle => Admission::Lock,
+            Manner::Sulk => [Admission::Wait, Admission::Hold][self.dice.random_range(0..2)].clone(),
             Manner::Anything => match self.dice.random_range(0..60) {
                 0..=29 => Admission::Lock,
                 30..=39 => Admission::Wait,
@@ -907,7 +1063,7 @@ impl World {
         if self.setup.limits.floor.is_none() {
             return;
         }
-        let name = format!("t{}", self.dice.random_range(0..self.total() + 2));
+        let name = format!("t{}{SUFFIX}", self.dice.random_range(0..self.total() + 2));
         match self.members.iter().position(|member| *member == name) {
             Some(place) if self.chance(0.5) => drop(self.members.remove(place)),
             _ => self.members.push(name),
@@ -917,6 +1073,8 @@ impl World {
 
     fn tell_party(&mut self) {
         self.told_members = Some(self.members.clone());
+        let target_of = |name: &String| name.strip_suffix(SUFFIX)?.strip_prefix('t')?.parse::<usize>().ok();
+        self.names_fit |= self.members.iter().filter_map(target_of).any(|target| target < self.total());
         let seen = self.members.iter().map(|name| SeenMember { identifier: name.clone(), since_ms: 1 });
         self.step(Input::Party(seen.collect()));
     }
@@ -981,6 +1139,9 @@ impl World {
         self.rollout = Rollout::new(Setup { resumed: Some(resumed), ..self.setup.clone() });
         self.probes.clear();
         self.told_members = None;
+        (self.floor_alone, self.counts_floor_time, self.has_begun) = ((None, 0), false, false);
+        self.names_fit = self.attempts.iter().any(|attempt| *attempt > 0);
+        self.invited.clear();
         self.hearing = Hearing::Connected;
         self.semaphore_told = false;
         self.observed.fill(false);
@@ -1011,6 +1172,8 @@ impl World {
         }
         if let Some(floor) = self.setup.limits.floor {
             self.members = (0..floor).map(|index| format!("more{index}")).collect();
+            // Where no target was ever seen, the names do not fit.
+            self.members.push(format!("t0{SUFFIX}"));
             self.tell_party();
         }
         self.steer.paused = None;
@@ -1048,6 +1211,58 @@ impl World {
             self.step(Input::Tick);
         }
         panic!("the run does not end");
+    }
+
+    /// Everything that keeps the run from going on is taken away but too few members, and the policy never lets a target
+    /// go: in its time the floor ends the run.
+    fn starve(&mut self) {
+        self.manner = Manner::Sulk;
+        self.hearing = Hearing::Connected;
+        self.step(Input::Session(Hearing::Connected));
+        self.foreign = Vec::new();
+        self.semaphore_told = true;
+        self.step(Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
+        for _ in 0..200 {
+            if self.observed.iter().all(|read| *read) {
+                break;
+            }
+            self.read_what_else();
+        }
+        self.members = Vec::new();
+        self.tell_party();
+        self.steer.paused = None;
+        self.tell_steer();
+        if self.conducting {
+            for target in 0..self.total() {
+                self.let_go(target);
+            }
+            self.step(Input::Conducted(Conducted::Done));
+        }
+        for _ in 0..TAME_STEPS {
+            if self.rollout.report().is_some() {
+                return;
+            }
+            if self.question.is_some() {
+                self.answer();
+                continue;
+            }
+            self.a_command_ends();
+            let busy = |keeper: &Keeper| !matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. });
+            let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
+            if !self.acting.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
+                self.one_target_goes_on(false);
+                continue;
+            }
+            match self.rollout.next_wake() {
+                Some(wake) => self.now = wake,
+                None => {
+                    self.help();
+                    continue;
+                }
+            }
+            self.step(Input::Tick);
+        }
+        panic!("the floor does not end the run");
     }
 
     /// What only people can do about a run that waits.
@@ -1165,6 +1380,24 @@ fn whenever_a_runner_dies_the_next_goes_on_and_nothing_is_done_twice() {
         }
         world.see_to_the_end();
     });
+}
+
+#[test]
+fn a_floor_that_alone_keeps_a_run_from_going_on_ends_it_in_time_whatever_the_policy_says() {
+    let ended = std::cell::Cell::new(0);
+    for_every_seed(|world| {
+        let patience = world.setup.party.as_ref().is_some_and(|party| party.patience.is_some());
+        if !patience || world.setup.limits.floor == Some(0) {
+            return;
+        }
+        for _ in 0..world.dice.random_range(0..WILD_STEPS) {
+            world.wild_step();
+        }
+        world.starve();
+        let end = world.rollout.report().map(|report| report.end);
+        ended.set(ended.get() + u32::from(matches!(end, Some(End::FloorMissed(_)))));
+    });
+    assert!(ended.get() > 0 || std::env::var_os("LOCKKEEPER_SEED").is_some(), "the floor ended no run");
 }
 
 /// A freeze now and then, somewhere in the first hours.

@@ -6,7 +6,7 @@
 //!
 //! | line | what happens |
 //! |---|---|
-//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `budget=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
+//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
 //! | | `waves=canary:1:10m,rest:*:0s:approve:1`: name, targets, bake, whether to approve, slots; `written`: what is written down is shown |
 //! | `resume a=acting:1:17,b=done@30s` | before `start`: where an earlier runner left targets: standing, try, fence, `@` since when; `kept:10m`, `retrying:10m` |
 //! | `admit a wait wake=30s` | how the policy answers from now on; `*` for all targets |
@@ -32,7 +32,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lockkeeper::job::{
-    Calendar, Fit, Freeze, ObserveSpec, OnExhausted, OnFault, OnUnknown, Target, TargetName, Window,
+    Calendar, Fit, Freeze, MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target,
+    TargetName, Template, Window,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
@@ -182,6 +183,8 @@ impl Scene {
                 path: "/p".to_owned(),
                 blocking: !settings.contains(&"not-blocking"),
                 patience: span("floor-patience"),
+                member: value("member").map_or_else(MemberTemplate::target, member_template),
+                counts: if has("counts-others") { PartyCounts::Others } else { PartyCounts::Targets },
             }),
             attempts: number("attempts").unwrap_or(1),
             on_fault: if value("on-fault") == Some("abort") { OnFault::Abort } else { OnFault::Hold },
@@ -494,6 +497,10 @@ impl Scene {
     fn name(&self, target: usize) -> String {
         self.rollout.target(target).name.to_string()
     }
+}
+
+fn member_template(text: &str) -> MemberTemplate {
+    MemberTemplate::new(Template::parse(text).expect("a template")).expect("one of `{target}`")
 }
 
 fn member(name: &str) -> SeenMember {

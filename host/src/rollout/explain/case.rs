@@ -85,6 +85,7 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
         in_flight,
         reserved,
         failed: progress.failed + progress.unknown + progress.rolled_back,
+        strangers: None,
         remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
         connected: account.deaf.is_none(),
         now_ms: *now,

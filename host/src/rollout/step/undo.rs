@@ -145,7 +145,22 @@ impl Rollout {
     fn may_be_undone(&self, now_ms: u64, target: usize) -> bool {
         let facts = self.facts(now_ms, target, super::Gate::Queue);
         let is_floor_kept = self.setup.limits.floor.is_none_or(|floor| facts.remaining >= Some(floor));
-        facts.connected && facts.paused.is_none() && is_floor_kept && self.wave_full(target).is_none()
+        is_floor_kept && self.is_undone_but_for_floor(target)
+    }
+
+    /// Whether nothing but the floor can keep a target from being undone now.
+    pub(super) fn is_undone_but_for_floor(&self, target: usize) -> bool {
+        let is_heard = self.hearing == super::Hearing::Connected;
+        is_heard && self.steer.paused.is_none() && self.wave_full(target).is_none()
+    }
+
+    /// The target that is to be undone next. `None` if nobody is.
+    pub(super) fn next_undone(&self) -> Option<usize> {
+        match self.undoing {
+            true => self.to_undo.as_ref()?.last().copied(),
+            false if self.ending.is_some() => None,
+            false => self.invited.undo.keys().copied().find(|target| self.is_to_be_undone(*target)),
+        }
     }
 
     fn is_to_be_undone(&self, target: usize) -> bool {

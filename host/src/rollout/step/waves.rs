@@ -150,6 +150,14 @@ impl Rollout {
         (!is_approved).then(|| WaveGate::Approval { wave: wave.name.clone() })
     }
 
+    /// The targets whose wave's turn it is; all of them if the job has no waves.
+    pub(super) fn targets_in_turn(&self) -> impl Iterator<Item = usize> {
+        let waves = self.setup.waves.iter().enumerate();
+        let in_turn = waves.filter(|(index, _)| self.turn(self.now_ms, *index).is_none());
+        let all = self.setup.waves.is_empty().then_some(0..self.slots.len());
+        in_turn.map(|(_, wave)| wave.targets.clone()).chain(all).flatten()
+    }
+
     /// Why it is not a target's wave's turn.
     pub(super) fn wave_gate(&self, now_ms: u64, target: usize) -> Option<WaveGate> {
         let index = *self.waves.of.get(target)?;
