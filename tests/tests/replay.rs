@@ -149,7 +149,7 @@ fn a_run_that_is_not_there_is_told_what_there_is() {
 #[test]
 fn members_that_stayed_the_same_and_memory_are_found_again() {
     let world = World::new();
-    let policy = format!("[party]\npath = \"/party/demo\"\nmin-nodes = 1\n{ROLLING}");
+    let policy = format!("[party]\npath = \"/party/demo\"\nmin-nodes = 1\ncounts = \"others\"\n{ROLLING}");
     world.file("job.toml", &job(3, &policy));
     let line =
         ["party", "join", "/party/demo", "--identifier", "other", "--quiet", "--", "lockkeeper", "run", "job.toml"];

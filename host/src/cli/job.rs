@@ -7,14 +7,15 @@ use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
 use crate::job::{
-    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PolicyPlace, PolicySource, PolicySpec, Problems, StoreSpec,
-    Target, text_of,
+    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problems,
+    StoreSpec, Target, text_of,
 };
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
-use crate::rollout::{Conducting, TargetsError, read_inventory, resolve};
-use crate::store::Store;
+use crate::recipe::Party;
+use crate::rollout::{Conducting, RollCall, TargetsError, read_inventory, resolve};
+use crate::store::{Store, StoreError};
 
 /// A job that was read, and its policy.
 #[derive(Debug)]
@@ -96,6 +97,26 @@ impl Loaded {
     /// What the job says of its store.
     pub(super) fn store(&self) -> Option<StoreSpec> {
         self.job.store.clone().map(|store| store.below(&self.folder))
+    }
+
+    /// Looks for the targets among the members of the job's party. `None` if the job has none, or counts other machines.
+    pub(super) async fn roll_call(
+        &self,
+        store: &Arc<dyn Store>,
+        targets: &[Target],
+    ) -> Result<Option<RollCall>, StoreError> {
+        let Some(party) = self.job.party.as_ref().filter(|party| party.counts == PartyCounts::Targets) else {
+            return Ok(None);
+        };
+        let members = Party::new(Arc::clone(store), party.path.clone()).members().await?;
+        // A target without a label that the template names was refused when the targets were listed.
+        Ok(RollCall::new(party, targets, &members).ok())
+    }
+
+    /// What is wrong with a party none of whose members is a target.
+    pub(super) fn strangers(&self, message: String, help: String) -> Failure {
+        let problem = self.job.problem_with("party.member", message, Some(help));
+        problems_failure(&self.job.problems(vec![problem]))
     }
 
     /// The job's targets, as listed.

@@ -1,18 +1,20 @@
 //! `lockkeeper plan`: targets, order and limits of a job.
 
+use std::sync::Arc;
+
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::json;
 
-use super::exit::{Exit, Failure};
+use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::{Global, JobArgs, number};
-use crate::job::{ActionSpec, Calendar, Command, Opening, SshSpec};
-use crate::rollout::{Plan, Wave, needs_store};
-use crate::store::Clock;
+use crate::job::{ActionSpec, Calendar, Command, Opening, PartyCounts, SshSpec};
+use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
+use crate::store::{Clock, Store};
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
@@ -31,6 +33,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         Err(signal) => return Ok(signal.exit()),
     };
     let plan = Plan::new(job, targets);
+    let roll_call = roll_call(&loaded, output, &plan, store.as_ref()).await;
     if let Some(store) = store {
         // A share of no targets is a number that no run writes.
         let compared = match plan.targets.is_empty() {
@@ -40,6 +43,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         store.close().await?;
         compared?;
     }
+    let roll_call = roll_call?;
     let batches = plan.batch_of_each();
     let now_ms = Clock::System.now_ms();
     if output.is_json() {
@@ -60,6 +64,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             "semaphore": job.semaphore.path,
             "slots": plan.limits.slots,
             "floor": plan.limits.floor,
+            "party": roll_call.as_ref().map(roll_call_json),
             "max-failed": plan.limits.max_failed,
             "opening": opening(&plan, now_ms).map(|(_, json)| json),
             "waves": plan.waves.iter().map(wave_json).collect::<Vec<_>>(),
@@ -79,6 +84,9 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.talk("Window", &text);
     }
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
+    if let Some(roll_call) = &roll_call {
+        output.talk("Party", &roll_call_text(roll_call));
+    }
     if let Some(text) = action(&job.action) {
         output.talk("Action", &text);
     }
@@ -101,6 +109,54 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         &format!("{} in {} when every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "batch")),
     );
     Ok(Exit::Done)
+}
+
+/// The targets beside the party's members. `None` if the job has no such party, or if nobody can look now: a plan is made
+/// without the store, too.
+async fn roll_call(
+    loaded: &Loaded,
+    output: &Output,
+    plan: &Plan,
+    store: Option<&Arc<dyn Store>>,
+) -> Result<Option<RollCall>, Failure> {
+    let Some(party) = &loaded.job.party else { return Ok(None) };
+    let not_looked = |why: &str| {
+        let path = &party.path;
+        output.warn(&format!("cannot look whether the targets are members of the party `{path}`{why}"));
+    };
+    let roll_call = match store {
+        Some(store) => match loaded.roll_call(store, &plan.targets).await.map_err(Failure::from) {
+            Ok(roll_call) => roll_call,
+            Err(failure) if failure.kind == ErrorKind::Unavailable => {
+                not_looked(&format!(": {}", failure.text()));
+                None
+            }
+            Err(failure) => return Err(failure),
+        },
+        None if party.counts == PartyCounts::Others => None,
+        // Why the store was not opened is said already.
+        None => {
+            not_looked("");
+            None
+        }
+    };
+    match roll_call.as_ref().and_then(|roll_call| roll_call.mismatch(party.counts)) {
+        Some(Mismatch::NoTarget { message, help }) => return Err(loaded.strangers(message, help)),
+        Some(Mismatch::SomeAbsent { message }) => output.warn(&message),
+        None => {}
+    }
+    Ok(roll_call)
+}
+
+fn roll_call_json(roll_call: &RollCall) -> serde_json::Value {
+    let RollCall { path, members, targets, absent } = roll_call;
+    json!({ "path": path, "members": members.len(), "targets": targets.len() - absent.len(), "absent": absent })
+}
+
+fn roll_call_text(roll_call: &RollCall) -> String {
+    let RollCall { path, members, targets, absent } = roll_call;
+    let here = targets.len() - absent.len();
+    format!("`{path}` has {}, {here} of {} among them", of(members.len(), "member"), of(targets.len(), "target"))
 }
 
 /// Whether something may start now, where the job has windows or freezes: for people and for programs.

@@ -19,8 +19,8 @@ use super::{Global, RunArgs, context, number, runs, under};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
-use crate::rollout::{self, Broken, End, Event, Plan, Report, Run, Stamped, Stop};
-use crate::store::{Lifetime, Store};
+use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
+use crate::store::{Lifetime, Store, StoreError};
 
 /// Wishes to stop that may wait: gently, then now.
 const MAX_STOPS: usize = 4;
@@ -64,6 +64,13 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
 enum Stood {
     Over(Exit),
     Lost,
+}
+
+/// Whether a run has done something to a target.
+#[derive(Debug, Clone, Copy)]
+enum Begun {
+    Not,
+    Already,
 }
 
 /// One command line's worth of running a job.
@@ -206,6 +213,9 @@ impl Attempt<'_> {
     ) -> Result<Result<(Opened, PathBuf), LedgerError>, Failure> {
         let Loaded { job, policy, .. } = loaded;
         let plan = Plan::new(job, targets);
+        if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, Begun::Not).await? {
+            return Ok(Err(error));
+        }
         number::settle(self.output, &**runner.store(), job, &plan).await?;
         let name = run_name(job.name.as_str());
         let folder = runs::create(&self.state, &name)?;
@@ -229,6 +239,35 @@ impl Attempt<'_> {
         Ok(runner.begin(new).await.map(|opened| (opened, folder)))
     }
 
+    /// Refuses a job none of whose targets is a member of its party, before anything was done to one. Members that a run has
+    /// taken down itself may be missing: it is only warned then, as of targets that are no members among others that are.
+    async fn call_the_roll(
+        &self,
+        loaded: &Loaded,
+        runner: &Runner,
+        targets: &[Target],
+        begun: Begun,
+    ) -> Result<Result<(), LedgerError>, Failure> {
+        let Some(party) = &loaded.job.party else { return Ok(Ok(())) };
+        let roll_call = match loaded.roll_call(runner.store(), targets).await {
+            Ok(roll_call) => roll_call,
+            Err(StoreError::SessionOver) => return Ok(Err(LedgerError::SessionOver)),
+            Err(error) => {
+                let failure = Failure::from(error);
+                let error = failure.error.context(format!("cannot look who is in the party `{}`", party.path));
+                return Err(Failure { error, ..failure });
+            }
+        };
+        match (roll_call.and_then(|roll_call| roll_call.mismatch(party.counts)), begun) {
+            (Some(Mismatch::NoTarget { message, help }), Begun::Not) => return Err(loaded.strangers(message, help)),
+            (Some(Mismatch::NoTarget { message, .. } | Mismatch::SomeAbsent { message }), _) => {
+                self.output.warn(&message)
+            }
+            (None, _) => {}
+        }
+        Ok(Ok(()))
+    }
+
     async fn roll_out(
         &self,
         loaded: &Loaded,
@@ -244,6 +283,15 @@ impl Attempt<'_> {
         }
         let Opened { ledger, targets, resumed } = opened;
         let plan = Plan::of(job, targets);
+        if let Some(resumed) = &resumed {
+            let begun = match resumed.targets.iter().any(|target| target.attempt > 0) {
+                true => Begun::Already,
+                false => Begun::Not,
+            };
+            if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, begun).await? {
+                return lost_or(error);
+            }
+        }
         let output = self.output.clone().with_bar(plan.targets.len());
         let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
             .map_err(|error| Failure::new(ErrorKind::Io, error))?;

@@ -21,6 +21,7 @@ mod outlook;
 mod owners;
 mod plan;
 pub mod replay;
+mod roll_call;
 mod state;
 mod step;
 mod targets;
@@ -37,6 +38,7 @@ pub use messages::{
 };
 pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};
+pub use roll_call::{Mismatch, RollCall};
 pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
 use step::CONDUCTOR;
 pub use step::Rollout;
