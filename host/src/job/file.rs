@@ -20,7 +20,7 @@ use super::reader::{unsigned, wrong_type};
 use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts};
 use super::ssh::SshChoice;
 use super::store::StoreTable;
-use super::template::{MemberTemplate, MemberTemplateError, Template, is_label_key};
+use super::template::{MemberTemplate, MemberTemplateError, Template};
 use super::waves::WaveTable;
 use crate::store::NodePath;
 
