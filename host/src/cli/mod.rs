@@ -63,7 +63,7 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
         LOCKKEEPER_ZK_HOSTS or LOCKKEEPER_PROFILE, else that of /etc/lockkeeper/config.toml, else the file. The other store options count before what the job or the \
         profile says, and that before the environment.\n\n\
         Examples:\n  \
-        lockkeeper lock /locks/reboot --max-concurrency 3 --ephemeral-lease -- ./reboot.sh\n  \
+        lockkeeper lock /locks/reboot --max-concurrency 3 -- ./reboot.sh\n  \
         lockkeeper holders /locks/reboot --zk-hosts zk1:2181,zk2:2181/fleet\n  \
         lockkeeper check job.toml && lockkeeper run job.toml\n\n\
         Exit codes:\n  \
