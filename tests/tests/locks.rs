@@ -212,7 +212,7 @@ fn a_paused_holder_is_not_in_the_way_and_its_command_is_stopped() {
     assert_eq!(world.run("lock /x --identifier next --timeout 30s").code, Some(0));
     kill(pid(&holder), Signal::SIGCONT).unwrap();
     let output = holder.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(79));
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(error["error"], "lease-lost");
     assert!(!family.into_iter().any(lives));
@@ -231,7 +231,7 @@ fn what_is_left_of_a_command_after_its_lease_is_killed() {
     let family = its_pids(&world);
     let broken = said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--force", "--reason", "a test"]));
     assert_eq!(broken.code, Some(0), "{broken:?}");
-    assert_eq!(holder.wait().unwrap().code(), Some(1));
+    assert_eq!(holder.wait().unwrap().code(), Some(79));
     eventually("the command and its child are gone", || !family.into_iter().any(lives));
 }
 
@@ -250,7 +250,7 @@ fn a_command_whose_lease_is_broken_is_stopped() {
     let broken = said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--force", "--reason", "it hangs"]));
     assert_eq!(broken.code, Some(0), "{broken:?}");
     let output = holder.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(79));
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(error["error"], "lease-lost");
     assert!(error["message"].as_str().unwrap().contains("broke it: it hangs"), "{error}");

@@ -34,6 +34,8 @@ pub enum Exit {
     Unknown,
     /// 77: refused.
     Refused,
+    /// 79: the lease was lost while its command ran.
+    LeaseLost,
     /// A command's own code, or 128 and the signal that ended it.
     Command(u8),
 }
@@ -53,6 +55,7 @@ impl Exit {
             Self::TimedOut => 75,
             Self::Unknown => 76,
             Self::Refused => 77,
+            Self::LeaseLost => 79,
             Self::Command(code) => code,
         })
     }
@@ -162,13 +165,8 @@ impl ErrorKind {
             Self::Refused | Self::Stale | Self::Owned => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
-            Self::LeaseLost
-            | Self::NotHeld
-            | Self::BadJournal
-            | Self::BadRun
-            | Self::Build
-            | Self::Io
-            | Self::Internal => Exit::Failed,
+            Self::LeaseLost => Exit::LeaseLost,
+            Self::NotHeld | Self::BadJournal | Self::BadRun | Self::Build | Self::Io | Self::Internal => Exit::Failed,
             // As shells have it for a command that is not there.
             Self::Command => Exit::Command(127),
         }
