@@ -1,11 +1,12 @@
 //! Process groups: whether anything of one still runs.
 
-use std::fs;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
+
+use super::tree;
 
 /// How long before a moment a group is killed that must be gone by then.
 pub const KILL_LEAD: Duration = Duration::from_millis(50);
@@ -21,21 +22,9 @@ pub fn is_gone(group: Pid) -> bool {
 
 /// Whether every process of the group has ended; none where the system does not tell.
 fn only_ended(group: Pid) -> Option<bool> {
-    let processes = fs::read_dir("/proc").ok()?;
-    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut seen = false;
-    for number in numbers {
-        // One that ends while we look has ended.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{number}/stat")) else { continue };
-        seen = true;
-        // The name before may hold anything; behind it come the state, the parent and the group.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let (state, leader) = (fields.next()?, fields.nth(1)?);
-        if leader.parse() == Ok(group.as_raw()) && !matches!(state, "Z" | "X") {
-            return Some(false);
-        }
-    }
-    seen.then_some(true)
+    let mut processes = tree::all()?.peekable();
+    processes.peek()?;
+    Some(processes.all(|process| process.group != group || process.has_ended))
 }
 
 #[cfg(test)]

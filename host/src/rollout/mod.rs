@@ -26,6 +26,7 @@ mod state;
 mod step;
 mod targets;
 pub mod timeline;
+pub mod tree;
 
 pub use conduct::Conducting;
 pub use decide::Decide;

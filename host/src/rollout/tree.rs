@@ -1,0 +1,133 @@
+//! Process trees: what a process has started, and what that has started in turn. Nothing where the system does not tell.
+
+use std::collections::HashMap;
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How often a tree is looked at anew before it is killed: what was stopped starts nothing, so one more look than a tree has
+/// levels finds all of it, and a system that starts more than that while it is stopped is at its end anyway.
+const MAX_LOOKS: usize = 8;
+
+/// A process, as the system lists it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) pid: Pid,
+    /// It has ended, and its parent has not asked how yet.
+    pub(super) has_ended: bool,
+    parent: Pid,
+    pub(super) group: Pid,
+    session: Pid,
+}
+
+/// What counts as a part of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Not a child of the root that is in another session, nor what is below it: a server that was started to stay, and whose
+    /// own parent has ended.
+    WithoutServers,
+}
+
+/// Every process, those that end meanwhile aside. `None` where the system does not list them.
+pub(super) fn all() -> Option<impl Iterator<Item = Entry>> {
+    let processes = fs::read_dir("/proc").ok()?;
+    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    Some(numbers.filter_map(|number| {
+        let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        // The name before may hold anything; behind it come the state, the parent, the group and the session.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let has_ended = matches!(fields.next()?, "Z" | "X");
+        let mut number_of = || fields.next()?.parse().ok().map(Pid::from_raw);
+        let (parent, group, session) = (number_of()?, number_of()?, number_of()?);
+        Some(Entry { pid: Pid::from_raw(number), has_ended, parent, group, session })
+    }))
+}
+
+/// Everything below a process that has not ended; the process itself is not part of it.
+#[must_use]
+pub fn below(root: Pid, scope: Scope) -> Vec<Pid> {
+    let mut children: HashMap<Pid, Vec<Entry>> = HashMap::new();
+    let mut session = None;
+    for entry in all().into_iter().flatten() {
+        if entry.pid == root {
+            session = Some(entry.session);
+        }
+        children.entry(entry.parent).or_default().push(entry);
+    }
+    if let (Scope::WithoutServers, Some(session)) = (scope, session) {
+        children.entry(root).or_default().retain(|child| child.session == session);
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for child in children.remove(&parent).unwrap_or_default() {
+            parents.push(child.pid);
+            if !child.has_ended {
+                found.push(child.pid);
+            }
+        }
+    }
+    found
+}
+
+/// The children of a process that have ended, and that it has not asked about.
+#[must_use]
+pub fn ended_children(parent: Pid) -> Vec<Pid> {
+    all()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.parent == parent && entry.has_ended)
+        .map(|entry| entry.pid)
+        .collect()
+}
+
+/// Kills everything below a process. It is stopped first, so that nothing new comes of it meanwhile.
+pub fn kill_below(root: Pid, scope: Scope) {
+    let mut stopped: Vec<Pid> = Vec::new();
+    for _ in 0..MAX_LOOKS {
+        let new: Vec<Pid> = below(root, scope).into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        send(&new, Signal::SIGSTOP);
+        stopped.extend(new);
+    }
+    send(&stopped, Signal::SIGKILL);
+}
+
+fn send(processes: &[Pid], signal: Signal) {
+    for process in processes {
+        // What is gone needs no signal, and what we may not stop (a command under sudo) is for its own parent to end.
+        let _ = kill(*process, signal);
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_is_found_and_killed_with_what_has_left_its_group() {
+        let script = "setsid sh -c 'sleep 1000 & echo $$ $!; wait' & wait";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let expected: Vec<Pid> = line.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+        let root = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let mut found = below(root, Scope::All);
+        found.sort();
+        assert_eq!(found, expected, "a shell and its child");
+        assert!(below(root, Scope::WithoutServers).is_empty(), "what is below is in another session");
+        kill_below(root, Scope::All);
+        child.wait().unwrap();
+        while expected.iter().any(|pid| all().unwrap().any(|entry| entry.pid == *pid && !entry.has_ended)) {
+            std::thread::yield_now();
+        }
+    }
+}
