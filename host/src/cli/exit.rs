@@ -90,7 +90,9 @@ pub enum ErrorKind {
     Owned,
     /// No such lease.
     NotHeld,
-    /// A command that could not be started.
+    /// A command that does not exist.
+    NoSuchCommand,
+    /// A command that exists and could not be started.
     Command,
     /// No run, or more than one, has that name.
     NoSuchRun,
@@ -134,7 +136,7 @@ impl ErrorKind {
             Self::Held => "held",
             Self::Owned => "owned",
             Self::NotHeld => "not-held",
-            Self::Command => "command",
+            Self::NoSuchCommand | Self::Command => "command",
             Self::NoSuchRun => "no-such-run",
             Self::Running => "running",
             Self::Unfinished => "unfinished",
@@ -167,8 +169,9 @@ impl ErrorKind {
             Self::PolicyFault => Exit::PolicyFault,
             Self::LeaseLost => Exit::LeaseLost,
             Self::NotHeld | Self::BadJournal | Self::BadRun | Self::Build | Self::Io | Self::Internal => Exit::Failed,
-            // As shells have it for a command that is not there.
-            Self::Command => Exit::Command(127),
+            // As in a shell.
+            Self::NoSuchCommand => Exit::Command(127),
+            Self::Command => Exit::Command(126),
         }
     }
 }

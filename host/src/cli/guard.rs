@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::GuardArgs;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{self, Output, shown};
-use super::signals::{Signals, Wish};
+use super::signals::{Received, Signals};
 use super::under::{Bond, Running, signal_name};
 use crate::guard::{
     Answer, Attempt, CommandLock, Ended, Hold, Liveness, Locked, Outcome, Process, Stale, Token, TokenFile,
@@ -38,7 +38,7 @@ pub(super) async fn run(output: &Output, args: GuardArgs) -> Result<Exit, Failur
 
 async fn act(output: &Output, file: &TokenFile, args: &GuardArgs, token: Token) -> Result<Exit, Failure> {
     // Before anything is promised: a signal must not keep us from writing down how it ended.
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::for_a_command()?;
     let (hold, attempt) = match Admission::new(output, file, args, token).wait(&mut signals).await? {
         Ok(admitted) => admitted,
         Err(wish) => return Ok(wish.exit()),
@@ -116,7 +116,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Waits until nothing earlier runs, as long as that is wanted, or until a signal comes.
-    async fn wait(mut self, signals: &mut Signals) -> Result<Result<(Hold, Attempt), Wish>, Failure> {
+    async fn wait(mut self, signals: &mut Signals) -> Result<Result<(Hold, Attempt), Received>, Failure> {
         let deadline = Instant::now() + self.args.wait;
         let mut said = false;
         loop {

@@ -43,7 +43,7 @@ const RELEASING: Duration = Duration::from_secs(30);
 pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let identifier = context::identifier(args.identifier.clone())?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::for_a_command()?;
     let connecting = args.timeout.map(|timeout| if timeout.is_zero() { CONNECTING_ONCE } else { timeout });
     let opener = global.store(output, None)?.within(connecting);
     let connecting = connecting.map(|most| begun + most);
@@ -390,6 +390,8 @@ async fn hold(
         Ok(mut running) => watch(args, &lease, &mut running, ground, signals).await,
         Err(failure) => Err(failure),
     };
+    // What came until now was for the command.
+    signals.forget();
     let released = match signals.or(timeout(RELEASING, release(args, ground, lease))).await {
         Ok(Ok(released)) => released,
         Ok(Err(_)) => Err(Failure::message(

@@ -48,6 +48,7 @@ pub use exit::{ErrorKind, Exit};
 
 use crate::job as jobs;
 use crate::recipe::{Identifier, IdentifierError, MemberKind};
+use crate::rollout::inherited;
 use crate::store::{Acl, Hosts, NodePath, Secret};
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
@@ -455,7 +456,8 @@ impl From<Kind> for MemberKind {
     74  the token file cannot be used           nothing was run\n  \
     75  an earlier token's command still runs   nothing was run; try again, or --stop it\n  \
     77  a stale fence or attempt                nothing was run, nor ever will be\n  \
-    127 the command could not be started\n\n\
+    126 the command exists and cannot be run\n  \
+    127 the command does not exist\n\n\
     Exit codes of --outcome:\n  \
     0   it succeeded\n  \
     1   it failed\n  \
@@ -774,6 +776,7 @@ struct ManArgs {
 /// Runs the command line that this process was given, to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    inherited::hear_of_children();
     if let Some(code) = under::guard().or_else(policy::compiler) {
         return code;
     }

@@ -81,7 +81,10 @@ async fn look(
 
 pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Result<Exit, Failure> {
     let identifier = context::identifier(args.identifier.clone())?;
-    let mut signals = Signals::new()?;
+    let mut signals = match args.command.is_empty() {
+        true => Signals::new()?,
+        false => Signals::for_a_command()?,
+    };
     let opener = global.store(output, None)?;
     let first = match signals.or(Joined::new(&opener, &args, &identifier)).await {
         Ok(joined) => joined?,

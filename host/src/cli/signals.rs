@@ -1,91 +1,196 @@
-//! What the person or the service manager wants: SIGINT, SIGQUIT, SIGTERM and SIGHUP.
+//! The signals that a person, a service manager or another program sends to this process.
+//!
+//! A signal that was ignored when the process started stays ignored: nobody here listens to it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
-use nix::sys::signal::Signal as Number;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use futures::FutureExt;
+use nix::libc::{c_int, siginfo_t};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+use tokio::signal::unix::{self, SignalKind};
 
 use super::exit::{ErrorKind, Exit, Failure};
+use crate::rollout::inherited::is_ignored;
 
-/// The signals that ask a process to end, each time one comes.
+/// The signals that ask a process to end.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// The other signals that a command may wait for. SIGTSTP, SIGCONT, SIGWINCH and SIGURG end no process by default.
+const FOR_A_COMMAND: [Signal; 10] = [
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGURG,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+];
+
+/// Those that only Linux has.
+#[cfg(target_os = "linux")]
+const OF_THE_SYSTEM: [Signal; 1] = [Signal::SIGPWR];
+#[cfg(not(target_os = "linux"))]
+const OF_THE_SYSTEM: [Signal; 0] = [];
+
+/// The real-time signals. A process that does not listen to them ends by them.
+#[cfg(target_os = "linux")]
+const REAL_TIME: std::ops::RangeInclusive<c_int> = 34..=64;
+
+/// A bit for each signal that a process has sent and that has not been taken from [`Signals`] yet.
+static SENT_BY_A_PROCESS: AtomicU64 = AtomicU64::new(0);
+
+/// The signals that this process listens to, each time one comes.
 #[derive(Debug)]
 pub(super) struct Signals {
-    interrupt: Signal,
-    quit: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+    streams: Vec<(Signal, unix::Signal)>,
 }
 
-/// One of them.
+/// A signal that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// Ctrl-C: a terminal sends it to every process in the foreground.
-    Interrupt,
-    /// Ctrl-\, from a terminal likewise.
-    Quit,
-    /// From a service manager or `kill`: to us alone.
-    Terminate,
-    /// The terminal is gone.
-    HangUp,
+pub(super) struct Received {
+    signal: Signal,
+    by_a_process: bool,
 }
 
-impl Wish {
-    /// The signal.
-    pub(super) fn signal(self) -> Number {
-        match self {
-            Self::Interrupt => Number::SIGINT,
-            Self::Quit => Number::SIGQUIT,
-            Self::Terminate => Number::SIGTERM,
-            Self::HangUp => Number::SIGHUP,
-        }
+impl Received {
+    /// Which signal.
+    pub(super) fn signal(self) -> Signal {
+        self.signal
     }
 
-    /// As shells count a process that a signal ended.
+    /// The exit code with which shells count a process that the signal ended.
     pub(super) fn exit(self) -> Exit {
-        Exit::Command(match self {
-            Self::Interrupt => 130,
-            Self::Quit => 131,
-            Self::Terminate => 143,
-            Self::HangUp => 129,
-        })
+        Exit::Command(u8::try_from(128 + self.signal as c_int).unwrap_or(1))
     }
 
-    /// Whether a terminal sends it to all that is in the foreground, and so to a command in our own group, too.
+    /// Whether it came from the terminal, which sends it to every process of the group in the foreground.
     pub(super) fn is_sent_by_terminals(self) -> bool {
-        matches!(self, Self::Interrupt | Self::Quit)
+        !self.by_a_process
+    }
+
+    /// Whether a process that does not listen to it ends by it.
+    fn ends(self) -> bool {
+        !matches!(self.signal, Signal::SIGCONT | Signal::SIGWINCH | Signal::SIGTSTP | Signal::SIGURG)
+    }
+
+    /// Stops this process if that is what the signal asks for, until somebody continues it.
+    pub(super) fn stop_ourselves(self) {
+        if self.signal == Signal::SIGTSTP {
+            // A process may always stop itself.
+            let _ = kill(getpid(), Signal::SIGSTOP);
+        }
     }
 }
 
 impl Signals {
-    /// From now on they are ours.
+    /// Listens to the signals that ask a process to end. The others do what they do by default.
     pub(super) fn new() -> Result<Self, Failure> {
-        let of = |kind| signal(kind).map_err(|error| Failure::new(ErrorKind::Internal, error));
-        Ok(Self {
-            interrupt: of(SignalKind::interrupt())?,
-            quit: of(SignalKind::quit())?,
-            terminate: of(SignalKind::terminate())?,
-            hang_up: of(SignalKind::hangup())?,
-        })
+        Self::of(ENDING.into_iter())
+    }
+
+    /// Listens to all that a command may want to have, too.
+    pub(super) fn for_a_command() -> Result<Self, Failure> {
+        Self::of(ENDING.into_iter().chain(FOR_A_COMMAND).chain(OF_THE_SYSTEM))
+    }
+
+    /// Likewise for the leader of a process group, who lives on whatever its group gets.
+    pub(super) fn for_a_group() -> Result<Self, Failure> {
+        let more = [Signal::SIGABRT, Signal::SIGTTIN, Signal::SIGTTOU].map(|signal| signal as c_int).into_iter();
+        #[cfg(target_os = "linux")]
+        let more = more.chain(REAL_TIME);
+        for number in more.filter(|number| !is_ignored(*number)) {
+            // Once it was listened to it does nothing by itself any more. The system may keep some for itself.
+            let _ = unix::signal(SignalKind::from_raw(number));
+        }
+        Self::for_a_command()
+    }
+
+    fn of(signals: impl Iterator<Item = Signal>) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::new(ErrorKind::Internal, error);
+        let listen = |signal: Signal| -> Result<_, Failure> {
+            // In this order: when a stream has one, its origin is known.
+            remember_origins(signal).map_err(failed)?;
+            Ok((signal, unix::signal(SignalKind::from_raw(signal as c_int)).map_err(failed)?))
+        };
+        let streams = signals.filter(|signal| !is_ignored(*signal as c_int)).map(listen).collect::<Result<_, _>>()?;
+        Ok(Self { streams })
     }
 
     /// The next one.
     ///
     /// # Cancel safety
     /// None is lost.
-    pub(super) async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.quit.recv() => Wish::Quit,
-            _ = self.terminate.recv() => Wish::Terminate,
-            _ = self.hang_up.recv() => Wish::HangUp,
-        }
+    pub(super) async fn next(&mut self) -> Received {
+        poll_fn(|context| {
+            let came = self
+                .streams
+                .iter_mut()
+                .find_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(signal));
+            match came {
+                Some(signal) => Poll::Ready(Received { signal: *signal, by_a_process: take_origin(*signal) }),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
-    /// What `work` comes to, unless a signal comes first: then it is dropped.
-    pub(super) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Wish> {
+    /// Takes no more notice of those that have come until now.
+    pub(super) fn forget(&mut self) {
+        while self.next().now_or_never().is_some() {}
+    }
+
+    /// What `work` comes to, unless a signal that ends a process comes first: then it is dropped.
+    pub(super) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Received> {
+        let ending = async {
+            loop {
+                let received = self.next().await;
+                if received.ends() {
+                    return received;
+                }
+                received.stop_ourselves();
+            }
+        };
         tokio::select! {
             done = work => Ok(done),
-            wish = self.next() => Err(wish),
+            received = ending => Err(received),
+        }
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as c_int - 1)
+}
+
+/// Has the origin of each such signal remembered.
+#[expect(unsafe_code, reason = "only a handler sees where a signal comes from")]
+fn remember_origins(signal: Signal) -> io::Result<()> {
+    let remember = move |info: &siginfo_t| {
+        if is_by_a_process(info) {
+            SENT_BY_A_PROCESS.fetch_or(bit(signal), Ordering::SeqCst);
+        }
+    };
+    // SAFETY: the handler sets a bit of an atomic number, and nothing else.
+    unsafe { signal_hook_registry::register_sigaction(signal as c_int, remember) }.map(drop)
+}
+
+fn take_origin(signal: Signal) -> bool {
+    SENT_BY_A_PROCESS.fetch_and(!bit(signal), Ordering::SeqCst) & bit(signal) != 0
+}
+
+/// The kernel's own signals, as those of a terminal, have a code above zero. Other systems do not tell: there those that
+/// terminals can send count as theirs.
+fn is_by_a_process(info: &siginfo_t) -> bool {
+    match cfg!(target_os = "linux") {
+        true => info.si_code <= 0,
+        false => {
+            ![Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP].iter().any(|signal| *signal as c_int == info.si_signo)
         }
     }
 }

@@ -1,35 +1,52 @@
 //! A command that runs under a lease or a membership: started, told to stop, ended with its own code.
 //!
-//! What must not outlive us gets a guard: our own binary as the leader of the command's process group, which the kernel
-//! tells when we are gone, and which then kills the group.
+//! What must not outlive us gets a guard: our own binary, which the kernel tells when we are gone, and which then kills the
+//! command.
+//!
+//! # Process groups
+//! The guard leads a process group of its own, and the command is part of it: every process of the command gets what we
+//! pass on, and what the command sends to its group reaches neither us nor whoever started us.
+//! On a terminal the command is in our own group instead. Both are one job of the shell then: the command can read from the
+//! terminal, the keyboard's signals reach it directly, and Ctrl-Z, `fg` and `bg` apply to both.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, getpgrp, getpid, getppid};
+use futures::FutureExt;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpgid, getpgrp, getpid, getppid, tcgetpgrp};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::signals::{Signals, Wish};
+use super::signals::{Received, Signals};
 use super::{Format, context, output};
 use crate::guard::{CommandLock, Outcome};
-use crate::rollout::group;
+use crate::rollout::tree::{self, Scope};
+use crate::rollout::{group, inherited};
 
-/// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, what it
-/// locks if anything, and the command.
+/// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, the
+/// process group that its command joins (0: the guard's own), what it locks if anything, and the command.
 const GUARD: &str = "__guard";
 
-/// How often it is looked whether a group that was told to stop is empty.
+/// How often it is looked whether a command that was told to stop has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long a group that was killed is waited for: what cannot be killed hangs in the kernel.
+/// How long a command that was killed is waited for: what cannot be killed hangs in the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(2);
+
+/// Where programs are when the environment does not say it, as the C library has it.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Whether a command outlives us when we are killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,92 +59,175 @@ pub(super) enum Bond {
     Locked(Format, PathBuf),
 }
 
+/// The process group of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// One of its own.
+    Own,
+    /// Ours, on a terminal.
+    Ours,
+}
+
+impl Group {
+    /// Ours, if one of the standard streams is the terminal that controls this process.
+    fn of_a_command() -> Self {
+        let on_a_terminal =
+            tcgetpgrp(io::stdin()).is_ok() || tcgetpgrp(io::stdout()).is_ok() || tcgetpgrp(io::stderr()).is_ok();
+        if on_a_terminal { Self::Ours } else { Self::Own }
+    }
+}
+
 /// A command that is running.
 #[derive(Debug)]
 pub(super) struct Running {
+    /// The command, or its guard.
     child: Child,
-    /// Where a process group of its own was made; on a terminal it stays in ours, to be able to read from it.
-    group: Option<Pid>,
-    pid: Option<Pid>,
+    pid: Pid,
+    group: Group,
     bond: Bond,
+    /// Children that have ended.
+    ended: unix::Signal,
 }
 
 impl Running {
     /// Starts a command with our stdin, stdout and stderr.
     pub(super) fn start(command: &[OsString], environment: &[(&str, String)], bond: Bond) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::new(ErrorKind::Internal, error);
         let (program, arguments) = split(command)?;
+        let group = Group::of_a_command();
         let mut line = match &bond {
             Bond::Loose => Command::new(program),
-            Bond::Tied(format) => guarded(program, *format, Path::new(""))?,
-            Bond::Locked(format, lock) => guarded(program, *format, lock)?,
+            Bond::Tied(format) => guarded(program, *format, group, Path::new(""))?,
+            Bond::Locked(format, lock) => guarded(program, *format, group, lock)?,
         };
         line.args(arguments).envs(environment.iter().map(|(key, value)| (key, value)));
-        let own_group = !io::stdin().is_terminal();
-        if own_group {
+        // A guard leads a group in any case.
+        if group == Group::Own || bond != Bond::Loose {
             line.process_group(0);
         }
+        inherited::hand_on(line.as_std_mut());
+        let ended = unix::signal(SignalKind::child()).map_err(failed)?;
+        // What the command leaves behind becomes our child, so that it is found if the command has to be stopped.
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed(error.into()))?;
         let child = line.spawn().map_err(|error| not_started(program, &error))?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        Ok(Self { child, group: pid.filter(|_| own_group), pid, bond })
+        let pid = process_id(&child)?;
+        Ok(Self { child, pid, group, bond, ended })
     }
 
     /// Waits for its end.
     pub(super) async fn wait(&mut self) -> Result<Exit, Failure> {
-        let status = self.child.wait().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+        let status = self.end().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
         // A guard ends by itself when its command has: one that was killed has left that alone.
         if self.bond != Bond::Loose && status.signal().is_some() {
-            self.signal(Signal::SIGKILL);
-            if let (Bond::Locked(..), Some(group)) = (&self.bond, self.group) {
-                let deadline = Instant::now() + AFTER_KILL;
-                while !group::is_gone(group) && Instant::now() < deadline {
-                    sleep(LOOK).await;
-                }
-            }
+            self.kill();
+            self.left(Instant::now() + AFTER_KILL).await;
         }
         Ok(exit(status))
     }
 
-    /// Passes a signal on, to its whole group where it has one, unless a terminal has sent it there already.
-    pub(super) fn pass(&self, wish: Wish) {
-        if self.group.is_some() || !wish.is_sent_by_terminals() {
-            self.signal(wish.signal());
+    /// Waits for the child's end, and meanwhile asks about every other child that has ended.
+    async fn end(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => return status,
+                _ = self.ended.recv() => {}
+            }
+            for orphan in tree::ended_children(getpid()).into_iter().filter(|pid| *pid != self.pid) {
+                // Nobody wants to know how it ended.
+                let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
+            }
         }
+    }
+
+    /// Passes a signal on, unless a terminal has sent it to the command already. A signal that stops a job stops us, too.
+    pub(super) fn pass(&self, received: Received) {
+        if self.group == Group::Own || !received.is_sent_by_terminals() {
+            self.signal(received.signal());
+        }
+        received.stop_ourselves();
     }
 
     fn signal(&self, signal: Signal) {
         // What is gone needs no signal.
-        let _ = match (self.group, self.pid) {
-            (Some(group), _) => killpg(group, signal),
-            (None, Some(pid)) => kill(pid, signal),
-            (None, None) => Ok(()),
+        let _ = match (self.group, &self.bond) {
+            (Group::Own, _) => killpg(self.pid, signal),
+            (Group::Ours, Bond::Loose) => tell(self.pid, signal),
+            // A guard passes it on.
+            (Group::Ours, _) => kill(self.pid, signal),
         };
     }
 
-    /// SIGTERM, and SIGKILL for what of its group is still there at `deadline`.
+    /// SIGTERM, and SIGKILL for whatever of it is still there at `deadline`.
     pub(super) async fn stop(&mut self, deadline: Instant) {
         self.signal(Signal::SIGTERM);
-        if timeout_at(deadline, self.child.wait()).await.is_err() {
-            self.signal(Signal::SIGKILL);
-            let _ = self.child.wait().await;
+        // What a terminal has stopped hears the first only after that.
+        self.signal(Signal::SIGCONT);
+        let _ = timeout_at(deadline, self.end()).await;
+        if self.left(deadline).await {
+            self.kill();
+            self.left(Instant::now() + AFTER_KILL).await;
         }
-        let Some(group) = self.group else { return };
-        while !group::is_gone(group) {
-            if Instant::now() >= deadline {
-                return self.signal(Signal::SIGKILL);
+        // It has ended, or never will.
+        let _ = self.child.try_wait();
+    }
+
+    /// Waits until nothing of the command is left; whether something is at `deadline`.
+    async fn left(&self, deadline: Instant) -> bool {
+        loop {
+            let is_left = !tree::below(getpid(), Scope::WithoutServers).is_empty()
+                || self.group == Group::Own && !group::is_gone(self.pid);
+            if !is_left || Instant::now() >= deadline {
+                return is_left;
             }
             sleep(LOOK).await;
         }
     }
+
+    /// Kills whatever there is of the command.
+    fn kill(&self) {
+        let leads_a_group = self.group == Group::Own || self.bond != Bond::Loose;
+        // It does nothing more from now on, however long it takes to find the rest.
+        if leads_a_group {
+            let _ = killpg(self.pid, Signal::SIGSTOP);
+        }
+        tree::kill_below(getpid(), Scope::WithoutServers);
+        if leads_a_group {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The number of a child that nobody has waited for.
+fn process_id(child: &Child) -> Result<Pid, Failure> {
+    let number = child.id().and_then(|id| i32::try_from(id).ok());
+    let missing = || Failure::message(ErrorKind::Internal, "a child that runs has no process id");
+    number.map(Pid::from_raw).ok_or_else(missing)
+}
+
+/// Sends a signal to a command that is in a group with others, and to what it has started in that group.
+fn tell(command: Pid, signal: Signal) -> Result<(), Errno> {
+    let group = getpgid(Some(command))?;
+    for process in tree::below(command, Scope::All).into_iter().filter(|process| getpgid(Some(*process)) == Ok(group)) {
+        // What is gone needs no signal.
+        let _ = kill(process, signal);
+    }
+    kill(command, signal)
 }
 
 /// Our own binary as the guard of a command whose arguments follow.
-fn guarded(program: &OsStr, format: Format, lock: &Path) -> Result<Command, Failure> {
+fn guarded(program: &OsStr, format: Format, group: Group, lock: &Path) -> Result<Command, Failure> {
     let format = match format {
         Format::Human => "human",
         Format::Json => "json",
     };
+    let group = match group {
+        Group::Own => Pid::from_raw(0),
+        Group::Ours => getpgrp(),
+    };
     let mut line = Command::new(ourselves()?);
-    line.arg0("lockkeeper").args([GUARD, format]).arg(getpid().to_string()).arg(lock).arg(program);
+    line.arg0("lockkeeper").args([GUARD, format]).args([getpid(), group].map(|pid| pid.to_string()));
+    line.arg(lock).arg(program);
     Ok(line)
 }
 
@@ -155,10 +255,11 @@ pub(super) fn guard() -> Option<ExitCode> {
         true => Format::Json,
         false => Format::Human,
     };
-    let parent = arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
+    let mut number = || arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
+    let (parent, group) = (number(), number().filter(|group| group.as_raw() != 0));
     let lock = arguments.next().filter(|lock| !lock.is_empty()).map(PathBuf::from);
     let command: Vec<OsString> = arguments.collect();
-    Some(match context::block_on(stand_guard(parent, lock.as_deref(), &command)) {
+    Some(match context::block_on(stand_guard(parent, group, lock.as_deref(), &command)) {
         Ok(exit) => exit.code(),
         Err(failure) => {
             output::failure(format, &failure);
@@ -167,11 +268,16 @@ pub(super) fn guard() -> Option<ExitCode> {
     })
 }
 
-async fn stand_guard(parent: Option<Pid>, lock: Option<&Path>, command: &[OsString]) -> Result<Exit, Failure> {
-    // What the whole group gets is for the command: a guard only sees that its command has ended.
-    let mut signals = Signals::new()?;
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+/// `group`: the one that the command joins; `None`: the guard's own.
+async fn stand_guard(
+    parent: Option<Pid>,
+    group: Option<Pid>,
+    lock: Option<&Path>,
+    command: &[OsString],
+) -> Result<Exit, Failure> {
+    // What the whole group gets is for the command: a guard lives on.
+    let mut signals = Signals::for_a_group()?;
+    let mut parents = death_of_parent()?;
     let has_parent = || Some(getppid()) == parent;
     let mut lock = match lock {
         // None: nobody waits any more.
@@ -189,7 +295,13 @@ async fn stand_guard(parent: Option<Pid>, lock: Option<&Path>, command: &[OsStri
         let _ = lock.as_mut().map(|lock| lock.report(&outcome));
     };
     let (program, arguments) = split(command)?;
-    let mut child = match Command::new(program).args(arguments).spawn() {
+    let mut line = Command::new(program);
+    line.args(arguments);
+    inherited::hand_on(line.as_std_mut());
+    if let Some(group) = group {
+        line.process_group(group.as_raw());
+    }
+    let mut child = match line.spawn() {
         Ok(child) => child,
         Err(error) => {
             let failure = not_started(program, &error);
@@ -197,6 +309,18 @@ async fn stand_guard(parent: Option<Pid>, lock: Option<&Path>, command: &[OsStri
             return Err(failure);
         }
     };
+    let pid = process_id(&child)?;
+    let pass_on = |received: Received| {
+        // What is gone needs no signal.
+        let _ = match group {
+            Some(_) => tell(pid, received.signal()),
+            None => kill(pid, received.signal()),
+        };
+    };
+    // What came before the command was there.
+    while let Some(received) = signals.next().now_or_never() {
+        pass_on(received);
+    }
     loop {
         tokio::select! {
             status = child.wait() => {
@@ -204,16 +328,38 @@ async fn stand_guard(parent: Option<Pid>, lock: Option<&Path>, command: &[OsStri
                 report(outcome(status));
                 return Ok(exit(status));
             }
-            _ = signals.next() => {}
+            // In our group the command has it already.
+            received = signals.next() => if getpgid(Some(pid)) != Ok(getpgrp()) {
+                pass_on(received);
+            },
+            _ = parents.recv() => {}
         }
         if !has_parent() {
-            if getpgrp() == getpid() {
-                // Ourselves, too.
-                let _ = killpg(getpgrp(), Signal::SIGKILL);
-            }
-            let _ = child.kill().await;
+            tree::kill_below(getpid(), Scope::All);
+            // The rest of the group, and ourselves.
+            let _ = killpg(getpgrp(), Signal::SIGKILL);
         }
     }
+}
+
+/// Has the kernel say when our parent is gone, by a signal that is never ignored: our own children say by it that they have
+/// ended.
+fn death_of_parent() -> Result<unix::Signal, Failure> {
+    let failed = |error: io::Error| Failure::new(ErrorKind::Internal, error);
+    // One thread hears it though it may have been blocked when we were started, as it is for the command.
+    thread::Builder::new()
+        .spawn(|| {
+            if SigSet::all().thread_unblock().is_ok() {
+                loop {
+                    thread::park();
+                }
+            }
+        })
+        .map_err(failed)?;
+    let heard = unix::signal(SignalKind::child()).map_err(failed)?;
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(Signal::SIGCHLD).map_err(|error| failed(error.into()))?;
+    Ok(heard)
 }
 
 /// How a command ended, told exactly.
@@ -231,20 +377,40 @@ pub(super) fn signal_name(number: i32) -> String {
 }
 
 fn split(command: &[OsString]) -> Result<(&OsString, &[OsString]), Failure> {
-    command.split_first().ok_or_else(|| Failure::message(ErrorKind::Command, "no command"))
+    command.split_first().ok_or_else(|| Failure::message(ErrorKind::NoSuchCommand, "no command"))
 }
 
 fn not_started(program: &OsStr, error: &io::Error) -> Failure {
-    let program = program.to_string_lossy();
-    let failure = Failure::message(ErrorKind::Command, format!("cannot run `{}`: {error}", output::shown(&program)));
-    match error.kind() {
-        io::ErrorKind::NotFound if program.contains(char::is_whitespace) => {
+    let name = program.to_string_lossy();
+    let is_missing = error.kind() == io::ErrorKind::NotFound || !is_found(program);
+    let missing = io::Error::from(Errno::ENOENT);
+    let (kind, error) = match is_missing {
+        // A folder of the search path that cannot be read is the last error there, and not the point.
+        true => (ErrorKind::NoSuchCommand, &missing),
+        false => (ErrorKind::Command, error),
+    };
+    let failure = Failure::message(kind, format!("cannot run `{}`: {error}", output::shown(&name)));
+    match is_missing {
+        true if name.contains(char::is_whitespace) => {
             failure.hint("no shell reads the command: `-- sh -c '…'` starts one")
+        }
+        true if Path::new(program).is_file() && name.contains('/') => {
+            failure.hint("the file exists: the interpreter that its first line names does not")
         }
         _ => failure,
     }
 }
 
+/// Whether there is a program of that name, whatever comes of running it. A path has been looked up by running it.
+fn is_found(program: &OsStr) -> bool {
+    if program.as_bytes().contains(&b'/') {
+        return true;
+    }
+    let folders = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}
+
+/// The exit code of a process that has ended so.
 fn exit(status: ExitStatus) -> Exit {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     match code {

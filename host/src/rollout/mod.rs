@@ -11,6 +11,7 @@ mod event;
 mod execute;
 pub mod explain;
 pub mod group;
+pub mod inherited;
 pub mod journal;
 mod keeper;
 pub mod ledger;

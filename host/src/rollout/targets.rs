@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
+use super::inherited;
 use crate::job::{
     JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, printable, text_of,
 };
@@ -145,7 +146,9 @@ enum OutputError {
 /// Runs a command to its end. All that it started is killed when it prints too much, or the future is dropped.
 async fn output_of(command: &[String], folder: &Path) -> Result<Printed, OutputError> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
-    let mut child = Command::new(program)
+    let mut line = Command::new(program);
+    inherited::hand_on(line.as_std_mut());
+    let mut child = line
         .args(arguments)
         .current_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
         .stdin(Stdio::null())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -17,7 +18,7 @@ use super::exit::{Exit, Failure};
 use super::holders::{plain, trimmed};
 use super::kept::{ELSEWHERE, Found, find};
 use super::output::{Output, moment};
-use super::signals::{Signals, Wish};
+use super::signals::{Received, Signals};
 use super::{Global, StatusArgs};
 use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
 use crate::store::Store;
@@ -136,11 +137,11 @@ async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Seen, LedgerError> {
 }
 
 /// Whoever watches ends that by Ctrl-C, and nothing has failed.
-fn enough(screen: &Screen, wish: Wish) -> Exit {
+fn enough(screen: &Screen, received: Received) -> Exit {
     screen.leave();
-    match wish {
-        Wish::Interrupt => Exit::Done,
-        wish => wish.exit(),
+    match received.signal() {
+        Signal::SIGINT => Exit::Done,
+        _ => received.exit(),
     }
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::group;
+use super::super::{group, inherited};
 use super::{Ended, Limits, Stopped};
 
 /// How often a stopped group is looked at.
@@ -47,8 +47,9 @@ pub(super) async fn run(
 
 fn start(command: &[String], environment: &[(String, String)], log: File) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    Command::new(program)
-        .args(arguments)
+    let mut line = Command::new(program);
+    inherited::hand_on(line.as_std_mut());
+    line.args(arguments)
         .envs(environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
