@@ -524,6 +524,45 @@ fn a_server_that_a_command_has_started_outlives_a_lost_lease() {
     kill(server, Signal::SIGKILL).unwrap();
 }
 
+// --------------------------------------------------------------------------------------------------- the first process
+
+/// `lockkeeper` as the first process of a PID namespace, where that is permitted.
+fn first_process() -> Option<Vec<&'static str>> {
+    let unshare = vec!["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let permitted = Command::new(unshare[0]).args(&unshare[1..]).arg("true").stderr(Stdio::null()).status();
+    permitted.is_ok_and(|status| status.success()).then_some(unshare)
+}
+
+#[test]
+fn the_first_process_reaps_orphans() {
+    let Some(unshare) = first_process() else { return println!("skipped: no PID namespace can be made here") };
+    for wrapper in WRAPPERS {
+        let world = World::new();
+        // Orphans come and go; then nothing but living processes is there. `$PPID` is no help: `ps` would be one of them.
+        let script = "for i in 1 2 3 4 5; do (sh -c 'sleep 0.0$0 &' $i &); done; sleep 1; \
+                      cat /proc/[0-9]*/stat | grep -c ') Z' ; grep ^Name: /proc/1/status; exit 7";
+        let answer = said(&mut by(&world, &unshare, wrapper, &["sh", "-c", script]));
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(7), "0\nName:\tlockkeeper\n"), "{answer:?}");
+    }
+}
+
+#[test]
+fn the_first_process_loses_no_signal() {
+    let Some(unshare) = first_process() else { return println!("skipped: no PID namespace can be made here") };
+    for wrapper in WRAPPERS {
+        for name in ["TERM", "INT", "USR1", "USR2", "ALRM", "WINCH"] {
+            let world = World::new();
+            // From within only what the first process listens to comes through.
+            let script = format!("trap 'exit 7' {name}; kill -s {name} 1; while :; do sleep 0.05; done");
+            let answer = said(&mut by(&world, &unshare, wrapper, &["sh", "-c", &script]));
+            assert_eq!(answer.code, Some(7), "{name} {wrapper:?} {answer:?}");
+        }
+    }
+    let world = World::new();
+    let answer = said(&mut by(&world, &unshare, WRAPPERS[0], &["sh", "-c", "kill -9 $$"]));
+    assert_eq!(answer.code, Some(137), "{answer:?}");
+}
+
 // ---------------------------------------------------------------------------------------------------------- terminals
 
 /// A shell with job control on a terminal of its own.

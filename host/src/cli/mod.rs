@@ -10,6 +10,7 @@ mod explain;
 mod generate;
 mod guard;
 mod holders;
+mod init;
 mod invocation;
 mod job;
 mod kept;
@@ -782,6 +783,9 @@ pub fn main() -> ExitCode {
     }
     if let Err(failure) = veil::draw() {
         return usage::fail(&failure);
+    }
+    if let Some(code) = init::first_process() {
+        return code;
     }
     let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,

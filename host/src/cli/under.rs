@@ -411,7 +411,7 @@ fn is_found(program: &OsStr) -> bool {
 }
 
 /// The exit code of a process that has ended so.
-fn exit(status: ExitStatus) -> Exit {
+pub(super) fn exit(status: ExitStatus) -> Exit {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     match code {
         0 => Exit::Done,
