@@ -10,7 +10,7 @@ impl View {
         self.party.as_ref().map_or(0, |party| party.members.len())
     }
 
-    /// How many more failures the budget allows; `u32::MAX` where the job sets no budget.
+    /// How many more failures until something is refused for them; `u32::MAX` where any number may fail.
     #[must_use]
     pub fn budget_left(&self) -> u32 {
         self.progress.budget_left.unwrap_or(u32::MAX)

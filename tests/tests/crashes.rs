@@ -61,6 +61,8 @@ roll-back = ["GUARD", "guard", "--token-file", "{job-dir}/tokens/{target}", "--f
              "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"]
 probe = ["GUARD", "guard", "--token-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
 attempts = 3
+[budget]
+stop-at = "unlimited"
 "#;
 
 /// A run's folder, and its store.

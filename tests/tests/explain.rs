@@ -147,7 +147,7 @@ fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
             "Refused  by the hard limit `budget-reserved`",
             "the failure budget is 2: ",
             "or if no target had failed; 1 has",
-            "or if the job's budget allowed 3 failures; it allows 2",
+            "or if the job's `max-failed` were 3; it is 2",
         ],
     );
     // It was asked about when web02 queued, or when that had its slot.
@@ -199,7 +199,7 @@ fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
 #[test]
 fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
     let world = World::new();
-    world.file("job.toml", &job(9, 3, "test $0 != web05", ""));
+    world.file("job.toml", &job(9, 3, "test $0 != web05", "[budget]\nstop-at = \"unlimited\""));
     let ran = said(world.lockkeeper(["run", "job.toml", "--quiet"]).current_dir(world.folder()));
     assert_eq!(ran.code, Some(1), "web05 fails: {ran:?}");
     let picture = world.folder().join("run.svg");

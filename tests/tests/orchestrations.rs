@@ -239,6 +239,7 @@ fn misbehaving(world: &World, mode: &str, more: &str) -> String {
     }
     let job = format!(
         "name = \"{mode}\"\nsemaphore.path = \"/locks/own\"\ntargets.hosts = [\"a\"]\naction.run = [\"true\"]\npolicy.use = \"rolling\"\n\
+         budget.stop-at = \"unlimited\"\n\
          [orchestration]\npath = \"conducted.wasm\"\nsemaphores = [{{ path = \"/locks/a\" }}, {{ path = \"/locks/b\" }}]\n{more}\n\
          settings.mode = \"{mode}\"\n"
     );

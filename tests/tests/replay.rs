@@ -20,7 +20,8 @@ fn job(targets: usize, policy: &str) -> String {
     let hosts: Vec<String> = (1..=targets).map(|number| format!("web{number:02}")).collect();
     format!(
         "name = \"demo\"\n[semaphore]\npath = \"/locks/demo\"\nmax-concurrency = 3\n[targets]\nhosts = {hosts:?}\n\
-         [action]\nrun = [\"sh\", \"-c\", \"test $0 != web05\", \"{{target}}\"]\n{policy}"
+         [action]\nrun = [\"sh\", \"-c\", \"test $0 != web05\", \"{{target}}\"]\n\
+         [budget]\nstop-at = \"unlimited\"\n{policy}"
     )
 }
 

@@ -40,7 +40,7 @@ impl Fleet {
         let config = self.config.display();
         let text = format!(
             "name = \"{name}\"\n[semaphore]\npath = \"/locks/{name}\"\nmax-concurrency = 2\n[targets]\n\
-             hosts = [{hosts}]\n[policy]\nuse = \"rolling\"\n[action]\n{action}\non-unknown = \"fail\"\n\
+             hosts = [{hosts}]\n[policy]\nuse = \"rolling\"\n[budget]\nstop-at = \"unlimited\"\n[action]\n{action}\non-unknown = \"fail\"\n\
              [action.ssh]\nconnect-timeout = \"5s\"\nconfig = \"{config}\"\n"
         );
         self.world.file(&format!("{name}.toml"), &text)

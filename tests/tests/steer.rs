@@ -6,6 +6,8 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use lockkeeper_tests::{Said, World, eventually, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Each target writes down that it acts and waits for its gate; `bad` fails until it is mended.
@@ -24,6 +26,12 @@ MORE
 run = ["sh", "-c", "echo $0 >> {job-dir}/acted; until test -e {job-dir}/go-$0 -o -e {job-dir}/go; do sleep 0.02; done; test $0 != bad -o -e {job-dir}/mended", "{target}"]
 "#;
 
+/// Continues after a failure, unless these lines say otherwise.
+fn job(more: &str) -> String {
+    let budget = if more.contains("[budget]") { "" } else { "[budget]\nstop-at = \"unlimited\"\n" };
+    JOB.replace("MORE", &format!("{more}{budget}"))
+}
+
 struct Ground {
     world: World,
 }
@@ -31,7 +39,7 @@ struct Ground {
 impl Ground {
     fn new(more: &str) -> Self {
         let world = World::new();
-        world.file("job.toml", &JOB.replace("MORE", more));
+        world.file("job.toml", &job(more));
         Self { world }
     }
 
@@ -255,10 +263,114 @@ fn a_job_that_changed_does_not_go_on_with_a_run_of_another() {
     run.kill().unwrap();
     run.wait().unwrap();
     ground.opens("go");
-    ground.world.file("job.toml", &JOB.replace("MORE", "# changed\n"));
+    ground.world.file("job.toml", &job("# changed\n"));
     let changed = ground.does("run job.toml --format json");
     assert!(refused(&changed, "unfinished").contains("the job has changed since"), "{changed:?}");
-    ground.world.file("job.toml", &JOB.replace("MORE", ""));
+    ground.world.file("job.toml", &job(""));
     assert!(refused(&ground.does("run job.toml --again --format json"), "unfinished").contains("--again"));
     assert_eq!(ground.acted().len(), 2);
+}
+
+// ---------------------------------------------------------------------- many targets
+
+/// Targets and a budget; each target writes down that it acts, and fails while there is a file `broken`.
+fn many(targets: usize, slots: usize, more: &str, then: &str) -> Ground {
+    let hosts: Vec<String> = (1..=targets).map(|number| format!("\"h{number:04}\"")).collect();
+    let world = World::new();
+    world.file("fleet.toml", &format!("hosts = [{}]\n", hosts.join(", ")));
+    let job = format!(
+        "name = \"steered\"\n[semaphore]\npath = \"/locks/steered\"\nmax-concurrency = {slots}\n[targets]\n\
+         inventory = \"fleet.toml\"\n[policy]\nuse = \"rolling\"\n{more}[action]\n\
+         run = [\"sh\", \"-c\", \"echo $0 >> {{job-dir}}/acted; {then}\", \"{{target}}\"]\n"
+    );
+    world.file("job.toml", &job);
+    Ground { world }
+}
+
+const FAILS_WHILE_BROKEN: &str = "test ! -e {job-dir}/broken";
+
+const CANARY: &str = "[[wave]]\nname = \"canary\"\nsize = 1\nstop-at = 1\n[[wave]]\nname = \"rest\"\n";
+
+#[test]
+fn a_canary_of_one_that_fails_stops_a_run_of_many() {
+    let ground = many(300, 50, &format!("{CANARY}[budget]\nstop-at = \"50%\"\n"), FAILS_WHILE_BROKEN);
+    ground.opens("broken");
+    let ran = ground.does("run job.toml");
+    assert_eq!((ran.code, ground.acted().as_slice()), (Some(1), &["h0001".to_owned()][..]), "{ran:?}");
+    assert!(ran.stderr.contains("1 of wave `canary` failed, the wave stops at 1"), "{ran:?}");
+    assert!(ran.stderr.contains("299 not started"), "{ran:?}");
+    assert_eq!(ground.status()["state"], "finished");
+}
+
+#[test]
+fn a_canary_that_fails_pauses_a_run_over_a_kill_until_it_is_retried() {
+    let ground =
+        many(40, 20, &format!("{CANARY}[budget]\nstop-at = 9\non-exhausted = \"pause\"\n"), FAILS_WHILE_BROKEN);
+    ground.opens("broken");
+    let held = || ground.status()["now"]["waits"]["code"] == json!("budget-spent");
+    let mut first = ground.starts();
+    eventually("it is held", held);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut next = ground.starts();
+    eventually("the next runner holds it, too", held);
+    let status = ground.status();
+    let held = json!({ "by": "budget-spent", "charged": 1, "stop-at": 1, "max-failed": null, "wave": "canary" });
+    assert_eq!(status["held"], json!([held]), "{status}");
+    let told = ground.does("status steered");
+    assert!(told.stdout.contains("the failures of wave `canary`: 1 failed, the wave stops at 1"), "{told:?}");
+    let why = ground.does("explain latest h0040");
+    assert!(why.stdout.contains("1 of wave `canary` failed, the wave stops at 1"), "{why:?}");
+    assert!(why.stdout.contains(" --failed` lets what failed go again"), "{why:?}");
+    assert_eq!(ground.acted(), ["h0001"], "nothing new started");
+    fs::remove_file(ground.world.folder().join("broken")).unwrap();
+    assert_eq!(ground.does("retry steered --failed").code, Some(0));
+    assert_eq!(next.wait().unwrap().code(), Some(0));
+    assert_eq!(ground.acted().len(), 41);
+}
+
+#[test]
+fn without_a_budget_the_first_failure_is_the_last_to_start_anything() {
+    let ground = many(30, 3, "", FAILS_WHILE_BROKEN);
+    let planned = ground.does("plan job.toml");
+    assert!(planned.stderr.contains("nothing new starts once 1 target has failed, then the run ends"), "{planned:?}");
+    assert!(
+        planned.stderr.contains("the default without `[budget]`; `stop-at = \"unlimited\"` continues"),
+        "{planned:?}"
+    );
+    ground.opens("broken");
+    let ran = ground.does("run job.toml");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("1 failed, the budget stops at 1"), "{ran:?}");
+    assert!((1..=3).contains(&ground.acted().len()), "{:?}", ground.acted());
+}
+
+#[test]
+fn a_budget_that_only_stops_leaves_all_slots_to_4000_targets() {
+    let usable = |budget: &str| {
+        let ground = many(4_000, 100, budget, "exec sleep 600");
+        let planned: Value = serde_json::from_str(&ground.does("plan job.toml --format json").stdout).unwrap();
+        (planned["budget"]["usable-slots"].clone(), ground)
+    };
+    let (throttled, ground) = usable("[budget]\nmax-failed = \"2%\"\n");
+    let points = json!([{ "failed": 0, "slots": 80 }, { "failed": 1, "slots": 79 }, { "failed": 79, "slots": 1 }]);
+    assert_eq!(throttled, points);
+    let planned = ground.does("plan job.toml");
+    let text = "`max-failed` = 80 of 100 slots: 80 at once at the start, 79 after 1 failure, 1 after 79 failures";
+    assert!(planned.stderr.contains(text), "{}", planned.stderr);
+    let checked = ground.does("check job.toml");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stderr.contains("at most 80 of 100 slots are used at once"), "{checked:?}");
+    assert!(checked.stderr.contains("`stop-at = \"2%\"` in its place, or raise it: `max-failed = 180`"), "{checked:?}");
+
+    let (all, ground) = usable("[budget]\nstop-at = \"2%\"\n");
+    assert_eq!(all, json!([{ "failed": 0, "slots": 100 }]));
+    assert!(!ground.does("check job.toml").stderr.contains("Warning"));
+    let mut run = ground.starts();
+    eventually("every slot is used", || ground.acted().len() == 100);
+    let pid = Pid::from_raw(i32::try_from(run.id()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    eventually("it stops", || !ground.status()["now"]["stopping"].is_null());
+    kill(pid, Signal::SIGINT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
 }

@@ -10,15 +10,20 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let loaded = load(global, &args.job)?;
     let Loaded { job, policy, .. } = &loaded;
     // What lists targets elsewhere, a command or a party, may answer otherwise when the job runs.
-    let targets = match job.targets.source {
+    let (total, targets) = match job.targets.source {
         TargetSource::Hosts(_) | TargetSource::Inventory(_) => {
-            let targets = loaded.targets(None).await?;
-            of(targets.len(), "target")
+            let total = loaded.targets(None).await?.len();
+            (Some(total), of(total, "target"))
         }
-        TargetSource::Command(_) => "targets from a command".to_owned(),
-        TargetSource::Party(ref path) => format!("targets from the party `{path}`"),
+        TargetSource::Command(_) => (None, "targets from a command".to_owned()),
+        TargetSource::Party(ref path) => (None, format!("targets from the party `{path}`")),
     };
     loaded.warn(output);
+    let warnings = job.warnings(total);
+    for problem in &warnings {
+        let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        output.warn(&format!("{}: {problem}{help}", problem.place));
+    }
     // Whatever it needs is there; whether it answers is for `run` to see.
     let store = global.choose(output, loaded.store())?;
     let manifest = policy.manifest();
@@ -38,8 +43,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         ),
     );
     if output.is_json() {
+        let warnings = warnings.iter().map(|problem| serde_json::json!(problem));
+        let all: serde_json::Value = loaded.warnings().into_iter().chain(warnings).collect();
         output.json(
-            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.place(), "warnings": loaded.warnings() }),
+            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.place(), "warnings": all }),
         );
     }
     Ok(Exit::Done)

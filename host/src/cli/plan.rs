@@ -12,7 +12,7 @@ use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::{Global, JobArgs, number};
-use crate::job::{ActionSpec, Calendar, Command, Opening, PartyCounts, SshSpec};
+use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
 use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
 use crate::store::{Clock, Store};
 
@@ -65,7 +65,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             "slots": plan.limits.slots,
             "floor": plan.limits.floor,
             "party": roll_call.as_ref().map(roll_call_json),
-            "max-failed": plan.limits.max_failed,
+            "max-failed": plan.limits.budget.max_failed,
+            "budget": budget_json(&plan, job),
             "opening": opening(&plan, now_ms).map(|(_, json)| json),
             "waves": plan.waves.iter().map(wave_json).collect::<Vec<_>>(),
             "ssh": job.action.ssh.as_ref().map(ssh_json),
@@ -84,6 +85,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.talk("Window", &text);
     }
     output.talk("Limits", &limits(&plan, &job.semaphore.path.to_string()));
+    output.talk("Budget", &budget(&plan, job));
     if let Some(roll_call) = &roll_call {
         output.talk("Party", &roll_call_text(roll_call));
     }
@@ -214,6 +216,7 @@ fn wave_json(wave: &Wave) -> serde_json::Value {
         "wave": wave.name,
         "targets": wave.targets.len(),
         "slots": wave.slots,
+        "stop-at": wave.stop_at,
         "bake-ms": u64::try_from(wave.bake.as_millis()).unwrap_or(u64::MAX),
         "approve": wave.approve,
     })
@@ -222,6 +225,7 @@ fn wave_json(wave: &Wave) -> serde_json::Value {
 fn wave_text(wave: &Wave) -> String {
     let mut parts = vec![format!("{}: {}", wave.name, of(wave.targets.len(), "target"))];
     parts.extend(wave.slots.map(|slots| format!("{slots} at once")));
+    parts.extend(wave.stop_at.map(|stop_at| format!("nothing new starts anywhere once {stop_at} failed")));
     parts.extend(wave.approve.then(|| "begins when somebody approves".to_owned()));
     parts.extend((!wave.bake.is_zero()).then(|| format!("bakes {}", humantime::format_duration(wave.bake))));
     parts.join(", ")
@@ -232,8 +236,60 @@ fn limits(plan: &Plan, semaphore: &str) -> String {
     if let Some(floor) = plan.limits.floor {
         parts.push(format!("a floor of {}", of(floor as usize, "member")));
     }
-    if let Some(max_failed) = plan.limits.max_failed {
-        parts.push(format!("at most {max_failed} may fail"));
-    }
     parts.join(", ")
+}
+
+/// When failures stop the run, how many there can be, and how many of the slots that leaves usable.
+fn budget(plan: &Plan, job: &JobSpec) -> String {
+    let budget = plan.limits.budget;
+    let Some(stop_at) = budget.stop_at() else {
+        return "no number of failures stops the run: `stop-at = \"unlimited\"`".to_owned();
+    };
+    let then = match job.budget().on_exhausted {
+        OnExhausted::Abort => "the run ends",
+        OnExhausted::Pause => "the run waits for an operator",
+        OnExhausted::RollBack => "what was done is rolled back",
+    };
+    let default = match job.budget {
+        Some(_) => "",
+        None => " (the default without `[budget]`; `stop-at = \"unlimited\"` continues regardless)",
+    };
+    let have = if stop_at == 1 { "has" } else { "have" };
+    let stops =
+        format!("nothing new starts once {} {have} failed, then {then}{default}", of(stop_at as usize, "target"));
+    let usable = plan.usable_slots();
+    let slots = plan.limits.slots;
+    let used = match (usable.as_slice(), budget.max_failed) {
+        (_, None) => {
+            let most = (stop_at - 1).saturating_add(slots).min(u32::try_from(plan.targets.len()).unwrap_or(u32::MAX));
+            format!("reserves nothing: all slots are used, and at most {most} can fail")
+        }
+        ([(_, at_once)], Some(max_failed)) if *at_once >= slots => {
+            format!("`max-failed` = {max_failed} keeps no slot back")
+        }
+        (usable, Some(max_failed)) => {
+            let points = usable.iter().map(|(failed, at_once)| match failed {
+                0 => format!("{at_once} at once at the start"),
+                failed => format!("{at_once} after {}", of(*failed as usize, "failure")),
+            });
+            let points = points.collect::<Vec<_>>().join(", ");
+            format!("`max-failed` = {max_failed} of {}: {points}", of(slots as usize, "slot"))
+        }
+    };
+    format!("{stops}; {used}")
+}
+
+fn budget_json(plan: &Plan, job: &JobSpec) -> serde_json::Value {
+    let usable = plan.usable_slots().into_iter().map(|(failed, slots)| json!({ "failed": failed, "slots": slots }));
+    json!({
+        "stop-at": plan.limits.budget.stop_at(),
+        "max-failed": plan.limits.budget.max_failed,
+        "on-exhausted": match job.budget().on_exhausted {
+            OnExhausted::Abort => "abort",
+            OnExhausted::Pause => "pause",
+            OnExhausted::RollBack => "roll-back",
+        },
+        "is-default": job.budget.is_none(),
+        "usable-slots": usable.collect::<serde_json::Value>(),
+    })
 }

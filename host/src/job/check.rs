@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::budget::{self, BudgetSpec, CONTRADICTION_HELP, StopAt};
 use super::calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Window};
 use super::file::{
     ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, ObserveTable, OrchestrationTable,
@@ -13,9 +14,9 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::reader::{At, Found, Report, listed};
 use super::spec::{
-    ActionSpec, BudgetSpec, Command, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING,
-    DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED,
-    DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, LISTS_NONE_HELP, Listed, Look,
+    ActionSpec, Command, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
+    DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
+    DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, DEFAULT_STOP_AT, Grant, LISTS_NONE_HELP, Listed, Look,
     MISSING_LABEL_HELP, ObserveSpec, OnExhausted, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource,
     PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
 };
@@ -72,18 +73,20 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         report.complain(&report.at(&format!("orchestration.{key}")), message).help = complaint.help;
     }
     let waves = waves::waves(file.wave, report);
+    let budget = file.budget.map(|table| budget_of(table.value, report));
+    let has = (&waves[..], budget.as_ref().and_then(Option::as_ref));
     let templates = Templates { action: file.action.as_ref().map(|action| &action.value), member: member.as_ref() };
     match targets.as_ref().map(|spec| (spec, &spec.source)) {
         Some((spec, TargetSource::Hosts(hosts))) => {
             check_some(spec, hosts, report);
-            check_targets(templates, &waves, hosts, None, report);
+            check_targets(templates, has, hosts, None, report);
         }
         Some((spec, TargetSource::Inventory(path))) => {
             let at = report.at("targets.inventory");
             match look.inventory(path) {
                 Listed::Targets(targets) => {
                     check_some(spec, &targets, report);
-                    check_targets(templates, &waves, &targets, Some(&at), report);
+                    check_targets(templates, has, &targets, Some(&at), report);
                 }
                 Listed::Unreadable { message, help } => report.complain(&at, message).help = help,
                 Listed::Wrong(problems) => report.adopt(&problems),
@@ -93,7 +96,6 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         _ => {}
     }
     let action = file.action.and_then(|table| action(table.value, report));
-    let budget = file.budget.map(|table| budget(table.value, report));
     let observe = observe(file.observe, semaphore.as_ref(), party.as_ref().and_then(Option::as_ref), report);
     let store = file.store.map(|table| store::of_job(table, report));
     let longest = action.as_ref().and_then(|action| action.timeout);
@@ -345,7 +347,7 @@ struct Templates<'a> {
 /// What the job says fits its targets; `listed` is where these are listed, if elsewhere.
 fn check_targets(
     templates: Templates<'_>,
-    waves: &[WaveSpec],
+    (waves, budget): (&[WaveSpec], Option<&BudgetSpec>),
     targets: &[Target],
     listed: Option<&At>,
     report: &mut Report,
@@ -356,6 +358,12 @@ fn check_targets(
         && !report.has_complaint(&at.key)
     {
         report.complain(&at, message).help(LEFT_OUT_HELP);
+    }
+    let at = report.at("budget.max-failed");
+    if let Some(message) = budget.and_then(|budget| budget.contradiction(u32::try_from(targets.len()).ok()))
+        && !report.has_complaint(&at.key)
+    {
+        report.complain(&at, message).help(CONTRADICTION_HELP);
     }
 }
 
@@ -380,7 +388,7 @@ fn check_labels(templates: Templates<'_>, targets: &[Target], listed: Option<&At
     }
 }
 
-fn budget(table: BudgetTable, report: &mut Report) -> Option<BudgetSpec> {
+fn budget_of(table: BudgetTable, report: &mut Report) -> Option<BudgetSpec> {
     if let Some(what) = &table.on_exhausted
         && what.value == OnExhausted::RollBack
         && report.has("action")
@@ -391,8 +399,20 @@ fn budget(table: BudgetTable, report: &mut Report) -> Option<BudgetSpec> {
             .complain_of_missing(&what.at, "the job does not say how its action is undone")
             .help("give the command as `roll-back` in `[action]`");
     }
-    let max_failed: Limit = table.max_failed?.value;
-    Some(BudgetSpec { max_failed, on_exhausted: value_or(table.on_exhausted, DEFAULT_ON_EXHAUSTED) })
+    if let (Some(Found { value: StopAt::Unlimited, .. }), Some(max_failed)) = (&table.stop_at, &table.max_failed) {
+        let problem = report.complain(&max_failed.at, "means nothing together with `stop-at = \"unlimited\"`");
+        problem.help("leave out one of the two");
+    }
+    // One that cannot be read is complained of already.
+    let stop_at = budget::stop_at(table.stop_at, report);
+    let (max_failed, at) = table.max_failed.map(|found| (found.value, found.at)).unzip();
+    let stop_at = stop_at.or(max_failed.is_none().then_some(DEFAULT_STOP_AT));
+    let on_exhausted = value_or(table.on_exhausted, DEFAULT_ON_EXHAUSTED);
+    let budget = BudgetSpec { stop_at, max_failed, on_exhausted };
+    if let (Some(message), Some(at)) = (budget.contradiction(None), at) {
+        report.complain(&at, message).help(CONTRADICTION_HELP);
+    }
+    Some(budget)
 }
 
 /// What the policy sees beside the job's own; nothing twice.

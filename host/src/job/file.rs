@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+use super::budget::StopAt;
 use super::calendar::Fit;
 use super::limit::{Limit, Share};
 use super::name::{JobName, LabelError, Labels, NameError, Target, check_label};
@@ -42,7 +43,7 @@ table! {
         optional orchestration: OrchestrationTable,
         /// What is done to each target: `[action]` with `run`.
         required action: ActionTable,
-        /// How much may fail: `[budget]` with `max-failed`.
+        /// How much may fail: `[budget]` with `stop-at`. Left out: the first failure stops the run.
         optional budget: BudgetTable,
         /// Targets that go together, one wave after the other: `[[wave]]` with `name` and `size` for each. Left out: all
         /// targets together.
@@ -237,9 +238,13 @@ table! {
 table! {
     /// How much may fail.
     BudgetTable {
-        /// So many may fail, and no more: a count, or a share of the targets such as `"2%"`, rounded down. It may be 0.
-        required max_failed: Limit,
-        /// What happens when the budget is spent: `"abort"`, so that nothing more starts and the run ends; `"pause"`, so that
+        /// Nothing new starts once so many targets have failed: a count, a share of the targets such as `"1%"`, rounded down
+        /// but at least 1, or `"unlimited"`. Left out: `max-failed`, and without that 1.
+        optional stop_at: StopAt,
+        /// So many may fail, and no more, so each running target reserves a failure: a count, or a share of the targets such
+        /// as `"2%"`, rounded down. At least `stop-at`; it may be 0. Left out: nothing is reserved.
+        optional max_failed: Limit,
+        /// What happens at `stop-at`: `"abort"`, so that nothing more starts and the run ends; `"pause"`, so that
         /// it waits for somebody; or `"roll-back"`, so that what was done is undone. Left out: `"abort"`.
         optional on_exhausted: OnExhausted,
     }

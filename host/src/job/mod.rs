@@ -3,6 +3,7 @@
 //! Text becomes a `JobFile`, the shape as written, and that a [`JobSpec`], the same job after every rule was checked, or
 //! [`Problems`]: all of them at once, each with its place. Files are read and commands run elsewhere; here is only text.
 
+mod budget;
 mod calendar;
 mod check;
 mod file;
@@ -26,6 +27,7 @@ mod tests;
 mod torn;
 mod waves;
 
+pub use budget::{BudgetSpec, StopAt};
 pub use calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Opening, Shut, Window};
 pub use inventory::parse_inventory;
 pub use limit::{Limit, Rounding, Share, ShareError};
@@ -37,8 +39,8 @@ pub(crate) use reader::closest;
 pub use schema::{schema, schema_with_settings};
 pub use settings::parse_settings;
 pub use spec::{
-    ActionSpec, BudgetSpec, Command, Complaint, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF,
-    DEFAULT_BLOCKING, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
+    ActionSpec, Command, Complaint, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING,
+    DEFAULT_BUDGET, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
     DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, Grants,
     JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order,
     PartyCounts, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec,

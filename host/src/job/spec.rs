@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::budget::{BudgetSpec, CONTRADICTION_HELP, StopAt};
 use super::calendar::Calendar;
 use super::check;
 use super::file::JobFile;
@@ -47,6 +48,11 @@ pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
 pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN;
 /// What an exhausted budget does where `budget.on-exhausted` says nothing.
 pub const DEFAULT_ON_EXHAUSTED: OnExhausted = OnExhausted::Abort;
+/// How many failures stop a run where `[budget]` gives no number: the first one does.
+pub(super) const DEFAULT_STOP_AT: StopAt = StopAt::Failures(Limit::Count(1));
+/// The budget of a job without `[budget]`.
+pub const DEFAULT_BUDGET: BudgetSpec =
+    BudgetSpec { stop_at: Some(DEFAULT_STOP_AT), max_failed: None, on_exhausted: DEFAULT_ON_EXHAUSTED };
 /// What becomes of a target of which nobody knows where `action.on-unknown` says nothing.
 pub const DEFAULT_ON_UNKNOWN: OnUnknown = OnUnknown::Hold;
 /// How long a failed target rests before its second try where `action.back-off` says nothing.
@@ -71,7 +77,7 @@ pub struct JobSpec {
     pub orchestration: Option<OrchestrationSpec>,
     /// What is done to each target.
     pub action: ActionSpec,
-    /// How much may fail; none: any number.
+    /// How much may fail. `None` if the job does not say: see [`Self::budget`].
     pub budget: Option<BudgetSpec>,
     /// The waves in which the targets go, in order; none: all together.
     pub waves: Vec<WaveSpec>,
@@ -163,8 +169,23 @@ impl JobSpec {
         self.problem_with(&key, message, help)
     }
 
+    /// How much may fail: as the job says, else [`DEFAULT_BUDGET`].
+    #[must_use]
+    pub fn budget(&self) -> BudgetSpec {
+        self.budget.unwrap_or(DEFAULT_BUDGET)
+    }
+
+    /// What the job probably does not mean, though it can be run; `total` is how many targets it has, if that is known.
+    #[must_use]
+    pub fn warnings(&self, total: Option<usize>) -> Vec<Problem> {
+        let total = total.map(|total| u32::try_from(total).unwrap_or(u32::MAX));
+        let throttled = self.budget().throttles(self.semaphore.max_concurrency, total);
+        let warning = |(message, help)| self.problem_with("budget.max-failed", message, Some(help)).into_warning();
+        throttled.map(warning).into_iter().collect()
+    }
+
     /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have,
-    /// waves that leave some of them out, and that there is none.
+    /// waves that leave some of them out, a budget whose numbers contradict each other, and that there is none.
     #[must_use]
     pub fn problems_with_targets(&self, targets: &[Target]) -> Vec<Problem> {
         let none = self.targets.lists_none(targets);
@@ -176,7 +197,10 @@ impl JobSpec {
         let of_member = of_member.map(|message| (String::from("party.member"), message, MISSING_LABEL_HELP));
         let left_out = waves::left_out(&self.waves, targets.len())
             .map(|message| (waves::last_size(self.waves.len()), message, waves::LEFT_OUT_HELP));
-        let all = missing.chain(of_member).chain(left_out).chain(none);
+        let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let contradiction = self.budget().contradiction(Some(total));
+        let contradiction = contradiction.map(|message| ("budget.max-failed".to_owned(), message, CONTRADICTION_HELP));
+        let all = missing.chain(of_member).chain(left_out).chain(contradiction).chain(none);
         all.map(|(key, message, help)| self.problem_with(&key, message, Some(String::from(help)))).collect()
     }
 
@@ -554,6 +578,8 @@ pub struct WaveSpec {
     pub size: Option<Limit>,
     /// How many of them may be under way at once; none: as many as the semaphore allows.
     pub max_concurrency: Option<Limit>,
+    /// Nothing new starts, in any wave, once so many of this wave have failed. `None` if only the job's budget counts.
+    pub stop_at: Option<StopAt>,
     /// How long nothing starts after the last of them is done with.
     pub bake: Duration,
     /// Whether it begins only when somebody approves of it.
@@ -593,15 +619,6 @@ impl Command {
     pub fn render(&self, with: &Substitutions<'_>) -> Result<Vec<String>, MissingLabel> {
         self.0.iter().map(|argument| argument.render(with)).collect()
     }
-}
-
-/// How much may fail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BudgetSpec {
-    /// So many may fail: allowed, not exceeded. A budget, so a share of the targets is rounded down, to 0 too.
-    pub max_failed: Limit,
-    /// What happens when one more failure would exceed it.
-    pub on_exhausted: OnExhausted,
 }
 
 /// What an exhausted budget does.

@@ -109,6 +109,7 @@ fn every_key_means_what_it_says() {
         name: name.to_owned(),
         size: None,
         max_concurrency: None,
+        stop_at: None,
         bake: Duration::ZERO,
         approve: false,
     };
@@ -118,7 +119,9 @@ fn every_key_means_what_it_says() {
         bake: Duration::from_secs(30 * 60),
         ..wave("canary")
     };
-    assert_eq!(job.waves, [canary, WaveSpec { approve: true, ..wave("rest") }]);
+    let share = |text| Limit::Share(Share::parse(text).unwrap());
+    let stop_at = Some(StopAt::Failures(share("10%")));
+    assert_eq!(job.waves, [canary, WaveSpec { approve: true, stop_at, ..wave("rest") }]);
     let path = |text| NodePath::parse(text).unwrap();
     assert_eq!(job.observe, [ObserveSpec::Semaphore(path("/locks/deploy")), ObserveSpec::Party(path("/party/db"))]);
     let orchestration = job.orchestration.unwrap();
@@ -131,7 +134,11 @@ fn every_key_means_what_it_says() {
     assert_eq!((orchestration.parties, orchestration.may_force), (vec![path("/party/db")], true));
     assert_eq!(orchestration.timeout, Some(Duration::from_secs(60 * 60)));
     assert_eq!(orchestration.settings, serde_json::json!({ "members": 2 }));
-    let budget = BudgetSpec { max_failed: Limit::Share(Share::parse("2%").unwrap()), on_exhausted: OnExhausted::Abort };
+    let budget = BudgetSpec {
+        stop_at: Some(StopAt::Failures(share("1%"))),
+        max_failed: Some(share("2%")),
+        on_exhausted: OnExhausted::Abort,
+    };
     assert_eq!(job.budget, Some(budget));
     let store = job.store.unwrap();
     assert_eq!(store.hosts.unwrap().to_string(), "zk1:2181,zk2:2182/fleet");
@@ -187,6 +194,7 @@ fn salts_spellings_mean_the_same() {
         "identity-file",
         "max-failed",
         "on-exhausted",
+        "stop-at",
     ] {
         assert!(snake.contains(key));
         snake = snake.replace(key, &key.replace('-', "_"));
@@ -456,6 +464,15 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
         ("run = [\"ssh\",", "run = [\"\","),
         ("max-failed = \"2%\"", "max-failed = \"2.123%\""),
         ("max-failed = \"2%\"", "max-failed = true"),
+        ("stop-at = \"1%\"", "stop-at = \"never\""),
+        ("stop-at = \"1%\"", "stop-at = 0"),
+        ("stop-at = \"1%\"", "stop-at = \"0%\""),
+        ("stop-at = \"1%\"", "stop-at = -1"),
+        ("stop-at = \"1%\"", "stop-at = \"2\""),
+        ("stop-at = \"1%\"", "stop-at = \"2.01%\""),
+        ("stop-at = \"1%\"", "stop-at = \"unlimited\""),
+        ("stop-at = \"10%\"", "stop-at = false"),
+        ("stop-at = \"10%\"", "stop-at = \"0.00%\""),
         ("[budget]", "[buget]"),
         ("[budget]", "[semaphore]"),
         ("[policy.settings]", "[policy.setings]"),
@@ -520,9 +537,71 @@ fn a_members_label_is_held_against_targets_that_are_listed_elsewhere() {
 #[test]
 fn a_budget_and_a_floor_may_be_none() {
     let text = with("max-failed = \"2%\"", "max-failed = 0").replace("min-nodes = \"85%\"", "min-nodes = 0");
+    let text = text.replace("stop-at = \"1%\"\n", "");
     let job = JobSpec::parse("job.toml", &text).unwrap();
-    assert_eq!(job.budget.unwrap().max_failed, Limit::Count(0));
+    let budget = job.budget.unwrap();
+    assert_eq!((budget.stop_at, budget.max_failed), (None, Some(Limit::Count(0))));
     assert_eq!(job.party.unwrap().min_nodes, Limit::Count(0));
+}
+
+#[test]
+fn what_the_budget_leaves_out_stops_the_run_at_the_first_failure() {
+    let first = BudgetSpec {
+        stop_at: Some(StopAt::Failures(Limit::Count(1))),
+        max_failed: None,
+        on_exhausted: OnExhausted::Abort,
+    };
+    let without = JobSpec::parse("job.toml", OTHER).unwrap();
+    assert_eq!((without.budget, without.budget()), (None, first));
+    let with_budget =
+        |keys: &str| JobSpec::parse("job.toml", &format!("{OTHER}[budget]\n{keys}")).unwrap().budget.unwrap();
+    assert_eq!(with_budget(""), first);
+    assert_eq!(with_budget("on-exhausted = \"pause\""), BudgetSpec { on_exhausted: OnExhausted::Pause, ..first });
+    assert_eq!(with_budget("stop-at = \"unlimited\"").stop_at, Some(StopAt::Unlimited));
+    assert_eq!(with_budget("stop-at = \" 1.5% \"").stop_at.unwrap().of(400), Some(6));
+    let alone = with_budget("max-failed = 3");
+    assert_eq!((alone.stop_at, alone.max_failed), (None, Some(Limit::Count(3))));
+}
+
+#[test]
+fn a_count_and_a_share_are_compared_once_the_targets_are_known() {
+    let other = OTHER.replace("--rack={label.rack}", "");
+    let hosts = |total: usize| (0..total).map(|number| format!("\"web{number}\"")).collect::<Vec<_>>().join(", ");
+    let text = |total| {
+        other.replace("inventory = \"web.toml\"", &format!("hosts = [{}]", hosts(total)))
+            + "[budget]\nmax-failed = \"10%\"\nstop-at = 3\n"
+    };
+    assert!(JobSpec::parse("job.toml", &text(30)).is_ok());
+    let told = told(&text(29));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("budget.max-failed: `max-failed` is 10% (2 of 29 targets), less than `stop-at`, which is 3"),
+        "{told:?}"
+    );
+    // Those that are listed elsewhere are compared by whoever lists them.
+    let elsewhere =
+        JobSpec::parse("job.toml", &format!("{other}[budget]\nmax-failed = \"10%\"\nstop-at = 3\n")).unwrap();
+    let targets = |total: usize| -> Vec<_> {
+        (0..total).map(|number| Target::unlabelled(TargetName::parse(&format!("web{number}")).unwrap())).collect()
+    };
+    assert!(elsewhere.problems_with_targets(&targets(30)).is_empty());
+    assert_eq!(elsewhere.problems_with_targets(&targets(29)).len(), 1);
+}
+
+#[test]
+fn a_max_failed_below_the_slots_is_warned_of() {
+    let text = |slots: &str, budget: &str| {
+        OTHER.replace("[targets]", &format!("max-concurrency = {slots}\n[targets]")) + "[budget]\n" + budget
+    };
+    let warned = |slots, budget, total| {
+        let job = JobSpec::parse("job.toml", &text(slots, budget)).unwrap();
+        job.warnings(total).into_iter().map(|problem| problem.help.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("20", "max-failed = 3", None).len(), 1);
+    assert!(warned("20", "stop-at = 3", None).is_empty());
+    assert!(warned("20", "max-failed = 23\nstop-at = 3", None).is_empty());
+    assert_eq!(warned("\"5%\"", "max-failed = \"2%\"", Some(4000)).len(), 1);
+    assert!(JobSpec::parse("job.toml", OTHER).unwrap().warnings(Some(4000)).is_empty());
 }
 
 #[test]

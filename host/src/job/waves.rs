@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::budget::{self, StopAt};
 use super::limit::{Limit, Rounding, Share};
 use super::name::JobName;
 use super::reader::{At, Found, Refused, Report, table};
@@ -22,6 +23,9 @@ table! {
         /// How many of them may be under way at once: a count, or a share of the wave, rounded down but at least 1. Left
         /// out: as many as the semaphore allows.
         optional max_concurrency: Limit,
+        /// Nothing new starts, in any wave, once so many of this wave have failed: a count, or a share of the wave, rounded
+        /// down but at least 1. Left out: only the job's budget counts.
+        optional stop_at: StopAt,
         /// How long nothing starts after the last of them is done with, such as `"30m"`. Left out: no time.
         optional bake: Duration,
         /// Whether it begins only when somebody approves of it. Left out: `false`.
@@ -91,10 +95,12 @@ fn wave(table: WaveTable, at: &At, place: Place, report: &mut Report) -> Option<
             .complain(&bake.at, "means nothing in the last wave: no other waits for it")
             .help("leave it out; a policy such as `canary` can watch what is done");
     }
+    let stop_at = budget::stop_at(table.stop_at, report);
     Some(WaveSpec {
         name: table.name?.value.to_string(),
         size: table.size.map(|size| size.value),
         max_concurrency: table.max_concurrency.map(|limit| limit.value),
+        stop_at,
         bake: table.bake.map(|bake| bake.value).unwrap_or_default(),
         approve: table.approve.is_some_and(|approve| approve.value),
     })

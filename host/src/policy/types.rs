@@ -142,7 +142,8 @@ record!(
         skipped: u32,
         /// Nobody knows.
         unknown: u32,
-        /// Failures that the budget still allows, those reserved by acting targets taken off; none: no budget.
+        /// Failures until something is refused for them: until nothing new starts, or, where the job reserves failures, those
+        /// that are not reserved by acting targets, if these are fewer. None: any number may fail.
         budget_left("budget-left"): Option<u32>,
     }
 );

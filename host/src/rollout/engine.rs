@@ -26,7 +26,7 @@ use super::messages::{
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
 use super::step::Rollout;
-use crate::job::{ActionSpec, Command, DEFAULT_ON_EXHAUSTED, Grants, JobSpec, MissingLabel, Substitutions, Target};
+use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
@@ -314,7 +314,7 @@ fn setup<P>(run: &Run<P>) -> Setup {
         has_probe: run.job.action.probe.is_some(),
         can_roll_back: run.job.action.roll_back.is_some(),
         on_unknown: run.job.action.on_unknown,
-        on_exhausted: run.job.budget.as_ref().map_or(DEFAULT_ON_EXHAUSTED, |budget| budget.on_exhausted),
+        on_exhausted: run.job.budget().on_exhausted,
         observe: run.job.observe.clone(),
         is_conducted: run.conducting.is_some(),
         resumed: run.resumed.clone(),

@@ -17,10 +17,57 @@ pub struct HardLimits {
     pub slots: u32,
     /// How many members of the party must remain while targets act; none: the job names no party.
     pub floor: Option<u32>,
-    /// How many targets may fail; none: any number.
-    pub max_failed: Option<u32>,
+    /// How many targets may fail.
+    pub budget: Budget,
     /// When anything may start.
     pub calendar: Arc<Calendar>,
+}
+
+/// How many targets may fail. Without either number, any number may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Nothing new starts once so many targets have failed. Reserves nothing: what is running by then may fail, too.
+    pub stop_at: Option<u32>,
+    /// So many targets may fail and no more: each running target reserves a failure. Without `stop_at` it is that, too. With 0
+    /// targets run one at a time, and the first failure is the last.
+    pub max_failed: Option<u32>,
+}
+
+impl Budget {
+    /// How many failures stop the run. `None` if no number does.
+    #[must_use]
+    pub fn stop_at(&self) -> Option<u32> {
+        [self.stop_at, self.max_failed].into_iter().flatten().min().map(|failed| failed.max(1))
+    }
+
+    /// Whether nothing new may start after so many failures.
+    #[must_use]
+    pub fn is_spent(&self, failed: u32) -> bool {
+        self.stop_at().is_some_and(|stop_at| failed >= stop_at)
+    }
+
+    /// Whether more failed than the job accepts of a run that has nothing left to start.
+    #[must_use]
+    pub fn is_exceeded(&self, failed: u32) -> bool {
+        self.max_failed.map_or_else(|| self.is_spent(failed), |max_failed| failed > max_failed)
+    }
+
+    /// How many targets may run at once after so many failures. `None` if nothing is reserved.
+    #[must_use]
+    pub fn at_once(&self, failed: u32) -> Option<u32> {
+        match self.is_spent(failed) {
+            true => Some(0),
+            false => self.max_failed.map(|max_failed| max_failed.saturating_sub(failed).max(1)),
+        }
+    }
+
+    /// How many more may fail before something is refused for it. `None` if any number may.
+    #[must_use]
+    pub fn left(&self, failed: u32, reserved: u32) -> Option<u32> {
+        let until_it_stops = self.stop_at().map(|stop_at| stop_at.saturating_sub(failed));
+        let not_reserved = self.max_failed.map(|most| most.saturating_sub(failed).saturating_sub(reserved));
+        [until_it_stops, not_reserved].into_iter().flatten().min()
+    }
 }
 
 /// What the limits are checked against. A journal has it beside each refusal.
@@ -31,7 +78,7 @@ pub struct Facts {
     pub in_flight: u32,
     /// Targets whose actions are under way or not settled, the one asked about left out: each may yet fail.
     pub reserved: u32,
-    /// Targets that failed, or of which nobody knows.
+    /// Targets that failed, are unknown or were rolled back, after their last attempt.
     pub failed: u32,
     /// Members of the party that are not about to go down: neither under way nor the target itself. None: the party
     /// has not been read.
@@ -52,6 +99,9 @@ pub struct Facts {
     /// A target of which nobody knows, and that holds up all others until somebody has looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
+    /// A wave of which so many targets have failed that nothing new starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave_spent: Option<WaveSpent>,
     /// Why it is not the turn of the target's wave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave: Option<WaveGate>,
@@ -78,6 +128,18 @@ impl fmt::Display for HeldElsewhere {
             None => f.write_str(&self.by),
         }
     }
+}
+
+/// A wave that has reached its own `stop-at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WaveSpent {
+    /// The wave's name.
+    pub wave: String,
+    /// How many of its targets failed, are unknown or were rolled back.
+    pub failed: u32,
+    /// How many of them stop the run.
+    pub stop_at: u32,
 }
 
 /// Why a wave may not begin, or go on.
@@ -134,12 +196,14 @@ pub enum Refusal {
         /// How many there are.
         members: u32,
     },
-    /// The failures that the budget allows have happened.
+    /// So many have failed that nothing new starts.
     BudgetSpent {
-        /// How many failed.
+        /// How many failed: of the run, or of the wave.
         failed: u32,
-        /// How many may.
-        max_failed: u32,
+        /// How many stop the run.
+        stop_at: u32,
+        /// The wave whose `stop-at` that is. `None` if it is the job's.
+        wave: Option<String>,
     },
     /// Every failure that the budget still allows is reserved by a target that acts now.
     BudgetReserved {
@@ -189,8 +253,6 @@ pub enum Refusal {
 impl HardLimits {
     /// Whether one more target may take a slot and act.
     ///
-    /// With a budget of 0 targets go one at a time, and the first failure is the last.
-    ///
     /// # Errors
     /// The first limit that refuses.
     pub fn allow_one_more(&self, facts: &Facts) -> Result<(), Refusal> {
@@ -203,6 +265,10 @@ impl HardLimits {
         if let Some(target) = &facts.unknown {
             return Err(Refusal::UnknownHeld { target: target.clone() });
         }
+        // Before whatever passes by itself: this needs an operator.
+        if let Some(refusal) = self.spent(facts) {
+            return Err(refusal);
+        }
         if let Some(gate) = &facts.wave {
             return Err(Refusal::Wave { gate: gate.clone() });
         }
@@ -213,14 +279,10 @@ impl HardLimits {
         if facts.in_flight >= self.slots {
             return Err(Refusal::Slots { slots: self.slots });
         }
-        if let Some(max_failed) = self.max_failed {
-            if self.is_budget_spent(facts.failed) {
-                return Err(Refusal::BudgetSpent { failed: facts.failed, max_failed });
-            }
-            let left = (max_failed - facts.failed).max(1);
-            if facts.reserved >= left {
-                return Err(Refusal::BudgetReserved { reserved: facts.reserved, left });
-            }
+        if let Some(left) = self.budget.at_once(facts.failed)
+            && facts.reserved >= left
+        {
+            return Err(Refusal::BudgetReserved { reserved: facts.reserved, left });
         }
         if let (Some(1..), Some(members)) = (self.floor, facts.strangers) {
             return Err(Refusal::Strangers { members });
@@ -245,16 +307,14 @@ impl HardLimits {
         }
     }
 
-    /// Whether so many failures end the run.
+    /// The refusal of everything new, if so many failed that the run stops.
     #[must_use]
-    pub fn is_budget_spent(&self, failed: u32) -> bool {
-        self.max_failed.is_some_and(|max_failed| failed > 0 && failed >= max_failed)
-    }
-
-    /// Failures that are still allowed, those taken off that acting targets reserve.
-    #[must_use]
-    pub fn budget_left(&self, failed: u32, reserved: u32) -> Option<u32> {
-        self.max_failed.map(|max_failed| max_failed.saturating_sub(failed).saturating_sub(reserved))
+    pub fn spent(&self, facts: &Facts) -> Option<Refusal> {
+        if let Some(stop_at) = self.budget.stop_at().filter(|_| self.budget.is_spent(facts.failed)) {
+            return Some(Refusal::BudgetSpent { failed: facts.failed, stop_at, wave: None });
+        }
+        let WaveSpent { wave, failed, stop_at } = facts.wave_spent.clone()?;
+        Some(Refusal::BudgetSpent { failed, stop_at, wave: Some(wave) })
     }
 }
 
@@ -315,7 +375,12 @@ impl fmt::Display for Refusal {
                 let plural = if *members == 1 { "" } else { "s" };
                 write!(f, "the party has {members} member{plural}, and none is a target: see `member` in `[party]`")
             }
-            Self::BudgetSpent { failed, max_failed } => write!(f, "{failed} failed, the budget allows {max_failed}"),
+            Self::BudgetSpent { failed, stop_at, wave: None } => {
+                write!(f, "{failed} failed, the budget stops at {stop_at}")
+            }
+            Self::BudgetSpent { failed, stop_at, wave: Some(wave) } => {
+                write!(f, "{failed} of wave `{wave}` failed, the wave stops at {stop_at}")
+            }
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
             Self::Suspended => f.write_str("the store does not hear us"),
             Self::Paused { wish: Wish { by, reason: Some(reason), .. } } => write!(f, "paused by {by}: {reason}"),
@@ -366,10 +431,15 @@ mod tests {
         usual_ms: None,
         paused: None,
         unknown: None,
+        wave_spent: None,
         wave: None,
         held: None,
     };
     static SLOTS: LazyLock<HardLimits> = LazyLock::new(|| HardLimits { slots: 4, ..HardLimits::default() });
+
+    fn with(slots: u32, stop_at: Option<u32>, max_failed: Option<u32>) -> HardLimits {
+        HardLimits { slots, budget: Budget { stop_at, max_failed }, ..SLOTS.clone() }
+    }
 
     #[test]
     fn the_run_never_takes_more_than_its_slots() {
@@ -379,19 +449,79 @@ mod tests {
 
     #[test]
     fn failures_are_reserved_before_they_happen() {
-        let limits = HardLimits { slots: 20, max_failed: Some(3), ..SLOTS.clone() };
+        let limits = with(20, None, Some(3));
         for (failed, reserved) in [(0, 2), (1, 1), (2, 0)] {
             assert_eq!(limits.allow_one_more(&Facts { failed, reserved, ..FREE }), Ok(()));
             let full = Facts { failed, reserved: reserved + 1, ..FREE };
             assert!(matches!(limits.allow_one_more(&full), Err(Refusal::BudgetReserved { .. })));
         }
         let spent = limits.allow_one_more(&Facts { failed: 3, ..FREE });
-        assert_eq!(spent, Err(Refusal::BudgetSpent { failed: 3, max_failed: 3 }));
+        assert_eq!(spent, Err(Refusal::BudgetSpent { failed: 3, stop_at: 3, wave: None }));
+    }
+
+    #[test]
+    fn what_only_stops_reserves_nothing() {
+        let limits = with(20, Some(3), None);
+        for failed in 0..3 {
+            assert_eq!(limits.allow_one_more(&Facts { failed, in_flight: 19, reserved: 19, ..FREE }), Ok(()));
+        }
+        let spent = limits.allow_one_more(&Facts { failed: 3, ..FREE });
+        assert_eq!(spent, Err(Refusal::BudgetSpent { failed: 3, stop_at: 3, wave: None }));
+        assert!(limits.allow_one_more(&Facts { failed: 22, ..FREE }).is_err());
+    }
+
+    #[test]
+    fn with_both_it_stops_at_the_one_and_never_exceeds_the_other() {
+        let limits = with(20, Some(2), Some(5));
+        for (failed, at_once) in [(0, 5), (1, 4)] {
+            let running = |reserved| Facts { failed, in_flight: reserved, reserved, ..FREE };
+            assert_eq!(limits.allow_one_more(&running(at_once - 1)), Ok(()));
+            let refused = Refusal::BudgetReserved { reserved: at_once, left: at_once };
+            assert_eq!(limits.allow_one_more(&running(at_once)), Err(refused));
+        }
+        assert!(matches!(limits.allow_one_more(&Facts { failed: 2, ..FREE }), Err(Refusal::BudgetSpent { .. })));
+        // What no checked job says: the stricter of the two holds.
+        assert_eq!(with(20, Some(9), Some(2)).budget.stop_at(), Some(2));
+    }
+
+    #[test]
+    fn a_wave_that_has_failed_stops_every_wave() {
+        let limits = with(20, Some(100), None);
+        let wave_spent = Some(WaveSpent { wave: "canary".to_owned(), failed: 1, stop_at: 1 });
+        let gate = Some(WaveGate::Approval { wave: "rest".to_owned() });
+        let refusal = limits.allow_one_more(&Facts { failed: 1, wave_spent, wave: gate, ..FREE }).unwrap_err();
+        assert_eq!((refusal.code(), refusal.changes_ms()), ("budget-spent", None));
+        assert_eq!(refusal.to_string(), "1 of wave `canary` failed, the wave stops at 1");
+    }
+
+    #[test]
+    fn without_a_number_nothing_stops_it() {
+        assert_eq!(SLOTS.allow_one_more(&Facts { failed: u32::MAX, reserved: 3, in_flight: 3, ..FREE }), Ok(()));
+        assert_eq!(SLOTS.budget.left(7, 3), None);
+    }
+
+    #[test]
+    fn what_is_left_is_what_may_fail_before_something_is_refused() {
+        let left = |stop_at, max_failed, failed, reserved| with(9, stop_at, max_failed).budget.left(failed, reserved);
+        assert_eq!(left(Some(3), None, 1, 5), Some(2));
+        assert_eq!(left(None, Some(3), 1, 1), Some(1));
+        assert_eq!(left(Some(2), Some(9), 1, 2), Some(1));
+        assert_eq!(left(Some(2), Some(3), 0, 2), Some(1));
+        assert_eq!(left(Some(2), None, 5, 0), Some(0));
+    }
+
+    #[test]
+    fn nothing_left_to_start_is_judged_by_what_may_fail() {
+        let exceeded = |stop_at, max_failed, failed| with(9, stop_at, max_failed).budget.is_exceeded(failed);
+        assert!(!exceeded(None, Some(2), 2) && exceeded(None, Some(2), 3));
+        assert!(!exceeded(Some(1), Some(2), 2) && exceeded(Some(1), Some(2), 3));
+        assert!(!exceeded(Some(2), None, 1) && exceeded(Some(2), None, 2));
+        assert!(exceeded(None, Some(0), 1));
     }
 
     #[test]
     fn with_a_budget_of_none_targets_go_one_at_a_time_until_the_first_fails() {
-        let limits = HardLimits { max_failed: Some(0), ..SLOTS.clone() };
+        let limits = with(4, None, Some(0));
         assert_eq!(limits.allow_one_more(&FREE), Ok(()));
         assert!(limits.allow_one_more(&Facts { reserved: 1, ..FREE }).is_err());
         assert!(limits.allow_one_more(&Facts { failed: 1, ..FREE }).is_err());

@@ -33,7 +33,7 @@ pub use conduct::Conducting;
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
-pub use limits::{Facts, HardLimits, HeldElsewhere, Refusal, WaveGate};
+pub use limits::{Budget, Facts, HardLimits, HeldElsewhere, Refusal, WaveGate, WaveSpent};
 pub use messages::{
     Action, ActionResult, Broken, Conducted, Conducts, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased,
     Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish, stale_mark,

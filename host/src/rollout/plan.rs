@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::HardLimits;
+use super::{Budget, HardLimits};
 
 use crate::job::{JobSpec, Order, Rounding, Target, WaveSpec};
 
@@ -32,6 +32,8 @@ pub struct Wave {
     pub targets: Range<usize>,
     /// How many of them may be under way at once; none: as many as there are slots.
     pub slots: Option<u32>,
+    /// Nothing new starts, in any wave, once so many of them have failed. `None` if only the job's budget counts.
+    pub stop_at: Option<u32>,
     /// How long nothing starts after the last of them is done with.
     pub bake: Duration,
     /// Whether it begins only when somebody approves of it.
@@ -54,13 +56,33 @@ impl Plan {
     #[must_use]
     pub fn of(job: &JobSpec, targets: Vec<Target>) -> Self {
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let budget = job.budget();
         let limits = HardLimits {
             slots: job.semaphore.max_concurrency.slots(total).get(),
             floor: job.party.as_ref().map(|party| party.min_nodes.of(total, Rounding::Floor)),
             calendar: Arc::new(job.calendar.clone()),
-            max_failed: job.budget.as_ref().map(|budget| budget.max_failed.of(total, Rounding::Budget)),
+            budget: Budget {
+                stop_at: budget.stop_at.and_then(|stop_at| stop_at.of(total)),
+                max_failed: budget.max_failed.map(|max_failed| max_failed.of(total, Rounding::Budget)),
+            },
         };
         Self { targets, limits, waves: waves(&job.waves, total) }
+    }
+
+    /// How many of the slots the budget leaves usable, after so many failures: at the start, after the first failure that makes
+    /// them fewer, and before the last that stops the run.
+    #[must_use]
+    pub fn usable_slots(&self) -> Vec<(u32, u32)> {
+        let budget = self.limits.budget;
+        // More targets than there are do not run at once.
+        let slots = self.limits.slots.min(u32::try_from(self.targets.len()).unwrap_or(u32::MAX)).max(1);
+        let usable = |failed: u32| budget.at_once(failed).map_or(slots, |at_once| at_once.min(slots));
+        let last = budget.stop_at().map_or(0, |stop_at| stop_at - 1);
+        let fewer = budget.max_failed.map(|max_failed| max_failed.saturating_add(1).saturating_sub(usable(0)).max(1));
+        let mut points = vec![0];
+        points.extend(fewer.filter(|failed| *failed <= last));
+        points.extend(fewer.filter(|failed| *failed < last).map(|_| last));
+        points.into_iter().map(|failed| (failed, usable(failed))).collect()
     }
 
     /// How many batches it takes when every slot is free and all targets take as long.
@@ -104,6 +126,7 @@ fn waves(specs: &[WaveSpec], total: u32) -> Vec<Wave> {
             name: spec.name.clone(),
             targets: range(start)..range(start + size),
             slots: spec.max_concurrency.map(|most| most.of(size, Rounding::Limit)),
+            stop_at: spec.stop_at.and_then(|stop_at| stop_at.of(size)),
             bake: spec.bake,
             approve: spec.approve,
         });
@@ -130,7 +153,7 @@ fn natural(name: &str) -> Vec<(String, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Limit, Share};
+    use crate::job::{Limit, Share, StopAt};
 
     fn plan(targets: usize, slots: u32, waves: &[(usize, Option<u32>)]) -> Plan {
         let name = |number| Target::unlabelled(crate::job::TargetName::parse(&format!("web{number}")).unwrap());
@@ -138,9 +161,10 @@ mod tests {
         let wave = |(size, slots): &(usize, Option<u32>)| {
             from += size;
             let targets = from - size..from;
-            Wave { name: from.to_string(), targets, slots: *slots, bake: Duration::ZERO, approve: false }
+            let (name, bake) = (from.to_string(), Duration::ZERO);
+            Wave { name, targets, slots: *slots, stop_at: None, bake, approve: false }
         };
-        let limits = HardLimits { slots, floor: None, calendar: Arc::default(), max_failed: None };
+        let limits = HardLimits { slots, ..HardLimits::default() };
         Plan { targets: (0..targets).map(name).collect(), limits, waves: waves.iter().map(wave).collect() }
     }
 
@@ -155,11 +179,33 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_reserves_leaves_fewer_slots_after_each_failure() {
+        let usable = |targets, slots, stop_at, max_failed| {
+            let mut plan = plan(targets, slots, &[]);
+            plan.limits.budget = Budget { stop_at, max_failed };
+            plan.usable_slots()
+        };
+        assert_eq!(usable(100, 20, None, Some(3)), [(0, 3), (1, 2), (2, 1)]);
+        assert_eq!(usable(4000, 100, None, Some(80)), [(0, 80), (1, 79), (79, 1)]);
+        assert_eq!(usable(100, 20, Some(2), Some(3)), [(0, 3), (1, 2)]);
+        assert_eq!(usable(100, 20, Some(10), Some(25)), [(0, 20), (6, 19), (9, 16)]);
+        assert_eq!(usable(100, 20, None, Some(1)), [(0, 1)]);
+        assert_eq!(usable(100, 20, None, Some(0)), [(0, 1)]);
+        // With `stop-at` + slots nothing is ever kept back, nor with `stop-at` alone, nor without any number.
+        assert_eq!(usable(100, 20, Some(3), Some(23)), [(0, 20)]);
+        assert_eq!(usable(4000, 100, Some(80), None), [(0, 100)]);
+        assert_eq!(usable(100, 20, None, None), [(0, 20)]);
+        assert_eq!(usable(2, 20, None, Some(3)), [(0, 2), (2, 1)]);
+        assert_eq!(usable(100, 20, None, Some(u32::MAX)).len(), 3);
+    }
+
+    #[test]
     fn waves_share_the_targets_out() {
         let spec = |name: &str, size: Option<Limit>, most: Option<Limit>| WaveSpec {
             name: name.to_owned(),
             size,
             max_concurrency: most,
+            stop_at: Some(StopAt::Failures(Limit::Share(Share::parse("50%").unwrap()))),
             bake: Duration::ZERO,
             approve: false,
         };
@@ -172,6 +218,8 @@ mod tests {
         let ranges =
             |total| waves(&specs, total).into_iter().map(|wave| (wave.targets, wave.slots)).collect::<Vec<_>>();
         assert_eq!(ranges(9), [(0..1, None), (1..3, Some(1)), (3..9, None)]);
+        // So many of the wave's own, and never below one.
+        assert_eq!(waves(&specs, 9).iter().map(|wave| wave.stop_at).collect::<Vec<_>>(), [Some(1), Some(1), Some(3)]);
         // A share is of all targets and never below one; and a wave that finds none left is none.
         assert_eq!(ranges(2), [(0..1, None), (1..2, Some(1))]);
         assert_eq!(ranges(0), []);

@@ -17,6 +17,7 @@
 //! What a policy can repeat for ever is slowed down, so that it costs time and not the machine: wakes by
 //! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
+mod budget;
 mod floor;
 mod found;
 mod invited;
@@ -1126,13 +1127,22 @@ impl Rollout {
             }
             Err(refused) => {
                 self.say_refused(target, &refused, out);
-                match refused.refusal {
-                    // That passes, and its tries are not used up: it goes when its turn comes again.
+                let passes = match refused.refusal {
                     Refusal::Paused { .. }
                     | Refusal::Suspended
                     | Refusal::UnknownHeld { .. }
-                    | Refusal::Wave { .. } => self.reopen(target, out),
-                    _ => out.push(self.release(target)),
+                    | Refusal::Wave { .. } => true,
+                    // An operator says how to continue.
+                    Refusal::BudgetSpent { .. } => self.setup.on_exhausted == OnExhausted::Pause,
+                    _ => false,
+                };
+                if passes {
+                    // Its tries are not used up: it goes when its turn comes again.
+                    let reason = "a hard limit refuses its next try now".to_owned();
+                    out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason }));
+                    self.reopen(target, out);
+                } else {
+                    out.push(self.release(target));
                 }
             }
         }
@@ -1155,12 +1165,13 @@ impl Rollout {
             if may_be_down {
                 leaving.push(other);
             }
-            reserved += u32::from(may_fail);
+            // Who has failed counts as that.
+            reserved += u32::from(may_fail && !self.has_failed(other));
         }
         Facts {
             in_flight,
             reserved,
-            failed: self.charged(),
+            failed: self.failed_before(target),
             remaining: self.roster.is_known().then(|| self.roster.remaining(leaving.into_iter())),
             strangers: self.setup.party.as_ref().and_then(|party| self.roster.strangers(party)),
             connected: self.hearing == Hearing::Connected,
@@ -1168,6 +1179,7 @@ impl Rollout {
             usual_ms: self.longest_ms.or_else(|| self.setup.action_timeout.map(millis)),
             paused: self.steer.paused.clone(),
             unknown: self.unknown_held().map(|target| self.name(target)),
+            wave_spent: self.wave_spent_before(target),
             wave: self.wave_gate(now_ms, target),
             // Under its slot the claim keeps others away.
             held: self.held_by_another(target, |_| gate == Gate::Queue),
@@ -1213,29 +1225,6 @@ impl Rollout {
             said.clone_from(&reason);
             let (limit, until, facts) = (refusal.code().into(), refusal.changes_ms(), Some(Box::new(facts.clone())));
             out.push(Action::Emit(Event::Refused { target: self.name(target), limit, reason, until, facts }));
-        }
-    }
-
-    fn check_budget(&mut self, out: &mut Vec<Action>) {
-        let failed = self.charged();
-        if self.ending.is_some() || !self.setup.limits.is_budget_spent(failed) {
-            return;
-        }
-        let allowed = self.setup.limits.max_failed.unwrap_or(0);
-        // With nobody left to keep from going, a budget that is used up is kept all the same; one that is exceeded is not.
-        let is_exceeded = failed > allowed && self.setup.on_exhausted == OnExhausted::RollBack;
-        if self.counts.open() == 0 && !is_exceeded {
-            return;
-        }
-        let reason = format!("{failed} failed, the budget allows {allowed}");
-        match self.setup.on_exhausted {
-            OnExhausted::Abort => self.end(End::BudgetSpent(reason), out),
-            // The limits refuse whoever wants to go.
-            OnExhausted::Pause => {}
-            OnExhausted::RollBack => {
-                self.undoing = true;
-                self.end(End::BudgetSpent(format!("{reason}; what was done is undone")), out);
-            }
         }
     }
 
@@ -1615,7 +1604,7 @@ impl Rollout {
             rolled_back,
             skipped,
             unknown,
-            budget_left: self.setup.limits.budget_left(self.charged(), acting),
+            budget_left: self.setup.limits.budget.left(self.charged(), acting),
         }
     }
 
@@ -1637,6 +1626,7 @@ impl Rollout {
             self.slots[target].final_ms = self.now_ms;
         }
         self.counted_in_wave(target, is_final(before), is_final(after));
+        self.charged_to_wave(target, before, after);
         match after {
             TargetState::Final(Final::Unknown) => self.unknown.insert(target),
             _ => self.unknown.remove(&target),

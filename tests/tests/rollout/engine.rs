@@ -427,6 +427,23 @@ async fn a_budget_is_never_overshot_however_many_fail_at_once() {
 }
 
 #[tokio::test]
+async fn what_only_stops_lets_at_most_those_fail_that_are_running_by_then() {
+    let hosts: Vec<String> = (0..60).map(|number| format!("h{number}")).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    for (budget, stop_at) in [("", 1), ("[budget]\nstop-at = 4\n", 4), ("[budget]\nstop-at = \"10%\"\n", 6)] {
+        let ground = Ground::new(8, &hosts, &format!("[action]\nrun = [\"false\"]\n{budget}"));
+        let (report, _) = ground.run(always_lock()).await;
+        let Report { end, counts, .. } = report.unwrap();
+        assert!(matches!(end, End::BudgetSpent(_)), "{end:?}");
+        assert!((stop_at..stop_at + 8).contains(&counts.failed), "{} failed with {stop_at}", counts.failed);
+        assert_eq!(counts.open(), 60 - counts.failed);
+    }
+    let ground = Ground::new(8, &hosts, "[action]\nrun = [\"false\"]\n[budget]\nstop-at = \"unlimited\"\n");
+    let (report, _) = ground.run(always_lock()).await;
+    assert_eq!(report.unwrap().counts.failed, 60);
+}
+
+#[tokio::test]
 async fn a_hundred_random_policies_break_no_limit() {
     let seeds = match std::env::var("LOCKKEEPER_SEED") {
         Ok(seed) => vec![seed.parse().expect("LOCKKEEPER_SEED is a number")],

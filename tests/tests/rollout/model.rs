@@ -19,9 +19,9 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::ledger::Standing;
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Conducted, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits, Hearing,
-    HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer,
-    Stop, TargetState, Wave, Wish,
+    Action, ActionResult, Broken, Budget, Conducted, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits,
+    Hearing, HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup,
+    Steer, Stop, TargetState, Wave, Wish,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
@@ -130,6 +130,8 @@ struct World {
     may_repeat: BTreeSet<usize>,
     /// The policy had these undone after they had succeeded: what no budget counts before.
     undone_well: BTreeSet<usize>,
+    /// Those that were given up after their last attempt, whether their slot is free yet or not: kept from what is ordered.
+    given_up: Vec<bool>,
     /// Since when each is final.
     final_at: Vec<Option<u64>>,
     stopping: bool,
@@ -165,6 +167,7 @@ fn waves(dice: &mut StdRng, total: usize) -> Vec<Wave> {
             name: format!("w{}", waves.len()),
             targets: from..until,
             slots: dice.random_bool(0.3).then(|| dice.random_range(1..=3)),
+            stop_at: dice.random_bool(0.3).then(|| dice.random_range(1..=2)),
             bake: Duration::from_millis(if dice.random_bool(0.5) { 0 } else { dice.random_range(1..600_000) }),
             approve: dice.random_bool(0.3),
         });
@@ -180,7 +183,7 @@ impl World {
         let slots = dice.random_range(1..=6);
         let names: Vec<String> = (0..total).map(|index| format!("t{index}")).collect();
         let floor = dice.random_bool(0.5).then(|| dice.random_range(0..=total as u32));
-        let max_failed = dice.random_bool(0.5).then(|| dice.random_range(0..=3));
+        let budget = budget(&mut dice);
         let manner = [Manner::Lock, Manner::Force, Manner::Fickle, Manner::Anything][dice.random_range(0..4)];
         let can_roll_back = dice.random_bool(0.5);
         let path = |path: &str| NodePath::parse(path).unwrap();
@@ -190,7 +193,7 @@ impl World {
             started_ms: 1_000,
             seed,
             targets: names.iter().map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
-            limits: HardLimits { slots, floor, max_failed, calendar: frozen(&mut dice) },
+            limits: HardLimits { slots, floor, budget, calendar: frozen(&mut dice) },
             action_timeout: None,
             semaphore: "/s".to_owned(),
             lifetime: if dice.random_bool(0.5) { Lifetime::Ephemeral } else { Lifetime::Persistent },
@@ -247,6 +250,7 @@ impl World {
             steer: Steer::default(),
             may_repeat: BTreeSet::new(),
             undone_well: BTreeSet::new(),
+            given_up: vec![false; total],
             final_at: vec![None; total],
             stopping: false,
             undoing: false,
@@ -436,6 +440,7 @@ impl World {
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
             Action::Release { target, standing } => {
+                self.note_given_up(target, &standing);
                 assert!(!self.acting.contains_key(&target), "t{target} is released while it acts");
                 match &mut self.keepers[target] {
                     Keeper::Holds { releasing, .. } | Keeper::Adopts { releasing } if releasing.is_none() => {
@@ -446,6 +451,7 @@ impl World {
                 }
             }
             Action::Save { target, standing } => {
+                self.note_given_up(target, &standing);
                 let keeper = &self.keepers[target];
                 assert!(
                     matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. }),
@@ -531,8 +537,39 @@ impl World {
         assert!(self.acting.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
     }
 
+    /// What is ordered to be written down says whether that was the last attempt.
+    fn note_given_up(&mut self, target: usize, standing: &Standing) {
+        self.given_up[target] = match standing {
+            // It holds the run, which is looked at elsewhere.
+            Standing::Unknown { .. } | Standing::Kept { ending: Ending::Unknown, .. }
+                if self.setup.on_unknown == OnUnknown::Hold =>
+            {
+                false
+            }
+            Standing::Kept { ending, .. } => *ending != Ending::Succeeded,
+            standing => standing.is_charged(),
+        };
+    }
+
+    /// How many of these were given up, and nobody accepted that.
+    fn failed(&self, among: impl Iterator<Item = usize>) -> u32 {
+        let counts = |target: &usize| self.given_up[*target] && !self.steer.accepted.contains(target);
+        among.filter(counts).count() as u32
+    }
+
     fn may_act(&mut self, target: usize) {
         assert!(!self.stopping, "t{target} starts after the end");
+        let Budget { stop_at, max_failed } = self.setup.limits.budget;
+        let others = |of: std::ops::Range<usize>| of.filter(move |other| *other != target);
+        let failed = self.failed(others(0..self.total()));
+        for enough in stop_at.into_iter().chain(max_failed) {
+            assert!(failed < enough.max(1), "t{target} starts after {failed} failed of {enough}");
+        }
+        for wave in &self.setup.waves {
+            let failed = self.failed(others(wave.targets.clone()));
+            let enough = wave.stop_at.unwrap_or(u32::MAX);
+            assert!(failed < enough, "t{target} starts after {failed} of `{}` failed of {enough}", wave.name);
+        }
         let is_let_go = !self.setup.is_conducted || self.let_go.contains(&target) || self.attempts[target] > 1;
         assert!(is_let_go, "t{target} starts, and the orchestration did not let it go");
         self.tries[target] += 1;
@@ -646,8 +683,13 @@ impl World {
             let under_way = wave.targets.clone().filter(is_under_way).count();
             assert!(wave.slots.is_none_or(|slots| under_way <= slots as usize), "{under_way} in {wave:?}");
         }
-        if let Some(max_failed) = self.setup.limits.max_failed.filter(|_| !self.undoing) {
+        if let Some(max_failed) = self.setup.limits.budget.max_failed.filter(|_| !self.undoing) {
             assert!(charged <= max_failed.max(1), "{charged} failures charged or reserved of {max_failed}");
+        }
+        let got_lost = |target: &usize| self.ground.did_succeed(*target) || self.undone_well.contains(target);
+        let failed = self.failed((0..total).filter(|target| !got_lost(target)));
+        if let Some(stop_at) = self.setup.limits.budget.stop_at.filter(|_| !self.undoing) {
+            assert!(failed < stop_at + slots, "{failed} failed of {stop_at} with {slots} slots");
         }
         if let Some(report) = self.rollout.report() {
             assert!(self.keepers.iter().all(|keeper| *keeper == Keeper::None), "over with {:?}", self.keepers);
@@ -1128,6 +1170,9 @@ impl World {
         let saved = self.ground.saved.clone();
         self.attempts = saved.iter().map(|saved| saved.attempt).collect();
         self.tries.fill(0);
+        for (target, saved) in saved.iter().enumerate() {
+            self.note_given_up(target, &saved.standing);
+        }
         self.final_at = saved.iter().map(|saved| saved.standing.is_final().then_some(saved.at)).collect();
         for (target, saved) in saved.iter().enumerate() {
             let is_open = matches!(saved.standing, Standing::Acting | Standing::Reverting);
@@ -1398,6 +1443,18 @@ fn a_floor_that_alone_keeps_a_run_from_going_on_ends_it_in_time_whatever_the_pol
         ended.set(ended.get() + u32::from(matches!(end, Some(End::FloorMissed(_)))));
     });
     assert!(ended.get() > 0 || std::env::var_os("LOCKKEEPER_SEED").is_some(), "the floor ended no run");
+}
+
+/// None, one of the two numbers, both, or what a job without a budget has.
+fn budget(dice: &mut StdRng) -> Budget {
+    let stop_at = dice.random_range(1..=3);
+    match dice.random_range(0..6) {
+        0 => Budget::default(),
+        1 | 2 => Budget { stop_at: None, max_failed: Some(dice.random_range(0..=3)) },
+        3 => Budget { stop_at: Some(stop_at), max_failed: None },
+        4 => Budget { stop_at: Some(stop_at), max_failed: Some(dice.random_range(stop_at..=5)) },
+        _ => Budget { stop_at: Some(1), max_failed: None },
+    }
 }
 
 /// A freeze now and then, somewhere in the first hours.

@@ -6,8 +6,8 @@
 //!
 //! | line | what happens |
 //! |---|---|
-//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
-//! | | `waves=canary:1:10m,rest:*:0s:approve:1`: name, targets, bake, whether to approve, slots; `written`: what is written down is shown |
+//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=` (`max-failed`), `stop-at=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
+//! | | `waves=canary:1:10m,rest:*:0s:approve:1`: name, targets, bake, whether to approve, slots, `stop=1`; `written`: what is written down is shown |
 //! | `resume a=acting:1:17,b=done@30s` | before `start`: where an earlier runner left targets: standing, try, fence, `@` since when; `kept:10m`, `retrying:10m` |
 //! | `admit a wait wake=30s` | how the policy answers from now on; `*` for all targets |
 //! | `granted a wait`, `settle a keep 10m` | likewise, once the slot is there; once it acted |
@@ -38,8 +38,8 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
-    Action, ActionResult, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed,
-    Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish, stale_mark,
+    Action, ActionResult, Budget, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input, NotLeased,
+    Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish, stale_mark,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
@@ -172,7 +172,7 @@ impl Scene {
             limits: HardLimits {
                 slots: number("slots").unwrap_or(1),
                 floor,
-                max_failed: number("budget"),
+                budget: Budget { stop_at: number("stop-at"), max_failed: number("budget") },
                 calendar: Arc::new(calendar(value("window"), value("freeze"))),
             },
             action_timeout: span("timeout"),
@@ -535,6 +535,7 @@ fn waves(text: &str, total: usize) -> Vec<Wave> {
             name: parts[0].to_owned(),
             targets: from..until,
             slots: parts[3..].iter().find_map(|part| part.parse().ok()),
+            stop_at: parts[3..].iter().find_map(|part| part.strip_prefix("stop=")?.parse().ok()),
             bake: Duration::from_millis(milliseconds(parts[2])),
             approve: parts[3..].contains(&"approve"),
         };

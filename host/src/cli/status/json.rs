@@ -91,9 +91,13 @@ fn holder(seen: &Seen, holder: &Holder) -> Value {
 pub(in crate::cli) fn held(held: &Held) -> Value {
     match held {
         Held::Paused(wish) => json!({ "by": "paused", "wish": wish }),
-        Held::BudgetSpent { charged, max_failed } => {
-            json!({ "by": "budget-spent", "charged": charged, "max-failed": max_failed })
-        }
+        Held::BudgetSpent { charged, stop_at, max_failed, wave } => json!({
+            "by": "budget-spent",
+            "charged": charged,
+            "stop-at": stop_at,
+            "max-failed": max_failed,
+            "wave": wave,
+        }),
         Held::Approval(wave) => json!({ "by": "wave-approval", "wave": wave }),
         Held::Unknown(targets) => json!({ "by": "unknown-held", "targets": targets }),
     }

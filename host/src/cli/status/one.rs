@@ -194,10 +194,18 @@ fn calls(seen: &Seen, all: bool) -> String {
 pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
     match held {
         Held::Paused(_) => format!("by the pause: `lockkeeper resume {run}` takes it back"),
-        Held::BudgetSpent { charged, max_failed } => format!(
-            "by its failure budget: {charged} charged, {max_failed} allowed; `lockkeeper retry {run} --failed` lets them go \
-             again, `lockkeeper resume {run} --accept` goes on without them"
-        ),
+        Held::BudgetSpent { charged, stop_at, wave, .. } => {
+            let whose = match wave {
+                Some(wave) => {
+                    format!("the failures of wave `{}`: {charged} failed, the wave stops at {stop_at}", plain(wave))
+                }
+                None => format!("its failure budget: {charged} failed, the budget stops at {stop_at}"),
+            };
+            format!(
+                "by {whose}; `lockkeeper retry {run} --failed` lets them go again, `lockkeeper resume {run} --accept` goes \
+                 on without them"
+            )
+        }
         Held::Approval(wave) => format!("by wave `{wave}`: `lockkeeper approve {run} {wave}` lets it begin"),
         Held::Unknown(targets) => {
             let names: Vec<&str> = targets.iter().map(String::as_str).collect();

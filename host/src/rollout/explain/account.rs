@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::CONDUCTOR;
 use super::super::journal::{Asked, Closing, Header, Page, Recorded};
 use super::super::ledger::{Begun, Called};
-use super::super::{Event, Facts, Stamped};
+use super::super::{Event, Facts, Stamped, WaveSpent};
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
 use crate::store::Fence;
@@ -216,6 +216,8 @@ pub struct Account {
     pub calls: Option<Begun>,
     /// Whom that let go.
     let_go: HashSet<String>,
+    /// Targets whose failure an operator accepted.
+    accepted: HashSet<String>,
     /// Where the newest question to the policy stands.
     pub newest: Option<Place>,
     /// The longest that an action has taken that succeeded.
@@ -239,6 +241,7 @@ impl Account {
             hold: None,
             calls: None,
             let_go: HashSet::new(),
+            accepted: HashSet::new(),
             newest: None,
             longest_ms: None,
             targets: header.targets.iter().map(|name| (name.clone(), Trail::new())).collect(),
@@ -272,6 +275,30 @@ impl Account {
         self.header.waves.iter().enumerate().find_map(|(number, wave)| {
             end += wave.targets;
             (at < end).then_some((number, wave.name.as_str()))
+        })
+    }
+
+    /// How many failures were accepted.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted.len()
+    }
+
+    /// The first wave of which so many targets have failed that nothing new starts.
+    #[must_use]
+    pub fn wave_spent(&self) -> Option<WaveSpent> {
+        let mut rest = self.header.targets.as_slice();
+        self.header.waves.iter().find_map(|wave| {
+            let (targets, later) = rest.split_at(wave.targets.min(rest.len()));
+            rest = later;
+            let stop_at = wave.stop_at?;
+            let has_failed = |name: &&String| {
+                let stand = self.targets.get(*name).map(|trail| trail.stand);
+                matches!(stand, Some(Stand::Failed | Stand::Unknown | Stand::RolledBack))
+                    && !self.accepted.contains(*name)
+            };
+            let failed = u32::try_from(targets.iter().filter(has_failed).count()).unwrap_or(u32::MAX);
+            (failed >= stop_at).then(|| WaveSpent { wave: wave.name.clone(), failed, stop_at })
         })
     }
 
@@ -396,7 +423,11 @@ impl Account {
             }
             Event::Answered { called } | Event::Recalled { called } => self.called(called),
             // Whatever it wants: people said so.
-            Event::RetryAsked { target, .. } => drop(self.let_go.insert(target.clone())),
+            Event::RetryAsked { target, .. } => {
+                self.let_go.insert(target.clone());
+                self.accepted.remove(target);
+            }
+            Event::Accepted { target } => drop(self.accepted.insert(target.clone())),
             Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
             Event::Store { state } => {
                 let hears = matches!(state.as_ref(), "connected" | "reopened");

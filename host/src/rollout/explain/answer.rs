@@ -245,6 +245,14 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         };
         answer.more.push(format!("its policy has not been asked about it yet; {before}"));
     }
+    if answer.because == Because::Limit
+        && answer.refused.as_ref().is_some_and(|refused| refused.limit == "budget-spent")
+    {
+        let run = &account.header.run;
+        answer.more.push(format!(
+            "`lockkeeper retry {run} --failed` lets what failed go again, `lockkeeper resume {run} --accept` continues without it"
+        ));
+    }
     if let Some((_, why)) = trail.left.as_ref().filter(|_| answer.because != Because::Turn) {
         answer.more.push(format!("it had a slot already, which went back: {why}"));
     }

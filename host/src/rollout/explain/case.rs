@@ -1,7 +1,7 @@
 //! One decision with all that it rested on.
 
 use super::super::journal::{Header, Page, Recorded, Stints, Story, StoryError, Want};
-use super::super::{Facts, HardLimits};
+use super::super::{Budget, Facts, HardLimits};
 use super::account::{Account, Place, Stand};
 use super::words::{moment, named, of, span};
 use crate::policy::types::{Ending, Lease, Semaphore, View};
@@ -84,7 +84,7 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
         held: None,
         in_flight,
         reserved,
-        failed: progress.failed + progress.unknown + progress.rolled_back,
+        failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(account.accepted())),
         strangers: None,
         remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
         connected: account.deaf.is_none(),
@@ -92,6 +92,7 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
         usual_ms: account.longest_ms.or(account.header.limits.usual_ms),
         paused: None,
         unknown: None,
+        wave_spent: account.wave_spent(),
         wave: None,
     }
 }
@@ -135,12 +136,22 @@ pub fn rests_on(case: &Case, now_ms: u64) -> Vec<String> {
         }
     }
     lines.push(stands.join(", "));
-    if let (Some(max), Some(left)) = (case.limits.max_failed, progress.budget_left) {
+    if let (Some(stop_at), Some(left)) = (case.limits.budget.stop_at(), progress.budget_left) {
         let reserved = match progress.acting {
             0 => String::new(),
             acting => format!(" while {acting} may yet fail"),
         };
-        lines.push(format!("the failure budget is {max}: {left} left{reserved}"));
+        lines.push(match case.limits.budget {
+            Budget { max_failed: None, .. } => format!("nothing new starts once {stop_at} failed: {left} left"),
+            Budget { max_failed: Some(max), stop_at: None } => {
+                format!("the failure budget is {max}: {left} left{reserved}")
+            }
+            Budget { max_failed: Some(max), stop_at: Some(_) } => {
+                format!(
+                    "the failure budget is {max}, and nothing new starts once {stop_at} failed: {left} left{reserved}"
+                )
+            }
+        });
     }
     if !view.target.wave.is_empty() {
         lines.push(format!("wave `{}`", view.target.wave));

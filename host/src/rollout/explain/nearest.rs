@@ -102,7 +102,9 @@ fn changes(case: &Case) -> Vec<Vec<Change>> {
         steps(Knob::Attempt, 3),
         steps(Knob::Slots, MOST_STEPS),
         steps(Knob::Floor, case.limits.floor.unwrap_or(0).into()),
-        if case.limits.max_failed.is_some() { steps(Knob::Budget, MOST_STEPS) } else { Vec::new() },
+        if case.facts.wave_spent.is_some() { steps(Knob::WaveStopAt, MOST_STEPS) } else { Vec::new() },
+        if case.limits.budget.stop_at.is_some() { steps(Knob::StopAt, MOST_STEPS) } else { Vec::new() },
+        if case.limits.budget.max_failed.is_some() { steps(Knob::MaxFailed, MOST_STEPS) } else { Vec::new() },
     ];
     let others = view.other_semaphores.iter().enumerate();
     let others = others.map(|(at, other)| steps(Knob::OtherLeases(at), other.leases.len() as u64));
@@ -239,21 +241,19 @@ fn cost(change: Change) -> u64 {
         Knob::Failures => 2 + change.by,
         Knob::Waited => 3 + change.by / HOUR_MS,
         Knob::Attempt => 4 + change.by,
-        Knob::Slots | Knob::Floor | Knob::Budget => 6 + change.by,
+        Knob::Slots | Knob::Floor | Knob::WaveStopAt | Knob::StopAt | Knob::MaxFailed => 6 + change.by,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
     use crate::job::Grants;
     use crate::policy::Decision;
     use crate::policy::types::{Admitted, Outcome, Settled, View};
-    use crate::rollout::{Facts, HardLimits};
+    use crate::rollout::{Budget, Facts, HardLimits, WaveSpent};
 
     /// Answers by its function.
     struct Script(fn(&View) -> Admission);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn limits() -> HardLimits {
-        HardLimits { slots: 3, floor: None, max_failed: None, calendar: Arc::default() }
+        HardLimits { slots: 3, ..HardLimits::default() }
     }
 
     fn changes(policy: fn(&View) -> Admission, case: &Case) -> Vec<String> {
@@ -369,6 +369,22 @@ mod tests {
         let limits = HardLimits { floor: Some(4), ..limits() };
         let found = changes(|_| Admission::Lock, &case("lock", limits));
         assert_eq!(found, ["the party had 4 members; it has 2", "the job's floor were 2; it is 4"]);
+    }
+
+    #[test]
+    fn a_budget_that_is_spent_is_met_by_fewer_failures_or_a_larger_number() {
+        let with = |stop_at, max_failed| HardLimits { budget: Budget { stop_at, max_failed }, ..limits() };
+        let found = changes(|_| Admission::Lock, &case("lock", with(Some(1), None)));
+        assert_eq!(found, ["no target had failed; 1 has", "the job's `stop-at` were 2; it is 1"]);
+        let mut free = case("lock", with(None, Some(3)));
+        (free.facts.in_flight, free.facts.reserved) = (1, 2);
+        let found = changes(|_| Admission::Lock, &free);
+        assert_eq!(found[1..], ["no target had failed; 1 has", "the job's `max-failed` were 4; it is 3"]);
+        let mut canary = case("lock", with(Some(9), None));
+        canary.facts.wave_spent = Some(WaveSpent { wave: "canary".to_owned(), failed: 1, stop_at: 1 });
+        let found = changes(|_| Admission::Lock, &canary);
+        let raised = "the `stop-at` of wave `canary` were 2; it is 1";
+        assert_eq!(found, ["no target of wave `canary` had failed; 1 has", raised]);
     }
 
     #[test]

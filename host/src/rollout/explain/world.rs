@@ -1,6 +1,6 @@
 //! What a decision rested on, to be changed bit by bit.
 
-use super::super::{Facts, HardLimits, WaveGate};
+use super::super::{Facts, HardLimits, WaveGate, WaveSpent};
 use super::words::of;
 use crate::policy::types::{Event, Happening, Lease, Member, Party, Semaphore, View};
 
@@ -45,8 +45,12 @@ pub(super) enum Knob {
     Slots,
     /// A lower floor.
     Floor,
-    /// A larger budget.
-    Budget,
+    /// A larger `stop-at` of the wave that has reached it.
+    WaveStopAt,
+    /// A larger `stop-at`.
+    StopAt,
+    /// A larger `max-failed`.
+    MaxFailed,
 }
 
 /// Something else than what was: a knob, and how far it is turned.
@@ -146,13 +150,26 @@ impl Change {
                 }
                 Some(format!("the job's floor were {after}; it is {before}"))
             }
-            Knob::Budget => {
-                let before = world.limits.max_failed?;
+            Knob::WaveStopAt => {
+                let WaveSpent { wave, failed, stop_at: before } = world.facts.wave_spent.take()?;
+                let stop_at = before.checked_add(less)?;
+                let said = format!("the `stop-at` of wave `{wave}` were {stop_at}; it is {before}");
+                world.facts.wave_spent = (failed >= stop_at).then_some(WaveSpent { wave, failed, stop_at });
+                Some(said)
+            }
+            Knob::StopAt => {
+                let before = world.limits.budget.stop_at?;
                 let after = before.checked_add(less)?;
-                world.limits.max_failed = Some(after);
-                let left = &mut world.view.progress.budget_left;
-                *left = left.map(|left| left.saturating_add(less));
-                Some(format!("the job's budget allowed {}; it allows {before}", of(after as usize, "failure")))
+                world.limits.budget.stop_at = Some(after);
+                budget_left(world);
+                Some(format!("the job's `stop-at` were {after}; it is {before}"))
+            }
+            Knob::MaxFailed => {
+                let before = world.limits.budget.max_failed?;
+                let after = before.checked_add(less)?;
+                world.limits.budget.max_failed = Some(after);
+                budget_left(world);
+                Some(format!("the job's `max-failed` were {after}; it is {before}"))
             }
         }
     }
@@ -206,7 +223,6 @@ fn fewer_leases(world: &mut World, by: usize) -> Option<String> {
         let progress = &mut world.view.progress;
         progress.acting = progress.acting.saturating_sub(1);
         progress.done += 1;
-        progress.budget_left = progress.budget_left.map(|left| left.saturating_add(1));
         let facts = &mut world.facts;
         facts.in_flight = facts.in_flight.saturating_sub(1);
         facts.reserved = facts.reserved.saturating_sub(1);
@@ -218,6 +234,7 @@ fn fewer_leases(world: &mut World, by: usize) -> Option<String> {
             world.view.events.push(Event { at, target, what, detail: String::new() });
         }
     }
+    budget_left(world);
     let who: Vec<String> = gone.iter().map(|lease| lease.identifier.clone()).collect();
     let who = super::words::named(&who);
     let done = if gone.iter().all(|lease| lease.mine) { "were done and had given" } else { "had given" };
@@ -231,13 +248,34 @@ fn fewer_failures(world: &mut World, by: u32) -> Option<String> {
         return None;
     }
     world.facts.failed -= by;
+    // Those of the wave first that has reached its own limit.
+    let wave = world.facts.wave_spent.take();
+    let (before, of_wave) = match &wave {
+        Some(wave) if !world.limits.budget.is_spent(before) => (wave.failed, format!(" of wave `{}`", wave.wave)),
+        _ => (before, String::new()),
+    };
+    world.facts.wave_spent = wave.and_then(|wave| {
+        let failed = wave.failed.saturating_sub(by);
+        (failed >= wave.stop_at).then_some(WaveSpent { failed, ..wave })
+    });
+    if by > before {
+        return None;
+    }
     let progress = &mut world.view.progress;
     let failed = by.min(progress.failed);
     progress.failed -= failed;
     progress.unknown = progress.unknown.saturating_sub(by - failed);
     progress.done += by;
-    progress.budget_left = world.limits.budget_left(world.facts.failed, progress.acting);
+    budget_left(world);
     let have = if before == 1 { "has" } else { "have" };
     let had = if before == by { "no target".to_owned() } else { of((before - by) as usize, "target") };
-    Some(format!("{had} had failed; {before} {have}"))
+    Some(format!("{had}{of_wave} had failed; {before} {have}"))
+}
+
+/// What the view says is left, where it says so at all.
+fn budget_left(world: &mut World) {
+    let progress = &mut world.view.progress;
+    if progress.budget_left.is_some() {
+        progress.budget_left = world.limits.budget.left(world.facts.failed, progress.acting);
+    }
 }

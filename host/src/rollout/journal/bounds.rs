@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Calendar, Fit, Freeze, Window};
-use crate::rollout::{HardLimits, Wave};
+use crate::rollout::{Budget, HardLimits, Wave};
 
 /// [`HardLimits`], written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Bounds {
     /// How many members of the party must remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<u32>,
+    /// How many failed targets stop the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<u32>,
     /// How many targets may fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<u32>,
@@ -42,6 +45,9 @@ pub struct Together {
     pub name: String,
     /// How many of the targets, after those of the waves before.
     pub targets: usize,
+    /// How many of them stop the run when they have failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<u32>,
 }
 
 /// A [`Window`].
@@ -83,7 +89,8 @@ impl Bounds {
         Self {
             slots: limits.slots,
             floor: limits.floor,
-            max_failed: limits.max_failed,
+            stop_at: limits.budget.stop_at,
+            max_failed: limits.budget.max_failed,
             windows: windows.iter().map(Open::from).collect(),
             freezes: freezes.iter().map(Lasting::from).collect(),
             usual_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
@@ -93,7 +100,7 @@ impl Bounds {
 
 impl From<&Wave> for Together {
     fn from(wave: &Wave) -> Self {
-        Self { name: wave.name.clone(), targets: wave.targets.len() }
+        Self { name: wave.name.clone(), targets: wave.targets.len(), stop_at: wave.stop_at }
     }
 }
 
@@ -131,7 +138,7 @@ impl Bounds {
         HardLimits {
             slots: self.slots,
             floor: self.floor,
-            max_failed: self.max_failed,
+            budget: Budget { stop_at: self.stop_at, max_failed: self.max_failed },
             calendar: Arc::new(Calendar {
                 windows: self.windows.iter().map(window).collect(),
                 freezes: self.freezes.iter().map(freeze).collect(),
@@ -159,8 +166,11 @@ mod tests {
             reason: Some("holidays".to_owned()),
         };
         let calendar = Arc::new(Calendar { windows: vec![window], freezes: vec![freeze] });
-        let limits = HardLimits { slots: 3, floor: Some(9), max_failed: Some(0), calendar };
-        let text = serde_json::to_string(&Bounds::new(&limits, None)).unwrap();
-        assert_eq!(serde_json::from_str::<Bounds>(&text).unwrap().limits(), limits, "{text}");
+        for (stop_at, max_failed) in [(Some(1), Some(4)), (Some(2), None), (None, Some(0)), (None, None)] {
+            let budget = Budget { stop_at, max_failed };
+            let limits = HardLimits { slots: 3, floor: Some(9), budget, calendar: Arc::clone(&calendar) };
+            let text = serde_json::to_string(&Bounds::new(&limits, None)).unwrap();
+            assert_eq!(serde_json::from_str::<Bounds>(&text).unwrap().limits(), limits, "{text}");
+        }
     }
 }

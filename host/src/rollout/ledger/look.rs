@@ -1,5 +1,6 @@
 //! A run as somebody sees it who only looks.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::waits::{self, WaitsFor};
 use crate::job::{JobSpec, OnUnknown, Target};
 use crate::recipe::{Holder, Semaphore, SemaphoreState};
 use crate::rollout::messages::Wish;
-use crate::rollout::{Counts, Outlook, Plan, Wave};
+use crate::rollout::{Counts, Facts, Outlook, Plan, Refusal, Wave, WaveSpent};
 use crate::store::Store;
 
 /// How many of those who queue are named.
@@ -123,12 +124,16 @@ impl WaveState {
 pub enum Held {
     /// It is paused.
     Paused(Wish),
-    /// Its failure budget is spent.
+    /// So many failed that nothing new starts.
     BudgetSpent {
-        /// How many failures are charged to it.
+        /// How many failures count: of the run, or of the wave.
         charged: u32,
-        /// How many it allows.
-        max_failed: u32,
+        /// How many stop the run.
+        stop_at: u32,
+        /// How many may fail at most. `None` if the job does not say.
+        max_failed: Option<u32>,
+        /// The wave whose `stop-at` that is. `None` if it is the job's.
+        wave: Option<String>,
     },
     /// Nobody knows how it went on these targets.
     Unknown(Vec<String>),
@@ -298,21 +303,42 @@ impl Seen {
             let of = self.each().filter(move |(_, (saved, _))| is(&saved.standing));
             of.map(|(name, _)| name).filter(|name| !taken.contains(name)).map(str::to_owned).collect::<Vec<_>>()
         };
-        if let Some(limits) = self.plan.as_ref().map(|plan| &plan.limits)
-            && let Some(max_failed) = limits.max_failed
-        {
-            let charged = left(Standing::is_charged).len();
-            let charged = u32::try_from(charged).unwrap_or(u32::MAX);
-            if limits.is_budget_spent(charged) {
-                held.push(Held::BudgetSpent { charged, max_failed });
-            }
-        }
         let unknown = left(|standing| matches!(standing, Standing::Unknown { .. }));
-        if !unknown.is_empty() && self.job.as_ref().is_some_and(|job| job.action.on_unknown == OnUnknown::Hold) {
+        let holds = self.job.as_ref().is_some_and(|job| job.action.on_unknown == OnUnknown::Hold);
+        // An unknown target that holds the run is retried or accepted first, and counts only after that.
+        let charged = match holds {
+            true => left(|standing| standing.is_charged() && !matches!(standing, Standing::Unknown { .. })),
+            false => left(Standing::is_charged),
+        };
+        held.extend(self.plan.as_ref().and_then(|plan| self.spent(plan, &charged)));
+        if !unknown.is_empty() && holds {
             held.push(Held::Unknown(unknown));
         }
         held
     }
+}
+
+impl Seen {
+    /// That so many failed that nothing new starts; `charged` are the targets whose failures count.
+    fn spent(&self, plan: &Plan, charged: &[String]) -> Option<Held> {
+        let names: HashSet<&str> = charged.iter().map(String::as_str).collect();
+        let wave_spent = plan.waves.iter().find_map(|wave| {
+            let stop_at = wave.stop_at?;
+            let of = self.targets.get(wave.targets.clone()).unwrap_or_default();
+            let failed = count(of.iter().filter(|target| names.contains(target.name.as_str())).count());
+            (failed >= stop_at).then(|| WaveSpent { wave: wave.name.clone(), failed, stop_at })
+        });
+        match plan.limits.spent(&Facts { failed: count(charged.len()), wave_spent, ..Facts::default() })? {
+            Refusal::BudgetSpent { failed: charged, stop_at, wave } => {
+                Some(Held::BudgetSpent { charged, stop_at, max_failed: plan.limits.budget.max_failed, wave })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// How many targets stand where, of so many of which these were touched.

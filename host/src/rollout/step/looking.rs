@@ -22,8 +22,13 @@ impl Rollout {
     fn baking(&self) -> Option<Waits> {
         let next = self.setup.waves.get(self.waves_begun())?;
         let is_complete = self.wave_now().is_some_and(|(_, done, of)| done == of);
-        let gate = self.wave_gate(self.now_ms, next.targets.start).filter(|_| is_complete)?;
-        let refusal = super::Refusal::Wave { gate };
+        if !is_complete {
+            return None;
+        }
+        let refusal = match self.refused_for_budget(self.now_ms, self.waves_begun()) {
+            Some((_, refused)) => refused.refusal,
+            None => super::Refusal::Wave { gate: self.wave_gate(self.now_ms, next.targets.start)? },
+        };
         Some(Waits { code: refusal.code().to_owned(), reason: refusal.to_string(), until: refusal.changes_ms() })
     }
 

@@ -58,16 +58,6 @@ impl Rollout {
         out.push(Action::Emit(Event::RetryAsked { target: self.name(target), by: wish.by.clone() }));
     }
 
-    /// How many targets are charged to the budget: those whose failure somebody accepted are not.
-    pub(super) fn charged(&self) -> u32 {
-        let is_charged = |target: &&usize| {
-            matches!(self.slots[**target].state, TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack))
-        };
-        let accepted = self.steer.accepted.iter().filter(is_charged).count();
-        let all = self.counts.failed + self.counts.unknown + self.counts.rolled_back;
-        all.saturating_sub(super::count(accepted))
-    }
-
     /// A target of which nobody knows, and which nobody has accepted.
     pub(super) fn unknown_held(&self) -> Option<usize> {
         match self.setup.on_unknown {

@@ -12,6 +12,8 @@ pub(super) struct Waves {
     of: Vec<usize>,
     /// How many of each wave are not done with.
     left: Vec<u32>,
+    /// How many of each are charged to the budget, accepted or not.
+    charged: Vec<u32>,
     /// When the last of each became final, in milliseconds since the Unix epoch.
     last_ms: Vec<u64>,
     /// How many have begun.
@@ -20,9 +22,37 @@ pub(super) struct Waves {
     said: Option<Said>,
 }
 
+impl Waves {
+    /// The number of a target's wave.
+    pub(super) fn index_of(&self, target: usize) -> Option<usize> {
+        self.of.get(target).copied()
+    }
+
+    /// How many of a wave are charged to the budget, accepted or not.
+    pub(super) fn charged_of(&self, wave: usize) -> u32 {
+        self.charged.get(wave).copied().unwrap_or(0)
+    }
+
+    /// How many of a wave are not done with.
+    pub(super) fn left_of(&self, wave: usize) -> u32 {
+        self.left.get(wave).copied().unwrap_or(0)
+    }
+
+    /// A target is charged from now on, or is not any more.
+    pub(super) fn charge(&mut self, target: usize, was_charged: bool, is_charged: bool) {
+        let Some(charged) = self.of.get(target).and_then(|wave| self.charged.get_mut(*wave)) else { return };
+        match (was_charged, is_charged) {
+            (false, true) => *charged += 1,
+            (true, false) => *charged -= 1,
+            _ => {}
+        }
+    }
+}
+
 /// Why the next wave has not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
+    Spent,
     Baking(u64),
     Waits,
 }
@@ -35,6 +65,7 @@ impl Rollout {
             self.waves.of[wave.targets.clone()].fill(index);
         }
         self.waves.left = waves.iter().map(|wave| count(wave.targets.len())).collect();
+        self.waves.charged = vec![0; waves.len()];
         self.waves.last_ms = vec![0; waves.len()];
     }
 
@@ -106,7 +137,18 @@ impl Rollout {
         }
         while let Some(next) = self.setup.waves.get(self.waves.begun) {
             let (name, targets) = (next.name.clone(), next.targets.len());
-            let said = match self.turn(now_ms, self.waves.begun) {
+            let turn = self.turn(now_ms, self.waves.begun);
+            if let Some(WaveGate::Earlier { .. } | WaveGate::Full { .. }) = turn {
+                self.waves.said.take_if(|said| *said == Said::Spent);
+                return;
+            }
+            if let Some((first, refused)) = self.refused_for_budget(now_ms, self.waves.begun) {
+                if self.waves.said.replace(Said::Spent) != Some(Said::Spent) {
+                    self.held_said.clear();
+                }
+                return self.say_refused(first, &refused, out);
+            }
+            let said = match turn {
                 Some(WaveGate::Baking { wave, until }) => {
                     Some((Said::Baking(until), Event::WaveBaking { wave, until }))
                 }
