@@ -361,7 +361,13 @@ impl World {
         let is_unknown = |target: usize| self.rollout.state(target) == TargetState::Final(Final::Unknown);
         let is_held = self.setup.on_unknown == OnUnknown::Hold
             && (0..self.total()).any(|target| is_unknown(target) && is_bad(&target));
-        let is_spent = self.setup.limits.max_failed.is_some_and(|most| bad > 0 && bad >= most);
+        let Budget { stop_at, max_failed } = self.setup.limits.budget;
+        let is_wave_spent = |wave: &Wave| {
+            let bad = wave.targets.clone().filter(is_bad).count() as u32;
+            wave.stop_at.is_some_and(|stop_at| bad >= stop_at)
+        };
+        let is_spent = stop_at.into_iter().chain(max_failed).any(|most| bad >= most.max(1))
+            || self.setup.waves.iter().any(is_wave_spent);
         if self.steer.paused.is_some() || (self.stopping && self.cut_short) || self.rollout.report().is_some() {
             return Alone::No;
         }
