@@ -545,6 +545,8 @@ impl Rollout {
             out.push(Action::Save { target, standing: self.standing_of(target, last) });
             self.slots[target].leaving = None;
             self.moved(target, TargetEvent::Restored(last));
+            // Others may have been refused for the slot, or the failure, that it reserved.
+            self.changed(Cause::Progressed);
             return;
         }
         match (self.slots[target].leaving.take(), why) {
