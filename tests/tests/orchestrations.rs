@@ -364,8 +364,15 @@ fn a_lease_is_forced_where_the_job_grants_that() {
         assert_eq!(answer.code, Some(0), "{answer:?}");
         assert_eq!(events.last().unwrap()["done"], 1, "{answer:?}");
         let forced: Vec<_> = events.iter().filter(|event| event["event"] == "slot-forced").collect();
-        assert_eq!((forced.len(), &events.last().unwrap()["forced"]), (1, &1.into()), "it counts as a force: {answer:?}");
-        assert!(forced[0]["semaphore"] == "/locks/a" && !forced[0]["reason"].as_str().unwrap().is_empty(), "{forced:?}");
+        assert_eq!(
+            (forced.len(), &events.last().unwrap()["forced"]),
+            (1, &1.into()),
+            "it counts as a force: {answer:?}"
+        );
+        assert!(
+            forced[0]["semaphore"] == "/locks/a" && !forced[0]["reason"].as_str().unwrap().is_empty(),
+            "{forced:?}"
+        );
         nobody_holds(&world, &place, &["/locks/a", "/locks/own"]);
     }
 }
