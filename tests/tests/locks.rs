@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use lockkeeper_tests::{World, eventually, said};
+use lockkeeper_tests::{Said, World, eventually, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -347,6 +347,41 @@ fn a_command_gets_its_fence_its_input_and_ends_with_its_own_code() {
         let error: serde_json::Value = serde_json::from_str(&missing.stderr).expect("one error object");
         assert_eq!(error["error"], "command");
     }
+    assert!(world.holders("/x").is_empty());
+}
+
+#[test]
+fn a_lease_that_outlived_its_process_is_taken_only_by_reenter_and_not_before_its_command_ended() {
+    let world = World::new();
+    let line = |more: &[&str]| {
+        let line = ["lock", "/x", "--identifier", "me", "--persistent", "--format", "json"];
+        world.lockkeeper([&line[..], more].concat())
+    };
+    let (pid_file, end) = (world.folder().join("pid"), world.folder().join("end"));
+    let script = "echo $$ $LOCKKEEPER_FENCE >\"$0\"; until [ -e \"$1\" ]; do sleep 0.02; done";
+    let (pid_name, end_name) = (pid_file.display().to_string(), end.display().to_string());
+    let mut holder = line(&["--", "sh", "-c", script, &pid_name, &end_name]).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it runs", || fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n')));
+    let text = fs::read_to_string(&pid_file).unwrap();
+    let (command, fence) = text.trim().split_once(' ').unwrap();
+    let (command, fence): (i32, u64) = (command.parse().unwrap(), fence.parse().unwrap());
+    let command = Pid::from_raw(command);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // The command runs on, under the lease: neither a second command nor `--reenter` nor `unlock` gets it.
+    let is_refused = |said: Said, kind: &str| {
+        let error: serde_json::Value = serde_json::from_str(said.stderr.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"], kind, "{said:?}");
+    };
+    is_refused(said(&mut line(&["--timeout", "0", "--", "true"])), "held");
+    is_refused(said(&mut line(&["--reenter", "--", "true"])), "held");
+    is_refused(said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--format", "json"])), "owned");
+    fs::write(&end, "").unwrap();
+    eventually("the command has ended", || !lives(command));
+    // What outlived its process is refused at once, and replaced under a later fence.
+    is_refused(said(&mut line(&["--", "true"])), "held");
+    let later = format!("test $LOCKKEEPER_FENCE -gt {fence}");
+    assert_eq!(said(&mut line(&["--reenter", "--", "sh", "-c", &later])).code, Some(0));
     assert!(world.holders("/x").is_empty());
 }
 

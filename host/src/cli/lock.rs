@@ -311,13 +311,16 @@ async fn replace(
     let Some(held) = left_behind(ground, identifier).await? else { return Ok(None) };
     let is_free = match held.owner() {
         None | Some(Owner::ByHand { .. }) => true,
-        Some(owner @ Owner::Process { .. }) => !owner.is_alive_here(),
+        Some(owner @ Owner::Process { .. }) => owner.has_certainly_ended(),
         Some(Owner::Run { .. }) => false,
     };
     if !is_free {
         let message = format!("`{}` is held under `{identifier}` by {}", args.path, held.who());
-        return Err(Failure::message(ErrorKind::Held, message)
-            .hint("--reenter replaces only a lease that outlived its process"));
+        return Err(Failure::message(ErrorKind::Held, message).hint(format!(
+            "--reenter replaces only a lease that outlived its process and its command; `lockkeeper unlock {} \
+                 --identifier {identifier} --force --reason TEXT` breaks another's",
+            args.path
+        )));
     }
     let since = moment(held.holder.since_ms, Clock::System.now_ms());
     output.talk("Replacing", &format!("the lease of {} since {since}", held.who()));
@@ -387,7 +390,17 @@ async fn hold(
     let _ = ground.store.session().wait_for(|state| *state != SessionState::Suspended).await;
     let bond = if lifetime(args) == Lifetime::Ephemeral { Bond::Tied(output.format()) } else { Bond::Loose };
     let outcome = match Running::start(&args.command, &environment, bond) {
-        Ok(mut running) => watch(args, &lease, &mut running, ground, signals).await,
+        Ok(mut running) => {
+            // The command of a lease that outlives us does, too: until it has ended, nobody may take that lease for left behind.
+            // A forced lease's claim keeps the record of the force.
+            if args.persistent
+                && !args.force
+                && let Err(error) = lease.set_owner(Owner::this_process_with(running.id())).await
+            {
+                output.warn(&format!("the claim does not name the command: {error}"));
+            }
+            watch(args, &lease, &mut running, ground, signals).await
+        }
         Err(failure) => Err(failure),
     };
     // What came until now was for the command.

@@ -115,6 +115,11 @@ impl Running {
         Ok(Self { child, pid, group, bond, ended })
     }
 
+    /// Its process id, or its guard's.
+    pub(super) fn id(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
     /// Waits for its end.
     pub(super) async fn wait(&mut self) -> Result<Exit, Failure> {
         let status = self.end().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
@@ -217,6 +222,13 @@ fn tell(command: Pid, signal: Signal) -> Result<(), Errno> {
 
 /// Our own binary as the guard of a command whose arguments follow.
 fn guarded(program: &OsStr, format: Format, group: Group, lock: &Path) -> Result<Command, Failure> {
+    let mut line = Command::new(ourselves()?);
+    line.arg0("lockkeeper").args(for_a_guard(format, group)).arg(lock).arg(program);
+    Ok(line)
+}
+
+/// A guard's arguments before the file that it locks and its command: see [`guard`].
+fn for_a_guard(format: Format, group: Group) -> [String; 4] {
     let format = match format {
         Format::Human => "human",
         Format::Json => "json",
@@ -225,16 +237,16 @@ fn guarded(program: &OsStr, format: Format, group: Group, lock: &Path) -> Result
         Group::Own => Pid::from_raw(0),
         Group::Ours => getpgrp(),
     };
-    let mut line = Command::new(ourselves()?);
-    line.arg0("lockkeeper").args([GUARD, format]).args([getpid(), group].map(|pid| pid.to_string()));
-    line.arg(lock).arg(program);
-    Ok(line)
+    [GUARD.to_owned(), format.to_owned(), getpid().to_string(), group.to_string()]
 }
 
-/// What a command is started by so that it is killed when this process is: our own binary as its guard.
+/// What a command in a group of its own is started by so that it is killed when this process is: our own binary as its guard,
+/// which locks no file.
 pub(super) fn tie() -> Result<Vec<String>, Failure> {
-    let ourselves = ourselves()?.display().to_string();
-    Ok(vec![ourselves, GUARD.to_owned(), "human".to_owned(), getpid().to_string(), String::new()])
+    let mut line = vec![ourselves()?.display().to_string()];
+    line.extend(for_a_guard(Format::Human, Group::Own));
+    line.push(String::new());
+    Ok(line)
 }
 
 /// The very binary that we are, though another was installed in its place meanwhile.

@@ -51,11 +51,17 @@ pub enum Owner {
     Process {
         /// Its host.
         host: String,
+        /// The host's machine id, which tells it from a clone of the same name; `None` where it has none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        machine: Option<String>,
         /// Its process id there.
         pid: u32,
         /// Which start of that host, as the kernel tells it; `None` where that cannot be read.
         #[serde(skip_serializing_if = "Option::is_none")]
         boot: Option<String>,
+        /// The process id of its command, which may outlive it; `None` before that was started.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        command: Option<u32>,
     },
     /// An operator or a script that took the lease without a command, until it is unlocked.
     ByHand {
@@ -111,6 +117,15 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
+    /// What writes another owner into the claim, if it is still this lease's.
+    pub(super) fn set_owner(&self, claim: &Claim) -> [Op; 2] {
+        let data = Bytes::from(serde_json::to_vec(claim).expect("a claim is plain data"));
+        [
+            Op::Check { path: self.record.clone(), version: Version::Any },
+            Op::Set { path: self.path.clone(), data, version: Version::Any },
+        ]
+    }
+
     /// The claim of that identifier while it names that lease.
     pub(super) fn new(semaphore: &NodePath, identifier: &str, lease: &NodePath) -> Self {
         Self { path: place(semaphore, identifier), record: records().child(lease.name()) }
@@ -174,29 +189,43 @@ impl Owner {
     /// This process, as an owner.
     #[must_use]
     pub fn this_process() -> Self {
-        let host = gethostname::gethostname().to_string_lossy().into_owned();
-        Self::Process { host, pid: std::process::id(), boot: boot_id() }
+        Self::process(None)
+    }
+
+    /// This process, as the owner of a lease under which that command of its own runs.
+    #[must_use]
+    pub fn this_process_with(command: u32) -> Self {
+        Self::process(Some(command))
+    }
+
+    fn process(command: Option<u32>) -> Self {
+        Self::Process { host: host_name(), machine: machine_id(), pid: std::process::id(), boot: boot_id(), command }
+    }
+
+    /// Whether this is a process of this host.
+    fn is_here(&self) -> bool {
+        matches!(self, Self::Process { host, machine, .. } if *host == host_name() && *machine == machine_id())
     }
 
     /// Whether this is a process of this host that exists.
     #[must_use]
     pub fn is_alive_here(&self) -> bool {
-        let Self::Process { host, boot, .. } = self else { return false };
-        let is_here = *host == gethostname::gethostname().to_string_lossy() && *boot == boot_id();
-        is_here && !self.has_certainly_ended()
+        let Self::Process { boot, .. } = self else { return false };
+        self.is_here() && *boot == boot_id() && !self.has_certainly_ended()
     }
 
-    /// Whether this is a process of this host that has certainly ended: its id is free, or the host was started since.
+    /// Whether this is a process of this host that has certainly ended, and its command too: their ids are free, or the host was
+    /// started since.
     #[must_use]
     pub fn has_certainly_ended(&self) -> bool {
-        let Self::Process { host, pid, boot } = self else { return false };
-        if *host != gethostname::gethostname().to_string_lossy() {
+        let Self::Process { pid, boot, command, .. } = self else { return false };
+        if !self.is_here() {
             return false;
         }
         match (boot, boot_id()) {
             (Some(then), Some(now)) if *then != now => true,
             // Without boot ids a process id says nothing: containers and clones reuse both names and ids.
-            (Some(_), Some(_)) => !exists(*pid),
+            (Some(_), Some(_)) => !exists(*pid) && !command.is_some_and(exists),
             _ => false,
         }
     }
@@ -210,6 +239,15 @@ impl fmt::Display for Owner {
             Self::ByHand { by } => write!(f, "{by}, by hand"),
         }
     }
+}
+
+fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+fn machine_id() -> Option<String> {
+    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// Which start of this host it is.
@@ -382,7 +420,7 @@ mod tests {
         let lease = NodePath::parse("/locks/a/0123").unwrap();
         let owners = [
             Owner::Run { run: "r".into(), job: "j".into(), runner: "h:1".into() },
-            Owner::Process { host: "h".into(), pid: 7, boot: Some("b".into()) },
+            Owner::Process { host: "h".into(), machine: None, pid: 7, boot: Some("b".into()), command: Some(8) },
             Owner::ByHand { by: "root@h".into() },
         ];
         for owner in owners {
@@ -402,8 +440,21 @@ mod tests {
 
     #[test]
     fn a_process_of_this_host_has_ended_when_its_id_is_free_or_the_host_was_started_since() {
-        let Owner::Process { host, pid, boot } = Owner::this_process() else { unreachable!() };
-        let process = |pid, boot| Owner::Process { host: host.clone(), pid, boot };
+        let Owner::Process { host, machine, pid, boot, .. } = Owner::this_process() else { unreachable!() };
+        let process =
+            |pid, boot| Owner::Process { host: host.clone(), machine: machine.clone(), pid, boot, command: None };
+        let free = i32::MAX as u32;
+        let with = |command| match process(free, boot.clone()) {
+            Owner::Process { host, machine, pid, boot, .. } => Owner::Process { host, machine, pid, boot, command },
+            other => other,
+        };
+        let mut clone = process(free, boot.clone());
+        if let Owner::Process { machine, .. } = &mut clone {
+            *machine = Some("another".into());
+        }
+        assert!(!clone.has_certainly_ended() && !clone.is_alive_here(), "of a clone nothing is known");
+        assert!(!with(Some(pid)).has_certainly_ended(), "its command runs on");
+        assert!(with(Some(free)).has_certainly_ended());
         assert!(!process(pid, boot.clone()).has_certainly_ended());
         assert!(process(pid, Some("another".into())).has_certainly_ended());
         assert!(process(i32::MAX as u32, boot).has_certainly_ended());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::claim::{Claimed, Deletion};
+use super::claim::{Claim, Claimed, Deletion, Owner};
 use super::identifier::Identifier;
 use super::own::{Loss, Monitor};
 use super::patience::Backoff;
@@ -183,6 +183,16 @@ impl Lease {
                 Err(source) => return Err(ReleaseError::Store { path: self.path.clone(), source }),
             }
         }
+    }
+
+    /// Writes more of its owner into its claim: the command that runs under it. A lease without a claim has no owner to write.
+    ///
+    /// # Errors
+    /// As the store's; the claim then says what it said.
+    pub async fn set_owner(&self, owner: Owner) -> Result<(), StoreError> {
+        let Some(claimed) = &self.claim else { return Ok(()) };
+        let claim = Claim { lease: self.path.clone(), owner, forced: None };
+        self.tools.store.multi(claimed.set_owner(&claim).into()).await.map(drop)
     }
 
     /// What releases it, for a transaction with something else. A caller that sees it done calls [`Lease::forget`].
