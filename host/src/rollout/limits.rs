@@ -110,6 +110,9 @@ pub struct Facts {
     pub held: Option<HeldElsewhere>,
 }
 
+/// The word for [`Refusal::Held`]: like the floor it is about one target, where every other limit is about all.
+pub(super) const HELD: &str = "held";
+
 /// Another holder of the semaphore that acts under a target's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -345,7 +348,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Slots { .. } => "slots",
-            Self::Held { .. } => "held",
+            Self::Held { .. } => HELD,
             Self::Floor { .. } | Self::Strangers { .. } => "floor",
             Self::BudgetSpent { .. } => "budget-spent",
             Self::BudgetReserved { .. } => "budget-reserved",

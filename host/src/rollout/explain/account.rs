@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::CONDUCTOR;
 use super::super::journal::{Asked, Closing, Header, Page, Recorded};
 use super::super::ledger::{Begun, Called};
+use super::super::limits::HELD;
 use super::super::{Event, Facts, Stamped, WaveSpent};
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
@@ -383,8 +384,8 @@ impl Account {
     }
 
     fn refuse(&mut self, name: &str, refused: Refused) {
-        // The floor may let another target go; every other limit is everybody's.
-        if refused.limit != "floor" {
+        // The floor may let another target go, and another holder is in one target's way; every other limit is everybody's.
+        if refused.limit != "floor" && refused.limit != HELD {
             self.hold = Some(Hold::Limit(refused.clone()));
         }
         if let Some(trail) = self.targets.get_mut(name) {
@@ -415,6 +416,7 @@ impl Account {
                 self.last_refused = Some(refused.clone());
                 self.refuse(&refused.target.clone(), refused);
             }
+            Event::SlotsChanged { to, .. } => self.header.limits.slots = *to,
             Event::Calling { call, since } => {
                 if let Call::Start { target, .. } = call {
                     self.let_go.insert(target.clone());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::ledger::Begun;
+use super::super::limits::HELD;
 use super::account::{Account, Hold, Place, Refused, Said, Stand, Trail};
 use super::words::{moment, named, of, span};
 
@@ -331,6 +332,9 @@ fn held(account: &Account, trail: &Trail, answer: &mut Answer) -> Option<(Becaus
 
 fn limit(refused: &Refused, policy: &str, own: bool) -> String {
     let Refused { limit, reason, .. } = refused;
+    if limit == HELD {
+        return format!("{reason} ({limit}); policy `{policy}` would let it go");
+    }
     match own {
         true => format!("policy `{policy}` would let it go, a hard limit of the job does not: {reason} ({limit})"),
         false => format!("a hard limit of the job lets nobody go: {reason} ({limit})"),

@@ -1,7 +1,7 @@
 //! One decision with all that it rested on.
 
 use super::super::journal::{Header, Page, Recorded, Stints, Story, StoryError, Want};
-use super::super::{Budget, Facts, HardLimits};
+use super::super::{Budget, Facts, HardLimits, HeldElsewhere};
 use super::account::{Account, Place, Stand};
 use super::words::{moment, named, of, span};
 use crate::policy::types::{Ending, Lease, Semaphore, View};
@@ -67,7 +67,7 @@ impl Case {
 
 /// What the limits would be checked against before a target queues, as far as a journal says.
 fn facts(account: &Account, recorded: &Recorded) -> Facts {
-    let View { now, party, progress, target, .. } = &recorded.view;
+    let View { now, party, progress, target, semaphore, .. } = &recorded.view;
     let listed = |name: &str| {
         let members = party.iter().flat_map(|party| &party.members);
         count(members.filter(|member| member.identifier == name).count())
@@ -81,7 +81,11 @@ fn facts(account: &Account, recorded: &Recorded) -> Facts {
         leaving += listed(name);
     }
     Facts {
-        held: None,
+        held: semaphore
+            .leases
+            .iter()
+            .find(|lease| !lease.mine && lease.identifier == target.name)
+            .map(|lease| HeldElsewhere { by: format!("a lease of `{}`", lease.identifier), since: Some(lease.since) }),
         in_flight,
         reserved,
         failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(account.accepted())),

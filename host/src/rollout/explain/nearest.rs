@@ -95,6 +95,7 @@ fn changes(case: &Case) -> Vec<Vec<Change>> {
         steps(Knob::Store, 1),
         steps(Knob::Paused, 1),
         steps(Knob::Unknown, 1),
+        steps(Knob::Held, 1),
         steps(Knob::Wave, 1),
         later(case).into_iter().map(|by| Change { knob: Knob::Time, by }).collect(),
         steps(Knob::Failures, case.facts.failed.into()),
@@ -234,6 +235,7 @@ fn cost(change: Change) -> u64 {
         | Knob::Store
         | Knob::Paused
         | Knob::Unknown
+        | Knob::Held
         | Knob::Wave
         | Knob::OtherLeases(_)
         | Knob::OtherMembers(_) => change.by,

@@ -27,6 +27,8 @@ pub(super) enum Knob {
     Paused,
     /// It is known how it went on a target that holds up the others.
     Unknown,
+    /// No other holder acts under the target's name.
+    Held,
     /// It is the turn of the target's wave.
     Wave,
     /// Later.
@@ -91,6 +93,10 @@ impl Change {
             Knob::Unknown => {
                 let target = world.facts.unknown.take()?;
                 Some(format!("{target} were retried, or accepted as it is: nobody knows how it went there"))
+            }
+            Knob::Held => {
+                let by = world.facts.held.take()?;
+                Some(format!("the lease under its name were released; it belongs to {}", by.by))
             }
             Knob::Wave => Some(match world.facts.wave.take()? {
                 WaveGate::Earlier { wave, done, of } => {
