@@ -15,8 +15,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::behaviour::{acquire, alone, force};
-use super::{AcquireError, Acquired, Acquisition, ForceError, Identifier, Lease, Patience, Semaphore};
+use super::behaviour::{self, acquire_as, alone, force};
+use super::{
+    AcquireError, Acquired, Acquisition, ForceError, Identifier, IfHeld, Lease, Ownership, Patience, Semaphore,
+};
 use crate::store::memory::{Change, Chaos, Effect, Memory, MemoryOptions, MemoryStore};
 use crate::store::{Fence, Lifetime, NodeKind, NodePath, SessionId, Store, StoreError, Version};
 
@@ -34,6 +36,9 @@ const QUEUE: &str = "/locks/it-__lock__";
 
 /// What a lease over the limit has as its identifier.
 const OVER: &str = "over";
+
+/// An identifier that all clients have in common, and claim.
+const ONE: &str = "one";
 
 /// What one seed drew.
 #[derive(Debug)]
@@ -175,9 +180,18 @@ impl Client {
             1 => Patience::Until(Instant::now() + millis(&mut self.dice, 400)),
             _ => Patience::Forever,
         };
-        let identifier = Identifier::new(self.name.clone()).unwrap();
+        // All clients have this identifier in common, and claim it.
+        let exclusive = self.dice.random_bool(0.3);
+        let (name, lifetime) = if exclusive { (ONE, Lifetime::Ephemeral) } else { (self.name.as_str(), lifetime) };
+        let identifier = Identifier::new(name).unwrap();
+        let if_held = if self.dice.random_bool(0.5) { IfHeld::Wait } else { IfHeld::Refuse };
+        let ownership = match (exclusive, lifetime) {
+            (true, _) => behaviour::run("a run", if_held),
+            (false, Lifetime::Persistent) => behaviour::hand(),
+            (false, Lifetime::Ephemeral) => Ownership::Own,
+        };
         let asked = Instant::now();
-        let acquiring = acquire(&self.semaphore, &identifier, lifetime, patience);
+        let acquiring = acquire_as(&self.semaphore, &identifier, lifetime, patience, &ownership);
         let acquired = if self.dice.random_bool(0.15) {
             let at = asked + millis(&mut self.dice, 100);
             match timeout_at(at, acquiring).await {
@@ -193,6 +207,8 @@ impl Client {
             acquiring.await
         };
         match acquired {
+            // Of a tool that knows no claims; here there is none under this identifier.
+            Ok(Acquired { older: Some(older), .. }) => panic!("{}: {older:?} is older", self.name),
             Ok(Acquired { lease, how, .. }) => {
                 if how == Acquisition::Fresh {
                     self.notes.lock().unwrap().grants.push((asked, Instant::now(), lease.fence()));
@@ -210,6 +226,7 @@ impl Client {
                 count(&self.notes, "timed out");
             }
             Err(AcquireError::Full { .. }) => count(&self.notes, "full"),
+            Err(AcquireError::Held { .. }) if exclusive => count(&self.notes, "held by another"),
             Err(AcquireError::Store { source: StoreError::Unavailable { .. }, .. }) if patience == Patience::Once => {
                 self.may_stay(lifetime);
                 count(&self.notes, "unavailable");
@@ -395,6 +412,28 @@ fn judge_fences(grants: &[(Instant, Instant, Fence)]) -> Result<(), String> {
     Ok(())
 }
 
+/// One lease at most under the identifier that is claimed, at any moment.
+fn judge_claims(history: &[Change]) -> Result<(), String> {
+    let mut held: BTreeSet<NodePath> = BTreeSet::new();
+    for change in history {
+        for effect in &change.effects {
+            match effect {
+                Effect::Created { path: lease, data, .. }
+                    if lease.parent().as_ref() == Some(&path(POOL)) && data == ONE.as_bytes() =>
+                {
+                    held.insert(lease.clone());
+                }
+                Effect::Deleted { path, .. } => drop(held.remove(path)),
+                _ => {}
+            }
+        }
+        if held.len() > 1 {
+            return Err(format!("in change {} `{ONE}` has {held:?}", change.zxid));
+        }
+    }
+    Ok(())
+}
+
 fn there(memory: &Memory, below: &str) -> Vec<(NodePath, Bytes, Option<SessionId>)> {
     let above = path(below);
     let nodes = memory.snapshot().into_iter().filter(|(node, _)| node.parent().as_ref() == Some(&above));
@@ -470,6 +509,7 @@ async fn run(seed: u64) -> Result<(BTreeMap<&'static str, u64>, Vec<Change>), St
     }
     let history = memory.history();
     judge(&history, slots)?;
+    judge_claims(&history)?;
     judge_fences(&notes.lock().unwrap().grants)?;
     let mut counts = notes.lock().unwrap().counts.clone();
     counts.insert("safety-net finds", semaphores.iter().map(|(_, semaphore)| semaphore.safety_net_finds()).sum());
@@ -530,6 +570,7 @@ fn under_faults_at_random_the_limit_holds_and_everybody_gets_through() {
         "cancelled",
         "timed out",
         "full",
+        "held by another",
         "session over",
         "dropped",
         "expired while holding",
