@@ -147,7 +147,7 @@ fn a_command_is_gone_before_its_lease_can_be_given_away() {
         fs::write(&dead, "").unwrap();
         let ended = holder.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(1), "{stderr}");
+        assert_eq!(ended.status.code(), Some(79), "{stderr}");
         assert!(stderr.contains("the session with the store ended") && !stderr.contains("after somebody"), "{stderr}");
         let mut expired = None;
         eventually("the lease's end", || {
@@ -343,7 +343,7 @@ fn contend(
         let how = match said.status.code() {
             Some(0) => String::from("done"),
             None => String::from("killed"),
-            Some(1) if stderr.contains("was lost") => String::from("lease lost"),
+            Some(79) if stderr.contains("was lost") => String::from("lease lost"),
             Some(code) => format!("{code}: {}", stderr.lines().last().unwrap_or_default()),
         };
         if last {

@@ -1,5 +1,6 @@
 //! Whether whoever waits is ever asked again.
 
+use lockkeeper_cases::Answer;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -28,8 +29,9 @@ pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<Stri
     for memory in [question.memory.clone(), Vec::new()] {
         for view in worlds(eye, &question.view) {
             let other = Question { view, memory: memory.clone(), ..question.clone() };
-            // A fault is a change, too: it has a property of its own.
-            if eye.ask(&other).answer.is_ok_and(|other| other.verdict == answer.verdict) {
+            // A fault is a change, too: it has a property of its own. So is to wait with a wake: that is asked again.
+            let waits_on = |other: Answer| other.verdict == answer.verdict && other.wake_after.is_none();
+            if eye.ask(&other).answer.is_ok_and(waits_on) {
                 continue;
             }
             return None;
