@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::behaviour::{acquire, alone, force};
+use super::behaviour::{acquire, acquire_as, alone, force, run};
 use super::slots::Number;
-use super::{AcquireError, Acquired, Acquisition, Identifier, Lease, MemberKind, Party, Patience, Released, Semaphore};
+use super::{
+    AcquireError, Acquired, Acquisition, Identifier, IfHeld, Lease, MemberKind, Party, Patience, Released, Semaphore,
+};
 use crate::store::memory::{Chaos, Fault, Memory, MemoryOptions, MemoryStore};
 use crate::store::{Lifetime, NodeKind, NodePath, SessionState, Store};
 
@@ -109,6 +111,18 @@ async fn a_free_slot_takes_two_round_trips_and_a_release_one() {
         assert_eq!(lease.release().await.unwrap(), Released::Released);
         assert_eq!(begun.elapsed(), ROUND_TRIP);
         assert_eq!(memory.requests(store.session_id()) - requests, 6);
+    }
+    // With a claim, and the look behind the grant, which travels with it.
+    for lifetime in [Lifetime::Ephemeral, Lifetime::Persistent] {
+        let requests = memory.requests(store.session_id());
+        let begun = Instant::now();
+        let ownership = run("a run", IfHeld::Refuse);
+        let taken = acquire_as(&semaphore, &who("a"), lifetime, Patience::Once, &ownership).await.unwrap();
+        assert_eq!(begun.elapsed(), 2 * ROUND_TRIP, "{lifetime:?}");
+        let begun = Instant::now();
+        taken.lease.release().await.unwrap();
+        assert_eq!(begun.elapsed(), ROUND_TRIP);
+        assert_eq!(memory.requests(store.session_id()) - requests, 7);
     }
     assert_eq!(semaphore.pending(), 0);
 }
