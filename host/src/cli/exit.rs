@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::policy::PolicyError;
-use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, ReleaseError, ResizeError, WaitError};
+use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, Nested, ReleaseError, ResizeError, WaitError};
 use crate::rollout::ledger::LedgerError;
 use crate::rollout::{RunError, TargetsError};
 use crate::store::StoreError;
@@ -271,6 +271,17 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// What to do about a path that cannot be a semaphore.
+fn nested_hint(nested: &Nested) -> String {
+    let Nested { path, other } = nested;
+    match nested.is_below() {
+        true => format!("use a path that is not below `{other}`; `lockkeeper semaphore show {other}` shows it"),
+        false => format!(
+            "name a semaphore, such as `{path}/NAME`; `lockkeeper semaphore list {path}` lists those below `{path}`"
+        ),
+    }
+}
+
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let (kind, hint) = match &error {
@@ -284,9 +295,7 @@ impl From<AcquireError> for Failure {
             AcquireError::Held { path, .. } => {
                 (ErrorKind::Held, Some(format!("`lockkeeper holders {path}` shows every holder")))
             }
-            AcquireError::Nested { .. } => {
-                (ErrorKind::BadPath, Some("use a path beside it, such as `/locks/NAME` for each semaphore".to_owned()))
-            }
+            AcquireError::Nested(nested) => (ErrorKind::BadPath, Some(nested_hint(nested))),
             AcquireError::Claim { source, .. } => (store_kind(source), store_hint(source)),
             AcquireError::Full { path, .. } | AcquireError::TimedOut { path, .. } => {
                 (ErrorKind::TimedOut, Some(format!("`lockkeeper holders {path}` shows who holds it")))
@@ -327,6 +336,7 @@ impl From<ResizeError> for Failure {
                      it for every caller"
                 )),
             ),
+            ResizeError::Nested(nested) => (ErrorKind::BadPath, Some(nested_hint(nested))),
             ResizeError::NotANumber { .. } | ResizeError::Missing { .. } => (ErrorKind::BadPath, None),
             ResizeError::TooManyReservations { .. } => {
                 (ErrorKind::BadArgument, Some("lower it in steps, or without --reserve".to_owned()))

@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
-use crate::recipe::{Claims, Holder, Owner, SeenClaim, Semaphore, SemaphoreState};
+use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState};
 use crate::store::{Clock, StoreError};
 
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
-    let (SemaphoreState { slots, holders, queued, .. }, _) = semaphore.observe().await?;
+    let (state, _) = semaphore.observe().await?;
+    if let Some(nested) = state.nested(&args.path) {
+        return Err(ResizeError::Nested(nested).into());
+    }
+    let SemaphoreState { slots, holders, queued, .. } = state;
     let held = Held::all(&Claims::new(Arc::clone(&store), args.path.clone()), holders).await?;
     store.close().await?;
     if output.is_json() {
@@ -39,7 +43,10 @@ pub(super) fn summary(slots: Option<u32>, held: usize, waiting: u32, path: &str)
         None if held == 0 => {
             format!("no slot of `{path}` held, {waiting} waiting; no caller has set its number of slots")
         }
-        None => format!("{held} slots of `{path}` held, {waiting} waiting; the path holds no number of slots"),
+        None => {
+            let children = if held == 1 { "child counts as a lease" } else { "children count as leases" };
+            format!("`{path}` holds no number of slots; {held} {children}, {waiting} waiting")
+        }
     }
 }
 

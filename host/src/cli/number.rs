@@ -6,7 +6,7 @@ use super::context;
 use super::exit::Failure;
 use super::output::{Output, of};
 use crate::job::{JobSpec, Limit};
-use crate::recipe::{ResizeError, Resized, Writer, agree, read_number, would_agree};
+use crate::recipe::{ResizeError, Resized, Writer, agree, nested, read_number, would_agree};
 use crate::rollout::Plan;
 use crate::store::{NodePath, Store};
 
@@ -51,8 +51,18 @@ pub(super) async fn compare(output: &Output, store: &dyn Store, job: &JobSpec, p
         let writer = Writer { job: job.name.as_str(), is_share, by: &by };
         let seen =
             read_number(store, path).await.map_err(|source| ResizeError::Store { path: path.clone(), source })?;
-        if let Resized::Written(Some(before)) = would_agree(path, seen.as_ref(), slots, writer)? {
-            output.talk("Resize", &format!("{}; `run` writes it", change(path, before, slots)));
+        match would_agree(path, seen.as_ref(), slots, writer)? {
+            Resized::Written(Some(before)) => {
+                output.talk("Resize", &format!("{}; `run` writes it", change(path, before, slots)));
+            }
+            Resized::Written(None) => {
+                let nested = nested(store, path).await;
+                let nested = nested.map_err(|source| ResizeError::Store { path: path.clone(), source })?;
+                if let Some(nested) = nested {
+                    return Err(ResizeError::Nested(nested).into());
+                }
+            }
+            Resized::Same => {}
         }
     }
     Ok(())

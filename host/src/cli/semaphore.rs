@@ -13,8 +13,8 @@ use super::holders::{Held, print, summary, trimmed};
 use super::output::{Output, moment, of};
 use super::{Global, HoldersArgs, ResizeArgs, SemaphoreCommand, SemaphoreListArgs, context};
 use crate::recipe::{
-    Claims, NumberRecord, OldCallers, ROOT, Resize, Resized, Semaphore, SemaphoreState, is_semaphore, queue_of,
-    read_number, resize,
+    Claims, NumberRecord, OldCallers, ROOT, Resize, ResizeError, Resized, Semaphore, SemaphoreState, is_semaphore,
+    queue_of, read_number, resize,
 };
 use crate::store::{Clock, NodePath, Store, StoreError};
 
@@ -109,7 +109,11 @@ async fn show(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exi
     let path = args.path;
     let number = read_number(&*store, &path).await?;
     let semaphore = Semaphore::new(Arc::clone(&store), path.clone(), NonZeroU32::MIN);
-    let (SemaphoreState { slots, holders, queued, reserved }, _) = semaphore.observe().await?;
+    let (state, _) = semaphore.observe().await?;
+    if let Some(nested) = state.nested(&path) {
+        return Err(ResizeError::Nested(nested).into());
+    }
+    let SemaphoreState { slots, holders, queued, reserved } = state;
     let waiting = semaphore.queue(MOST_NODES).await?;
     let held = Held::all(&Claims::new(Arc::clone(&store), path.clone()), holders).await?;
     store.close().await?;

@@ -437,7 +437,7 @@ impl FromToml for NamePattern {
 
 impl FromToml for NodePath {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
-        parsed(value, at, report, Self::parse, |_| Some(String::from("a path looks like `\"/locks/reboot\"`")))
+        parsed(value, at, report, Self::parse_shared, |_| Some(String::from("a path looks like `\"/locks/reboot\"`")))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {

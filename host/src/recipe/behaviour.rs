@@ -768,7 +768,7 @@ pub async fn a_lease_without_a_claim_excludes_its_identifier(ground: Ground) {
     let ownership = run("r", IfHeld::WaitWhileItLives);
     let refused = acquire_as(&elsewhere, &a, Lifetime::Ephemeral, Patience::Forever, &ownership).await;
     let Err(AcquireError::Held { by, .. }) = refused else { panic!("it is held: {refused:?}") };
-    assert!(by.was_left_behind());
+    assert_eq!((by.stays_until_unlocked(), by.was_left_behind()), (true, false));
     store.delete(&foreign, Version::Any).await.unwrap();
 }
 
@@ -876,17 +876,31 @@ pub async fn the_first_caller_writes_the_number_of_an_empty_path(ground: Ground)
 
 /// A child of a semaphore counts as a lease everywhere: no semaphore is made below one, nor above one.
 pub async fn no_semaphore_lies_below_another(ground: Ground) {
+    use super::{Nested, OldCallers, Resize, ResizeError, Writer, agree, queue_of, resize};
     let (store, semaphore) = ground.with_semaphore(2).await;
     let lease = ephemeral(&semaphore, "a").await;
     for below in [ground.path().child("b"), ground.path().child("c").child("d")] {
         let nested = Semaphore::new(Arc::clone(&store), below, number(1));
         let refused = nested.acquire(&who("b"), Lifetime::Ephemeral, Patience::Once).await;
-        let Err(AcquireError::Nested { other, .. }) = refused else { panic!("{refused:?}") };
+        let Err(AcquireError::Nested(Nested { other, .. })) = refused else { panic!("{refused:?}") };
         assert_eq!(other, ground.path());
     }
     let above = Semaphore::new(Arc::clone(&store), ground.top.clone(), number(1));
     let refused = above.acquire(&who("b"), Lifetime::Ephemeral, Patience::Once).await;
-    assert!(matches!(refused, Err(AcquireError::Nested { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AcquireError::Nested(_))), "{refused:?}");
+    // Refused before anything is written: a number or a queue would make a semaphore of it, and refuse those below it.
+    assert!(store.read(&ground.top).await.unwrap().data.is_empty());
+    assert!(store.stat(&queue_of(&ground.top)).await.unwrap().is_none());
+    let folder = ground.top.child("folder");
+    let deep = Semaphore::new(Arc::clone(&store), folder.child("deep"), number(1));
+    drop(ephemeral(&deep, "a").await);
+    let writer = Writer { job: "j", is_share: false, by: "b" };
+    let agreed = agree(&*store, &folder, number(3), writer).await;
+    assert!(matches!(agreed, Err(ResizeError::Nested(_))), "{agreed:?}");
+    let by_hand = Resize { by: "b", reason: None, old_callers: OldCallers::KeepTheirs };
+    let resized = resize(&*store, &folder, number(3), by_hand).await;
+    assert!(matches!(resized, Err(ResizeError::Nested(_))), "{resized:?}");
+    assert!(store.read(&folder).await.unwrap().data.is_empty());
     assert_eq!(names(&semaphore).await, ["a"]);
     drop(lease);
 }

@@ -32,7 +32,7 @@ use super::tools::Tools;
 use crate::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all, node_name};
 
 /// The folder of everything in a store that is Lockkeeper's own, beside the layout that it shares with kazoo.
-pub const ROOT: &str = "/lockkeeper";
+pub const ROOT: &str = NodePath::OWN;
 
 /// Who owns a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +212,15 @@ impl Owner {
     pub fn is_alive_here(&self) -> bool {
         let Self::Process { boot, .. } = self else { return false };
         self.is_here() && *boot == boot_id() && !self.has_certainly_ended()
+    }
+
+    /// The process id of a command that may run although no `lockkeeper` watches over it any more; `None` if the owner has no
+    /// command, or is a process of this host that watches over it still, or has ended together with it.
+    #[must_use]
+    pub fn left_command(&self) -> Option<(u32, &str)> {
+        let Self::Process { host, pid, command, .. } = self else { return None };
+        let is_watched = self.is_alive_here() && exists(*pid);
+        command.filter(|_| !is_watched && !self.has_certainly_ended()).map(|command| (command, host.as_str()))
     }
 
     /// Whether this is a process of this host that has certainly ended, and its command too: their ids are free, or the host was

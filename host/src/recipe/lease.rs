@@ -49,6 +49,9 @@ pub enum Released {
     Released,
     /// It was no longer ours: broken by somebody, or lost with the session.
     WasGone,
+    /// The session ended before an answer came. The lease was ephemeral and ends with the session: at the latest when the servers
+    /// notice, after the session time-out.
+    EndsWithSession,
 }
 
 /// Why a lease could not be released.
@@ -214,7 +217,8 @@ impl Lease {
     fn after_session(&mut self) -> Result<Released, ReleaseError> {
         self.end = End::Ended;
         match self.lifetime {
-            Lifetime::Ephemeral => Ok(Released::WasGone),
+            Lifetime::Ephemeral if self.monitor.loss().is_some() => Ok(Released::WasGone),
+            Lifetime::Ephemeral => Ok(Released::EndsWithSession),
             Lifetime::Persistent => Err(ReleaseError::SessionOver { path: self.path.clone() }),
         }
     }

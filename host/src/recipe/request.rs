@@ -62,7 +62,7 @@ impl Ownership {
     pub(super) fn waits_for(&self, by: &HeldBy) -> bool {
         match self {
             Self::Own | Self::ByHand(_) | Self::Exclusive(_, IfHeld::Wait) => true,
-            Self::Exclusive(_, IfHeld::WaitWhileItLives) => !by.was_left_behind(),
+            Self::Exclusive(_, IfHeld::WaitWhileItLives) => !by.stays_until_unlocked(),
             Self::Exclusive(_, IfHeld::Refuse) => false,
         }
     }
@@ -100,17 +100,27 @@ impl HeldBy {
         self.lease.as_ref().map(|lease| lease.since_ms).or(self.claim.as_ref().map(|claim| claim.since_ms))
     }
 
-    /// Whether the lease outlived its owner: a persistent one of a process of this host that has certainly ended, or of an
-    /// operator.
+    /// Whether the lease outlived its owner: a persistent one of a process of this host that has certainly ended.
     #[must_use]
     pub fn was_left_behind(&self) -> bool {
-        let is_persistent = self.lease.as_ref().is_some_and(|lease| !lease.ephemeral);
-        is_persistent
-            && match self.claim.as_ref().map(|seen| &seen.claim.owner) {
-                Some(owner @ Owner::Process { .. }) => owner.has_certainly_ended(),
-                Some(Owner::ByHand { .. }) | None => true,
-                Some(Owner::Run { .. }) => false,
-            }
+        let owner = self.claim.as_ref().map(|seen| &seen.claim.owner);
+        self.is_persistent() && owner.is_some_and(Owner::has_certainly_ended)
+    }
+
+    /// Whether the lease ends only if somebody deletes it: one that outlived its owner, that a person took by hand, or that has no
+    /// claim.
+    #[must_use]
+    pub fn stays_until_unlocked(&self) -> bool {
+        let is_kept = match self.claim.as_ref().map(|seen| &seen.claim.owner) {
+            Some(owner @ Owner::Process { .. }) => owner.has_certainly_ended(),
+            Some(Owner::ByHand { .. }) | None => true,
+            Some(Owner::Run { .. }) => false,
+        };
+        self.is_persistent() && is_kept
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.ephemeral)
     }
 }
 

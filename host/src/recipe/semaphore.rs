@@ -17,15 +17,15 @@ use super::claim::{self, Claim, Claimed, Deletion, Forced, Owner};
 use super::identifier::Identifier;
 use super::lease::Lease;
 use super::names;
+use super::nested::{self, Above, Nested};
 use super::observe::Changed;
 use super::own::{self, Placed};
 use super::patience::{Backoff, Patience};
 use super::request::{HeldBy, Ownership, Request};
-use super::slots::{Number, SlotsRule, queue_of};
+use super::slots::{Number, SlotsRule, queue_of, so_many_slots};
 use super::tools::{Entry, Leftovers, Tools};
 use crate::store::{
-    Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Stat, Store, StoreError, Version, Watch,
-    create_all,
+    Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
 };
 
 /// A counting semaphore shared by everyone who names the same path, in kazoo's layout.
@@ -100,7 +100,7 @@ pub type Along<'a> = &'a (dyn Fn(&NodePath) -> Vec<Op> + Send + Sync);
 #[derive(Debug, Error)]
 pub enum AcquireError {
     /// Two jobs disagree on how many may act at once; neither may guess.
-    #[error("semaphore `{path}` has {stored} slots, and {wanted} are wanted")]
+    #[error("semaphore `{path}` has {}, and this caller wants {wanted}", so_many_slots(*stored))]
     SlotsDiffer {
         /// Which.
         path: NodePath,
@@ -117,14 +117,9 @@ pub enum AcquireError {
         /// The holder.
         by: Box<HeldBy>,
     },
-    /// The path lies below another semaphore, or another below it: every tool takes each child of a semaphore for a lease.
-    #[error("`{path}` cannot be a semaphore: `{other}` is one {}, and every tool reads the children of a semaphore as leases", if path.as_str().len() > other.as_str().len() { "above it" } else { "below it" })]
-    Nested {
-        /// Which.
-        path: NodePath,
-        /// The other semaphore.
-        other: NodePath,
-    },
+    /// The path lies below another semaphore, or another below it.
+    #[error(transparent)]
+    Nested(Nested),
     /// The lease's claim may not be written, and so no lease was taken.
     #[error("the claim of a lease of semaphore `{path}` cannot be written")]
     Claim {
@@ -286,6 +281,17 @@ pub struct SemaphoreState {
     pub queued: u32,
     /// How many reservations keep slots from callers that know an older, larger number; they are no leases.
     pub reserved: u32,
+}
+
+impl SemaphoreState {
+    /// What keeps a path without a number from being a semaphore: one of its children is a semaphore, and the path only a
+    /// folder, whose children were read as leases.
+    #[must_use]
+    pub fn nested(&self, path: &NodePath) -> Option<Nested> {
+        let names = self.holders.iter().map(|holder| holder.path.name());
+        let other = self.slots.is_none().then(|| nested::among(path, names))??;
+        Some(Nested { path: path.clone(), other })
+    }
 }
 
 /// What [`Semaphore::unlock`] found and did.
@@ -838,15 +844,8 @@ impl Semaphore {
     /// Asks for the number, and the first time whether the path lies below another semaphore, in one flight.
     pub(super) fn ask_number(&self) -> AskedNumber {
         let Inner { tools, path, .. } = &*self.0;
-        let mut above = Vec::new();
-        if !self.0.was_compared.load(Ordering::Relaxed) {
-            let mut here = path.parent();
-            while let Some(ancestor) = here.filter(|ancestor| *ancestor != NodePath::root()) {
-                let queue = tools.store.stat(&queue_of(&ancestor));
-                here = ancestor.parent();
-                above.push((ancestor, queue));
-            }
-        }
+        let is_first = !self.0.was_compared.load(Ordering::Relaxed);
+        let above = if is_first { nested::ask_above(&*tools.store, path) } else { Vec::new() };
         AskedNumber { store: Arc::clone(&tools.store), node: tools.store.read(path), above }
     }
 
@@ -857,7 +856,7 @@ impl Semaphore {
     pub(super) fn learn(&self, seen: SeenNode) -> Result<Option<Number>, AcquireError> {
         let Inner { path, wanted, rule, was_compared, .. } = &*self.0;
         if let Some(other) = seen.above {
-            return Err(AcquireError::Nested { path: path.clone(), other });
+            return Err(self.nested(other));
         }
         let version = seen.node.stat.version;
         let differs = |stored| Err(AcquireError::SlotsDiffer { path: path.clone(), stored, wanted: *wanted });
@@ -881,15 +880,12 @@ impl Semaphore {
 
     /// Refuses a path among whose children are semaphores.
     pub(super) fn refuse_what_lies_below(&self, children: &[String]) -> Result<(), AcquireError> {
-        let path = &self.0.path;
-        let below = children.iter().find_map(|name| {
-            let of_queue = name.strip_suffix(names::LOCK)?.strip_suffix('-')?;
-            children.iter().any(|other| other == of_queue).then(|| path.child(of_queue))
-        });
-        match below {
-            Some(other) => Err(AcquireError::Nested { path: path.clone(), other }),
-            None => Ok(()),
-        }
+        let below = nested::among(&self.0.path, children.iter().map(String::as_str));
+        below.map_or(Ok(()), |other| Err(self.nested(other)))
+    }
+
+    fn nested(&self, other: NodePath) -> AcquireError {
+        AcquireError::Nested(Nested { path: self.0.path.clone(), other })
     }
 
     /// Makes sure that the path is there with a number, and the queue beside it. The first caller writes the number of an
@@ -903,6 +899,16 @@ impl Semaphore {
                     let (version, other) = (seen.node.stat.version, seen.above.clone());
                     let is_known = self.learn(seen)?.is_some();
                     debug_assert!(other.is_none(), "`learn` refuses it");
+                    if !is_known {
+                        match nested::below(&*tools.store, path).await {
+                            Ok(None) => {}
+                            Ok(Some(other)) => return Err(self.nested(other)),
+                            Err(error) => {
+                                backoff.after(error, tools).await.map_err(|source| acquire::error(self, source))?;
+                                continue;
+                            }
+                        }
+                    }
                     let made = self.make_path(backoff).await.map_err(|source| acquire::error(self, source))?;
                     if made {
                         // It was deleted in between.
@@ -927,7 +933,7 @@ impl Semaphore {
                 }
                 Err(StoreError::NoNode { .. }) => {
                     if let Some(other) = self.semaphore_above().await.map_err(|source| acquire::error(self, source))? {
-                        return Err(AcquireError::Nested { path: path.clone(), other });
+                        return Err(self.nested(other));
                     }
                     let made = self.make_path(backoff).await.map_err(|source| acquire::error(self, source))?;
                     if made {
@@ -946,7 +952,7 @@ impl Semaphore {
     /// The nearest semaphore above the path.
     async fn semaphore_above(&self) -> Result<Option<NodePath>, StoreError> {
         let AskedNumber { store, above, .. } = self.ask_number();
-        nearest_above(&*store, above).await
+        nested::nearest_above(&*store, above).await
     }
 
     fn comes_and_goes(&self) -> StoreError {
@@ -1056,9 +1062,6 @@ pub(super) struct AskedNumber {
     above: Above,
 }
 
-/// The nodes above a path, nearest first, each with a look for the queue of a semaphore beside it.
-type Above = Vec<(NodePath, Reply<Option<Stat>>)>;
-
 /// A path's node, and the nearest semaphore above it.
 #[derive(Debug)]
 pub(super) struct SeenNode {
@@ -1070,27 +1073,9 @@ impl AskedNumber {
     pub(super) async fn answer(self) -> Result<SeenNode, StoreError> {
         let Self { store, node, above } = self;
         let node = node.await;
-        let above = nearest_above(&*store, above).await?;
+        let above = nested::nearest_above(&*store, above).await?;
         Ok(SeenNode { node: node?, above })
     }
-}
-
-/// The nearest of them that is a semaphore. One that this caller may not read is none to it.
-async fn nearest_above(store: &dyn Store, above: Above) -> Result<Option<NodePath>, StoreError> {
-    let mut nearest = None;
-    for (path, queue) in above {
-        match queue.await {
-            Ok(Some(_)) if nearest.is_none() => {}
-            Ok(_) | Err(StoreError::Refused { .. }) => continue,
-            Err(error) => return Err(error),
-        }
-        match store.read(&path).await {
-            Ok(node) if names::slots(&node.data).is_some() => nearest = Some(path),
-            Ok(_) | Err(StoreError::NoNode { .. } | StoreError::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(nearest)
 }
 
 /// A lease that may have been made with its claim, until that is known: dropped before, both are cleaned up.

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::claim::ROOT;
 use super::names;
+use super::nested::{self, Nested};
 use super::semaphore::unless_missing;
 use crate::store::{NodeKind, NodePath, Op, Stat, Store, StoreError, Version, create_all, node_name};
 
@@ -80,6 +81,11 @@ pub struct SeenNumber {
     pub(super) is_empty: bool,
 }
 
+/// "1 slot", "4 slots".
+pub(super) fn so_many_slots(number: i64) -> String {
+    format!("{number} {}", if number == 1 { "slot" } else { "slots" })
+}
+
 /// Why a number could not be written.
 #[derive(Debug, Error)]
 pub enum ResizeError {
@@ -96,7 +102,7 @@ pub enum ResizeError {
         path: NodePath,
     },
     /// A different number is stored, and this caller may not change it.
-    #[error("semaphore `{path}` has {stored} slots, and {wanted} are wanted{}", by(record.as_ref()))]
+    #[error("semaphore `{path}` has {}, and this caller wants {wanted}{}", so_many_slots(*stored), by(record.as_ref()))]
     Differs {
         /// The path.
         path: NodePath,
@@ -107,6 +113,9 @@ pub enum ResizeError {
         /// Who wrote the stored number; `None` if that is not known.
         record: Option<NumberRecord>,
     },
+    /// The path has no number, and lies below a semaphore or above one.
+    #[error(transparent)]
+    Nested(Nested),
     /// More reservations than one transaction makes.
     #[error("lowering `{path}` by {lowered} needs as many reservations: {MOST_RESERVED} is the most")]
     TooManyReservations {
@@ -244,6 +253,9 @@ async fn resize_in_turn(
         if seen.slots.is_none() && !seen.is_empty {
             return Err(ResizeError::NotANumber { path: path.clone() });
         }
+        if seen.slots.is_none() {
+            refuse_nested(store, path).await?;
+        }
         let lowered = seen.slots.unwrap_or(0).saturating_sub(i64::from(slots.get()));
         let reserve = match old_callers {
             OldCallers::AreBound if lowered > MOST_RESERVED => {
@@ -283,6 +295,9 @@ pub async fn agree(
             Resized::Same => return Ok(Resized::Same),
             Resized::Written(from) => from,
         };
+        if from.is_none() {
+            refuse_nested(store, path).await?;
+        }
         let version = seen.map(|seen| seen.version);
         let written = write(store, path, version, &record, Vec::new()).await;
         if written.map_err(|source| failed(path, source))? {
@@ -290,6 +305,11 @@ pub async fn agree(
         }
     }
     Err(ResizeError::Contended { path: path.clone() })
+}
+
+async fn refuse_nested(store: &dyn Store, path: &NodePath) -> Result<(), ResizeError> {
+    let nested = nested::nested(store, path).await.map_err(|source| failed(path, source))?;
+    nested.map_or(Ok(()), |nested| Err(ResizeError::Nested(nested)))
 }
 
 /// What [`agree`] would do about a number that was read. Pure.

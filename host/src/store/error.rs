@@ -29,6 +29,9 @@ pub enum PathError {
     /// `/zookeeper` is the server's own.
     #[error("path `{0}` is inside `/zookeeper`, which is the server's own")]
     Reserved(String),
+    /// [`NodePath::OWN`] is Lockkeeper's own.
+    #[error("path `{0}` is inside `/lockkeeper`, which is Lockkeeper's own")]
+    Own(String),
     /// Longer than [`NodePath::MAX_BYTES`].
     #[error("the path is {bytes} bytes long: {max} is the most")]
     TooLong {

@@ -13,6 +13,9 @@ impl NodePath {
     /// The longest path taken, in bytes.
     pub const MAX_BYTES: usize = 4096;
 
+    /// The folder of everything in a store that is Lockkeeper's own, beside the layout that it shares with kazoo.
+    pub const OWN: &str = "/lockkeeper";
+
     /// The root, `/`.
     #[must_use]
     pub fn root() -> Self {
@@ -46,6 +49,19 @@ impl NodePath {
             return Err(PathError::Reserved(path));
         }
         Ok(Self(path))
+    }
+
+    /// As [`NodePath::parse`], for a path that somebody names for a semaphore or a party: none at or below [`NodePath::OWN`],
+    /// where it would be in the way of Lockkeeper's own.
+    ///
+    /// # Errors
+    /// As [`NodePath::parse`], and [`PathError::Own`].
+    pub fn parse_shared(text: &str) -> Result<Self, PathError> {
+        let path = Self::parse(text)?;
+        match path.0.strip_prefix(Self::OWN) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Err(PathError::Own(path.0)),
+            _ => Ok(path),
+        }
     }
 
     /// The child of that name.
@@ -99,6 +115,10 @@ fn is_refused(c: char) -> bool {
 /// different texts have different names.
 #[must_use]
 pub fn node_name(text: &str) -> String {
+    if text.is_empty() {
+        // No other text comes to it: a percent sign is written `%25`.
+        return "%".to_owned();
+    }
     let mut name = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '%' || c == '/' || is_refused(c) || (c == '.' && matches!(text, "." | "..")) {
@@ -163,6 +183,10 @@ mod tests {
         }
         assert!(NodePath::parse(&"/a".repeat(3000)).is_err());
         assert!(NodePath::parse("/zookeepers").is_ok());
+        for given in ["/lockkeeper", "lockkeeper/jobs/", "/lockkeeper//x"] {
+            assert!(NodePath::parse(given).is_ok() && NodePath::parse_shared(given).is_err(), "{given:?}");
+        }
+        assert!(NodePath::parse_shared("/lockkeepers").is_ok());
     }
 
     #[test]
@@ -170,6 +194,7 @@ mod tests {
         assert_eq!(node_name("web01.example"), "web01.example");
         assert_eq!(node_name("50%"), "50%25");
         assert_eq!(node_name(".."), "%2e%2e");
+        assert_eq!(node_name(""), "%");
         assert_ne!(node_name("a\u{f000}"), node_name("a%ef%80%80"));
         assert!(NodePath::parse(&format!("/{}", node_name("a\u{f000}b\tc"))).is_ok());
     }

@@ -100,7 +100,7 @@ impl Conductor {
             Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.claimed.taken(path, lease))),
             Err(AcquireError::Full { .. } | AcquireError::Held { .. }) => Ok(Answer::NotFree),
             Err(AcquireError::TimedOut { .. }) => Err(Failed::Fault(Fault::TimedOut)),
-            Err(error @ (AcquireError::SlotsDiffer { .. } | AcquireError::Nested { .. })) => {
+            Err(error @ (AcquireError::SlotsDiffer { .. } | AcquireError::Nested(_))) => {
                 Err(refused(error.to_string()))
             }
             Err(AcquireError::SessionOver { .. }) => Err(Failed::Lost),
