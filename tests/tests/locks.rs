@@ -386,6 +386,50 @@ fn a_lease_that_outlived_its_process_is_taken_only_by_reenter_and_not_before_its
 }
 
 #[test]
+fn a_broken_lease_names_the_command_that_nothing_stops() {
+    let world = World::new();
+    let pid_file = world.folder().join("pid");
+    let script = "echo $$ >\"$0\"; exec sleep 600";
+    let pid_name = pid_file.display().to_string();
+    let line = ["lock", "/x", "--persistent", "--", "sh", "-c", script, &pid_name];
+    let mut holder = world.lockkeeper(line).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it runs", || fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n')));
+    let command: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let broken = said(&mut world.lockkeeper(["unlock", "/x", "--force", "--reason", "gone"]));
+    let still_lives = lives(Pid::from_raw(command));
+    let _ = nix::sys::signal::kill(Pid::from_raw(command), nix::sys::signal::Signal::SIGKILL);
+    assert!(still_lives, "nothing stops it");
+    assert_eq!(broken.code, Some(0), "{broken:?}");
+    assert!(broken.stderr.contains(&format!("process {command} on ")), "{broken:?}");
+}
+
+/// A mistyped path leaves nothing behind that would refuse the semaphores below it.
+#[test]
+fn a_folder_of_semaphores_is_no_semaphore_and_stays_none() {
+    let world = World::new();
+    for path in ["/locks/a", "/deep/folder/b"] {
+        assert_eq!(said(&mut world.lockkeeper(["lock", path, "--", "true"])).code, Some(0));
+    }
+    for folder in ["/locks", "/deep"] {
+        let refused = world.run(&format!("lock {folder} --timeout 0 -- true"));
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("lies below it"), "{refused:?}");
+        assert_eq!(world.run(&format!("semaphore resize {folder} 3")).code, Some(2));
+    }
+    assert_eq!(world.run("holders /locks").code, Some(2));
+    assert_eq!(world.run("semaphore show /locks").code, Some(2));
+    assert_eq!(world.run("holders /lockkeeper").code, Some(0));
+    for own in ["/lockkeeper", "/lockkeeper/x"] {
+        assert_eq!(world.run(&format!("lock {own} --timeout 0 -- true")).code, Some(2));
+    }
+    for path in ["/locks/a", "/locks/c", "/deep/folder/b"] {
+        assert_eq!(said(&mut world.lockkeeper(["lock", path, "--", "true"])).code, Some(0));
+    }
+}
+
+#[test]
 fn a_forced_lease_says_who_why_and_when() {
     let world = World::new();
     assert_eq!(world.run("lock /x --identifier first").code, Some(0));

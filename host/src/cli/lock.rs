@@ -16,8 +16,8 @@ use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{
-    AcquireError, Acquired, Acquisition, Claims, Force, Forced, Holder, Identifier, IfHeld, Lease, Loss, Owner,
-    Ownership, Patience, ReleaseError, Request, Semaphore, broken,
+    AcquireError, Acquired, Acquisition, Claims, Force, ForceError, Forced, Holder, Identifier, IfHeld, Lease, Loss,
+    Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, broken,
 };
 use crate::rollout::group;
 use crate::store::{Clock, Fence, Lifetime, NodePath, Op, SessionState, Store};
@@ -36,6 +36,10 @@ const CONNECTING_ONCE: Duration = Duration::from_secs(3);
 
 /// How long a lost lease's record is waited for, before the command is stopped.
 const LOOK_WHO_BROKE: Duration = Duration::from_millis(200);
+
+/// How long a caller with a `--timeout` that got no lease tidies up behind itself. Its entry in the queue is ephemeral, and ends
+/// with its session at the latest.
+const TIDYING: Duration = Duration::from_secs(1);
 
 /// How long the release of a lease may take, sessions that end meanwhile included.
 const RELEASING: Duration = Duration::from_secs(30);
@@ -57,11 +61,12 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
         ground.semaphore.settled().await;
         ground.store.close().await
     };
-    let closed = match signals.or(timeout(RELEASING, tidied)).await {
+    let most = if outcome.is_err() && args.timeout.is_some() { TIDYING } else { RELEASING };
+    let closed = match signals.or(timeout(most, tidied)).await {
         Ok(Ok(closed)) => closed.map_err(Failure::from),
         Ok(Err(_)) => Err(Failure::message(
             ErrorKind::Unavailable,
-            format!("no server answered within {}", humantime::format_duration(RELEASING)),
+            format!("no server answered within {}", humantime::format_duration(most)),
         )),
         Err(wish) => return Ok(wish.exit()),
     };
@@ -226,6 +231,9 @@ async fn acquire(
                 ground.renew(args, deadline).await?;
             }
             Err(AcquireError::TimedOut { path, .. }) => {
+                if let Some(held) = same_identifier(ground, identifier, &ownership).await {
+                    return Err(held);
+                }
                 // One deadline for everything, connecting included.
                 return Err(AcquireError::TimedOut { path, waited: args.timeout.unwrap_or_default() }.into());
             }
@@ -237,9 +245,11 @@ async fn acquire(
                     plain(&by.to_string()),
                     since.unwrap_or_default()
                 );
-                let hint = match by.was_left_behind() && args.persistent {
-                    true => "`--reenter` replaces that lease by a new one; `lockkeeper unlock` releases it".to_owned(),
-                    false => format!("`lockkeeper holders {path}` shows every holder"),
+                let unlock = format!("`lockkeeper unlock {path} --identifier {identifier}` releases it");
+                let hint = match (by.was_left_behind() && args.persistent, by.stays_until_unlocked()) {
+                    (true, _) => format!("`--reenter` replaces that lease by a new one; {unlock}"),
+                    (false, true) => format!("it stays until it is unlocked: {unlock}"),
+                    (false, false) => format!("`lockkeeper holders {path}` shows every holder"),
                 };
                 return Err(Failure::message(ErrorKind::Held, message).hint(hint));
             }
@@ -263,6 +273,23 @@ async fn acquire(
             }
         }
     }
+}
+
+/// Who was in the way of a caller that waited in vain, if it was a holder of the same identifier, and not the number of slots.
+async fn same_identifier(ground: &Ground, identifier: &Identifier, ownership: &Ownership) -> Option<Failure> {
+    if !matches!(ownership, Ownership::Exclusive(..)) {
+        return None;
+    }
+    let look = async {
+        let holders = ground.semaphore.holders().await.ok()?;
+        let same = holders.into_iter().filter(|holder| holder.identifier == identifier.as_str()).collect();
+        Held::all(&ground.claims(), same).await.ok()?.into_iter().next()
+    };
+    let held = timeout(TIDYING, look).await.ok()??;
+    let path = ground.semaphore.path();
+    let since = moment(held.holder.since_ms, Clock::System.now_ms());
+    let message = format!("`{path}` is held under `{identifier}` by {} since {since}", held.who());
+    Some(Failure::message(ErrorKind::Held, message).hint(format!("`lockkeeper holders {path}` shows every holder")))
 }
 
 /// Says what is waited for, once it takes a while. Never ends by itself.
@@ -310,9 +337,9 @@ async fn replace(
 ) -> Result<Option<Lease>, Failure> {
     let Some(held) = left_behind(ground, identifier).await? else { return Ok(None) };
     let is_free = match held.owner() {
-        None | Some(Owner::ByHand { .. }) => true,
         Some(owner @ Owner::Process { .. }) => owner.has_certainly_ended(),
-        Some(Owner::Run { .. }) => false,
+        // What a person or another tool took is kept until it is unlocked.
+        None | Some(Owner::ByHand { .. } | Owner::Run { .. }) => false,
     };
     if !is_free {
         let message = format!("`{}` is held under `{identifier}` by {}", args.path, held.who());
@@ -325,7 +352,12 @@ async fn replace(
     let since = moment(held.holder.since_ms, Clock::System.now_ms());
     output.talk("Replacing", &format!("the lease of {} since {since}", held.who()));
     let (breaking, owner) = ([held.holder.fence], owner(args));
-    Ok(Some(ground.semaphore.force(forcing(identifier, lifetime(args), &breaking, &owner, None)).await?))
+    match ground.semaphore.force(forcing(identifier, lifetime(args), &breaking, &owner, None)).await {
+        Ok(lease) => Ok(Some(lease)),
+        // Another caller was first: it is waited for like any other.
+        Err(ForceError::Conflict { .. } | ForceError::Deleted { .. } | ForceError::Held { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn forcing<'a>(
@@ -429,6 +461,10 @@ async fn release(args: &LockArgs, ground: &mut Ground, lease: Lease) -> Result<(
                 Some(lease) => lease.release().await.map(drop).map_err(Failure::from),
                 None => Ok(()),
             }
+        }
+        Ok(Released::EndsWithSession) => {
+            let message = "the session ended before a server answered".to_owned();
+            Err(Failure::message(ErrorKind::Unavailable, message))
         }
         released => released.map(drop).map_err(Failure::from),
     }

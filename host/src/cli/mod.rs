@@ -253,7 +253,7 @@ enum Command {
 )]
 struct LockArgs {
     /// The semaphore.
-    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    #[arg(value_name = "PATH", value_parser = NodePath::parse_shared)]
     path: NodePath,
     /// Who holds it [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]
@@ -307,7 +307,8 @@ struct UnlockArgs {
     /// Whose lease [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     identifier: Option<Identifier>,
-    /// Break the lease whoever owns it: a run, a living process, or a session. Its command is stopped.
+    /// Break the lease whoever owns it: a run, a living process, or a session. A living owner stops
+    /// its command.
     #[arg(long, requires = "reason")]
     force: bool,
     /// Why; recorded, and shown to the owner of the lease.
@@ -345,7 +346,7 @@ struct SemaphoreListArgs {
 #[derive(Debug, Args)]
 struct ResizeArgs {
     /// The semaphore.
-    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    #[arg(value_name = "PATH", value_parser = NodePath::parse_shared)]
     path: NodePath,
     /// The new number of slots, at least 1.
     #[arg(value_name = "N", value_parser = slots)]
@@ -408,7 +409,7 @@ struct MembersArgs {
     Example:\n  lockkeeper party join /party/web --identifier web01 -- ./server")]
 struct JoinArgs {
     /// The party.
-    #[arg(value_name = "PATH", value_parser = NodePath::parse)]
+    #[arg(value_name = "PATH", value_parser = NodePath::parse_shared)]
     path: NodePath,
     /// Who joins [default: the host's name].
     #[arg(long, value_name = "NAME", value_parser = identifier)]

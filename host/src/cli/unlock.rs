@@ -8,7 +8,7 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, shown};
 use super::{Global, UnlockArgs, context};
-use crate::recipe::{Claims, Semaphore, Unlocked};
+use crate::recipe::{Claims, Owner, Semaphore, Unlocked};
 use crate::store::Clock;
 
 /// A claim that is younger is not swept: its owner may be about to replace it.
@@ -20,12 +20,20 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
     let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), NonZeroU32::MIN);
     let path = &args.path;
     if let Some(reason) = args.reason.as_ref().filter(|_| args.force) {
+        let claims = Claims::new(Arc::clone(&store), path.clone()).of_leases([identifier.as_str()]).await?;
         let broken = semaphore.break_leases(&identifier, &context::person(), reason).await?;
         store.close().await?;
         if broken.is_empty() {
             return Err(Failure::message(ErrorKind::NotHeld, format!("`{path}` has no lease of `{identifier}`")));
         }
         output.warn(&format!("broke {} of `{path}` under `{identifier}`: {reason}", leases(broken.len())));
+        let owners = broken.iter().filter_map(|holder| Some(&claims.get(&holder.path)?.claim.owner));
+        for (command, host) in owners.filter_map(Owner::left_command) {
+            output.warn(&format!(
+                "the command of the lease, process {command} on {host}, may still run: no `lockkeeper` that could stop it is \
+                 known to live; make sure that it has ended"
+            ));
+        }
         if output.is_json() {
             output.json(&json!({ "path": path, "identifier": identifier.as_str(), "broken": broken.len() }));
         }
@@ -49,7 +57,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
         let since = moment(holder.since_ms, Clock::System.now_ms());
         let message = format!("the lease of `{path}` under `{identifier}` belongs to {owner} since {since}");
         return Err(Failure::message(ErrorKind::Owned, message).hint(
-            "its owner releases it when it has finished; `--force --reason TEXT` breaks it and stops what runs under it",
+            "its owner releases it when it has finished; with `--force --reason TEXT` this command breaks it, and a living \
+             owner stops what runs under it",
         ));
     }
     let (ours, others): (Vec<_>, Vec<_>) = left.iter().partition(|holder| holder.identifier == identifier.as_str());
@@ -58,7 +67,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
             "the lease of `{path}` under `{identifier}` is ephemeral: it belongs to the process that holds it, and ends with it"
         );
         return Err(Failure::message(ErrorKind::Owned, message)
-            .hint("stop that process; `--force --reason TEXT` breaks the lease and stops the command"));
+            .hint("stop that process; with `--force --reason TEXT` this command breaks the lease, and the process stops what it runs"));
     }
     let mut names: Vec<String> = others.iter().map(|holder| format!("`{}`", shown(&holder.identifier))).collect();
     names.dedup();
