@@ -12,9 +12,11 @@ use tokio::time::sleep;
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
+use super::invocation::quoted;
 use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
+use super::status::next;
 use super::{Global, RunArgs, context, number, runs, under};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
@@ -91,7 +93,7 @@ impl Attempt<'_> {
             }
         }
         self.opener.session().await.map_err(|failure| {
-            failure.hint("the run is not finished: `lockkeeper run` with the same job goes on where it is")
+            failure.hint(format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file()))
         })
     }
 
@@ -176,7 +178,7 @@ impl Attempt<'_> {
             Some(Kept { name, record: RunRecord { digest, targets: 1.., ended: Some(ended), .. }, .. })
                 if digest == self.digest && !*again =>
             {
-                return Ok(Stood::Over(self.finished(&name, &ended)));
+                return Ok(Stood::Over(self.finished(&loaded.job.name, &name, &ended)));
             }
             earlier => {
                 let targets = match signals.or(loaded.targets(Some(runner.store()))).await {
@@ -282,6 +284,7 @@ impl Attempt<'_> {
             runs::keep_orchestration(&self.state, &journal, &folder.join(&spec.path), orchestration.digest())?;
         }
         let Opened { ledger, targets, resumed } = opened;
+        let (name, run_name) = (job.name.to_string(), ledger.run().to_owned());
         let plan = Plan::of(job, targets);
         if let Some(resumed) = &resumed {
             let begun = match resumed.targets.iter().any(|target| target.attempt > 0) {
@@ -313,6 +316,7 @@ impl Attempt<'_> {
                 Lifetime::Persistent => Vec::new(),
             },
         };
+        let mut is_hold_told = false;
         let tell = |stamped: &Stamped| {
             if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
                 settled += 1;
@@ -321,6 +325,16 @@ impl Attempt<'_> {
                 output.end_bar();
             }
             output.event(stamped);
+            if matches!(&stamped.event, Event::Refused { limit, .. } if limit == "unknown-held") && !is_hold_told {
+                is_hold_told = true;
+                output.talk(
+                    "Hint",
+                    &format!(
+                        "make sure that its command has ended; `lockkeeper retry {run_name} --unknown` lets it go again, \
+                         `lockkeeper resume {run_name} --accept` takes it as it is"
+                    ),
+                );
+            }
             output.progress(settled);
         };
         let (sender, stops) = mpsc::channel(MAX_STOPS);
@@ -329,13 +343,24 @@ impl Attempt<'_> {
         match report {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost),
             Ok(report) if !report.end.is_final() => {
-                self.output.talk("Left", "the run is not finished: `lockkeeper run` with the same job goes on with it");
+                let text = format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file());
+                self.output.talk("Left", &text);
                 outcome(&report).map(Stood::Over)
             }
-            Ok(report) => outcome(&report).map(Stood::Over),
+            Ok(report) => {
+                if let Some(next) = next(&report.counts, &name, &self.job_file()) {
+                    self.output.talk("Next", &next);
+                }
+                outcome(&report).map(Stood::Over)
+            }
             Err(rollout::RunError::Ledger(error)) => lost_or(error),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The job's file, as a shell takes it.
+    fn job_file(&self) -> String {
+        quoted(&self.args.job.display().to_string())
     }
 
     /// A job that may have no targets, and has none.
@@ -348,12 +373,17 @@ impl Attempt<'_> {
     }
 
     /// The same job again, and nothing to do.
-    fn finished(&self, name: &str, ended: &Ended) -> Exit {
+    fn finished(&self, job: &JobName, name: &str, ended: &Ended) -> Exit {
         let Ended { end, reason, at, counts } = ended;
         let at = moment(*at, crate::store::Clock::System.now_ms());
-        let text =
-            format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed; --again starts anew");
-        self.output.talk("Nothing", &format!("to do: {text}"));
+        let text = format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed");
+        match next(counts, job.as_str(), &self.job_file()) {
+            Some(next) => {
+                self.output.talk("Nothing", &format!("to do: {text}"));
+                self.output.talk("Next", &next);
+            }
+            None => self.output.talk("Nothing", &format!("to do: {text}; --again starts anew")),
+        }
         if self.output.is_json() {
             self.output.json(&serde_json::json!({
                 "event": "finished-before", "run": name, "end": end, "ended": ended.at, "counts": counts,

@@ -254,7 +254,11 @@ impl FromToml for SystemStoreTable {
             wrong_type(at, "a table: `[store]` with `file` or `zk-hosts`", value, report);
             return None;
         };
-        match table.iter().any(|(key, _)| ["file", "path"].contains(&key.get_ref().as_ref())) {
+        let has = |is_meant: &dyn Fn(&str) -> bool| table.iter().any(|(key, _)| is_meant(key.get_ref().as_ref()));
+        let is_typo = |key: &str| closest(key, &["file", "zk-hosts", "profile"]) == Some("file");
+        let is_file = has(&|key| ["file", "path"].contains(&key));
+        let is_on_servers = has(&|key| ["zk-hosts", "profile"].contains(&key));
+        match is_file || (!is_on_servers && has(&is_typo)) {
             true => FileStoreTable::from_toml(value, at, report).map(Self::File),
             false => StoreTable::from_toml(value, at, report).map(|table| Self::Servers(Box::new(table))),
         }
@@ -271,12 +275,15 @@ impl FromToml for SystemStoreTable {
 
 /// What a job's `[store]` comes to.
 pub(super) fn of_job(table: Found<StoreTable>, report: &mut Report) -> StoreSpec {
+    of_servers(table, "give `zk-hosts` or `profile`, or leave `[store]` out", report)
+}
+
+/// What a `[store]` on servers comes to; `help` says what to do if no place is named.
+fn of_servers(table: Found<StoreTable>, help: &'static str, report: &mut Report) -> StoreSpec {
     let Found { value: table, at } = table;
     let names_a_place = ["zk-hosts", "profile"].map(|key| format!("{}.{key}", at.key));
     if !names_a_place.iter().any(|key| report.has(key) || report.has_misspelt(key)) {
-        report
-            .complain_of_missing(&at, "where the store is, is missing")
-            .help("give `zk-hosts` or `profile`, or leave `[store]` out");
+        report.complain_of_missing(&at, "where the store is, is missing").help(help);
     }
     let has_profile = table.profile.is_some();
     let mut spec = StoreSpec {
@@ -457,7 +464,8 @@ fn of_system(store: Found<SystemStoreTable>, profiles: &Profiles, report: &mut R
         }),
         SystemStoreTable::Servers(table) => {
             let named = table.profile.as_ref().map(|profile| profile.at.clone());
-            let mut spec = of_job(Found { value: *table, at }, report);
+            let help = "give `file`, `zk-hosts` or `profile`, or leave `[store]` out";
+            let mut spec = of_servers(Found { value: *table, at }, help, report);
             let Some((name, at)) = spec.profile.take().zip(named) else {
                 return Some(SystemStore::Servers(vec![spec]));
             };
@@ -829,7 +837,8 @@ tls_key = "/etc/key.pem"
             ("[store]\nfile = 3", ["config.toml:2:", "store.file", "expected"]),
             ("[store]\nzk-host = \"zk1\"", ["config.toml:2:", "store.zk-host", "did you mean `zk-hosts`?"]),
             ("[store]\nzk-hosts = \"zk1;zk2\"", ["config.toml:2:", "store.zk-hosts", "by commas"]),
-            ("[store]\nusername = \"u\"", ["config.toml:", "store", "give `zk-hosts` or `profile`"]),
+            ("[store]\nusername = \"u\"", ["config.toml:", "store", "give `file`, `zk-hosts` or `profile`"]),
+            ("[store]\nfil = \"a.db\"", ["config.toml:2:", "store.fil", "did you mean `file`?"]),
             ("[store]\nprofile = \"prod\"", ["config.toml:2:", "store.profile", "no such profile"]),
             ("[store]\nzk-hosts = \"z\"\npassword = \"x\"", ["config.toml:3:", "store.password", "no password"]),
             ("stor = 1", ["config.toml:1:", "stor", "did you mean `store`?"]),

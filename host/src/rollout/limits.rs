@@ -389,7 +389,7 @@ impl fmt::Display for Refusal {
             Self::Paused { wish: Wish { by, reason: Some(reason), .. } } => write!(f, "paused by {by}: {reason}"),
             Self::Paused { wish: Wish { by, reason: None, .. } } => write!(f, "paused by {by}"),
             Self::UnknownHeld { target } => {
-                write!(f, "nobody knows how it went on {target}: retry it, or accept it, and the others go on")
+                write!(f, "the outcome on {target} is unknown: retry or accept it to continue")
             }
             Self::Wave { gate: WaveGate::Earlier { wave, done, of } } => {
                 write!(f, "wave `{wave}` is not complete: {done} of {of} are done with")

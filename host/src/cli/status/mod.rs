@@ -24,7 +24,7 @@ use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
 use crate::store::Store;
 
 pub(super) use json::held as held_json;
-pub(super) use one::way_out;
+pub(super) use one::{next, way_out};
 
 /// How often a run is looked at that is watched.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

@@ -34,7 +34,12 @@ fn head(seen: &Seen) -> String {
     lines.push("Run", &format!("{} of job `{}`, policy `{}`", summary.kept.name, record.job, record.policy));
     lines.push("State", &state(seen));
     lines.push("Started", &moment(record.started, now));
-    lines.push("Targets", &counted(&summary.counts));
+    lines.push("Targets", &counted(&summary.counts, summary.state()));
+    if let Some(next) =
+        next(&summary.counts, &summary.kept.name, "JOB").filter(|_| summary.state() == RunState::Finished)
+    {
+        lines.push("Next", &next);
+    }
     wishes(&mut lines, seen);
     waits(&mut lines, seen);
     if let Some(stint) = record.newest_stint().filter(|stint| !stint.journal.is_empty()) {
@@ -57,7 +62,7 @@ fn state(seen: &Seen) -> String {
         (RunState::Running, _, Some(runner)) => {
             format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
-        _ => "not finished, and nobody runs it: `lockkeeper run` with its job goes on with it".to_owned(),
+        _ => "not finished, and no runner is alive: `lockkeeper run JOB` with its job file resumes it".to_owned(),
     }
 }
 
@@ -67,14 +72,18 @@ fn host(runner: &str) -> &str {
 }
 
 /// As `12: 5 done, 2 acting, 5 pending`.
-fn counted(counts: &Counts) -> String {
+fn counted(counts: &Counts, state: RunState) -> String {
+    let acting = match state {
+        RunState::Left => "acting when the runner ended (unknown now)",
+        RunState::Running | RunState::Finished => "acting",
+    };
     let parts = [
         (counts.done, "done"),
         (counts.failed, "failed"),
         (counts.unknown, "unknown"),
         (counts.rolled_back, "rolled back"),
         (counts.skipped, "left out"),
-        (counts.acting, "acting"),
+        (counts.acting, acting),
         (counts.waiting, "about to act"),
         (counts.pending, "not started"),
     ];
@@ -190,6 +199,27 @@ fn calls(seen: &Seen, all: bool) -> String {
     format!("{before}{}", trimmed(&table))
 }
 
+/// What to do about a finished run some of whose targets are not done: the commands, the mildest first. `run` is the run's or
+/// its job's name, `job` the job's file as a shell takes it. `None` if every target is done or was left out.
+pub(in crate::cli) fn next(counts: &Counts, run: &str, job: &str) -> Option<String> {
+    let failed = counts.failed + counts.rolled_back;
+    let which = match (failed, counts.unknown, counts.open()) {
+        (0, 0, 0) => return None,
+        (0, 0, _) => "--all",
+        (0, ..) => "--unknown",
+        (_, 0, _) => "--failed",
+        _ => "--failed --unknown",
+    };
+    let first = match counts.unknown {
+        0 => "",
+        _ => "make sure that no command of an unknown target still runs; then ",
+    };
+    Some(format!(
+        "{first}`lockkeeper retry {run} {which}`, then `lockkeeper run {job}` with the unchanged job runs these again, and what \
+         was not started; `lockkeeper run {job} --again` starts a new run with all targets"
+    ))
+}
+
 /// What holds a run, and what to do about it.
 pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
     match held {
@@ -264,7 +294,7 @@ fn holders(seen: &Seen) -> String {
     let head = format!(
         "{} of {} of `{}` held{queue}",
         state.holders.len(),
-        of(record.slots as usize, "slot"),
+        of(state.slots.unwrap_or(record.slots) as usize, "slot"),
         record.semaphore
     );
     if state.holders.is_empty() {
@@ -285,6 +315,9 @@ fn holders(seen: &Seen) -> String {
 
 fn does(seen: &Seen, holder: &Holder) -> String {
     match seen.target_of(holder) {
+        Some(Saved { at, attempt, standing: Standing::Acting, .. }) if seen.summary.state() == RunState::Left => {
+            format!("acting when the runner ended (unknown now), since {}, try {attempt}", moment(*at, seen.at))
+        }
         Some(saved) => doing(saved, seen.at),
         None => "not of this run".to_owned(),
     }

@@ -24,8 +24,9 @@ use crate::store::Store;
 
 pub(super) use retry::retry;
 
-/// How long a runner gets to hear of a wish: it says what it goes by once a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a runner gets to hear of a wish. One that lives says what it goes by once a second; one that was killed is seen to be
+/// gone only when its session has ended, by default after 10 s.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the end of a run is waited for whose runner has heard that it is to end.
 const END_PATIENCE: Duration = Duration::from_secs(3);
@@ -209,7 +210,7 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
             (Some(waits), true) => format!("it goes on, and waits: {} ({})", waits.reason, waits.code),
             (None, true) => "it goes on".to_owned(),
         },
-        nobody: "`lockkeeper run` with its job goes on with it".to_owned(),
+        nobody: "`lockkeeper run JOB` with its job file resumes it".to_owned(),
         more: json!({ "accepted": names, "held": held.iter().map(held_json).collect::<Value>() }),
     }
     .tell(output);
@@ -258,7 +259,7 @@ pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs)
                 None => "it begins when its turn comes".to_owned(),
             },
         },
-        nobody: "`lockkeeper run` with its job goes on with it, and the wave begins when its turn comes".to_owned(),
+        nobody: "`lockkeeper run JOB` with its job file resumes it, and the wave begins when its turn comes".to_owned(),
         more: json!({ "wave": wave, "wish": wished.now.approved.get(wave) }),
     }
     .tell(output);
@@ -384,7 +385,7 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, f
     };
     let left = match unknown.len() {
         0 => String::new(),
-        _ => format!("; nobody knows how it went on {}", runs::named(unknown.iter().map(String::as_str))),
+        _ => format!("; the outcome is unknown on {}", runs::named(unknown.iter().map(String::as_str))),
     };
     let effect = format!("it is over; {slots}{left}");
     if output.is_json() {
@@ -395,4 +396,11 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, f
     }
     output.talk("Aborted", &plain(&format!("run `{run}`, which nobody ran")));
     output.talk("Effect", &plain(&effect));
+    if !unknown.is_empty() {
+        let names = runs::named(unknown.iter().map(String::as_str));
+        output.warn(&plain(&format!(
+            "the commands on {names} may still be running: make sure that they have ended before anything acts on these hosts \
+             again, and before `lockkeeper retry {run} --unknown`"
+        )));
+    }
 }

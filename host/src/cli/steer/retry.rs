@@ -224,10 +224,10 @@ fn tell(
                 others => format!(", and so do {} that never went", of(others, "target")),
             };
             format!(
-                "it is open again, and `lockkeeper run` with its job, as it was, goes on with it: these go{pending}"
+                "it is open again, and `lockkeeper run JOB` with its unchanged job file resumes it: these go{pending}"
             )
         }
-        false => "`lockkeeper run` with its job goes on with it, and these go".to_owned(),
+        false => "`lockkeeper run JOB` with its job file resumes it, and these go".to_owned(),
     };
     if !output.is_json() {
         for Again { target, was, .. } in again.iter().take(MOST_NAMED) {

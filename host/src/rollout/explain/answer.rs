@@ -200,7 +200,7 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         let why = account.stopping.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
         let goes_on = match closing.end.as_str() {
             "done" | "failed" | "aborted" => "",
-            _ => "; `lockkeeper run` with the same job goes on with it",
+            _ => "; `lockkeeper run JOB` with the same job file resumes it",
         };
         (Because::Over, format!("the run ended {} ({}{why}){goes_on}", moment(closing.ended, now_ms), closing.end))
     } else if let Some((at, why)) = &account.stopping {
