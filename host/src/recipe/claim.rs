@@ -265,11 +265,19 @@ fn boot_id() -> Option<String> {
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
+/// Whether a process of this host is there and has not ended: one that its parent has not yet asked for its end runs nothing,
+/// and stays for as long as a container lives whose first process asks for none.
 fn exists(pid: u32) -> bool {
     use nix::errno::Errno;
-    let Ok(pid) = i32::try_from(pid) else { return false };
+    let Ok(id) = i32::try_from(pid) else { return false };
     // Another account's process answers that it may not be signalled: it exists.
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    if nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands behind the program's name, which may hold anything.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, Some('Z' | 'X'))
 }
 
 /// Where the claims of a semaphore are.
@@ -468,5 +476,20 @@ mod tests {
         assert!(process(pid, Some("another".into())).has_certainly_ended());
         assert!(process(i32::MAX as u32, boot).has_certainly_ended());
         assert!(!process(i32::MAX as u32, None).has_certainly_ended());
+    }
+
+    /// In a container whose first process asks for nobody's end, a killed process stays until the container ends.
+    #[test]
+    fn a_process_whose_end_nobody_asked_for_has_ended() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(exists(child.id()));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        while !std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap().contains(") Z") {
+            std::thread::yield_now();
+        }
+        let is_there = exists(child.id());
+        child.wait().unwrap();
+        assert!(!is_there);
     }
 }

@@ -148,6 +148,7 @@ impl Lease {
     /// Once polled, the release happens: dropping the future only gives up the answer.
     pub async fn release(mut self) -> Result<Released, ReleaseError> {
         self.end = End::Releasing;
+        let was_lost = self.is_lost();
         let mut deletion = self.deletion();
         let mut backoff = Backoff::patient();
         let mut unanswered = false;
@@ -172,7 +173,7 @@ impl Lease {
                     deletion.was_gone(index);
                     continue;
                 }
-                Err(StoreError::SessionOver) => return self.after_session(),
+                Err(StoreError::SessionOver) => return self.after_session(was_lost),
                 Err(StoreError::Ambiguous { path }) => {
                     // The name is never used twice, so that a deletion may be sent twice.
                     unanswered = true;
@@ -182,7 +183,7 @@ impl Lease {
             };
             match backoff.after(error, &self.tools).await {
                 Ok(()) => {}
-                Err(StoreError::SessionOver) => return self.after_session(),
+                Err(StoreError::SessionOver) => return self.after_session(was_lost),
                 Err(source) => return Err(ReleaseError::Store { path: self.path.clone(), source }),
             }
         }
@@ -214,10 +215,10 @@ impl Lease {
         how
     }
 
-    fn after_session(&mut self) -> Result<Released, ReleaseError> {
+    fn after_session(&mut self, was_lost: bool) -> Result<Released, ReleaseError> {
         self.end = End::Ended;
         match self.lifetime {
-            Lifetime::Ephemeral if self.monitor.loss().is_some() => Ok(Released::WasGone),
+            Lifetime::Ephemeral if was_lost => Ok(Released::WasGone),
             Lifetime::Ephemeral => Ok(Released::EndsWithSession),
             Lifetime::Persistent => Err(ReleaseError::SessionOver { path: self.path.clone() }),
         }
