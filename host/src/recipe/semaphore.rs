@@ -22,7 +22,7 @@ use super::observe::Changed;
 use super::own::{self, Placed};
 use super::patience::{Backoff, Patience};
 use super::request::{HeldBy, Ownership, Request};
-use super::slots::{Number, SlotsRule, queue_of, so_many_slots};
+use super::slots::{Number, SlotsRule, queue_of, so_many_are, so_many_slots};
 use super::tools::{Entry, Leftovers, Tools};
 use crate::store::{
     Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
@@ -100,7 +100,7 @@ pub type Along<'a> = &'a (dyn Fn(&NodePath) -> Vec<Op> + Send + Sync);
 #[derive(Debug, Error)]
 pub enum AcquireError {
     /// Two jobs disagree on how many may act at once; neither may guess.
-    #[error("semaphore `{path}` has {}, and this caller wants {wanted}", so_many_slots(*stored))]
+    #[error("semaphore `{path}` has {}, and {} wanted", so_many_slots(*stored), so_many_are(*wanted))]
     SlotsDiffer {
         /// Which.
         path: NodePath,

@@ -86,6 +86,11 @@ pub(super) fn so_many_slots(number: i64) -> String {
     format!("{number} {}", if number == 1 { "slot" } else { "slots" })
 }
 
+/// "1 is", "4 are".
+pub(super) fn so_many_are(number: NonZeroU32) -> String {
+    format!("{number} {}", if number.get() == 1 { "is" } else { "are" })
+}
+
 /// Why a number could not be written.
 #[derive(Debug, Error)]
 pub enum ResizeError {
@@ -102,7 +107,7 @@ pub enum ResizeError {
         path: NodePath,
     },
     /// A different number is stored, and this caller may not change it.
-    #[error("semaphore `{path}` has {}, and this caller wants {wanted}{}", so_many_slots(*stored), by(record.as_ref()))]
+    #[error("semaphore `{path}` has {}, and {} wanted{}", so_many_slots(*stored), so_many_are(*wanted), by(record.as_ref()))]
     Differs {
         /// The path.
         path: NodePath,
