@@ -207,6 +207,8 @@ pub struct Account {
     pub last_at: u64,
     /// Why it ends, and since when.
     pub stopping: Option<(u64, String)>,
+    /// Which wave waits for approval, and the run's name for whoever approves.
+    pub unapproved: Option<(String, String)>,
     /// How the newest stint ended.
     pub closing: Option<Closing>,
     /// Since when the store does not hear the run, and the word for that.
@@ -237,6 +239,7 @@ impl Account {
             header: header.clone(),
             last_at: header.started,
             stopping: None,
+            unapproved: None,
             closing: None,
             deaf: None,
             hold: None,
@@ -416,6 +419,10 @@ impl Account {
                 self.last_refused = Some(refused.clone());
                 self.refuse(&refused.target.clone(), refused);
             }
+            Event::WaveWaits { wave, run } => {
+                self.unapproved = Some((wave.clone(), run.clone()));
+            }
+            Event::WaveBegan { .. } => self.unapproved = None,
             Event::SlotsChanged { to, .. } => self.header.limits.slots = *to,
             Event::Calling { call, since } => {
                 if let Call::Start { target, .. } = call {

@@ -212,6 +212,8 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
         (Because::Orchestration, kept_back(account, now_ms))
     } else if let Some(text) = later_wave(account, name) {
         (Because::Wave, text)
+    } else if let Some(text) = unapproved(account, name) {
+        (Because::Wave, text)
     } else if let Some(found) = held(account, trail, answer) {
         found
     } else if let Some(refused) = &trail.refused {
@@ -283,6 +285,13 @@ fn kept_back(account: &Account, now_ms: u64) -> String {
 fn before(account: &Account, name: &str) -> usize {
     let before = account.targets().take_while(|(other, _)| *other != name);
     before.filter(|(_, trail)| trail.stand.is_open()).count()
+}
+
+/// Its wave waits for approval, and how that is given.
+fn unapproved(account: &Account, name: &str) -> Option<String> {
+    let (wave, run) = account.unapproved.as_ref()?;
+    let (_, own) = account.wave(name)?;
+    (own == wave).then(|| format!("wave `{wave}` waits for approval: `lockkeeper approve {run} {wave}` lets it begin"))
 }
 
 /// Which wave is under way, if that is an earlier one.
