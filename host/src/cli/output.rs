@@ -280,6 +280,17 @@ impl Output {
                 let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
                 self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
             }
+            Event::EndingKept { target, attempt, ending, detail, roll_back } => {
+                let what = if *roll_back { "its roll-back" } else { "its action" };
+                let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+                let (tone, how) = match ending {
+                    Ending::Succeeded => (Tone::Good, "succeeded"),
+                    Ending::TimedOut => (Tone::Bad, "timed out"),
+                    _ => (Tone::Bad, "failed"),
+                };
+                let text = format!("{target}, attempt {attempt}: {what} {how}, as this runner saw{detail}");
+                self.say(tone, "Kept", &text);
+            }
             Event::Paused { by, reason } => {
                 let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 self.say(Tone::Bad, "Paused", &format!("by {by}{reason}"));

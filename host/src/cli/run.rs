@@ -20,7 +20,9 @@ use super::status::next;
 use super::{Global, RunArgs, context, number, runs, under};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
-use crate::rollout::ledger::{Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, RunRecord, Runner};
+use crate::rollout::ledger::{
+    Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, Rewritten, RunRecord, Runner, Unwritten,
+};
 use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
 use crate::store::{Lifetime, Store, StoreError};
 
@@ -29,6 +31,9 @@ const MAX_STOPS: usize = 4;
 
 /// How often a lost session is tried to be replaced before the run is left to somebody else: for a minute.
 const MAX_TRIES: u32 = 120;
+
+/// As many targets are named in a line.
+const MOST_NAMED: usize = 10;
 
 /// How long after one that could not be opened the next is tried.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
@@ -44,28 +49,28 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     }
     let attempt =
         Attempt { output, args: &args, opener: &opener, state: global.state_dir()?, digest: digest(&loaded)? };
-    let mut store = opener.session().await?;
-    let mut again = args.again;
-    // A run that is lost with its session is gone on with in the next, if nobody else does.
-    loop {
-        let stood = attempt.stand(&loaded, &store, &mut signals, &mut again).await;
-        // A session that is over already has nothing left to close.
-        let _ = store.close().await;
-        match stood? {
-            Stood::Over(exit) => return Ok(exit),
-            Stood::Lost => {}
-        }
-        store = match signals.or(attempt.next_session()).await {
-            Ok(store) => store?,
-            Err(wish) => return Ok(wish.exit()),
-        };
+    let mut unwritten = None;
+    let exit = attempt.session_after_session(&loaded, &mut signals, &mut unwritten).await;
+    if let Some(unwritten) = unwritten {
+        attempt.say_given_up(&unwritten);
     }
+    exit
 }
 
 /// What becomes of the job while one session lasts.
 enum Stood {
     Over(Exit),
-    Lost,
+    /// The session is over, or another runner has the run.
+    Lost(Lost),
+}
+
+/// A run whose session is over.
+#[derive(Debug, Default)]
+struct Lost {
+    /// What its runner saw and could not write.
+    unwritten: Option<Unwritten>,
+    /// An operator had asked it to stop: it is not resumed.
+    is_stopped: bool,
 }
 
 /// Whether a run has done something to a target.
@@ -85,16 +90,123 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn next_session(&self) -> Result<Arc<dyn Store>, Failure> {
-        for _ in 1..MAX_TRIES {
-            match self.opener.session().await {
-                Err(failure) if failure.kind == ErrorKind::Unavailable => sleep(BETWEEN_TRIES).await,
-                answer => return answer,
+    /// A run that is lost with its session is resumed in the next one, unless another runner has it. What this process saw
+    /// and could not write stays in `unwritten` until the store has it.
+    async fn session_after_session(
+        &self,
+        loaded: &Loaded,
+        signals: &mut Signals,
+        unwritten: &mut Option<Unwritten>,
+    ) -> Result<Exit, Failure> {
+        let mut store = self.opener.session().await?;
+        let mut again = self.args.again;
+        loop {
+            let stood = self.stand(loaded, &store, signals, &mut again).await;
+            // A session that is over already has nothing left to close.
+            let _ = store.close().await;
+            let is_stopped = match stood? {
+                Stood::Over(exit) => return Ok(exit),
+                Stood::Lost(lost) => {
+                    *unwritten = lost.unwritten.filter(|unwritten| !unwritten.is_empty());
+                    lost.is_stopped
+                }
+            };
+            if is_stopped && unwritten.is_none() {
+                return Ok(self.left());
+            }
+            store = match signals.or(self.settled_session(unwritten)).await {
+                Ok(store) => store?,
+                Err(wish) => return Ok(wish.exit()),
+            };
+            if is_stopped {
+                let _ = store.close().await;
+                return Ok(self.left());
             }
         }
-        self.opener.session().await.map_err(|failure| {
-            failure.hint(format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file()))
-        })
+    }
+
+    /// The next session, in which the endings that this process saw in the last one are in the store: they are written before
+    /// anything else happens in it.
+    async fn settled_session(&self, unwritten: &mut Option<Unwritten>) -> Result<Arc<dyn Store>, Failure> {
+        loop {
+            let store = self.next_session(unwritten.as_ref()).await?;
+            let Some(endings) = unwritten.as_ref() else { return Ok(store) };
+            match endings.write(&store).await {
+                Ok(rewritten) => {
+                    self.say_rewritten(&rewritten);
+                    *unwritten = None;
+                    return Ok(store);
+                }
+                Err(error) if error.is_lost() || error.is_retryable() => {
+                    let _ = store.close().await;
+                    sleep(BETWEEN_TRIES).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A new session. With endings that are not in the store this tries until the store is back: they are nowhere else.
+    async fn next_session(&self, unwritten: Option<&Unwritten>) -> Result<Arc<dyn Store>, Failure> {
+        let mut tries = 0;
+        loop {
+            let failure = match self.opener.session().await {
+                Err(failure) if failure.kind == ErrorKind::Unavailable => failure,
+                answer => return answer,
+            };
+            tries += 1;
+            if tries == 1 {
+                let kept = unwritten.map(|unwritten| {
+                    let targets: Vec<&str> = unwritten.targets().map(|(target, _)| target).collect();
+                    format!(
+                        "; what this runner saw of {} is written then, and lost if it is stopped before",
+                        few(&targets)
+                    )
+                });
+                let text = format!("for the store: {:#}{}", failure.error, kept.unwrap_or_default());
+                self.output.talk("Waiting", &text);
+            }
+            if unwritten.is_none() && tries >= MAX_TRIES {
+                return Err(failure.hint(self.resume_with()));
+            }
+            sleep(BETWEEN_TRIES).await;
+        }
+    }
+
+    /// What became of the endings that this process saw in an earlier session.
+    fn say_rewritten(&self, Rewritten { written, settled, by }: &Rewritten) {
+        if !written.is_empty() {
+            let written: Vec<&str> = written.iter().map(String::as_str).collect();
+            self.output.talk("Recorded", &format!("what this runner saw of {}", few(&written)));
+        }
+        let by = by.as_deref().unwrap_or("another runner");
+        for (target, standing) in settled {
+            let text = match standing.is_under_way() {
+                true => format!("{target} is left to {by}, which has taken the run over"),
+                false => format!("{target} is {}, as {by} has recorded it", standing.word()),
+            };
+            self.output.talk("Settled", &text);
+        }
+    }
+
+    /// What this process saw and nobody will know.
+    fn say_given_up(&self, unwritten: &Unwritten) {
+        for (target, sight) in unwritten.targets() {
+            self.output.warn(&format!(
+                "the store does not have what this runner saw of {target} ({sight}): the next runner asks its probe, \
+                 or finds it unknown"
+            ));
+        }
+    }
+
+    /// An operator has stopped it.
+    fn left(&self) -> Exit {
+        self.output.talk("Left", &self.resume_with());
+        Exit::Failed
+    }
+
+    fn resume_with(&self) -> String {
+        format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file())
     }
 
     async fn stand(
@@ -308,7 +420,7 @@ impl Attempt<'_> {
             journal,
             place: self.opener.choice.place(),
             runner: Arc::clone(runner),
-            ledger,
+            ledger: Arc::clone(&ledger),
             resumed,
             conducting: loaded.conducting(),
             tie: match job.semaphore.lifetime {
@@ -338,13 +450,13 @@ impl Attempt<'_> {
             output.progress(settled);
         };
         let (sender, stops) = mpsc::channel(MAX_STOPS);
-        let report = obeyed(rollout::run(run, stops, tell), signals, &sender).await;
+        let (report, is_stopped) = obeyed(rollout::run(run, stops, tell), signals, &sender).await;
         output.end_bar();
+        let unwritten = Some(ledger.unwritten());
         match report {
-            Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost),
+            Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
-                let text = format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file());
-                self.output.talk("Left", &text);
+                self.output.talk("Left", &self.resume_with());
                 outcome(&report).map(Stood::Over)
             }
             Ok(report) => {
@@ -353,7 +465,7 @@ impl Attempt<'_> {
                 }
                 outcome(&report).map(Stood::Over)
             }
-            Err(rollout::RunError::Ledger(error)) => lost_or(error),
+            Err(rollout::RunError::Ledger(error)) if error.is_lost() => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Err(error) => Err(error.into()),
         }
     }
@@ -396,13 +508,13 @@ impl Attempt<'_> {
     }
 }
 
-/// The first signal asks to stop gently, the next to stop now.
-async fn obeyed<T>(work: impl Future<Output = T>, signals: &mut Signals, stops: &mpsc::Sender<Stop>) -> T {
+/// The first signal asks to stop gently, the next to stop now. Says, too, whether one came.
+async fn obeyed<T>(work: impl Future<Output = T>, signals: &mut Signals, stops: &mpsc::Sender<Stop>) -> (T, bool) {
     let mut work = pin!(work);
     let mut next = Stop::Gently;
     loop {
         tokio::select! {
-            done = &mut work => return done,
+            done = &mut work => return (done, next == Stop::Now),
             _ = signals.next() => {
                 // Who sends more than are heard wants no more than the last.
                 let _ = stops.try_send(next);
@@ -412,10 +524,18 @@ async fn obeyed<T>(work: impl Future<Output = T>, signals: &mut Signals, stops: 
     }
 }
 
+/// Names, as many as a line takes.
+fn few(names: &[&str]) -> String {
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
+    }
+}
+
 /// A session that ended is no failure: the next goes on.
 fn lost_or(error: LedgerError) -> Result<Stood, Failure> {
     match error.is_lost() {
-        true => Ok(Stood::Lost),
+        true => Ok(Stood::Lost(Lost::default())),
         false => Err(error.into()),
     }
 }

@@ -21,7 +21,7 @@ use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Orchestrated
 use super::keeper::{self, Keeper, Order, Way};
 use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, OwnLeases, Runner, Standing};
 use super::messages::{
-    Action, ActionResult, Broken, Doing, End, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop,
+    Action, ActionResult, Broken, Course, Doing, End, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop,
 };
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
@@ -493,6 +493,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
             _ => {}
         }
+        if let Input::Ended { target, result } = &input
+            && let Some(sight) = self.rollout.sight(*target, result)
+        {
+            self.run.ledger.saw(*target, self.rollout.attempt(*target), sight);
+        }
         let lost = match &input {
             Input::Lost { others, .. } => Some(*others),
             _ => None,
@@ -888,6 +893,7 @@ async fn after(write: Option<oneshot::Receiver<()>>) {
 fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
     ActionResult {
         ending: Ending::Unknown,
+        course: Course::NotStarted,
         exit_code: None,
         took_ms: 0,
         detail: format!("it was not started: {why}"),

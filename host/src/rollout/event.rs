@@ -219,6 +219,19 @@ pub enum Event {
         /// What was said.
         detail: String,
     },
+    /// An action, or what undoes it, ended under an earlier session of its runner, which saw that. What follows is decided now.
+    EndingKept {
+        /// On which target.
+        target: String,
+        /// Which attempt.
+        attempt: u32,
+        /// How it ended.
+        ending: Ending,
+        /// What happened; empty after a success.
+        detail: String,
+        /// Whether it was the roll-back that ended.
+        roll_back: bool,
+    },
     /// Somebody paused the run: nothing new starts.
     Paused {
         /// Who.

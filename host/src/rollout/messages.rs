@@ -414,11 +414,27 @@ pub fn stale_mark(fence: u64) -> String {
     format!("fence {fence} is stale")
 }
 
+/// What is known of an action beside how it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Course {
+    /// It ran to the end that is reported, or was stopped and is gone.
+    #[default]
+    Ran,
+    /// Nothing of it ran, for certain.
+    NotStarted,
+    /// Nothing of it ran, for certain: its host cannot be reached.
+    Unreachable,
+    /// It was started and its end was not seen: the connection to it broke, or it could not be stopped.
+    OutOfSight,
+}
+
 /// How an action ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionResult {
     /// As the contract has it.
     pub ending: Ending,
+    /// What is known beside that.
+    pub course: Course,
     /// The exit code, where there was one.
     pub exit_code: Option<i32>,
     /// How long it took.

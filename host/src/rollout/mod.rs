@@ -35,8 +35,8 @@ pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Budget, Facts, HardLimits, HeldElsewhere, Refusal, WaveGate, WaveSpent};
 pub use messages::{
-    Action, ActionResult, Broken, Conducted, Conducts, Doing, End, Fault, Floor, Got, Hearing, Input, NotLeased,
-    Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish, stale_mark,
+    Action, ActionResult, Broken, Conducted, Conducts, Course, Doing, End, Fault, Floor, Got, Hearing, Input,
+    NotLeased, Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish, stale_mark,
 };
 pub use outlook::{Outlook, Waits, WaveNow};
 pub use plan::{Plan, Wave};

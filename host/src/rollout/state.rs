@@ -104,7 +104,7 @@ impl TargetState {
             (S::Pending, E::Found) => Ok(S::Unsettled),
             (S::Acting | S::Unsettled, E::Ended(ending)) => Ok(S::Acted(ending)),
             (S::Acted(ending), E::Released) => Ok(S::Final(Final::of(ending))),
-            (S::Leased | S::Acted(_), E::Reverts) => Ok(S::Reverting),
+            (S::Leased | S::Acted(_) | S::Unsettled, E::Reverts) => Ok(S::Reverting),
             (S::Reverting, E::Ended(ending)) => Ok(S::Reverted(ending)),
             (S::Reverted(Ending::Succeeded), E::Released) => Ok(S::Final(Final::RolledBack)),
             (S::Reverted(ending), E::Released) => Ok(S::Final(Final::of_roll_back(ending))),

@@ -17,11 +17,11 @@ use lockkeeper::job::{
     Template,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
-use lockkeeper::rollout::ledger::Standing;
+use lockkeeper::rollout::ledger::{Sight, Standing};
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Budget, Conducted, Counts, Doing, End, Event, Fault, Final, Floor, Got, HardLimits,
-    Hearing, HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup,
-    Steer, Stop, TargetState, Wave, Wish,
+    Action, ActionResult, Broken, Budget, Conducted, Counts, Course, Doing, End, Event, Fault, Final, Floor, Got,
+    HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease,
+    SeenMember, Setup, Steer, Stop, TargetState, Wave, Wish,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
@@ -100,6 +100,8 @@ struct World {
     keepers: Vec<Keeper>,
     /// Actions under way, and as what they were told to end.
     acting: BTreeMap<usize, (u32, Option<Ending>)>,
+    /// What this runner saw end, of which attempt.
+    sights: BTreeMap<usize, (u32, Sight)>,
     /// Probes that are to answer, and when.
     probes: BTreeMap<usize, (u32, u64)>,
     /// The newest try of each target.
@@ -232,6 +234,7 @@ impl World {
             now: 1_000,
             keepers: vec![Keeper::None; total],
             acting: BTreeMap::new(),
+            sights: BTreeMap::new(),
             probes: BTreeMap::new(),
             attempts: vec![0; total],
             tries: vec![0; total],
@@ -1072,12 +1075,16 @@ impl World {
         }
         let result = ActionResult {
             ending,
+            course: Course::default(),
             exit_code: None,
             took_ms: 1,
             detail: String::new(),
             output: Vec::new(),
             log: String::new(),
         };
+        if let Some(sight) = self.rollout.sight(target, &result) {
+            self.sights.insert(target, (attempt, sight));
+        }
         self.step(Input::Ended { target, result });
     }
 
@@ -1159,6 +1166,11 @@ impl World {
             }
         }
         self.ground.every_lease_is_named();
+        // The same process goes on and remembers, or another one does not.
+        let sights = std::mem::take(&mut self.sights);
+        if self.chance(0.5) {
+            self.keep(sights);
+        }
         if self.setup.lifetime == Lifetime::Ephemeral {
             self.ground.leases.clear();
         }
@@ -1201,6 +1213,20 @@ impl World {
         self.ground.lost = false;
         self.stuck = false;
         self.tell_steer();
+    }
+
+    /// What the runner saw and could not write is written by the same process.
+    fn keep(&mut self, sights: BTreeMap<usize, (u32, Sight)>) {
+        for (target, (attempt, sight)) in sights {
+            let saved = &mut self.ground.saved[target];
+            if let Sight::Ended(standing) = sight
+                && saved.standing.is_under_way()
+                && saved.attempt == attempt
+            {
+                saved.standing = standing;
+            }
+        }
+        self.ground.every_lease_is_named();
     }
 
     // ------------------------------------------------------------------ a world that behaves

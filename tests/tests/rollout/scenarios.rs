@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=` (`max-failed`), `stop-at=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
 //! | | `waves=canary:1:10m,rest:*:0s:approve:1`: name, targets, bake, whether to approve, slots, `stop=1`; `written`: what is written down is shown |
-//! | `resume a=acting:1:17,b=done@30s` | before `start`: where an earlier runner left targets: standing, try, fence, `@` since when; `kept:10m`, `retrying:10m` |
+//! | `resume a=acting:1:17,b=done@30s` | before `start`: where an earlier runner left targets: standing, try, fence, `@` since when; `kept:10m`, `retrying:10m`, `ended-well`, `ended-badly`, `roll-back-ended` |
 //! | `admit a wait wake=30s` | how the policy answers from now on; `*` for all targets |
 //! | `granted a wait`, `settle a keep 10m` | likewise, once the slot is there; once it acted |
 //! | `slot a`, `no-slot a timed-out`, `released a` | by hand |
@@ -38,8 +38,9 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
-    Action, ActionResult, Budget, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input, NotLeased,
-    Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish, stale_mark,
+    Action, ActionResult, Budget, Course, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input,
+    NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
+    stale_mark,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
@@ -474,6 +475,7 @@ impl Scene {
     fn ended(&self, target: &str, ending: Ending) -> Input {
         let result = ActionResult {
             ending,
+            course: Course::default(),
             exit_code: None,
             took_ms: 0,
             detail: String::new(),
@@ -557,6 +559,16 @@ fn saved(name: &str, text: &str) -> Saved {
         "recalled" => Standing::Recalled { was: Box::new(Standing::Done { took_ms: Some(5) }) },
         "acting" => Standing::Acting,
         "reverting" => Standing::Reverting,
+        "ended-well" => {
+            Standing::Ended { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, detail: String::new() }
+        }
+        "ended-badly" => Standing::Ended {
+            ending: Ending::Failed,
+            exit_code: Some(3),
+            took_ms: 5,
+            detail: "command exited with 3".to_owned(),
+        },
+        "roll-back-ended" => Standing::RollBackEnded { becomes: Box::new(Standing::RolledBack { reason }) },
         "kept" => Standing::Kept { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, until: until() },
         "retrying" => Standing::Retrying { ending: Ending::Failed, until: until() },
         "done" => Standing::Done { took_ms: Some(5) },
@@ -573,7 +585,15 @@ fn saved(name: &str, text: &str) -> Saved {
     };
     let attempt = parts.get(1).filter(|_| !is_timed).map_or(tries, |attempt| attempt.parse().expect("a try"));
     let fence = parts.get(2).map(|fence| Fence::new(fence.parse().expect("a fence")));
-    let is_held = is_timed || matches!(standing, Standing::Leased | Standing::Recalled { .. } | Standing::Reverting);
+    let is_held = is_timed
+        || matches!(
+            standing,
+            Standing::Leased
+                | Standing::Recalled { .. }
+                | Standing::Reverting
+                | Standing::Ended { .. }
+                | Standing::RollBackEnded { .. }
+        );
     let lease = fence.or(is_held.then_some(Fence::new(FIRST_FENCE - 1)));
     let path = NodePath::parse(&format!("/s/leases/{name}")).unwrap();
     Saved { at, attempt, lease: lease.map(|fence| SavedLease { path, fence: Some(fence) }), standing }
@@ -688,6 +708,12 @@ fn line(event: &Event) -> Option<String> {
         Event::Found { target, attempt } => format!("{target} was under way, try {attempt}"),
         Event::Probed { target, answer, detail } => {
             format!("{target} is found {answer} {detail}").trim_end().to_owned()
+        }
+        Event::EndingKept { target, attempt, ending, detail, roll_back } => {
+            let what = if *roll_back { "roll-back" } else { "action" };
+            format!("{target}: the {what} of try {attempt} was seen to end: {} {detail}", ending.word())
+                .trim_end()
+                .to_owned()
         }
         Event::Paused { by, reason } => format!("paused by {by}: {}", reason.as_deref().unwrap_or("no reason")),
         Event::Unpaused {} => "goes on".to_owned(),

@@ -332,6 +332,10 @@ fn doing(saved: &Saved, now: u64) -> String {
         Standing::Recalled { .. } => "about to be rolled back".to_owned(),
         Standing::Acting => format!("acts since {since}, try {attempt}"),
         Standing::Reverting => format!("is rolled back since {since}"),
+        Standing::Ended { ending: Ending::Succeeded, .. } => {
+            format!("succeeded {since}, and its runner's session ended then")
+        }
+        Standing::Ended { .. } => format!("failed {since}, and its runner's session ended then"),
         Standing::Kept { ending, until, .. } => {
             let how = if *ending == Ending::Succeeded { "succeeded" } else { "failed" };
             format!("{how}, its slot is kept until {}", moment(*until, now))

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::ssh::{Connections, Host};
 use super::group;
-use super::messages::{ActionResult, Others};
+use super::messages::{ActionResult, Course, Others};
 use crate::policy::types::Ending;
 
 /// Lines of output that a failure shows.
@@ -90,6 +90,8 @@ enum Ended {
     },
     /// Nothing of it ever ran, for certain: why.
     NotStarted(String),
+    /// Nothing of it ever ran, for certain: its host cannot be reached, and why.
+    Unreachable(String),
     /// Nobody knows how it ended, or whether: why.
     Lost(String),
     NoLog(io::Error),
@@ -120,6 +122,14 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
+    let course = match &ended {
+        Ended::NotStarted(_) | Ended::NoLog(_) => Course::NotStarted,
+        Ended::Unreachable(_) => Course::Unreachable,
+        Ended::Lost(_) | Ended::TimedOut(Stopped::Perhaps(_)) | Ended::Killed { stopped: Stopped::Perhaps(_), .. } => {
+            Course::OutOfSight
+        }
+        Ended::Exited(..) | Ended::TimedOut(_) | Ended::Killed { .. } => Course::Ran,
+    };
     let (ending, exit_code, detail) = match ended {
         Ended::Exited(Some(0), _) => (Ending::Succeeded, Some(0), String::new()),
         Ended::Exited(code, how) => (Ending::Failed, code, format!("{what} {how}")),
@@ -143,7 +153,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
             let ran_on = format!("it ran on for {overran} when somebody else may have had its slot");
             (ending, None, format!("{what} stopped: {}; {ran_on}", why(ending)))
         }
-        Ended::NotStarted(reason) => (Ending::Failed, None, reason),
+        Ended::NotStarted(reason) | Ended::Unreachable(reason) => (Ending::Failed, None, reason),
         Ended::Lost(reason) => (Ending::Unknown, None, reason),
         Ended::NoLog(error) => {
             (Ending::Failed, None, format!("cannot write its output to `{}`: {error}", invocation.log.display()))
@@ -152,6 +162,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log) };
     ActionResult {
         ending,
+        course,
         exit_code,
         took_ms: millis(began.elapsed()),
         detail,

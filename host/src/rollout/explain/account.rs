@@ -536,6 +536,12 @@ impl Account {
                 trail.ended = ending.map(|ending| Ended { at, ending, attempt, detail, log: None, took_ms: 0 });
                 trail.stand = trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand);
             }
+            Event::EndingKept { attempt, ending, detail, roll_back, .. } => {
+                trail.stand = Stand::Acted;
+                trail.undone = *roll_back && *ending == Ending::Succeeded;
+                let (attempt, detail) = (Some(*attempt), detail.clone());
+                trail.ended = Some(Ended { at, ending: *ending, attempt, detail, log: None, took_ms: 0 });
+            }
             Event::RetryAsked { .. } => {
                 trail.stand = Stand::Waiting;
                 (trail.ended, trail.undone, trail.said, trail.refused) = (None, false, None, None);
@@ -601,6 +607,7 @@ fn name_of(event: &Event) -> Option<&str> {
         | Event::RolledBack { target, .. }
         | Event::Found { target, .. }
         | Event::Probed { target, .. }
+        | Event::EndingKept { target, .. }
         | Event::RetryAsked { target, .. }
         | Event::LeaseLost { target, .. } => Some(target),
         _ => None,

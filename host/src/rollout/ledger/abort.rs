@@ -102,10 +102,13 @@ fn end_of(saved: &Saved) -> Option<Standing> {
         Standing::Leased => Some(Standing::Pending),
         Standing::Acting => unknown("its action was under way"),
         Standing::Reverting => unknown("its roll-back was under way"),
-        Standing::Kept { ending, exit_code, took_ms, .. } => Some(match ending {
-            Ending::Succeeded => Standing::Done { took_ms: Some(*took_ms) },
-            ending => ended_badly(*ending, *exit_code),
-        }),
+        Standing::RollBackEnded { becomes } => Some(becomes.as_ref().clone()),
+        Standing::Ended { ending, exit_code, took_ms, .. } | Standing::Kept { ending, exit_code, took_ms, .. } => {
+            Some(match ending {
+                Ending::Succeeded => Standing::Done { took_ms: Some(*took_ms) },
+                ending => ended_badly(*ending, *exit_code),
+            })
+        }
         // That try has ended, and no other was begun.
         Standing::Retrying { ending, .. } => Some(ended_badly(*ending, None)),
         Standing::Pending

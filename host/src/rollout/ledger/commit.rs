@@ -47,9 +47,14 @@ impl Write {
     }
 }
 
-/// The operations that make a write safe: only who still runs it writes, and only over what was known.
+/// The operations that make a write safe: only the current runner writes, and only over what it knew.
 pub(super) fn ops(runner: &NodePath, write: &Write) -> Vec<Op> {
-    vec![Op::Check { path: runner.clone(), version: Version::Any }, write.op()]
+    vec![is_runner(runner), write.op()]
+}
+
+/// Checks that this process is still the runner.
+fn is_runner(runner: &NodePath) -> Op {
+    Op::Check { path: runner.clone(), version: Version::Any }
 }
 
 /// How many of them there are.
@@ -66,10 +71,18 @@ pub(super) async fn commit(
     write: &Write,
     along: &[Op],
 ) -> Result<i32, LedgerError> {
+    commit_if(store, &is_runner(runner), write, along).await
+}
+
+/// As [`commit`], if `check` holds: an operation that writes nothing.
+///
+/// # Errors
+/// As [`commit`]; [`LedgerError::Overtaken`] if it does not hold.
+pub(super) async fn commit_if(store: &dyn Store, check: &Op, write: &Write, along: &[Op]) -> Result<i32, LedgerError> {
     let mut pause = FIRST_PAUSE;
     // Bounded by the session's end.
     loop {
-        let mut all = ops(runner, write);
+        let mut all = vec![check.clone(), write.op()];
         all.extend_from_slice(along);
         match store.multi(all).await {
             Ok(_) => return Ok(write.version_after()),
@@ -79,7 +92,7 @@ pub(super) async fn commit(
                 }
             }
             Err(error) if error.is_retryable() => {}
-            Err(error) => return Err(refused(error, runner, write)),
+            Err(error) => return Err(refused(error, check.path(), write)),
         }
         let mut session = store.session();
         tokio::select! {
@@ -93,11 +106,13 @@ pub(super) async fn commit(
     }
 }
 
-/// What a refusal of a transaction means that begins with [`ops`].
-pub(super) fn refused(error: StoreError, runner: &NodePath, write: &Write) -> LedgerError {
+/// What a refusal of a transaction means that begins with a check of a node and then has the write.
+fn refused(error: StoreError, checked: &NodePath, write: &Write) -> LedgerError {
     match error {
         StoreError::Multi { index, source } => match (index, *source) {
-            (0, StoreError::NoNode { .. }) => LedgerError::Overtaken { path: runner.clone() },
+            (0, StoreError::NoNode { .. } | StoreError::BadVersion { .. }) => {
+                LedgerError::Overtaken { path: checked.clone() }
+            }
             (1, StoreError::BadVersion { .. } | StoreError::NodeExists { .. } | StoreError::NoNode { .. }) => {
                 LedgerError::Overtaken { path: write.path.clone() }
             }

@@ -72,6 +72,12 @@ impl LedgerError {
         matches!(self, Self::NoSuchRun { .. } | Self::Store(StoreError::NoNode { .. }))
     }
 
+    /// Whether the same may yet succeed: the store cannot be reached, or did not answer.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable() || matches!(error, StoreError::Ambiguous { .. }))
+    }
+
     /// Whether the run is lost to somebody else, or may be.
     #[must_use]
     pub fn is_lost(&self) -> bool {

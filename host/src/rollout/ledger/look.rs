@@ -350,9 +350,12 @@ pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a Standing>
         *match standing {
             Standing::Pending => &mut counts.pending,
             Standing::Leased | Standing::Recalled { .. } => &mut counts.waiting,
-            Standing::Acting | Standing::Kept { .. } | Standing::Retrying { .. } | Standing::Reverting => {
-                &mut counts.acting
-            }
+            Standing::Acting
+            | Standing::Ended { .. }
+            | Standing::Kept { .. }
+            | Standing::Retrying { .. }
+            | Standing::Reverting
+            | Standing::RollBackEnded { .. } => &mut counts.acting,
             Standing::Done { .. } => &mut counts.done,
             Standing::Failed { .. } => &mut counts.failed,
             Standing::Unknown { .. } => &mut counts.unknown,

@@ -32,6 +32,7 @@ mod read;
 mod records;
 mod runner;
 mod saved;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -52,6 +53,7 @@ pub use read::{Kept, StandingOf, all, job_text, newest, now, outlook, run, stand
 pub use records::{AboutVersion, Ended, LAYOUT, RunRecord, Stint, Wishes};
 pub use runner::{NewRun, Opened, Runner, SEQUENCES_OF_A_STINT};
 pub use saved::{Saved, SavedLease, Standing};
+pub use seen::{Rewritten, Sight, Unwritten};
 pub use waits::{Blocking, WaitsFor};
 pub use wish::{Wished, wish};
 pub use writer::Ledger;

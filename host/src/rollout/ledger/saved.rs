@@ -48,6 +48,18 @@ pub enum Standing {
     },
     /// Its action is under way, or about to start. Whoever finds this and did not start it does not know how it went on.
     Acting,
+    /// Its action ended, and its runner saw that; the session was over before the runner could write down what follows. The
+    /// policy is asked once more, and the slot is still held.
+    Ended {
+        /// How it ended.
+        ending: Ending,
+        /// The exit code, where there was one.
+        exit_code: Option<i32>,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// What is said of it; empty after a success.
+        detail: String,
+    },
     /// Its action ended; its slot is kept.
     Kept {
         /// How it ended.
@@ -68,6 +80,11 @@ pub enum Standing {
     },
     /// What undoes its action is under way, or about to start.
     Reverting,
+    /// What undoes its action ended, and its runner saw that; the session was over before the slot was released.
+    RollBackEnded {
+        /// Where the target stands once its slot is free.
+        becomes: Box<Standing>,
+    },
     /// It is done.
     Done {
         /// How long its action took; none where nobody saw it end.
@@ -113,9 +130,11 @@ impl Standing {
             Self::Leased => "leased",
             Self::Recalled { .. } => "recalled",
             Self::Acting => "acting",
+            Self::Ended { .. } => "ended",
             Self::Kept { .. } => "kept",
             Self::Retrying { .. } => "retrying",
             Self::Reverting => "reverting",
+            Self::RollBackEnded { .. } => "roll-back-ended",
             Self::Done { .. } => "done",
             Self::Failed { .. } => "failed",
             Self::Unknown { .. } => "unknown",
@@ -131,6 +150,12 @@ impl Standing {
             self,
             Self::Pending | Self::Failed { .. } | Self::Unknown { .. } | Self::RolledBack { .. } | Self::Skipped { .. }
         )
+    }
+
+    /// Whether a command may run on it as far as its node says: nobody has written down that it ended.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Acting | Self::Reverting)
     }
 
     /// Whether it is charged to the failure budget.

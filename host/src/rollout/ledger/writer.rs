@@ -1,5 +1,6 @@
 //! A run's state, written by its runner.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::layout::RunPaths;
 use super::read::{self, StandingOf};
 use super::records::{Ended, Memory, RunRecord};
 use super::saved::{Saved, SavedLease, Standing};
+use super::seen::{Sight, Unsaved, Unwritten};
 use crate::job::Target;
 use crate::recipe::{Deletion, Lease};
 use crate::store::{Clock, NodePath, Op, Store, StoreError, Version};
@@ -40,11 +42,14 @@ pub struct Ledger {
     memory: Mutex<Remembered>,
     /// Which of it is in the store. Held over a write, so that older never overwrites newer.
     written: tokio::sync::Mutex<u64>,
+    /// What was seen of each target's newest attempt.
+    sights: Mutex<BTreeMap<usize, (u32, Sight)>>,
 }
 
 /// What is known of one target's node.
 #[derive(Debug)]
 struct Book {
+    name: String,
     path: NodePath,
     known: Mutex<StandingOf>,
 }
@@ -66,10 +71,10 @@ impl Ledger {
         known: Vec<StandingOf>,
     ) -> Self {
         let paths = RunPaths::new(run);
-        let books = targets
-            .iter()
-            .zip(known)
-            .map(|(target, known)| Book { path: paths.target(target.name.as_str()), known: Mutex::new(known) });
+        let books = targets.iter().zip(known).map(|(target, known)| {
+            let name = target.name.to_string();
+            Book { path: paths.target(&name), name, known: Mutex::new(known) }
+        });
         Self {
             store: Arc::clone(store),
             clock: store.clock(),
@@ -79,6 +84,7 @@ impl Ledger {
             targets: books.collect(),
             memory: Mutex::default(),
             written: tokio::sync::Mutex::new(0),
+            sights: Mutex::default(),
             paths,
         }
     }
@@ -252,6 +258,27 @@ impl Ledger {
         }
     }
 
+    /// What the runner sees of a target's attempt, kept in memory until the store has it.
+    pub fn saw(&self, target: usize, attempt: u32, sight: Sight) {
+        unpoisoned(&self.sights).insert(target, (attempt, sight));
+    }
+
+    /// The endings that were seen and that the store does not have, as far as this runner knows.
+    #[must_use]
+    pub fn unwritten(&self) -> Unwritten {
+        let mut endings = Vec::new();
+        for (target, (attempt, sight)) in unpoisoned(&self.sights).iter() {
+            let Book { name, known, .. } = &self.targets[*target];
+            let (saved, _) = &*unpoisoned(known);
+            // The announcement of an attempt may have happened although nothing was heard of it.
+            let may_be_announced = saved.attempt < *attempt;
+            if may_be_announced || (saved.attempt == *attempt && saved.standing.is_under_way()) {
+                endings.push(Unsaved { target: name.clone(), attempt: *attempt, sight: sight.clone() });
+            }
+        }
+        Unwritten { run: self.run.clone(), version: unpoisoned(&self.record).1, endings }
+    }
+
     /// The policy's memory is this from now on: it is written with the next transition.
     pub fn remember(&self, memory: &[u8]) {
         let mut remembered = unpoisoned(&self.memory);
@@ -306,7 +333,7 @@ impl Ledger {
         let (write, saved) = self.next(target, change);
         let mut along = along.to_vec();
         // The caller's operations keep their numbers: memory goes last.
-        let memory = self.unwritten().await;
+        let memory = self.unwritten_memory().await;
         if let Some((op, ..)) = &memory {
             along.push(op.clone());
         }
@@ -319,7 +346,7 @@ impl Ledger {
     }
 
     /// What writes the memory, if it changed since that was done last; nobody else writes it meanwhile.
-    async fn unwritten(&self) -> Option<(Op, tokio::sync::MutexGuard<'_, u64>, u64)> {
+    async fn unwritten_memory(&self) -> Option<(Op, tokio::sync::MutexGuard<'_, u64>, u64)> {
         if unpoisoned(&self.memory).generation == 0 {
             return None;
         }

@@ -46,6 +46,8 @@ impl Rollout {
                     || self.asking.is_some_and(|(asked, _)| asked == target);
                 slot.leaving.is_none() && slot.retry_at_ms.is_none() && !(is_to_be_settled && self.may_go_again(target))
             }
+            // An earlier runner saw it fail; the policy may have it tried again, and then it counts no more.
+            TargetState::Unsettled => slot.found.as_ref().is_some_and(super::found::Found::was_seen_to_fail),
             // Whatever becomes of undoing it, it counts.
             TargetState::Reverting | TargetState::Reverted(_) => true,
             TargetState::Queued | TargetState::Leased => {

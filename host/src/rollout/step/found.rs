@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
 use crate::job::OnUnknown;
-use crate::policy::types::{Ending, Outcome};
+use crate::policy::types::{Ending, Happening, Outcome};
 use crate::rollout::ledger::{Saved, Standing};
 use crate::rollout::messages::{Action, Probed, Resumed};
 use crate::store::Fence;
@@ -24,6 +24,8 @@ const LONGEST_ACTION: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Found {
     /// Its lease is being taken over.
     adopting: bool,
+    /// How it ended, if an earlier runner saw that.
+    seen: Option<Standing>,
     /// What the probe said.
     probed: Option<Probed>,
     /// Since when it has been asked.
@@ -32,6 +34,17 @@ pub(super) struct Found {
     pause: Duration,
     /// The fence under which it was started.
     fence: Fence,
+}
+
+impl Found {
+    fn new(adopting: bool, fence: Fence) -> Self {
+        Self { adopting, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
+    }
+
+    /// Whether an earlier runner saw that its action did not succeed.
+    pub(super) fn was_seen_to_fail(&self) -> bool {
+        matches!(self.seen, Some(Standing::Ended { ending, .. }) if ending != Ending::Succeeded)
+    }
 }
 
 impl Rollout {
@@ -68,7 +81,7 @@ impl Rollout {
             }
             Standing::Acting => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found { adopting, probed: None, since_ms: None, pause: FIRST_LOOK, fence });
+                slot.found = Some(Found::new(adopting, fence));
                 self.moved(target, TargetEvent::Found);
                 self.first.push(Action::Emit(Event::Found { target: self.name(target), attempt }));
                 if adopting {
@@ -82,6 +95,14 @@ impl Rollout {
                             found.probed = Some(Probed::Unknown { detail });
                         }
                     }
+                }
+            }
+            seen @ (Standing::Ended { .. } | Standing::RollBackEnded { .. }) => {
+                let adopting = lease.is_some();
+                slot.found = Some(Found { seen: Some(seen), ..Found::new(adopting, fence) });
+                self.moved(target, TargetEvent::Found);
+                if adopting {
+                    self.first.push(Action::Adopt { target });
                 }
             }
             Standing::Kept { ending, took_ms, until, .. } => {
@@ -194,6 +215,10 @@ impl Rollout {
         if found.adopting {
             return;
         }
+        if let Some(seen) = found.seen.take() {
+            self.slots[target].found = None;
+            return self.settle_seen(now_ms, target, seen, out);
+        }
         let since = *found.since_ms.get_or_insert(now_ms);
         let Some(answer) = found.probed.take() else { return };
         let (fence, pause) = (found.fence, found.pause);
@@ -245,13 +270,65 @@ impl Rollout {
         }
     }
 
+    /// An earlier runner saw it end: what follows is decided as after any action.
+    fn settle_seen(&mut self, now_ms: u64, target: usize, seen: Standing, out: &mut Vec<Action>) {
+        let attempt = self.slots[target].attempt;
+        match seen {
+            Standing::Ended { ending, exit_code, took_ms, detail } => {
+                let (name, told) = (self.name(target), detail.clone());
+                out.push(Action::Emit(Event::EndingKept {
+                    target: name,
+                    attempt,
+                    ending,
+                    detail: told,
+                    roll_back: false,
+                }));
+                self.slots[target].detail = detail;
+                self.slots[target].took_ms = Some(took_ms);
+                self.acted(target, Outcome { ending, exit_code, took: took_ms, attempt });
+            }
+            becomes => {
+                let becomes = match becomes {
+                    Standing::RollBackEnded { becomes } => *becomes,
+                    becomes => becomes,
+                };
+                let ending = self.roll_back_was_seen(target, &becomes);
+                let (name, detail) = (self.name(target), becomes.reason().unwrap_or_default().to_owned());
+                match ending {
+                    Ending::Succeeded => self.happened(now_ms, target, Happening::RolledBack, &detail),
+                    _ => self.happened(now_ms, target, Happening::Failed, &detail),
+                }
+                out.push(Action::Emit(Event::EndingKept { target: name, attempt, ending, detail, roll_back: true }));
+                out.push(Action::Release { target, standing: becomes });
+            }
+        }
+    }
+
+    /// Goes to where a roll-back is that ended so.
+    fn roll_back_was_seen(&mut self, target: usize, becomes: &Standing) -> Ending {
+        let ending = match becomes {
+            Standing::RolledBack { .. } => Ending::Succeeded,
+            Standing::Unknown { .. } => Ending::Unknown,
+            _ => Ending::Failed,
+        };
+        self.slots[target].detail = becomes.reason().unwrap_or_default().to_owned();
+        self.slots[target].undone_for = becomes.reason().unwrap_or_default().to_owned();
+        self.moved(target, TargetEvent::Reverts);
+        self.moved(target, TargetEvent::Ended(ending));
+        ending
+    }
+
     /// The policy says what follows, as after any action.
     fn found_ended(&mut self, target: usize, ending: Ending) {
-        self.moved(target, TargetEvent::Ended(ending));
+        let attempt = self.slots[target].attempt;
+        self.acted(target, Outcome { ending, exit_code: None, took: 0, attempt });
+    }
+
+    fn acted(&mut self, target: usize, outcome: Outcome) {
+        self.moved(target, TargetEvent::Ended(outcome.ending));
         let slot = &mut self.slots[target];
         slot.without_slot = slot.lease.is_none();
-        let attempt = slot.attempt;
-        self.to_settle.push_back((target, Outcome { ending, exit_code: None, took: 0, attempt }));
+        self.to_settle.push_back((target, outcome));
     }
 
     /// The run ends before anybody knows: the next runner asks again.
@@ -260,10 +337,22 @@ impl Rollout {
         if self.slots[target].leaving.is_some() {
             return;
         }
-        self.slots[target].found = None;
-        self.slots[target].undecided = true;
-        self.moved(target, TargetEvent::Ended(Ending::Unknown));
-        out.push(self.release(target));
+        match self.slots[target].found.take().and_then(|found| found.seen) {
+            // The next runner goes on from what was seen.
+            Some(seen @ Standing::Ended { ending, .. }) => {
+                self.moved(target, TargetEvent::Ended(ending));
+                out.push(Action::Release { target, standing: seen });
+            }
+            Some(Standing::RollBackEnded { becomes }) => {
+                self.roll_back_was_seen(target, &becomes);
+                out.push(Action::Release { target, standing: *becomes });
+            }
+            _ => {
+                self.slots[target].undecided = true;
+                self.moved(target, TargetEvent::Ended(Ending::Unknown));
+                out.push(self.release(target));
+            }
+        }
     }
 
     /// It goes again when its turn comes. Said as a release whether its lease is there or lost: by the answer everything

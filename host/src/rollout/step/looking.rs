@@ -1,9 +1,32 @@
 //! What can be said of the run as it stands.
 
-use super::{Rollout, count};
+use super::{Rollout, TargetState, count};
+use crate::policy::types::Ending;
+use crate::rollout::ledger::{Sight, Standing};
+use crate::rollout::messages::{ActionResult, Course};
 use crate::rollout::outlook::{Outlook, Waits, WaveNow};
 
 impl Rollout {
+    /// What a runner that sees an action end so has seen. `None` if it has not seen the end.
+    #[must_use]
+    pub fn sight(&self, target: usize, result: &ActionResult) -> Option<Sight> {
+        let ActionResult { ending, course, exit_code, took_ms, detail, .. } = result;
+        let (ending, exit_code, took_ms, detail) = (*ending, *exit_code, *took_ms, detail.clone());
+        match (course, self.slots[target].state) {
+            (Course::NotStarted | Course::Unreachable, TargetState::Acting) if ending == Ending::Unknown => {
+                Some(Sight::NotStarted)
+            }
+            // What was stopped half-way has done no one knows how much.
+            _ if ending == Ending::Unknown => None,
+            (_, TargetState::Acting) => Some(Sight::Ended(Standing::Ended { ending, exit_code, took_ms, detail })),
+            (_, TargetState::Reverting) => {
+                let becomes = Box::new(self.rolled_back_standing(target, ending, detail));
+                Some(Sight::Ended(Standing::RollBackEnded { becomes }))
+            }
+            _ => None,
+        }
+    }
+
     /// Where the run stands now.
     #[must_use]
     pub fn outlook(&self) -> Outlook {

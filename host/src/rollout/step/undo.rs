@@ -31,33 +31,31 @@ impl Rollout {
         let name = self.name(target);
         let slot = &self.slots[target];
         let (attempt, why) = (slot.attempt, slot.undone_for.clone());
-        let standing = match ending {
-            Ending::Succeeded => {
+        let standing = self.rolled_back_standing(target, ending, detail);
+        match standing.reason() {
+            Some(detail) if ending != Ending::Succeeded => {
+                self.happened(now_ms, target, Happening::Failed, detail);
+                self.slots[target].detail = detail.to_owned();
+                let detail = detail.to_owned();
+                out.push(Action::Emit(Event::Failed { target: name, attempt, ending, detail, took_ms, output, log }));
+            }
+            _ => {
                 self.happened(now_ms, target, Happening::RolledBack, &why);
                 out.push(Action::Emit(Event::RolledBack { target: name, took_ms }));
-                Standing::RolledBack { reason: why }
             }
-            ending => {
-                let detail = format!("its roll-back failed ({why}): {detail}");
-                self.happened(now_ms, target, Happening::Failed, &detail);
-                self.slots[target].detail.clone_from(&detail);
-                let told = detail.clone();
-                out.push(Action::Emit(Event::Failed {
-                    target: name,
-                    attempt,
-                    ending,
-                    detail: told,
-                    took_ms,
-                    output,
-                    log,
-                }));
-                match ending {
-                    Ending::Unknown => Standing::Unknown { reason: detail },
-                    _ => Standing::Failed { reason: detail },
-                }
-            }
-        };
+        }
         out.push(Action::Release { target, standing });
+    }
+
+    /// Where a target stands whose roll-back ended so.
+    pub(super) fn rolled_back_standing(&self, target: usize, ending: Ending, detail: String) -> Standing {
+        let why = &self.slots[target].undone_for;
+        let failed = || format!("its roll-back failed ({why}): {detail}");
+        match ending {
+            Ending::Succeeded => Standing::RolledBack { reason: why.clone() },
+            Ending::Unknown => Standing::Unknown { reason: failed() },
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Standing::Failed { reason: failed() },
+        }
     }
 
     /// The next that are to be undone, as many as there are slots and members for.

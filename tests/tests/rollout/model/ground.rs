@@ -137,6 +137,8 @@ impl Ground {
                 Standing::Leased
                     | Standing::Recalled { .. }
                     | Standing::Acting
+                    | Standing::Ended { .. }
+                    | Standing::RollBackEnded { .. }
                     | Standing::Kept { .. }
                     | Standing::Retrying { .. }
                     | Standing::Reverting

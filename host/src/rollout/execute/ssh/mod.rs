@@ -49,13 +49,13 @@ pub(super) async fn run(
         let is_fresh = match connected {
             Ok(Connected::Now) => true,
             Ok(Connected::Before) => false,
-            Err(reason) => return Ended::NotStarted(reason),
+            Err(reason) => return Ended::Unreachable(reason),
         };
         match session::run(host, &script, &log, limits).await {
             Over::Ended(ended) => return ended,
             Over::NeverBegan(_) if may_retry && !is_fresh => host.connections.forget(&host.name).await,
-            Over::NeverBegan(reason) => return Ended::NotStarted(reason),
+            Over::NeverBegan(reason) => return Ended::Unreachable(reason),
         }
     }
-    Ended::NotStarted(format!("the connection to `{}` broke before the command began", host.name))
+    Ended::Unreachable(format!("the connection to `{}` broke before the command began", host.name))
 }

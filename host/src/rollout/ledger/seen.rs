@@ -1,0 +1,137 @@
+//! Endings that a runner saw and could not write before its session was over: written by the same process once the store is
+//! back, before anything else happens.
+
+use std::sync::Arc;
+
+use super::commit::{Write, commit_if};
+use super::error::LedgerError;
+use super::layout::RunPaths;
+use super::read;
+use super::saved::{Saved, Standing};
+use crate::store::{Op, Store, StoreError, Version};
+
+/// What a runner knows of a target whose node says that something runs on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// It ended, and the target stands so: [`Standing::Ended`] or [`Standing::RollBackEnded`].
+    Ended(Standing),
+    /// It was announced, and the runner did not start it.
+    NotStarted,
+}
+
+/// One ending that is not in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsaved {
+    pub(super) target: String,
+    pub(super) attempt: u32,
+    pub(super) sight: Sight,
+}
+
+/// The endings of a run that its runner saw and that are not in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwritten {
+    pub(super) run: String,
+    /// The version of the run's node: another runner, or who ends the run, writes that node first.
+    pub(super) version: i32,
+    pub(super) endings: Vec<Unsaved>,
+}
+
+/// What became of the endings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The targets whose endings are in the store now, in order.
+    pub written: Vec<String>,
+    /// The targets that another runner settled first, or has taken over, and the state that the store has for each. That
+    /// state stays.
+    pub settled: Vec<(String, Standing)>,
+    /// The runner that settled them. `None` if nothing was settled, or the run is not in the store any more.
+    pub by: Option<String>,
+}
+
+impl Unwritten {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.endings.is_empty()
+    }
+
+    /// The targets, and what the runner saw of each, in a few words.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, String)> {
+        self.endings.iter().map(|unsaved| (unsaved.target.as_str(), unsaved.sight.to_string()))
+    }
+
+    /// Writes the endings, unless the run is another runner's by now. No lease of the job is needed: each write checks that
+    /// neither the run's node nor the target's was written by anyone else.
+    ///
+    /// # Errors
+    /// As the store's. Called again with the same endings, it goes on: what was written is not written twice.
+    pub async fn write(&self, store: &Arc<dyn Store>) -> Result<Rewritten, LedgerError> {
+        let paths = RunPaths::new(&self.run);
+        let own = Op::Check { path: paths.run().clone(), version: Version::Exactly(self.version) };
+        let mut done = Rewritten::default();
+        for unsaved in &self.endings {
+            unsaved.write(store, &paths, &own, &mut done).await?;
+        }
+        match read::run(store, &self.run).await {
+            // Nobody but this runner has written the run: its own last writes happened.
+            Ok(kept) if kept.version == self.version => done.settled.clear(),
+            Ok(kept) => done.by = kept.record.newest_stint().map(|stint| stint.runner.clone()),
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(done)
+    }
+}
+
+impl Unsaved {
+    async fn write(
+        &self,
+        store: &Arc<dyn Store>,
+        paths: &RunPaths,
+        own: &Op,
+        done: &mut Rewritten,
+    ) -> Result<(), LedgerError> {
+        let Self { target, attempt, sight } = self;
+        let path = paths.target(target);
+        // Bounded by the writes of this process that were on their way when its session ended: one for a target.
+        loop {
+            let node = match store.read(&path).await {
+                Ok(node) => node,
+                // The run was deleted, or this target was never written.
+                Err(StoreError::NoNode { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let saved: Saved = read::parse(&path, &node.data)?;
+            if !saved.standing.is_under_way() || saved.attempt != *attempt {
+                // What this runner wrote last happened after all, or another runner has settled it.
+                done.settled.push((target.clone(), saved.standing));
+                return Ok(());
+            }
+            let next = match sight {
+                Sight::Ended(standing) => Saved { standing: standing.clone(), ..saved.clone() },
+                // What never ran was no attempt.
+                Sight::NotStarted => Saved { standing: Standing::Leased, attempt: attempt - 1, ..saved.clone() },
+            };
+            let write = Write { path: path.clone(), data: read::bytes(&next), version: Some(node.stat.version) };
+            match commit_if(store.as_ref(), own, &write, &[]).await {
+                Ok(_) => done.written.push(target.clone()),
+                Err(LedgerError::Overtaken { path: by }) if by == path => continue,
+                Err(LedgerError::Overtaken { .. }) => done.settled.push((target.clone(), saved.standing)),
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
+    }
+}
+
+impl std::fmt::Display for Sight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotStarted => write!(f, "not started"),
+            Self::Ended(Standing::Ended { ending, detail, .. }) if detail.is_empty() => write!(f, "{}", ending.word()),
+            Self::Ended(Standing::Ended { ending, detail, .. }) => write!(f, "{}: {detail}", ending.word()),
+            Self::Ended(Standing::RollBackEnded { becomes }) => write!(f, "{}", becomes.word()),
+            Self::Ended(standing) => write!(f, "{}", standing.word()),
+        }
+    }
+}
