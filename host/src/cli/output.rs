@@ -376,7 +376,12 @@ impl Output {
                     }
                 }
                 let tone = if *end == "done" { Tone::Good } else { Tone::Bad };
-                self.say(tone, "Finished", &format!("{} in {}", parts.join(", "), span(*took_ms)));
+                let counts = parts.join(", ");
+                match end.as_ref() {
+                    // This process opens another session and resumes the run, unless another runner has it.
+                    "lost" => self.say(tone, "Lost", &format!("the session with the store, so far {counts}")),
+                    _ => self.say(tone, "Finished", &format!("{counts} in {}", span(*took_ms))),
+                }
             }
         }
     }

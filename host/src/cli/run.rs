@@ -128,6 +128,11 @@ impl Attempt<'_> {
     /// The next session, in which the endings that this process saw in the last one are in the store: they are written before
     /// anything else happens in it.
     async fn settled_session(&self, unwritten: &mut Option<Unwritten>) -> Result<Arc<dyn Store>, Failure> {
+        if let Some(unwritten) = unwritten.as_ref() {
+            let targets: Vec<&str> = unwritten.targets().map(|(target, _)| target).collect();
+            let text = format!("what this runner saw of {} until the store is back: do not kill it", few(&targets));
+            self.output.talk("Keeping", &text);
+        }
         loop {
             let store = self.next_session(unwritten.as_ref()).await?;
             let Some(endings) = unwritten.as_ref() else { return Ok(store) };
@@ -156,15 +161,7 @@ impl Attempt<'_> {
             };
             tries += 1;
             if tries == 1 {
-                let kept = unwritten.map(|unwritten| {
-                    let targets: Vec<&str> = unwritten.targets().map(|(target, _)| target).collect();
-                    format!(
-                        "; what this runner saw of {} is written then, and lost if it is stopped before",
-                        few(&targets)
-                    )
-                });
-                let text = format!("for the store: {:#}{}", failure.error, kept.unwrap_or_default());
-                self.output.talk("Waiting", &text);
+                self.output.talk("Waiting", &format!("for the store: {:#}", failure.error));
             }
             if unwritten.is_none() && tries >= MAX_TRIES {
                 return Err(failure.hint(self.resume_with()));
@@ -254,7 +251,11 @@ impl Attempt<'_> {
             0 => String::new(),
             others => format!(", behind {}", super::output::of(others as usize, "other")),
         };
-        self.output.talk("Standing", &format!("by{others}: {by} runs `{job}` since {since}"));
+        let text = match holder.as_ref().is_some_and(|holder| holder.identifier == who.as_str()) {
+            true => format!("by{others}: the last session of this process ({by}) ends soon"),
+            false => format!("by{others}: {by} runs `{job}` since {since}"),
+        };
+        self.output.talk("Standing", &text);
         // What runs now is what was asked for.
         *again = false;
         Runner::become_one(store, job, who, Patience::Forever).await.map_err(lost_or)

@@ -1,0 +1,174 @@
+//! A store that goes away under a run, by the real binary: what the runner saw end in the meantime is kept.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use lockkeeper_tests::proxy::Proxy;
+use lockkeeper_tests::zookeeper::{self, Options, Server, available};
+use lockkeeper_tests::{World, eventually, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rusqlite::Connection;
+
+/// Short commands that may run twice as far as the job says: that they do not is the runner's doing.
+const JOB: &str = r#"
+name = "outage"
+[semaphore]
+path = "/locks/outage"
+max-concurrency = 2
+[targets]
+hosts = ["a", "b", "c", "d", "e", "f"]
+[policy]
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo {target} >> begun; until test -e go; do sleep 0.02; done; echo {target} >> ended"]
+on-unknown = "retry"
+"#;
+
+struct Ground {
+    world: World,
+    store: Vec<String>,
+}
+
+impl Ground {
+    fn new(store: &[&str]) -> Self {
+        let world = World::new();
+        world.file("job.toml", JOB);
+        let store = store.iter().map(|&word| word.to_owned()).chain(["--session-timeout".into(), "2s".into()]);
+        Self { store: store.collect(), world }
+    }
+
+    fn starts(&self, log: &str) -> Child {
+        self.starts_at(&self.store, log)
+    }
+
+    fn starts_at(&self, store: &[String], log: &str) -> Child {
+        let log = fs::File::create(self.world.folder().join(log)).unwrap();
+        let mut command: Command = self.world.lockkeeper(["run", "job.toml"]);
+        command.args(store).current_dir(self.world.folder());
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn lines(&self, file: &str) -> BTreeMap<String, usize> {
+        let mut lines = BTreeMap::new();
+        for line in self.text(file).lines() {
+            *lines.entry(line.to_owned()).or_default() += 1;
+        }
+        lines
+    }
+
+    fn text(&self, file: &str) -> String {
+        fs::read_to_string(self.world.folder().join(file)).unwrap_or_default()
+    }
+
+    /// Two commands run, the store goes away, they end, and the runner's session is over.
+    fn outage(&self, log: &str, goes_away: impl FnOnce()) {
+        eventually("two are under way", || self.lines("begun").len() == 2);
+        goes_away();
+        self.world.file("go", "");
+        eventually("both have ended", || self.lines("ended").len() == 2);
+        eventually("the session is over", || self.text(log).contains("the session with the store ended"));
+    }
+
+    fn each_ran_once(&self) {
+        let once: BTreeMap<String, usize> = ["a", "b", "c", "d", "e", "f"].map(|target| (target.to_owned(), 1)).into();
+        assert_eq!(self.lines("begun"), once);
+        let mut holders = self.world.lockkeeper(["holders", "/locks/outage", "--format", "json"]);
+        assert!(said(holders.args(&self.store)).stdout.contains("\"holders\":[]"));
+    }
+}
+
+#[test]
+fn what_ended_while_the_servers_were_down_does_not_run_again() {
+    if !available() {
+        return;
+    }
+    let server = Server::start_with(&Options::default());
+    let ground = Ground::new(&["--zk-hosts", &server.hosts()]);
+    let mut runner = ground.starts("log");
+    let mut other = None;
+    ground.outage("log", || {
+        other = Some(ground.starts("other"));
+        eventually("the other stands by", || ground.text("other").contains("Standing by"));
+        server.kill();
+    });
+    server.launch();
+    assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", ground.text("log"));
+    assert_eq!(other.unwrap().wait().unwrap().code(), Some(0), "{}", ground.text("other"));
+    ground.each_ran_once();
+    let log = ground.text("log") + &ground.text("other");
+    assert!(log.contains("what this runner saw of "), "{log}");
+    assert!(log.contains("its action succeeded, as this runner saw"), "{log}");
+}
+
+#[test]
+fn what_ended_while_another_process_held_the_file_does_not_run_again() {
+    let ground = Ground::new(&["--store", "store.db"]);
+    let ground =
+        Ground { store: ground.store.iter().map(|word| word.replace("store.db", &file(&ground))).collect(), ..ground };
+    let mut runner = ground.starts("log");
+    let mut connection = None;
+    ground.outage("log", || {
+        let opened = connection.insert(Connection::open(file(&ground)).unwrap());
+        eventually("the file is ours", || opened.execute_batch("BEGIN IMMEDIATE").is_ok());
+    });
+    connection.unwrap().execute_batch("ROLLBACK").unwrap();
+    assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", ground.text("log"));
+    ground.each_ran_once();
+    let log = ground.text("log");
+    assert!(log.contains("Recorded what this runner saw of "), "{log}");
+}
+
+fn file(ground: &Ground) -> String {
+    ground.world.folder().join("store.db").display().to_string()
+}
+
+/// The first runner alone is cut off; the second takes over and settles what it finds; the first accepts that.
+#[test]
+fn what_another_runner_has_settled_stays() {
+    if !available() {
+        return;
+    }
+    let server = zookeeper::shared();
+    let proxy = Proxy::start(server.address());
+    let ground = Ground::new(&["--zk-hosts", &format!("{}/overtaken", server.address())]);
+    ground.world.file(
+        "job.toml",
+        &JOB.replace("\"retry\"", "\"fail\"").replace("[policy]", "[budget]\nstop-at = \"unlimited\"\n[policy]"),
+    );
+    let cut_off: Vec<String> = ground
+        .store
+        .iter()
+        .map(|word| word.replace(&server.address().to_string(), &proxy.address().to_string()))
+        .collect();
+    let mut first = ground.starts_at(&cut_off, "log");
+    ground.outage("log", || proxy.partition());
+    let mut second = ground.starts("other");
+    assert_eq!(second.wait().unwrap().code(), Some(1), "{}", ground.text("other"));
+    proxy.heal();
+    assert_eq!(first.wait().unwrap().code(), Some(1), "{}", ground.text("log"));
+    ground.each_ran_once();
+    let log = ground.text("log");
+    assert!(log.contains("Settled a is failed, as "), "{log}");
+    assert!(!log.contains("Recorded"), "{log}");
+}
+
+/// Who wants out while the store is away is told what is lost with the process.
+#[test]
+fn who_is_stopped_before_the_store_is_back_says_what_is_not_in_it() {
+    if !available() {
+        return;
+    }
+    let server = Server::start_with(&Options::default());
+    let ground = Ground::new(&["--zk-hosts", &server.hosts()]);
+    let mut runner = ground.starts("log");
+    ground.outage("log", || server.kill());
+    eventually("it waits for the store", || ground.text("log").contains("Keeping what this runner saw of a, b"));
+    kill(Pid::from_raw(i32::try_from(runner.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_ne!(runner.wait().unwrap().code(), Some(0));
+    let log = ground.text("log");
+    assert!(log.contains("the store does not have what this runner saw of a (succeeded)"), "{log}");
+}
