@@ -274,7 +274,7 @@ impl Output {
                     "done" => "its action was done",
                     "not-started" => "its action never started; it goes when its turn comes",
                     "failed" => "its action failed",
-                    _ => "nobody knows how its action went",
+                    _ => "its outcome is unknown",
                 };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
                 let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
@@ -332,8 +332,9 @@ impl Output {
             Event::Reverting { target, reason, .. } => {
                 self.say(Tone::Bad, "Undoing", &format!("{target}: {reason}"));
             }
-            Event::RolledBack { target, took_ms } => {
-                self.say(Tone::Plain, "Undone", &format!("{target} in {}", span(*took_ms)));
+            Event::RolledBack { target, took_ms, had } => {
+                let had = had.as_ref().map(|had| format!("; {had}")).unwrap_or_default();
+                self.say(Tone::Plain, "Undone", &format!("{target} in {}{had}", span(*took_ms)));
             }
             Event::Undoing { targets } => {
                 self.say(Tone::Bad, "Undoing", &format!("what was done, {}", of(*targets, "target")));

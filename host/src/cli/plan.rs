@@ -71,6 +71,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
             "waves": plan.waves.iter().map(wave_json).collect::<Vec<_>>(),
             "ssh": job.action.ssh.as_ref().map(ssh_json),
             "roll-back": job.action.roll_back.as_ref().map(as_written),
+            "roll-back-probe": job.action.roll_back_probe.as_ref().map(as_written),
             "batches": plan.batches(),
             "targets": targets,
         }));

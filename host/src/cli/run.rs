@@ -1,5 +1,6 @@
 //! `lockkeeper run`: a job, to its end.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -21,7 +22,7 @@ use super::{Global, RunArgs, context, number, runs, under};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{
-    Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, Rewritten, RunRecord, Runner, Unwritten,
+    Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, Rewritten, RunRecord, Runner, Standing, Unwritten,
 };
 use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
 use crate::store::{Lifetime, Store, StoreError};
@@ -193,6 +194,25 @@ impl Attempt<'_> {
                 "the store does not have what this runner saw of {target} ({sight}): the next runner asks its probe, \
                  or finds it unknown"
             ));
+        }
+    }
+
+    /// Names the targets whose actions did not succeed, each with its reason and where its output is.
+    fn say_failures(&self, failures: &[(String, Standing)], logs: &BTreeMap<String, String>) {
+        for (target, standing) in failures.iter().take(MOST_NAMED) {
+            let log = logs.get(target).map(|log| format!("; output in {log}")).unwrap_or_default();
+            let (verb, text) = match standing {
+                Standing::RolledBack { .. } => (
+                    "Failed",
+                    format!("rolled back; {}", standing.had().unwrap_or_else(|| "its result was lost".into())),
+                ),
+                Standing::Unknown { .. } => ("Unknown", standing.account().unwrap_or_default()),
+                _ => ("Failed", standing.account().unwrap_or_default()),
+            };
+            self.output.talk(verb, &format!("{target}: {text}{log}"));
+        }
+        if let Some(more) = failures.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+            self.output.talk("Failed", &format!("and {more} more: `lockkeeper status` shows all"));
         }
     }
 
@@ -430,9 +450,14 @@ impl Attempt<'_> {
             },
         };
         let mut is_hold_told = false;
+        let mut logs = BTreeMap::new();
         let tell = |stamped: &Stamped| {
             if matches!(stamped.event, Event::Released { .. } | Event::Skipped { .. }) {
                 settled += 1;
+            }
+            if let Event::Failed { target, log, .. } = &stamped.event {
+                // Of its action: what is rolled back has failed before.
+                logs.entry(target.clone()).or_insert_with(|| log.clone());
             }
             if matches!(stamped.event, Event::Finished { .. }) {
                 output.end_bar();
@@ -461,6 +486,7 @@ impl Attempt<'_> {
                 outcome(&report).map(Stood::Over)
             }
             Ok(report) => {
+                self.say_failures(&ledger.failures(), &logs);
                 if let Some(next) = next(&report.counts, &name, &self.job_file()) {
                     self.output.talk("Next", &next);
                 }

@@ -278,6 +278,14 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
     let run = table.run.and_then(|run| command(run, report));
     let probe = table.probe.map(|probe| command(probe, report));
     let roll_back = table.roll_back.map(|roll_back| command(roll_back, report));
+    let roll_back_probe = table.roll_back_probe.map(|probe| {
+        if roll_back.is_none() && !report.has_misspelt("action.roll-back") {
+            report
+                .complain(&report.at("action.roll-back-probe"), "means nothing where nothing is rolled back")
+                .help("give the command as `roll-back`, or leave this out");
+        }
+        command(probe, report)
+    });
     let ssh = table.ssh.map(|choice| ssh::of_action(choice.value, report));
     let attempts = table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0);
     if let Some(back_off) = table.back_off.as_ref().filter(|_| {
@@ -296,6 +304,7 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
         attempts,
         back_off: back_off.unwrap_or(Some(DEFAULT_BACK_OFF))?,
         roll_back: roll_back.map_or(Some(None), |roll_back| roll_back.map(Some))?,
+        roll_back_probe: roll_back_probe.map_or(Some(None), |probe| probe.map(Some))?,
         on_unknown: value_or(table.on_unknown, DEFAULT_ON_UNKNOWN),
         env: table.env.into_iter().flat_map(|env| env.value.0).map(|(name, value)| (name, value.value)).collect(),
         ssh: ssh.unwrap_or(Some(None))?,
@@ -370,7 +379,7 @@ fn check_targets(
 /// Every label that a command or a member's name names is one that every target has.
 fn check_labels(templates: Templates<'_>, targets: &[Target], listed: Option<&At>, report: &mut Report) {
     let arguments = templates.action.into_iter().flat_map(|action| {
-        let commands = [&action.run, &action.probe, &action.roll_back].into_iter().flatten();
+        let commands = [&action.run, &action.probe, &action.roll_back, &action.roll_back_probe].into_iter().flatten();
         let environment = action.env.iter().flat_map(|env| &env.value.0).map(|(_, value)| value);
         commands.flat_map(|command| &command.value).chain(environment)
     });

@@ -216,8 +216,11 @@ table! {
         optional back_off: Duration,
         /// A command that undoes what `run` did.
         optional roll_back: Vec<Found<Template>>,
-        /// What becomes of a target whose command nobody saw end, where no probe can say: `"hold"`, `"fail"` or `"retry"`.
-        /// Left out: `"hold"`.
+        /// A command that says how a roll-back ended whose end no runner saw, by the exit codes of `probe`. Left out: `on-unknown`
+        /// decides.
+        optional roll_back_probe: Vec<Found<Template>>,
+        /// What becomes of a target whose command, or roll-back, no runner saw end, where no probe can say: `"hold"`, `"fail"` or
+        /// `"retry"`. Left out: `"hold"`.
         optional on_unknown: OnUnknown,
         /// More of the commands' environment: `env = { APP_HOST = "{target}" }`.
         optional env: Environment,

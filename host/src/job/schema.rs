@@ -147,7 +147,9 @@ mod tests {
             ["party = \"/party/web\"", "command = [\"list-hosts\", \"web\"]\nallow-empty = true"].map(by_source);
         let names =
             format!("{other}[party]\npath = \"/p\"\nmin-nodes = 1\nmember = \"{{target}}.x\"\ncounts = \"others\"\n");
-        for text in [full, other, &party, &command, &names] {
+        let roll_back = "roll-back = [\"true\"]\nroll-back-probe = [\"true\"]";
+        let undone = other.replace("[action]", &format!("[action]\n{roll_back}"));
+        for text in [full, other, &party, &command, &names, &undone] {
             JobSpec::parse("job.toml", text).unwrap();
             collect_written(&toml::from_str::<Value>(text).unwrap(), "", &mut written);
         }

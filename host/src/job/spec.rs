@@ -533,6 +533,8 @@ pub struct ActionSpec {
     pub back_off: Duration,
     /// What undoes it; none: it cannot be undone.
     pub roll_back: Option<Command>,
+    /// Says how a roll-back ended whose end no runner saw. `None` if `on_unknown` decides.
+    pub roll_back_probe: Option<Command>,
     /// What becomes of a target of which nobody knows, and no probe can say.
     pub on_unknown: OnUnknown,
     /// What the environment of all these commands has more, by name.
@@ -548,6 +550,7 @@ impl ActionSpec {
             ("action.run", Some(&self.run)),
             ("action.probe", self.probe.as_ref()),
             ("action.roll-back", self.roll_back.as_ref()),
+            ("action.roll-back-probe", self.roll_back_probe.as_ref()),
         ];
         let commands = commands.into_iter().filter_map(|(key, command)| Some((key, command?)));
         let arguments = commands.flat_map(|(key, command)| {

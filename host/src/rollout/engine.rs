@@ -272,6 +272,8 @@ struct Commands {
     probe: Option<Vec<String>>,
     /// Undoes it.
     roll_back: Option<Vec<String>>,
+    /// Asks whether it was undone.
+    roll_back_probe: Option<Vec<String>>,
     /// What the job adds to their environment.
     environment: Vec<(String, String)>,
 }
@@ -281,10 +283,16 @@ fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u
     let folder = folder.display().to_string();
     let with = Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
-    let ActionSpec { run, probe, roll_back, env, .. } = &job.action;
+    let ActionSpec { run, probe, roll_back, roll_back_probe, env, .. } = &job.action;
     let environment =
         env.iter().map(|(name, value)| Ok((name.clone(), value.render(&with)?))).collect::<Result<_, _>>()?;
-    Ok(Commands { run: run.render(&with)?, probe: render(probe)?, roll_back: render(roll_back)?, environment })
+    Ok(Commands {
+        run: run.render(&with)?,
+        probe: render(probe)?,
+        roll_back: render(roll_back)?,
+        roll_back_probe: render(roll_back_probe)?,
+        environment,
+    })
 }
 
 fn setup<P>(run: &Run<P>) -> Setup {
@@ -313,6 +321,7 @@ fn setup<P>(run: &Run<P>) -> Setup {
         waves: run.plan.waves.clone(),
         has_probe: run.job.action.probe.is_some(),
         can_roll_back: run.job.action.roll_back.is_some(),
+        has_roll_back_probe: run.job.action.roll_back_probe.is_some(),
         on_unknown: run.job.action.on_unknown,
         on_exhausted: run.job.budget().on_exhausted,
         observe: run.job.observe.clone(),
@@ -582,8 +591,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
             Action::Release { target, standing } => self.release(target, standing),
             Action::Save { target, standing } => self.save(target, standing),
-            Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
-            Action::Probe { target, attempt, fence, after_ms } => self.probe(target, attempt, fence, after_ms),
+            Action::Start { target, doing, attempt, fence, standing } => {
+                self.start(target, doing, attempt, fence, standing);
+            }
+            Action::Probe { target, doing, attempt, fence, after_ms } => {
+                self.probe(target, doing, attempt, fence, after_ms);
+            }
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
                     // An action that just ended by itself needs no stopping.
@@ -667,13 +680,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     // ------------------------------------------------------------------ actions
 
     /// Written down first; only what is written down starts.
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence) {
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, standing: Standing) {
         let about = self.rollout.target(target).clone();
         let invocation = self.invocation(target, &about, doing, attempt, fence);
         let (sender, kill) = oneshot::channel();
         self.kills.insert(target, sender);
         let (may, written) = oneshot::channel();
-        self.order(target, Order::Announce { doing, attempt, may });
+        self.order(target, Order::Announce { standing, attempt, may });
         let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
             // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
@@ -688,11 +701,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         });
     }
 
-    /// Asks how an action went whose end nobody saw.
-    fn probe(&mut self, target: usize, attempt: u32, fence: Fence, after_ms: u64) {
+    /// Asks how an action or a roll-back went whose end no runner saw.
+    fn probe(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, after_ms: u64) {
         let about = self.rollout.target(target).clone();
-        let mut invocation = self.invocation(target, &about, Doing::Act, attempt, fence);
-        let probe = invocation.probe.take();
+        let mut invocation = self.invocation(target, &about, doing, attempt, fence);
+        let probe = match doing {
+            Doing::Act => invocation.probe.take(),
+            Doing::Revert => self.roll_back_probe(target, &about, attempt, fence),
+        };
         let (sender, mut kill) = oneshot::channel();
         self.kills.insert(target, sender);
         let inputs = self.inputs.clone();
@@ -707,6 +723,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             };
             let _ = inputs.send(Input::Probed { target, answer }).await;
         });
+    }
+
+    /// What says how a roll-back went.
+    fn roll_back_probe(&self, index: usize, target: &Target, attempt: u32, fence: Fence) -> Option<Vec<String>> {
+        let wave = self.rollout.wave_of(index).unwrap_or_default();
+        let commands = commands(&self.run, target, wave, attempt, fence.get());
+        commands.expect("`check` made them once already").roll_back_probe
     }
 
     fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: Fence) -> Invocation {

@@ -323,6 +323,9 @@ pub enum Event {
     },
     /// A target was undone.
     RolledBack {
+        /// What had become of its action before that, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        had: Option<String>,
         /// Which.
         target: String,
         /// How long it took.

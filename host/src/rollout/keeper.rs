@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::ledger::{Ledger, LedgerError, SavedLease, Standing};
 use super::limits::HeldElsewhere;
-use super::messages::{Broken, Doing, Got, Input, NotLeased, Others};
+use super::messages::{Broken, Got, Input, NotLeased, Others};
 use super::owners;
 use crate::recipe::{
     AcquireError, Acquired, Force, ForceError, Forced, HeldBy, Identifier, IfHeld, Lease, Loss, Owner, Ownership,
@@ -28,8 +28,8 @@ pub(super) enum Order {
     Withdraw,
     /// Write down that something is about to start, and say whether it may: not if that could not be written.
     Announce {
-        /// What.
-        doing: Doing,
+        /// Where the target stands while it runs: [`Standing::Acting`] or [`Standing::Reverting`].
+        standing: Standing,
         /// Which try it is.
         attempt: u32,
         /// Dropped: it may not.
@@ -284,11 +284,7 @@ impl Keeper {
                 order = next => {
                     match order {
                         Some(Order::Withdraw) => {}
-                        Some(Order::Announce { doing, attempt, may }) => {
-                            let standing = match doing {
-                                Doing::Act => Standing::Acting,
-                                Doing::Revert => Standing::Reverting,
-                            };
+                        Some(Order::Announce { standing, attempt, may }) => {
                             match self.ledger.starts(target, standing, attempt, &lease).await {
                                 // Who asked is gone only with the whole run.
                                 Ok(()) => drop(may.send(())),

@@ -53,6 +53,8 @@ pub struct Setup {
     pub has_probe: bool,
     /// Whether an action can be undone.
     pub can_roll_back: bool,
+    /// Whether a target can be asked how its roll-back went.
+    pub has_roll_back_probe: bool,
     /// What becomes of a target of which nobody knows, and no probe can say.
     pub on_unknown: OnUnknown,
     /// What an exhausted budget does.
@@ -548,6 +550,8 @@ pub enum Action {
         attempt: u32,
         /// The lease's fence.
         fence: Fence,
+        /// Where the target stands while it runs: written down before it starts.
+        standing: Standing,
     },
     /// Stop the action; it answers with [`Input::Ended`].
     Kill {
@@ -558,10 +562,12 @@ pub enum Action {
         /// From when on somebody else may act in its place; none while its lease is held.
         others: Option<Others>,
     },
-    /// Ask the probe how an action went whose end nobody saw; answer with [`Input::Probed`].
+    /// Ask the probe of an action, or of a roll-back, how that went whose end no runner saw; answer with [`Input::Probed`].
     Probe {
         /// On which target.
         target: usize,
+        /// Which command it was.
+        doing: Doing,
         /// Which try it was.
         attempt: u32,
         /// Under which fence.

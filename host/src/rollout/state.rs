@@ -99,6 +99,8 @@ impl TargetState {
             (S::Pending | S::Waiting, E::Queued) => Ok(S::Queued),
             (S::Queued | S::Leased, E::Withdrawn) => Ok(S::Waiting),
             (S::Queued, E::Leased) => Ok(S::Leased),
+            // Its roll-back did not run: it stands where it stood before that was to begin.
+            (S::Unsettled, E::Leased) => Ok(S::Leased),
             // A retry acts again under the same slot.
             (S::Leased | S::Acted(_), E::Started) => Ok(S::Acting),
             (S::Pending, E::Found) => Ok(S::Unsettled),

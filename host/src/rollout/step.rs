@@ -129,6 +129,8 @@ struct Slot {
     recalled: Option<Final>,
     /// Why it is undone.
     undone_for: String,
+    /// Where it stood before its newest roll-back. `None` if it was not rolled back since its action ran.
+    before_roll_back: Option<Standing>,
     /// How often in a row the far end refused its fence as stale.
     stale: u32,
 }
@@ -361,7 +363,7 @@ impl Rollout {
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         let at_rest = self.in_flight.is_empty() && self.asking.is_none() && self.first.is_empty();
-        let done = self.counts.open() == 0 && !self.invited.goes_on();
+        let done = self.counts.open() == 0 && !self.invited.goes_on() && !self.has_roll_back_left();
         let over = at_rest && (self.ending.is_some() || done) && !self.has_more_to_undo();
         over.then(|| Report {
             end: self.ending.clone().unwrap_or(End::Completed),
@@ -1237,11 +1239,12 @@ impl Rollout {
         let attempt = self.slots[target].attempt;
         self.slots[target].left = 0;
         self.slots[target].without_slot = false;
+        self.slots[target].before_roll_back = None;
         self.waits = None;
         self.moved(target, TargetEvent::Started);
         self.happened(now_ms, target, Happening::Started, "");
         out.push(Action::Emit(Event::Started { target: self.name(target), attempt, fence }));
-        out.push(Action::Start { target, doing: Doing::Act, attempt, fence });
+        out.push(Action::Start { target, doing: Doing::Act, attempt, fence, standing: Standing::Acting });
     }
 
     /// Out of the queue, or its slot given back unused. Said once: the answer brings [`Self::back_to_waiting`] or a skip.
@@ -1258,20 +1261,24 @@ impl Rollout {
 
     /// Its slot goes, and its node says where it stands then.
     fn release(&self, target: usize) -> Action {
+        Action::Release { target, standing: self.standing_without_slot(target) }
+    }
+
+    /// Where it stands once its slot is free.
+    fn standing_without_slot(&self, target: usize) -> Standing {
         let slot = &self.slots[target];
         let reason = || slot.detail.clone();
-        let standing = match (slot.state, &slot.leaving) {
+        match (slot.state, &slot.leaving) {
             (TargetState::Acted(Ending::Unknown), _) if slot.undecided => Standing::Acting,
             (TargetState::Leased, _) if slot.recalled.is_some() => {
                 self.standing_of(target, slot.recalled.unwrap_or(Final::Unknown))
             }
             (TargetState::Acted(Ending::Succeeded), _) => Standing::Done { took_ms: slot.took_ms },
-            (TargetState::Acted(Ending::Unknown), _) => Standing::Unknown { reason: reason() },
-            (TargetState::Acted(_), _) => Standing::Failed { reason: reason() },
+            (TargetState::Acted(Ending::Unknown), _) => Standing::Unknown { reason: reason(), was: None },
+            (TargetState::Acted(_), _) => Standing::Failed { reason: reason(), was: None },
             (_, Some(Then::Skip { code, reason })) => Standing::Skipped { code: code.clone(), reason: reason.clone() },
             _ => Standing::Pending,
-        };
-        Action::Release { target, standing }
+        }
     }
 
     fn give_back(&mut self, target: usize, reason: &str, out: &mut Vec<Action>) {
@@ -1687,6 +1694,7 @@ impl Slot {
             final_ms: 0,
             recalled: None,
             undone_for: String::new(),
+            before_roll_back: None,
             stale: 0,
         }
     }

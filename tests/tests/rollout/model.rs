@@ -17,7 +17,7 @@ use lockkeeper::job::{
     Template,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
-use lockkeeper::rollout::ledger::{Sight, Standing};
+use lockkeeper::rollout::ledger::{Saved, Sight, Standing};
 use lockkeeper::rollout::{
     Action, ActionResult, Broken, Budget, Conducted, Counts, Course, Doing, End, Event, Fault, Final, Floor, Got,
     HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease,
@@ -130,6 +130,9 @@ struct World {
     steer: Steer,
     /// Everything that somebody wished to go again, and what nobody could know of: these may go again.
     may_repeat: BTreeSet<usize>,
+    /// Those whose roll-back no runner saw end, and of them those that may be rolled back once more.
+    found_reverting: BTreeSet<usize>,
+    may_undo_again: BTreeSet<usize>,
     /// The policy had these undone after they had succeeded: what no budget counts before.
     undone_well: BTreeSet<usize>,
     /// Those that were given up after their last attempt, whether their slot is free yet or not: kept from what is ordered.
@@ -212,6 +215,7 @@ impl World {
             back_off: Duration::from_millis(if dice.random_bool(0.5) { 0 } else { dice.random_range(1..5_000) }),
             waves: waves(&mut dice, total),
             has_probe: dice.random_bool(0.7),
+            has_roll_back_probe: can_roll_back && dice.random_bool(0.5),
             can_roll_back,
             on_unknown: [OnUnknown::Hold, OnUnknown::Fail, OnUnknown::Retry][dice.random_range(0..3)],
             on_exhausted: match dice.random_range(0..3) {
@@ -252,6 +256,8 @@ impl World {
             question: None,
             steer: Steer::default(),
             may_repeat: BTreeSet::new(),
+            found_reverting: BTreeSet::new(),
+            may_undo_again: BTreeSet::new(),
             undone_well: BTreeSet::new(),
             given_up: vec![false; total],
             final_at: vec![None; total],
@@ -468,14 +474,17 @@ impl World {
                 );
                 self.ground.writes[target].push_back(Write::Save(standing));
             }
-            Action::Start { target, doing, attempt, fence } => self.start(target, doing, attempt, fence),
+            Action::Start { target, doing, attempt, fence, standing } => {
+                self.start(target, doing, attempt, fence, standing);
+            }
             Action::Kill { target, ending, .. } => {
                 let (_, told) =
                     self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
-            Action::Probe { target, attempt, after_ms, .. } => {
-                assert!(self.setup.has_probe, "t{target} is probed without a probe");
+            Action::Probe { target, doing, attempt, after_ms, .. } => {
+                let has_probe = if doing == Doing::Act { self.setup.has_probe } else { self.setup.has_roll_back_probe };
+                assert!(has_probe, "t{target} is probed without a probe");
                 assert_eq!(self.rollout.state(target), TargetState::Unsettled, "t{target} is probed");
                 let before = self.probes.insert(target, (attempt, self.now + after_ms));
                 assert_eq!(before, None, "t{target} is probed twice at once");
@@ -489,8 +498,14 @@ impl World {
             }
             Action::Emit(Event::Undoing { .. }) => self.undoing = true,
             Action::Emit(Event::Probed { target, answer, .. }) => {
-                let target = target[1..].parse().unwrap();
+                let target: usize = target[1..].parse().unwrap();
                 match &*answer {
+                    answer if self.found_reverting.remove(&target) => {
+                        let is_again = answer == "not-started" || self.setup.on_unknown == OnUnknown::Retry;
+                        if is_again && matches!(answer, "unknown" | "not-started") {
+                            self.may_undo_again.insert(target);
+                        }
+                    }
                     // Nobody can know, and the job says what follows.
                     "unknown" => drop(self.may_repeat.insert(target)),
                     "not-started" => self.tries[target] = self.tries[target].saturating_sub(1),
@@ -519,7 +534,7 @@ impl World {
         };
     }
 
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence) {
+    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, standing: Standing) {
         assert!(!self.stopped_now, "t{target} starts after everything was to stop");
         let held = Keeper::Holds { fence, lost: false, releasing: None };
         assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
@@ -528,7 +543,13 @@ impl World {
         let is_recalled = doing == Doing::Revert && self.recalled.remove(&target);
         if is_recalled && !self.undoing {
             assert!(!self.stopping, "t{target} is undone after the end");
-            assert!(self.wants_undone.remove(&target), "t{target} is undone, and nobody wants it to be");
+            let is_wanted = self.wants_undone.remove(&target) || self.may_undo_again.contains(&target);
+            assert!(is_wanted, "t{target} is undone, and nobody wants it to be");
+        }
+        if doing == Doing::Revert {
+            let is_again = self.ground.was_rolled_back(target);
+            assert!(!is_again || self.may_undo_again.contains(&target), "t{target} is rolled back twice");
+            self.may_undo_again.remove(&target);
         }
         if doing == Doing::Act || is_recalled {
             assert_eq!(self.hearing, Hearing::Connected, "t{target} starts while the store does not hear us");
@@ -542,7 +563,7 @@ impl World {
                 assert!(!self.undoing || !self.cut_short, "t{target} is undone after that was to stop");
             }
         }
-        self.ground.writes[target].push_back(Write::Start { doing, attempt, fence });
+        self.ground.writes[target].push_back(Write::Start { doing, attempt, fence, standing });
         assert!(self.acting.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
     }
 
@@ -784,6 +805,7 @@ impl World {
             34 if self.chance(0.2) => self.step(Input::Conducted(Conducted::Done)),
             36..=39 if self.setup.can_roll_back && matches!(self.rollout.state(target), TargetState::Final(_)) => {
                 self.wants_undone.insert(target);
+                self.may_undo_again.insert(target);
                 self.step(Input::Undo { target, reason: "it is wanted no longer".to_owned() });
             }
             35 if self.chance(0.02) => self.step(Input::Conducted(Conducted::GaveUp("it is no use".to_owned()))),
@@ -1193,10 +1215,12 @@ impl World {
         }
         self.final_at = saved.iter().map(|saved| saved.standing.is_final().then_some(saved.at)).collect();
         for (target, saved) in saved.iter().enumerate() {
-            let is_open = matches!(saved.standing, Standing::Acting | Standing::Reverting);
+            let is_open = saved.standing.is_under_way();
             let is_started = self.ground.truth(target, saved.attempt).is_some();
             assert!(!is_open || is_started, "t{target} is said to act, and was never started");
         }
+        let is_reverting = |(_, saved): &(usize, &Saved)| matches!(saved.standing, Standing::Reverting { .. });
+        self.found_reverting = saved.iter().enumerate().filter(is_reverting).map(|(target, _)| target).collect();
         let resumed = Resumed { targets: saved, memory: Vec::new(), sequence: 10_000 * self.lives as u64 };
         self.log.push(format!("{} ====== {resumed:?}", self.now));
         self.rollout = Rollout::new(Setup { resumed: Some(resumed), ..self.setup.clone() });
@@ -1377,7 +1401,9 @@ impl World {
                 TargetState::Final(Final::Done) => matches!(standing, Standing::Done { .. }),
                 TargetState::Final(Final::Failed) => matches!(standing, Standing::Failed { .. }),
                 // Stopped half-way, it is left to the next runner.
-                TargetState::Final(Final::Unknown) => matches!(standing, Standing::Unknown { .. } | Standing::Acting),
+                TargetState::Final(Final::Unknown) => {
+                    matches!(standing, Standing::Unknown { .. } | Standing::Acting | Standing::Reverting { .. })
+                }
                 TargetState::Final(Final::RolledBack) => matches!(standing, Standing::RolledBack { .. }),
                 TargetState::Final(Final::Skipped) => matches!(standing, Standing::Skipped { .. }),
                 _ => *standing == Standing::Pending,

@@ -6,7 +6,7 @@
 //!
 //! | line | what happens |
 //! |---|---|
-//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=` (`max-failed`), `stop-at=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
+//! | `start slots=2 targets=a,b …` | also `floor=`, `not-blocking`, `floor-patience=`, `member={target}.x`, `counts-others`, `budget=` (`max-failed`), `stop-at=`, `attempts=`, `patience=`, `on-fault=`, `by-hand`, `probe`, `roll-back-probe`, `can-roll-back`, `on-unknown=`, `on-exhausted=`, `back-off=`, `observe=semaphore:/x,party:/y`, `ephemeral`, `now=` |
 //! | | `waves=canary:1:10m,rest:*:0s:approve:1`: name, targets, bake, whether to approve, slots, `stop=1`; `written`: what is written down is shown |
 //! | `resume a=acting:1:17,b=done@30s` | before `start`: where an earlier runner left targets: standing, try, fence, `@` since when; `kept:10m`, `retrying:10m`, `ended-well`, `ended-badly`, `roll-back-ended` |
 //! | `admit a wait wake=30s` | how the policy answers from now on; `*` for all targets |
@@ -38,7 +38,7 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
 use lockkeeper::rollout::{
-    Action, ActionResult, Budget, Course, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input,
+    Action, ActionResult, Budget, Course, Doing, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input,
     NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
     stale_mark,
 };
@@ -192,6 +192,7 @@ impl Scene {
             back_off: span("back-off").unwrap_or_default(),
             waves: waves(value("waves").unwrap_or_default(), names.len()),
             has_probe: has("probe"),
+            has_roll_back_probe: has("roll-back-probe"),
             can_roll_back: has("can-roll-back"),
             on_unknown: match value("on-unknown") {
                 Some("fail") => OnUnknown::Fail,
@@ -404,9 +405,10 @@ impl Scene {
                 };
                 (!by_hand).then_some(answer)
             }
-            Action::Probe { target, attempt, fence, after_ms } => {
+            Action::Probe { target, doing, attempt, fence, after_ms } => {
                 let after = if after_ms > 0 { format!(" in {}", span(after_ms)) } else { String::new() };
-                self.say(format!("> probe {}, try {attempt}, fence {fence}{after}", self.name(target)));
+                let what = if doing == Doing::Revert { "the roll-back of " } else { "" };
+                self.say(format!("> probe {what}{}, try {attempt}, fence {fence}{after}", self.name(target)));
                 None
             }
             Action::Save { target, standing } => {
@@ -558,7 +560,10 @@ fn saved(name: &str, text: &str) -> Saved {
         "leased" => Standing::Leased,
         "recalled" => Standing::Recalled { was: Box::new(Standing::Done { took_ms: Some(5) }) },
         "acting" => Standing::Acting,
-        "reverting" => Standing::Reverting,
+        "reverting" => {
+            let was = Some(Box::new(Standing::Failed { reason: "command exited with 3".to_owned(), was: None }));
+            Standing::Reverting { reason: "the failure budget is spent".to_owned(), was }
+        }
         "ended-well" => {
             Standing::Ended { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, detail: String::new() }
         }
@@ -568,13 +573,13 @@ fn saved(name: &str, text: &str) -> Saved {
             took_ms: 5,
             detail: "command exited with 3".to_owned(),
         },
-        "roll-back-ended" => Standing::RollBackEnded { becomes: Box::new(Standing::RolledBack { reason }) },
+        "roll-back-ended" => Standing::RollBackEnded { becomes: Box::new(Standing::RolledBack { reason, was: None }) },
         "kept" => Standing::Kept { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, until: until() },
         "retrying" => Standing::Retrying { ending: Ending::Failed, until: until() },
         "done" => Standing::Done { took_ms: Some(5) },
-        "failed" => Standing::Failed { reason },
-        "unknown" => Standing::Unknown { reason },
-        "rolled-back" => Standing::RolledBack { reason },
+        "failed" => Standing::Failed { reason, was: None },
+        "unknown" => Standing::Unknown { reason, was: None },
+        "rolled-back" => Standing::RolledBack { reason, was: None },
         "skipped" => Standing::Skipped { code: "left-out".to_owned(), reason },
         other => panic!("nobody stands `{other}`"),
     };
@@ -590,7 +595,7 @@ fn saved(name: &str, text: &str) -> Saved {
             standing,
             Standing::Leased
                 | Standing::Recalled { .. }
-                | Standing::Reverting
+                | Standing::Reverting { .. }
                 | Standing::Ended { .. }
                 | Standing::RollBackEnded { .. }
         );
@@ -604,8 +609,8 @@ fn stands(standing: &Standing) -> String {
     let word = standing.word();
     match standing {
         Standing::Kept { until, .. } | Standing::Retrying { until, .. } => format!("{word} until {}", span(*until)),
-        Standing::Failed { reason } | Standing::Unknown { reason } | Standing::RolledBack { reason } => {
-            format!("{word} ({reason})")
+        Standing::Failed { .. } | Standing::Unknown { .. } | Standing::RolledBack { .. } => {
+            format!("{word} ({})", standing.account().unwrap_or_default())
         }
         _ => word.to_owned(),
     }

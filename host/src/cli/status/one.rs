@@ -331,7 +331,7 @@ fn doing(saved: &Saved, now: u64) -> String {
         Standing::Leased => "about to start".to_owned(),
         Standing::Recalled { .. } => "about to be rolled back".to_owned(),
         Standing::Acting => format!("acts since {since}, try {attempt}"),
-        Standing::Reverting => format!("is rolled back since {since}"),
+        Standing::Reverting { .. } => format!("is rolled back since {since}"),
         Standing::Ended { ending: Ending::Succeeded, .. } => {
             format!("succeeded {since}, and its runner's session ended then")
         }
@@ -364,7 +364,7 @@ fn targets(seen: &Seen, all: bool) -> String {
             saved.standing.word().to_owned(),
             if touched { saved.attempt.to_string() } else { String::new() },
             if touched { moment(saved.at, seen.at) } else { String::new() },
-            plain(saved.standing.reason().unwrap_or_default()),
+            plain(&saved.standing.account().unwrap_or_default()),
         ]);
     }
     let more = match shown.len().saturating_sub(most) {

@@ -6,6 +6,7 @@ use super::super::ledger::Begun;
 use super::super::limits::HELD;
 use super::account::{Account, Hold, Place, Refused, Said, Stand, Trail};
 use super::words::{moment, named, of, span};
+use crate::policy::types::Ending;
 
 /// What is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -418,7 +419,13 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
         Stand::Unknown => format!("is unknown, since {since}: nobody knows how try {attempt} ended ({detail})"),
         Stand::RolledBack => {
             let why = trail.left.as_ref().map_or("", |(_, why)| why.as_str());
-            format!("is rolled back, since {since}: {why}")
+            let had = match ended.map(|ended| ended.ending) {
+                Some(Ending::Succeeded) => "; its action had succeeded".to_owned(),
+                Some(Ending::Unknown) => format!("; the outcome of its action was unknown: {detail}"),
+                Some(_) => format!("; its action had failed: {detail}"),
+                None => String::new(),
+            };
+            format!("is rolled back, since {since}: {why}{had}")
         }
         Stand::Skipped => {
             let (code, reason) = trail.left.clone().unwrap_or_default();

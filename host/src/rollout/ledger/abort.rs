@@ -92,16 +92,15 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
 
 /// Where a target stands once its run is aborted; none: where it stood.
 fn end_of(saved: &Saved) -> Option<Standing> {
-    let unknown = |what: &str| {
-        let reason =
-            format!("{what} when its runner went, and the run was aborted before anybody found out how it went");
-        Some(Standing::Unknown { reason })
+    let unknown = |what: &str, was| {
+        let reason = format!("{what} when its runner ended, and the run was aborted before its outcome was known");
+        Some(Standing::Unknown { reason, was })
     };
     match &saved.standing {
         Standing::Recalled { was } => Some(was.as_ref().clone()),
         Standing::Leased => Some(Standing::Pending),
-        Standing::Acting => unknown("its action was under way"),
-        Standing::Reverting => unknown("its roll-back was under way"),
+        Standing::Acting => unknown("its action was under way", None),
+        Standing::Reverting { was, .. } => unknown("its roll-back was under way", was.clone()),
         Standing::RollBackEnded { becomes } => Some(becomes.as_ref().clone()),
         Standing::Ended { ending, exit_code, took_ms, .. } | Standing::Kept { ending, exit_code, took_ms, .. } => {
             Some(match ending {
@@ -130,7 +129,7 @@ fn ended_badly(ending: Ending, exit_code: Option<i32>) -> Standing {
     };
     let reason = format!("{what}; then the run was aborted");
     match ending {
-        Ending::Unknown => Standing::Unknown { reason },
-        _ => Standing::Failed { reason },
+        Ending::Unknown => Standing::Unknown { reason, was: None },
+        _ => Standing::Failed { reason, was: None },
     }
 }

@@ -354,7 +354,7 @@ pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a Standing>
             | Standing::Ended { .. }
             | Standing::Kept { .. }
             | Standing::Retrying { .. }
-            | Standing::Reverting
+            | Standing::Reverting { .. }
             | Standing::RollBackEnded { .. } => &mut counts.acting,
             Standing::Done { .. } => &mut counts.done,
             Standing::Failed { .. } => &mut counts.failed,

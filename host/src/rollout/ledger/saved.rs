@@ -79,7 +79,14 @@ pub enum Standing {
         until: u64,
     },
     /// What undoes its action is under way, or about to start.
-    Reverting,
+    Reverting {
+        /// Why it is rolled back.
+        #[serde(default)]
+        reason: String,
+        /// Where it stood before. `None` if an earlier version wrote it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<Standing>>,
+    },
     /// What undoes its action ended, and its runner saw that; the session was over before the slot was released.
     RollBackEnded {
         /// Where the target stands once its slot is free.
@@ -94,16 +101,25 @@ pub enum Standing {
     Failed {
         /// How.
         reason: String,
+        /// Where it stood before its roll-back, if that is what failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<Standing>>,
     },
-    /// Nobody knows how its action ended.
+    /// How its action ended is not known.
     Unknown {
         /// Why not.
         reason: String,
+        /// Where it stood before its roll-back, if that is what is not known to have ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<Standing>>,
     },
-    /// It was undone.
+    /// It was rolled back.
     RolledBack {
         /// Why.
         reason: String,
+        /// Where it stood before. `None` if an earlier version wrote it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<Standing>>,
     },
     /// It was left out.
     Skipped {
@@ -133,7 +149,7 @@ impl Standing {
             Self::Ended { .. } => "ended",
             Self::Kept { .. } => "kept",
             Self::Retrying { .. } => "retrying",
-            Self::Reverting => "reverting",
+            Self::Reverting { .. } => "reverting",
             Self::RollBackEnded { .. } => "roll-back-ended",
             Self::Done { .. } => "done",
             Self::Failed { .. } => "failed",
@@ -155,7 +171,7 @@ impl Standing {
     /// Whether a command may run on it as far as its node says: nobody has written down that it ended.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
-        matches!(self, Self::Acting | Self::Reverting)
+        matches!(self, Self::Acting | Self::Reverting { .. })
     }
 
     /// Whether it is charged to the failure budget.
@@ -168,11 +184,44 @@ impl Standing {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Failed { reason }
-            | Self::Unknown { reason }
-            | Self::RolledBack { reason }
+            Self::Failed { reason, .. }
+            | Self::Unknown { reason, .. }
+            | Self::RolledBack { reason, .. }
             | Self::Skipped { reason, .. } => Some(reason),
             _ => None,
+        }
+    }
+
+    /// Why it stands so, with what it was before it was rolled back.
+    #[must_use]
+    pub fn account(&self) -> Option<String> {
+        let reason = self.reason()?;
+        Some(match self.had() {
+            Some(had) => format!("{reason}; {had}"),
+            None => reason.to_owned(),
+        })
+    }
+
+    /// What became of its action before it was rolled back, in a few words. `None` if that is not known, or nothing was.
+    #[must_use]
+    pub fn had(&self) -> Option<String> {
+        let (Self::Failed { was, .. } | Self::Unknown { was, .. } | Self::RolledBack { was, .. }) = self else {
+            return None;
+        };
+        match was.as_deref()? {
+            Self::Done { .. } => Some("had succeeded".to_owned()),
+            Self::Failed { reason, .. } => Some(format!("had failed: {reason}")),
+            Self::Unknown { reason, .. } => Some(format!("its outcome was unknown: {reason}")),
+            _ => None,
+        }
+    }
+
+    /// Whether its action failed, or was not seen to succeed, whatever was rolled back since.
+    #[must_use]
+    pub fn did_not_succeed(&self) -> bool {
+        match self {
+            Self::RolledBack { was, .. } => was.as_ref().is_none_or(|was| was.did_not_succeed()),
+            standing => standing.is_charged(),
         }
     }
 

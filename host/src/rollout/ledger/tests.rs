@@ -88,7 +88,10 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
             "retrying" => {
                 ledger.save(target, Standing::Retrying { ending: Ending::TimedOut, until: u64::MAX }).await.unwrap();
             }
-            "reverting" => ledger.starts(target, Standing::Reverting, 1, &lease).await.unwrap(),
+            "reverting" => ledger
+                .starts(target, Standing::Reverting { reason: String::new(), was: None }, 1, &lease)
+                .await
+                .unwrap(),
             "done" => ledger.release(target, Standing::Done { took_ms: Some(7) }, &lease).await.unwrap(),
             _ => {}
         }

@@ -241,7 +241,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let change = |next: &mut Saved| {
             // Whoever asks later how the action went that is under way still needs the fence.
-            if standing != Standing::Acting {
+            if !standing.is_under_way() {
                 next.lease = None;
             }
             next.standing = standing.clone();
@@ -277,6 +277,14 @@ impl Ledger {
             }
         }
         Unwritten { run: self.run.clone(), version: unpoisoned(&self.record).1, endings }
+    }
+
+    /// The targets whose actions did not succeed as far as the store has it, what was rolled back since included.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(String, Standing)> {
+        let all = self.targets.iter().map(|book| (book, unpoisoned(&book.known).0.standing.clone()));
+        let failed = all.filter(|(_, standing)| standing.did_not_succeed());
+        failed.map(|(book, standing)| (book.name.clone(), standing)).collect()
     }
 
     /// The policy's memory is this from now on: it is written with the next transition.

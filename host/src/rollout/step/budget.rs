@@ -3,6 +3,7 @@
 use super::{End, Final, Refusal, Refused, Rollout, TargetState, count};
 use crate::job::{OnExhausted, OnUnknown};
 use crate::policy::types::Ending;
+use crate::rollout::ledger::Standing;
 use crate::rollout::limits::{Facts, WaveSpent};
 use crate::rollout::messages::Action;
 
@@ -57,6 +58,11 @@ impl Rollout {
         }
     }
 
+    /// Whether its action did not succeed, where what is unknown is how its roll-back went.
+    fn failed_before_roll_back(&self, target: usize) -> bool {
+        self.slots[target].before_roll_back.as_ref().is_some_and(Standing::did_not_succeed)
+    }
+
     fn wave_spent(&self, counted: Counted) -> Option<WaveSpent> {
         self.setup.waves.iter().enumerate().find_map(|(index, wave)| {
             let stop_at = wave.stop_at?;
@@ -81,7 +87,9 @@ impl Rollout {
                 all + count(self.in_flight.iter().filter(failed).count())
             }
             Counted::ToEnd if self.setup.on_unknown == OnUnknown::Hold => {
+                let is_held = |target: &usize| !self.failed_before_roll_back(*target);
                 let held = self.unknown.difference(&self.steer.accepted).filter(|target| is_meant(**target));
+                let held = held.copied().filter(is_held);
                 all.saturating_sub(count(held.count()))
             }
             Counted::ToEnd => all,

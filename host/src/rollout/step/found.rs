@@ -7,7 +7,7 @@ use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
 use crate::job::OnUnknown;
 use crate::policy::types::{Ending, Happening, Outcome};
 use crate::rollout::ledger::{Saved, Standing};
-use crate::rollout::messages::{Action, Probed, Resumed};
+use crate::rollout::messages::{Action, Doing, Probed, Resumed};
 use crate::store::Fence;
 
 /// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
@@ -24,6 +24,8 @@ const LONGEST_ACTION: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Found {
     /// Its lease is being taken over.
     adopting: bool,
+    /// Which command it was.
+    doing: Doing,
     /// How it ended, if an earlier runner saw that.
     seen: Option<Standing>,
     /// What the probe said.
@@ -37,8 +39,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn new(adopting: bool, fence: Fence) -> Self {
-        Self { adopting, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
+    fn new(doing: Doing, adopting: bool, fence: Fence) -> Self {
+        Self { adopting, doing, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
     }
 
     /// Whether an earlier runner saw that its action did not succeed.
@@ -81,25 +83,12 @@ impl Rollout {
             }
             Standing::Acting => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found::new(adopting, fence));
-                self.moved(target, TargetEvent::Found);
-                self.first.push(Action::Emit(Event::Found { target: self.name(target), attempt }));
-                if adopting {
-                    self.first.push(Action::Adopt { target });
-                }
-                match self.setup.has_probe {
-                    true => self.first.push(Action::Probe { target, attempt, fence, after_ms: 0 }),
-                    false => {
-                        let detail = "it has no probe".to_owned();
-                        if let Some(found) = &mut self.slots[target].found {
-                            found.probed = Some(Probed::Unknown { detail });
-                        }
-                    }
-                }
+                slot.found = Some(Found::new(Doing::Act, adopting, fence));
+                self.find(target);
             }
             seen @ (Standing::Ended { .. } | Standing::RollBackEnded { .. }) => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found { seen: Some(seen), ..Found::new(adopting, fence) });
+                slot.found = Some(Found { seen: Some(seen), ..Found::new(Doing::Act, adopting, fence) });
                 self.moved(target, TargetEvent::Found);
                 if adopting {
                     self.first.push(Action::Adopt { target });
@@ -118,32 +107,66 @@ impl Rollout {
                 self.retries.insert((until, target));
                 self.first.push(Action::Adopt { target });
             }
-            Standing::Reverting => {
-                slot.detail = "its roll-back was interrupted".to_owned();
-                self.acted_before(target, Ending::Unknown);
-                self.slots[target].keep_until_ms = Some(0);
-                self.keeps.insert((0, target));
-                self.first.push(Action::Adopt { target });
+            Standing::Reverting { reason, was } => {
+                let adopting = lease.is_some();
+                slot.found = Some(Found::new(Doing::Revert, adopting, fence));
+                slot.undone_for = reason;
+                slot.before_roll_back = was.map(|was| *was);
+                self.find(target);
             }
             Standing::Done { took_ms } => {
                 slot.took_ms = took_ms;
                 self.longest_ms = self.longest_ms.max(took_ms);
                 self.finished_before(target, Final::Done);
             }
-            Standing::Failed { reason } => {
+            Standing::Failed { reason, was } => {
                 slot.detail = reason;
+                slot.before_roll_back = was.map(|was| *was);
                 self.finished_before(target, Final::Failed);
             }
-            Standing::Unknown { reason } => {
+            Standing::Unknown { reason, was } => {
                 slot.detail = reason;
+                slot.before_roll_back = was.map(|was| *was);
                 self.finished_before(target, Final::Unknown);
             }
-            Standing::RolledBack { reason } => {
-                slot.detail = reason;
+            Standing::RolledBack { reason, was } => {
+                slot.undone_for = reason;
+                slot.before_roll_back = was.map(|was| *was);
                 self.finished_before(target, Final::RolledBack);
             }
             Standing::Skipped { .. } => self.finished_before(target, Final::Skipped),
         }
+    }
+
+    /// It may still run, and may have ended: its lease is taken over and its probe asked.
+    fn find(&mut self, target: usize) {
+        let Some(Found { doing, adopting, fence, .. }) = self.slots[target].found else { return };
+        let attempt = self.slots[target].attempt;
+        self.moved(target, TargetEvent::Found);
+        self.first.push(Action::Emit(Event::Found { target: self.name(target), attempt }));
+        if adopting {
+            self.first.push(Action::Adopt { target });
+        }
+        if self.probe_or_unknown(target) {
+            self.first.push(Action::Probe { target, doing, attempt, fence, after_ms: 0 });
+        }
+    }
+
+    /// Whether there is a probe for what is not known of a target; without one it stays unknown.
+    fn probe_or_unknown(&mut self, target: usize) -> bool {
+        let Some(found) = &mut self.slots[target].found else { return false };
+        let has_probe = match found.doing {
+            Doing::Act => self.setup.has_probe,
+            Doing::Revert => self.setup.has_roll_back_probe,
+        };
+        if !has_probe {
+            let detail = match found.doing {
+                Doing::Act => "it has no probe",
+                Doing::Revert => "it has no `roll-back-probe`",
+            };
+            found.probed = Some(Probed::Unknown { detail: detail.to_owned() });
+        }
+        has_probe
     }
 
     fn acted_before(&mut self, target: usize, ending: Ending) {
@@ -175,6 +198,8 @@ impl Rollout {
                 }
                 true
             }
+            // It is left to the next runner already.
+            TargetState::Reverted(_) => true,
             _ => false,
         }
     }
@@ -221,16 +246,16 @@ impl Rollout {
         }
         let since = *found.since_ms.get_or_insert(now_ms);
         let Some(answer) = found.probed.take() else { return };
-        let (fence, pause) = (found.fence, found.pause);
+        let (doing, fence, pause) = (found.doing, found.fence, found.pause);
         found.pause = (pause * 2).min(LONGEST_LOOK);
         let attempt = self.slots[target].attempt;
         let answer = match answer {
-            Probed::Running if self.ending.is_some() => return self.leave_undecided(target, out),
+            Probed::Running if self.ending.is_some() && !self.undoing => return self.leave_undecided(target, out),
             Probed::Running => {
                 let longest = self.setup.action_timeout.unwrap_or(LONGEST_ACTION);
                 if now_ms.saturating_sub(since) < millis(longest) {
                     let after_ms = millis(pause);
-                    return out.push(Action::Probe { target, attempt, fence, after_ms });
+                    return out.push(Action::Probe { target, doing, attempt, fence, after_ms });
                 }
                 let longest = humantime::format_duration(longest);
                 Probed::Unknown { detail: format!("its probe says since {longest} that it is under way") }
@@ -251,6 +276,9 @@ impl Rollout {
             true => String::new(),
             false => format!("found by the next runner: {detail}"),
         };
+        if doing == Doing::Revert {
+            return self.roll_back_found(now_ms, target, answer, out);
+        }
         match (answer, self.setup.on_unknown) {
             (Probed::Done, _) => self.found_ended(target, Ending::Succeeded),
             (Probed::Failed { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Fail) => {
@@ -311,11 +339,46 @@ impl Rollout {
             Standing::Unknown { .. } => Ending::Unknown,
             _ => Ending::Failed,
         };
-        self.slots[target].detail = becomes.reason().unwrap_or_default().to_owned();
-        self.slots[target].undone_for = becomes.reason().unwrap_or_default().to_owned();
+        let slot = &mut self.slots[target];
+        slot.detail = becomes.reason().unwrap_or_default().to_owned();
+        if let Standing::RolledBack { reason, was } | Standing::Failed { reason, was } = becomes {
+            slot.undone_for.clone_from(reason);
+            slot.before_roll_back = was.as_deref().cloned();
+        }
         self.moved(target, TargetEvent::Reverts);
         self.moved(target, TargetEvent::Ended(ending));
         ending
+    }
+
+    /// It is known how its roll-back went, or will not be.
+    fn roll_back_found(&mut self, now_ms: u64, target: usize, answer: Probed, out: &mut Vec<Action>) {
+        let (ending, detail) = match (answer, self.setup.on_unknown) {
+            (Probed::NotStarted, _) | (Probed::Running | Probed::Unknown { .. }, OnUnknown::Retry) => {
+                return match self.ending.is_some() && !self.undoing {
+                    // Nothing starts any more: the next runner asks once more.
+                    true => self.leave_roll_back(target, out),
+                    false => self.roll_back_anew(target, out),
+                };
+            }
+            (Probed::Done, _) => (Ending::Succeeded, String::new()),
+            (Probed::Failed { detail }, _) | (Probed::Unknown { detail }, OnUnknown::Fail) => (Ending::Failed, detail),
+            (Probed::Unknown { detail }, OnUnknown::Hold) => (Ending::Unknown, detail),
+            (Probed::Running, _) => (Ending::Unknown, String::new()),
+        };
+        self.moved(target, TargetEvent::Reverts);
+        let standing = self.rolled_back_standing(target, ending, detail.clone());
+        self.moved(target, TargetEvent::Ended(ending));
+        match ending {
+            Ending::Succeeded => {
+                let why = self.slots[target].undone_for.clone();
+                self.happened(now_ms, target, Happening::RolledBack, &why);
+                let (target, had) = (self.name(target), standing.had());
+                out.push(Action::Emit(Event::RolledBack { target, took_ms: 0, had }));
+            }
+            _ => self.happened(now_ms, target, Happening::Failed, &detail),
+        }
+        self.slots[target].detail = standing.reason().unwrap_or_default().to_owned();
+        out.push(Action::Release { target, standing });
     }
 
     /// The policy says what follows, as after any action.
@@ -337,7 +400,9 @@ impl Rollout {
         if self.slots[target].leaving.is_some() {
             return;
         }
-        match self.slots[target].found.take().and_then(|found| found.seen) {
+        let found = self.slots[target].found.take();
+        let doing = found.as_ref().map(|found| found.doing);
+        match found.and_then(|found| found.seen) {
             // The next runner goes on from what was seen.
             Some(seen @ Standing::Ended { ending, .. }) => {
                 self.moved(target, TargetEvent::Ended(ending));
@@ -347,12 +412,20 @@ impl Rollout {
                 self.roll_back_was_seen(target, &becomes);
                 out.push(Action::Release { target, standing: *becomes });
             }
+            _ if doing == Some(Doing::Revert) => self.leave_roll_back(target, out),
             _ => {
                 self.slots[target].undecided = true;
                 self.moved(target, TargetEvent::Ended(Ending::Unknown));
                 out.push(self.release(target));
             }
         }
+    }
+
+    fn leave_roll_back(&mut self, target: usize, out: &mut Vec<Action>) {
+        let standing = self.reverting_standing(target);
+        self.moved(target, TargetEvent::Reverts);
+        self.moved(target, TargetEvent::Ended(Ending::Unknown));
+        out.push(Action::Release { target, standing });
     }
 
     /// It goes again when its turn comes. Said as a release whether its lease is there or lost: by the answer everything

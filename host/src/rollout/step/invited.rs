@@ -107,7 +107,8 @@ impl Rollout {
         let code = NOT_CONDUCTED.to_owned();
         match self.slots[target].state {
             TargetState::Pending | TargetState::Waiting => self.skip(now_ms, target, code, reason, out),
-            TargetState::Queued | TargetState::Leased => {
+            // One that queues to be rolled back has acted.
+            TargetState::Queued | TargetState::Leased if self.slots[target].recalled.is_none() => {
                 self.leave(target, super::Then::Skip { code, reason }, "the orchestration leaves it out", out);
             }
             _ => {}

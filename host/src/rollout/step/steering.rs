@@ -49,6 +49,7 @@ impl Rollout {
         let slot = &mut self.slots[target];
         slot.tried_before = slot.attempt;
         slot.undecided = false;
+        slot.before_roll_back = None;
         slot.said.clear();
         slot.waiting_since_ms = None;
         self.moved(target, TargetEvent::Reopened);

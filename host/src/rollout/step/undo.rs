@@ -10,14 +10,17 @@ impl Rollout {
     /// Under the slot that it holds.
     pub(super) fn revert(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
         let Some(held) = self.slots[target].lease else { return };
+        let was = self.standing_without_slot(target);
         self.slots[target].attempt += 1;
         let (attempt, fence) = (self.slots[target].attempt, held.fence);
         self.slots[target].undone_for.clone_from(&reason);
         self.slots[target].recalled = None;
+        self.slots[target].before_roll_back = Some(was.clone());
+        let standing = Standing::Reverting { reason: reason.clone(), was: Some(Box::new(was)) };
         self.moved(target, TargetEvent::Reverts);
         self.happened(now_ms, target, Happening::Started, "its roll-back");
         out.push(Action::Emit(Event::Reverting { target: self.name(target), attempt, fence, reason }));
-        out.push(Action::Start { target, doing: Doing::Revert, attempt, fence });
+        out.push(Action::Start { target, doing: Doing::Revert, attempt, fence, standing });
     }
 
     /// What undoes it has ended; the policy is not asked about that.
@@ -31,8 +34,12 @@ impl Rollout {
         let name = self.name(target);
         let slot = &self.slots[target];
         let (attempt, why) = (slot.attempt, slot.undone_for.clone());
-        let standing = self.rolled_back_standing(target, ending, detail);
-        match standing.reason() {
+        let standing = match ending {
+            // What was stopped by us half-way may have ended all the same: the next runner asks.
+            Ending::Unknown if self.stop.is_some() => self.reverting_standing(target),
+            ending => self.rolled_back_standing(target, ending, detail.clone()),
+        };
+        match standing.reason().or(Some(&detail)) {
             Some(detail) if ending != Ending::Succeeded => {
                 self.happened(now_ms, target, Happening::Failed, detail);
                 self.slots[target].detail = detail.to_owned();
@@ -41,7 +48,7 @@ impl Rollout {
             }
             _ => {
                 self.happened(now_ms, target, Happening::RolledBack, &why);
-                out.push(Action::Emit(Event::RolledBack { target: name, took_ms }));
+                out.push(Action::Emit(Event::RolledBack { target: name, took_ms, had: standing.had() }));
             }
         }
         out.push(Action::Release { target, standing });
@@ -49,13 +56,45 @@ impl Rollout {
 
     /// Where a target stands whose roll-back ended so.
     pub(super) fn rolled_back_standing(&self, target: usize, ending: Ending, detail: String) -> Standing {
-        let why = &self.slots[target].undone_for;
-        let failed = || format!("its roll-back failed ({why}): {detail}");
+        let slot = &self.slots[target];
+        let (why, was) = (&slot.undone_for, slot.before_roll_back.clone().map(Box::new));
         match ending {
-            Ending::Succeeded => Standing::RolledBack { reason: why.clone() },
-            Ending::Unknown => Standing::Unknown { reason: failed() },
-            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Standing::Failed { reason: failed() },
+            Ending::Succeeded => Standing::RolledBack { reason: why.clone(), was },
+            Ending::Unknown => {
+                Standing::Unknown { reason: format!("the outcome of its roll-back ({why}) is unknown: {detail}"), was }
+            }
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => {
+                Standing::Failed { reason: format!("its roll-back failed ({why}): {detail}"), was }
+            }
         }
+    }
+
+    /// Where a target stands whose roll-back may still run.
+    pub(super) fn reverting_standing(&self, target: usize) -> Standing {
+        let slot = &self.slots[target];
+        Standing::Reverting { reason: slot.undone_for.clone(), was: slot.before_roll_back.clone().map(Box::new) }
+    }
+
+    /// Its roll-back never ran, or is to run once more: it stands where it stood before, and is rolled back when its turn
+    /// comes.
+    pub(super) fn roll_back_anew(&mut self, target: usize, out: &mut Vec<Action>) {
+        let slot = &mut self.slots[target];
+        let was = slot.before_roll_back.take();
+        let was = was.unwrap_or_else(|| Standing::Unknown { reason: slot.detail.clone(), was: None });
+        let last = match &was {
+            Standing::Done { .. } => Final::Done,
+            Standing::Failed { .. } => Final::Failed,
+            _ => Final::Unknown,
+        };
+        slot.detail = was.reason().unwrap_or_default().to_owned();
+        slot.recalled = Some(last);
+        slot.leaving = Some(super::Then::Wait);
+        let reason = slot.undone_for.clone();
+        self.moved(target, TargetEvent::Leased);
+        if !self.undoing {
+            self.want_undone(target, reason);
+        }
+        out.push(Action::Release { target, standing: was });
     }
 
     /// The next that are to be undone, as many as there are slots and members for.
@@ -102,7 +141,10 @@ impl Rollout {
             if !self.in_flight.is_empty() || self.steer.paused.is_some() {
                 return;
             }
-            let mut acted: Vec<usize> = (0..self.slots.len()).filter(|target| self.is_to_be_undone(*target)).collect();
+            // A roll-back is not repeated unless an operator or an orchestration asks for it.
+            let is_left =
+                |target: &usize| self.is_to_be_undone(*target) && self.slots[*target].before_roll_back.is_none();
+            let mut acted: Vec<usize> = (0..self.slots.len()).filter(is_left).collect();
             acted.sort_by_key(|target| self.slots[*target].final_ms);
             out.push(Action::Emit(Event::Undoing { targets: acted.len() }));
             self.to_undo = Some(acted);
@@ -166,6 +208,11 @@ impl Rollout {
         slot.attempt > 0 && matches!(slot.state, TargetState::Final(Final::Done | Final::Failed | Final::Unknown))
     }
 
+    /// Whether a roll-back that no orchestration asked for is to run once more.
+    pub(super) fn has_roll_back_left(&self) -> bool {
+        !self.invited.is_conducted() && self.invited.undo.keys().any(|target| self.is_to_be_undone(*target))
+    }
+
     /// Whether somebody is still to be undone.
     pub(super) fn has_more_to_undo(&self) -> bool {
         self.undoing && self.to_undo.as_ref().is_none_or(|left| !left.is_empty())
@@ -174,11 +221,12 @@ impl Rollout {
     /// Where a recalled target stands when nothing comes of undoing it.
     pub(super) fn standing_of(&self, target: usize, last: Final) -> Standing {
         let slot = &self.slots[target];
+        let was = slot.before_roll_back.clone().map(Box::new);
         match last {
             Final::Done => Standing::Done { took_ms: slot.took_ms },
-            Final::Failed => Standing::Failed { reason: slot.detail.clone() },
-            Final::RolledBack => Standing::RolledBack { reason: slot.undone_for.clone() },
-            Final::Unknown | Final::Skipped => Standing::Unknown { reason: slot.detail.clone() },
+            Final::Failed => Standing::Failed { reason: slot.detail.clone(), was },
+            Final::RolledBack => Standing::RolledBack { reason: slot.undone_for.clone(), was },
+            Final::Unknown | Final::Skipped => Standing::Unknown { reason: slot.detail.clone(), was },
         }
     }
 }

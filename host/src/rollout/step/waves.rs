@@ -120,10 +120,13 @@ impl Rollout {
 
     /// When the wave that bakes has done so.
     pub(super) fn baked_ms(&self) -> Option<u64> {
-        match self.turn(self.now_ms, self.waves.begun) {
+        // A wave that has begun waits once more if one of an earlier wave was rolled back since.
+        let begun_or_next = 0..self.setup.waves.len().min(self.waves.begun + 1);
+        let baking = begun_or_next.filter_map(|wave| match self.turn(self.now_ms, wave) {
             Some(WaveGate::Baking { until, .. }) => Some(until),
             _ => None,
-        }
+        });
+        baking.min()
     }
 
     fn bakes_until(&self, wave: usize) -> u64 {

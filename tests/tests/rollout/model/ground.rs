@@ -11,7 +11,7 @@ use lockkeeper::store::{Fence, NodePath};
 #[derive(Debug, Clone)]
 pub(super) enum Write {
     Save(Standing),
-    Start { doing: Doing, attempt: u32, fence: Fence },
+    Start { doing: Doing, attempt: u32, fence: Fence, standing: Standing },
 }
 
 /// A command that was really started.
@@ -74,8 +74,8 @@ impl Ground {
                 saved.standing = standing;
                 None
             }
-            Write::Start { doing, attempt, fence } => {
-                saved.standing = if doing == Doing::Act { Standing::Acting } else { Standing::Reverting };
+            Write::Start { doing, attempt, fence, standing } => {
+                saved.standing = standing;
                 saved.attempt = attempt;
                 saved.lease = Some(saved_lease(target, fence));
                 let command = Command { attempt, doing, succeeded: None };
@@ -119,6 +119,11 @@ impl Ground {
         newest.next().is_some_and(|command| command.succeeded == Some(true))
     }
 
+    /// Whether it was rolled back since its action ran last, whatever came of that.
+    pub(super) fn was_rolled_back(&self, target: usize) -> bool {
+        self.commands[target].last().is_some_and(|command| command.doing == Doing::Revert)
+    }
+
     /// Commands that run.
     pub(super) fn running(&self) -> Vec<(usize, Command)> {
         let all = self.commands.iter().enumerate();
@@ -141,7 +146,7 @@ impl Ground {
                     | Standing::RollBackEnded { .. }
                     | Standing::Kept { .. }
                     | Standing::Retrying { .. }
-                    | Standing::Reverting
+                    | Standing::Reverting { .. }
             );
             assert!(is_looked_for, "t{target} is {standing:?} with a lease that nobody looks for");
         }
