@@ -76,13 +76,30 @@ impl Sshd {
         let config = folder.path().join("sshd_config");
         fs::write(&config, format!("{}{more}\n", server_config(folder.path(), &port)))
             .expect("a file in our own folder");
-        let log = fs::File::create(folder.path().join("sshd.log")).expect("a file in our own folder");
-        let mut command = Command::new(SSHD);
-        command.args(["-D", "-e", "-f"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("sshd can be started");
+        let child = serve(folder.path());
         let sshd = Self { folder, port, free: Port::claim(), child };
         eventually("sshd listens", || TcpStream::connect(sshd.address()).is_ok());
         sshd
+    }
+
+    /// Kills it with all its connections, as when its machine goes down. What ran there goes on.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn go_down(&mut self) {
+        let connections = self.connections();
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+        connections.into_iter().for_each(end);
+    }
+
+    /// Starts it once more where it was, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn come_back(&mut self) {
+        self.child = serve(self.folder.path());
+        eventually("sshd listens", || TcpStream::connect(self.address()).is_ok());
     }
 
     /// Where it listens.
@@ -131,6 +148,12 @@ impl Sshd {
         config
     }
 
+    /// Its own configuration, which it reads when it starts.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("sshd_config")
+    }
+
     /// The home of who logs in, without anything in it.
     #[must_use]
     pub fn home(&self) -> PathBuf {
@@ -158,6 +181,15 @@ impl Sshd {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("sshd.log")).unwrap_or_default()
     }
+}
+
+/// Starts a server whose configuration is in that folder.
+fn serve(folder: &Path) -> Child {
+    let mut log = fs::File::options();
+    let log = log.create(true).append(true).open(folder.join("sshd.log")).expect("a file in our own folder");
+    let mut command = Command::new(SSHD);
+    command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("sshd can be started")
 }
 
 impl Drop for Sshd {

@@ -98,12 +98,14 @@ impl Run {
     /// How the action on a target ended, and what is said of that.
     fn ending(&self, target: &str) -> (String, String) {
         let is_it = |event: &&Value| {
-            event["target"] == target && ["succeeded", "failed"].contains(&event["event"].as_str().unwrap())
+            let kinds = ["succeeded", "failed", "out-of-sight"];
+            event["target"] == target && kinds.contains(&event["event"].as_str().unwrap())
         };
         let event = self.events.iter().find(is_it).unwrap_or_else(|| panic!("{target}: {self:#?}"));
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match event["event"].as_str() {
             Some("succeeded") => ("succeeded".to_owned(), String::new()),
+            Some("out-of-sight") => ("unknown".to_owned(), text("detail")),
             _ => (text("ending"), text("detail")),
         }
     }
@@ -249,7 +251,7 @@ fn a_connection_that_breaks_meanwhile_leaves_the_end_unknown() {
     eventually("the command runs", || is_running(&pid));
     fleet.sshd.cut();
     let run = Run::of_child(child);
-    run.check("web01", "unknown", "the connection to `web01` broke while the command ran: nobody knows how it ended");
+    run.check("web01", "unknown", "the connection to `web01` broke while the command ran");
     // As it says: over there it may go on, and here it does.
     assert!(is_running(&pid));
     fs::write(&done, "").unwrap();
@@ -397,4 +399,87 @@ fn a_run_that_is_killed_leaves_no_more_than_an_idle_connection() {
     assert_eq!(fleet.sshd.connections().len(), 1);
     let left: Vec<_> = fs::read_dir(&fleet.sockets).unwrap().flatten().map(|entry| entry.path()).collect();
     assert_eq!(left.len(), 1, "the folder is there for whoever sweeps: {left:?}");
+}
+
+/// The example: each reboot kills the server, which comes back under another boot id.
+#[test]
+fn a_reboot_is_done_when_the_target_is_back() {
+    if !available() {
+        return;
+    }
+    let mut fleet = Fleet::new();
+    let (boot, seen) = (fleet.path("boot-id"), fleet.path("seen"));
+    // One that takes its time, and one that returns at once.
+    let wanted = fleet.path("wanted").display().to_string();
+    let reboot = format!("touch {wanted}.$LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = web01 || exec sleep 20");
+    let reboot = fleet.world.file("reboot.sh", &reboot);
+    fs::write(&boot, "boot-0\n").unwrap();
+    let example = fs::read_to_string(lockkeeper_tests::root().join("examples/reboot/job.toml")).unwrap();
+    let job = example
+        .replace("/proc/sys/kernel/random/boot_id", &boot.display().to_string())
+        .replace("/var/tmp/lockkeeper-reboot", &seen.display().to_string())
+        .replace("sudo systemctl reboot", &format!("sh {}", reboot.display()))
+        .replace("max-concurrency = 2", "max-concurrency = 1")
+        .replace("[action.ssh]\n", &format!("[action.ssh]\nconfig = \"{}\"\n", fleet.config.display()));
+    assert_eq!(
+        job.matches(&fleet.world.folder().display().to_string()).count(),
+        3,
+        "the example has its own words: {job}"
+    );
+    let job = fleet.world.file("reboot.toml", &job);
+    let child = fleet.start(&job);
+    for target in ["web01", "web02", "web03"] {
+        let wanted = fleet.path(&format!("wanted.{target}"));
+        eventually("a reboot is wanted", || wanted.exists());
+        fleet.sshd.go_down();
+        fs::write(&boot, format!("booted-for-{target}\n")).unwrap();
+        fleet.sshd.come_back();
+    }
+    let run = Run::of_child(child);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    for target in ["web01", "web02", "web03"] {
+        let of_target =
+            |kind: &str| run.events.iter().filter(|event| event["event"] == kind && event["target"] == target).count();
+        assert_eq!((of_target("started"), of_target("released")), (1, 1), "{run:#?}");
+    }
+}
+
+/// A probe after a command that has succeeded may say that it is under way, or not reach its target.
+#[test]
+fn a_probe_is_asked_until_it_knows() {
+    if !available() {
+        return;
+    }
+    let fleet = Fleet::new();
+    let asked = fleet.path("asked");
+    let probe = format!("echo >> {0}; test $(wc -l < {0}) -ge 3 || exit 75", asked.display());
+    let action = format!("run = [\"true\"]\nprobe = [\"sh\", \"-c\", \"{probe}\"]\ntimeout = \"1m\"");
+    let run = fleet.run(&fleet.job("patient", "\"web01\"", &action));
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    run.check("web01", "unknown", "its probe says that it is under way");
+    assert_eq!(fs::read_to_string(&asked).unwrap().lines().count(), 3);
+    fleet.check_nothing_is_left();
+}
+
+/// More targets at once than the server lets log in at a time.
+#[test]
+fn who_is_turned_away_tries_again() {
+    if !available() {
+        return;
+    }
+    let fleet = Fleet::with("");
+    let config = fleet.sshd.config();
+    let text = fs::read_to_string(&config).unwrap().replace("MaxStartups 100", "MaxStartups 1:100:1");
+    fs::write(&config, text).unwrap();
+    let mut fleet = fleet;
+    fleet.sshd.go_down();
+    fleet.sshd.come_back();
+    let hosts: Vec<String> = (0..12).map(|number| format!("\"web{number:02}\"")).collect();
+    let job = fleet.job("crowd", &hosts.join(", "), "run = [\"true\"]");
+    let text = fs::read_to_string(&job).unwrap().replace("max-concurrency = 2", "max-concurrency = 12");
+    fs::write(&job, text).unwrap();
+    let run = fleet.run(&job);
+    assert!(fleet.sshd.log().contains("past MaxStartups"), "nobody was turned away: {}", fleet.sshd.log());
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    fleet.check_nothing_is_left();
 }

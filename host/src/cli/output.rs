@@ -280,6 +280,13 @@ impl Output {
                 let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
                 self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
             }
+            Event::OutOfSight { target, attempt, detail, asked_ms, log } => {
+                let next = match asked_ms {
+                    Some(asked) => format!("its probe is asked, for {} at most", span(*asked)),
+                    None => "it has no probe".to_owned(),
+                };
+                self.say(Tone::Bad, "Lost", &format!("{target}, attempt {attempt}: {detail}; {next}; output in {log}"));
+            }
             Event::EndingKept { target, attempt, ending, detail, roll_back } => {
                 let what = if *roll_back { "its roll-back" } else { "its action" };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };

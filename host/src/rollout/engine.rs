@@ -927,8 +927,11 @@ fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
 
 /// What a probe's exit code says of an action whose end nobody saw: that of `lockkeeper guard --outcome`.
 fn probed(result: ActionResult) -> Probed {
-    let ActionResult { ending, exit_code, detail, .. } = result;
+    let ActionResult { ending, course, exit_code, detail, .. } = result;
     match (ending, exit_code) {
+        _ if course == Course::Unreachable => Probed::Unreachable { detail },
+        // The code of ssh itself, in a probe that calls it.
+        (Ending::Failed, Some(255)) => Probed::Unreachable { detail },
         (Ending::Succeeded, _) => Probed::Done,
         (Ending::Failed, Some(66)) => Probed::NotStarted,
         (Ending::Failed, Some(75)) => Probed::Running,

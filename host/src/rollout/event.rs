@@ -219,6 +219,20 @@ pub enum Event {
         /// What was said.
         detail: String,
     },
+    /// An action, or what undoes it, was started, and its end is not in sight: the connection to it broke, or it could not be
+    /// stopped.
+    OutOfSight {
+        /// On which target.
+        target: String,
+        /// Which attempt.
+        attempt: u32,
+        /// What happened.
+        detail: String,
+        /// For how long its probe is asked at most, in milliseconds. `None` if it has no probe.
+        asked_ms: Option<u64>,
+        /// Where its output is.
+        log: String,
+    },
     /// An action, or what undoes it, ended under an earlier session of its runner, which saw that. What follows is decided now.
     EndingKept {
         /// On which target.

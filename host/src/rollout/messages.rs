@@ -361,6 +361,11 @@ pub enum Probed {
     NotStarted,
     /// It is still under way (75): ask again.
     Running,
+    /// The target could not be reached to ask it: ask again, as if it were under way.
+    Unreachable {
+        /// Why not.
+        detail: String,
+    },
     /// The probe does not know either (76), or could not be asked.
     Unknown {
         /// What it said.

@@ -19,7 +19,7 @@ pub enum TargetState {
     Leased,
     /// Its action is under way.
     Acting,
-    /// An earlier runner started its action: how that went is being found out.
+    /// Its action, or its roll-back, was started and its end was not seen: how that went is being found out.
     Unsettled,
     /// Its action ended so; its slot is still held.
     Acted(Ending),
@@ -63,7 +63,8 @@ pub enum TargetEvent {
     Started,
     /// Its action ended, or what undoes it.
     Ended(Ending),
-    /// An earlier runner had started its action.
+    /// Its action, or what undoes it, was started, and its end is not in sight: by an earlier runner, or over a connection that
+    /// broke.
     Found,
     /// What undoes its action started.
     Reverts,
@@ -103,7 +104,8 @@ impl TargetState {
             (S::Unsettled, E::Leased) => Ok(S::Leased),
             // A retry acts again under the same slot.
             (S::Leased | S::Acted(_), E::Started) => Ok(S::Acting),
-            (S::Pending, E::Found) => Ok(S::Unsettled),
+            // An earlier runner, or this one until the connection broke.
+            (S::Pending | S::Acting | S::Reverting, E::Found) => Ok(S::Unsettled),
             (S::Acting | S::Unsettled, E::Ended(ending)) => Ok(S::Acted(ending)),
             (S::Acted(ending), E::Released) => Ok(S::Final(Final::of(ending))),
             (S::Leased | S::Acted(_) | S::Unsettled, E::Reverts) => Ok(S::Reverting),

@@ -33,7 +33,7 @@ use super::event::Event;
 use super::ledger::Standing;
 use super::limits::{Facts, HeldElsewhere, Refusal};
 use super::messages::{
-    Action, ActionResult, Broken, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
+    Action, ActionResult, Broken, Course, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
     SeenLease, SeenMember, Setup, Steer, Stop, stale_mark,
 };
 use super::outlook::Waits;
@@ -133,6 +133,8 @@ struct Slot {
     before_roll_back: Option<Standing>,
     /// How often in a row the far end refused its fence as stale.
     stale: u32,
+    /// How often in a row it goes again although its outcome is unknown.
+    unknown_retries: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -631,6 +633,10 @@ impl Rollout {
     }
 
     fn ended(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+        let is_lost = matches!(self.ending, Some(End::Lost(_)));
+        if result.course == Course::OutOfSight && self.stop != Some(Stop::Now) && !is_lost {
+            return self.out_of_sight(now_ms, target, result, out);
+        }
         if self.slots[target].state == TargetState::Reverting {
             return self.reverted(now_ms, target, result, out);
         }
@@ -638,6 +644,7 @@ impl Rollout {
             return self.lease_anew(target, out);
         }
         self.slots[target].stale = 0;
+        self.slots[target].unknown_retries = 0;
         // Who was stopped by us half-way may have done it all the same: the next runner asks.
         self.slots[target].undecided = result.ending == Ending::Unknown && self.stop.is_some();
         self.moved(target, TargetEvent::Ended(result.ending));
@@ -1696,6 +1703,7 @@ impl Slot {
             undone_for: String::new(),
             before_roll_back: None,
             stale: 0,
+            unknown_retries: 0,
         }
     }
 }

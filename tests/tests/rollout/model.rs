@@ -507,7 +507,12 @@ impl World {
                         }
                     }
                     // Nobody can know, and the job says what follows.
-                    "unknown" => drop(self.may_repeat.insert(target)),
+                    "unknown" => {
+                        self.may_repeat.insert(target);
+                        if self.setup.on_unknown == OnUnknown::Retry {
+                            self.tries[target] = self.tries[target].saturating_sub(1);
+                        }
+                    }
                     "not-started" => self.tries[target] = self.tries[target].saturating_sub(1),
                     _ => {}
                 }
@@ -1091,13 +1096,20 @@ impl World {
         let is_started = self.ground.truth(target, attempt).is_some();
         // Not written down, it was not started.
         let ending = if is_started { ending } else { told.unwrap_or(Ending::Failed) };
-        if is_started {
+        // The connection to it breaks; it goes on.
+        let is_cut_off = is_started && wild && told.is_none() && self.chance(0.1);
+        let ending = if is_cut_off { Ending::Unknown } else { ending };
+        if is_cut_off {
+            if self.rollout.state(target) == TargetState::Reverting {
+                self.found_reverting.insert(target);
+            }
+        } else if is_started {
             let succeeded = truth_of(ending).unwrap_or_else(|| self.dice.random_bool(0.5));
             self.ground.ends(target, attempt, succeeded);
         }
         let result = ActionResult {
             ending,
-            course: Course::default(),
+            course: if is_cut_off { Course::OutOfSight } else { Course::Ran },
             exit_code: None,
             took_ms: 1,
             detail: String::new(),

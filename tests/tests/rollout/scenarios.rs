@@ -16,7 +16,7 @@
 //! | `steer paused-by=ops reason=x`, `resume`, `abort-by=ops`, `approve rest`, `retry a`, `accept a` | people; before `start`: from the first moment |
 //! | `observed 0 semaphore 3 salt:7`, `observed 1 party a,b`, `observed 0 unread` | what else is read |
 //! | `run-lost` | the run is somebody else's |
-//! | `lost a`, `succeed a`, `fail a`, `ended a unknown`, `stale a 101` | the lease or the action; its fence was refused |
+//! | `lost a`, `succeed a`, `fail a`, `ended a unknown`, `cut-off a`, `stale a 101` | the lease or the action; its connection broke; its fence was refused |
 //! | `members a,b`, `party-unread`, `leases salt:7`, `slots 3`, `session over` | what is read |
 //! | `after 30s`, `stop gently` | time and people |
 //!
@@ -258,6 +258,7 @@ impl Scene {
                     "failed" => Probed::Failed { detail },
                     "not-started" => Probed::NotStarted,
                     "running" => Probed::Running,
+                    "unreachable" => Probed::Unreachable { detail },
                     "unknown" => Probed::Unknown { detail },
                     other => panic!("a probe never says `{other}`"),
                 };
@@ -307,6 +308,10 @@ impl Scene {
                 let output =
                     vec![format!("error: {}: fence 900 was here", stale_mark(fence.parse().expect("a fence")))];
                 Input::Ended { target, result: ActionResult { exit_code: Some(77), output, ..result } }
+            }
+            ["cut-off", target] => {
+                let Input::Ended { target, result } = self.ended(target, Ending::Unknown) else { unreachable!() };
+                Input::Ended { target, result: ActionResult { course: Course::OutOfSight, ..result } }
             }
             ["ended", target, how] => self.ended(target, ending(how)),
             ["members", names] => Input::Party(list(names).map(member).collect()),
@@ -713,6 +718,10 @@ fn line(event: &Event) -> Option<String> {
         Event::Found { target, attempt } => format!("{target} was under way, try {attempt}"),
         Event::Probed { target, answer, detail } => {
             format!("{target} is found {answer} {detail}").trim_end().to_owned()
+        }
+        Event::OutOfSight { target, attempt, asked_ms, .. } => {
+            let asked = asked_ms.map_or("without a probe".to_owned(), |asked| format!("asked for {}", span(asked)));
+            format!("{target} is out of sight on try {attempt}, {asked}")
         }
         Event::EndingKept { target, attempt, ending, detail, roll_back } => {
             let what = if *roll_back { "roll-back" } else { "action" };

@@ -29,7 +29,8 @@ const TAIL_BYTES: u64 = 16 * 1024;
 pub(super) struct Invocation {
     /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
-    /// Asked after `run` succeeded; anything but 0 is a failure.
+    /// Asked after `run` succeeded: 0 is a success, 66, 75, 76 and a target that cannot be reached leave it open, anything else is
+    /// a failure.
     pub probe: Option<Vec<String>>,
     /// Put into the environment, beside what it has already.
     pub environment: Vec<(String, String)>,
@@ -122,6 +123,11 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
+    if what == "probe"
+        && let Some(detail) = unsettled(&ended, &invocation.place)
+    {
+        ended = Ended::Lost(detail);
+    }
     let course = match &ended {
         Ended::NotStarted(_) | Ended::NoLog(_) => Course::NotStarted,
         Ended::Unreachable(_) => Course::Unreachable,
@@ -168,6 +174,20 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         detail,
         output,
         log: invocation.log.display().to_string(),
+    }
+}
+
+/// Why a probe after a command that succeeded leaves open how that went: then it is asked again, as after a connection that
+/// broke. `None` if it says.
+fn unsettled(ended: &Ended, place: &Place) -> Option<String> {
+    match ended {
+        Ended::Exited(Some(75), _) => Some("its probe says that it is under way".to_owned()),
+        Ended::Exited(Some(66), _) => Some("its probe says that it never started".to_owned()),
+        Ended::Exited(Some(76), _) => Some("its probe does not know how it went".to_owned()),
+        // The code of ssh itself.
+        Ended::Exited(Some(255), _) if matches!(place, Place::Here) => Some("its probe ended with 255".to_owned()),
+        Ended::Unreachable(reason) | Ended::Lost(reason) => Some(reason.clone()),
+        _ => None,
     }
 }
 

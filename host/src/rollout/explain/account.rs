@@ -524,6 +524,10 @@ impl Account {
                 trail.stand = Stand::OutOfSight;
                 trail.attempt = *attempt;
             }
+            Event::OutOfSight { attempt, .. } => {
+                trail.stand = Stand::OutOfSight;
+                trail.attempt = *attempt;
+            }
             Event::Probed { answer, detail, .. } => {
                 let ending = match answer.as_ref() {
                     "done" => Some(Ending::Succeeded),
@@ -608,6 +612,7 @@ fn name_of(event: &Event) -> Option<&str> {
         | Event::Found { target, .. }
         | Event::Probed { target, .. }
         | Event::EndingKept { target, .. }
+        | Event::OutOfSight { target, .. }
         | Event::RetryAsked { target, .. }
         | Event::LeaseLost { target, .. } => Some(target),
         _ => None,

@@ -7,7 +7,7 @@ use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
 use crate::job::OnUnknown;
 use crate::policy::types::{Ending, Happening, Outcome};
 use crate::rollout::ledger::{Saved, Standing};
-use crate::rollout::messages::{Action, Doing, Probed, Resumed};
+use crate::rollout::messages::{Action, ActionResult, Doing, Probed, Resumed};
 use crate::store::Fence;
 
 /// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
@@ -19,13 +19,19 @@ const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// How long an action without a time-out may be said to be under way before nobody knows.
 const LONGEST_ACTION: Duration = Duration::from_secs(60 * 60);
 
-/// An action that an earlier runner started.
+/// How often in a row `on-unknown = "retry"` has a target go again: an action that always takes its own connection down would
+/// run for ever. Then it has failed.
+const MOST_UNKNOWN_RETRIES: u32 = 3;
+
+/// An action that an earlier runner started, or that is out of this runner's sight.
 #[derive(Debug)]
 pub(super) struct Found {
     /// Its lease is being taken over.
     adopting: bool,
     /// Which command it was.
     doing: Doing,
+    /// Whether this runner started it, and lost sight of it.
+    is_own: bool,
     /// How it ended, if an earlier runner saw that.
     seen: Option<Standing>,
     /// What the probe said.
@@ -40,7 +46,7 @@ pub(super) struct Found {
 
 impl Found {
     fn new(doing: Doing, adopting: bool, fence: Fence) -> Self {
-        Self { adopting, doing, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
+        Self { adopting, doing, is_own: false, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
     }
 
     /// Whether an earlier runner saw that its action did not succeed.
@@ -152,6 +158,33 @@ impl Rollout {
         }
     }
 
+    /// An action of this runner's went out of its sight: that is settled as after the end of a runner.
+    pub(super) fn out_of_sight(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+        let doing = match self.slots[target].state {
+            TargetState::Reverting => Doing::Revert,
+            _ => Doing::Act,
+        };
+        let ActionResult { detail, log, .. } = result;
+        let slot = &mut self.slots[target];
+        // Its lease may have been lost meanwhile; a probe asks for the newest attempt then.
+        let fence = slot.lease.map_or(Fence::new(0), |held| held.fence);
+        let attempt = slot.attempt;
+        slot.detail.clone_from(&detail);
+        slot.found = Some(Found { is_own: true, since_ms: Some(now_ms), ..Found::new(doing, false, fence) });
+        self.moved(target, TargetEvent::Found);
+        let has_probe = self.probe_or_unknown(target);
+        let asked_ms = has_probe.then(|| millis(self.setup.action_timeout.unwrap_or(LONGEST_ACTION)));
+        out.push(Action::Emit(Event::OutOfSight { target: self.name(target), attempt, detail, asked_ms, log }));
+        if has_probe {
+            out.push(Action::Probe { target, doing, attempt, fence, after_ms: 0 });
+        }
+    }
+
+    /// Whether what is not settled is left to the next runner. A run that ends for good waits for it.
+    fn leaves_to_next_runner(&self) -> bool {
+        self.ending.as_ref().is_some_and(|end| !end.is_final())
+    }
+
     /// Whether there is a probe for what is not known of a target; without one it stays unknown.
     fn probe_or_unknown(&mut self, target: usize) -> bool {
         let Some(found) = &mut self.slots[target].found else { return false };
@@ -164,7 +197,13 @@ impl Rollout {
                 Doing::Act => "it has no probe",
                 Doing::Revert => "it has no `roll-back-probe`",
             };
-            found.probed = Some(Probed::Unknown { detail: detail.to_owned() });
+            let detail = match found.is_own {
+                true => format!("{}; {detail}", self.slots[target].detail),
+                false => detail.to_owned(),
+            };
+            if let Some(found) = &mut self.slots[target].found {
+                found.probed = Some(Probed::Unknown { detail });
+            }
         }
         has_probe
     }
@@ -250,31 +289,38 @@ impl Rollout {
         found.pause = (pause * 2).min(LONGEST_LOOK);
         let attempt = self.slots[target].attempt;
         let answer = match answer {
-            Probed::Running if self.ending.is_some() && !self.undoing => return self.leave_undecided(target, out),
-            Probed::Running => {
+            Probed::Running | Probed::Unreachable { .. } if self.leaves_to_next_runner() => {
+                return self.leave_undecided(target, out);
+            }
+            answer @ (Probed::Running | Probed::Unreachable { .. }) => {
                 let longest = self.setup.action_timeout.unwrap_or(LONGEST_ACTION);
                 if now_ms.saturating_sub(since) < millis(longest) {
                     let after_ms = millis(pause);
                     return out.push(Action::Probe { target, doing, attempt, fence, after_ms });
                 }
                 let longest = humantime::format_duration(longest);
-                Probed::Unknown { detail: format!("its probe says since {longest} that it is under way") }
+                let detail = match answer {
+                    Probed::Unreachable { detail } => format!("it could not be asked for {longest}: {detail}"),
+                    _ => format!("its probe says since {longest} that it is under way"),
+                };
+                Probed::Unknown { detail }
             }
             answer => answer,
         };
-        self.slots[target].found = None;
+        let is_own = self.slots[target].found.take().is_some_and(|found| found.is_own);
         let (word, detail) = match &answer {
             Probed::Done => ("done", String::new()),
             Probed::Failed { detail } => ("failed", detail.clone()),
             Probed::NotStarted => ("not-started", String::new()),
             Probed::Unknown { detail } => ("unknown", detail.clone()),
-            Probed::Running => ("running", String::new()),
+            Probed::Running | Probed::Unreachable { .. } => ("running", String::new()),
         };
         let told = Event::Probed { target: self.name(target), answer: word.into(), detail: detail.clone() };
         out.push(Action::Emit(told));
-        self.slots[target].detail = match detail.is_empty() {
-            true => String::new(),
-            false => format!("found by the next runner: {detail}"),
+        self.slots[target].detail = match (detail.is_empty(), is_own) {
+            (true, _) => String::new(),
+            (false, true) => detail,
+            (false, false) => format!("found by the next runner: {detail}"),
         };
         if doing == Doing::Revert {
             return self.roll_back_found(now_ms, target, answer, out);
@@ -290,7 +336,15 @@ impl Rollout {
                 slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
                 self.reopen(target, out);
             }
-            (Probed::Running, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => self.reopen(target, out),
+            (Probed::Unknown { .. }, OnUnknown::Retry)
+                if self.slots[target].unknown_retries == MOST_UNKNOWN_RETRIES =>
+            {
+                self.found_ended(target, Ending::Failed);
+            }
+            (Probed::Running | Probed::Unreachable { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => {
+                self.slots[target].unknown_retries += 1;
+                self.reopen(target, out);
+            }
             (Probed::Unknown { .. }, OnUnknown::Hold) => {
                 self.moved(target, TargetEvent::Ended(Ending::Unknown));
                 out.push(self.release(target));
@@ -353,7 +407,7 @@ impl Rollout {
     /// It is known how its roll-back went, or will not be.
     fn roll_back_found(&mut self, now_ms: u64, target: usize, answer: Probed, out: &mut Vec<Action>) {
         let (ending, detail) = match (answer, self.setup.on_unknown) {
-            (Probed::NotStarted, _) | (Probed::Running | Probed::Unknown { .. }, OnUnknown::Retry) => {
+            (Probed::NotStarted, _) | (Probed::Unknown { .. }, OnUnknown::Retry) => {
                 return match self.ending.is_some() && !self.undoing {
                     // Nothing starts any more: the next runner asks once more.
                     true => self.leave_roll_back(target, out),
@@ -363,7 +417,7 @@ impl Rollout {
             (Probed::Done, _) => (Ending::Succeeded, String::new()),
             (Probed::Failed { detail }, _) | (Probed::Unknown { detail }, OnUnknown::Fail) => (Ending::Failed, detail),
             (Probed::Unknown { detail }, OnUnknown::Hold) => (Ending::Unknown, detail),
-            (Probed::Running, _) => (Ending::Unknown, String::new()),
+            (Probed::Running | Probed::Unreachable { .. }, _) => (Ending::Unknown, String::new()),
         };
         self.moved(target, TargetEvent::Reverts);
         let standing = self.rolled_back_standing(target, ending, detail.clone());

@@ -50,6 +50,20 @@ pub(super) enum Connected {
     Before,
 }
 
+/// Why there is no connection: nothing was run over there.
+pub(super) struct NotConnected {
+    /// In one sentence, with what to do.
+    pub(super) reason: String,
+    /// How often a connection is tried before this is the answer.
+    pub(super) attempts: u32,
+}
+
+impl From<String> for NotConnected {
+    fn from(reason: String) -> Self {
+        Self { reason, attempts: 1 }
+    }
+}
+
 /// How a command gets to its host.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
@@ -69,10 +83,10 @@ impl Connections {
     /// Opens the connection to a host, if it is not open.
     ///
     /// # Errors
-    /// In one sentence, why there is none and what to do: then nothing was run over there.
+    /// [`NotConnected`]: then nothing was run over there.
     /// # Cancel safety
     /// A connection that is being opened is given up, or is found open the next time.
-    pub(super) async fn connect(&self, host: &str, mut log: &File) -> Result<Connected, String> {
+    pub(super) async fn connect(&self, host: &str, mut log: &File) -> Result<Connected, NotConnected> {
         let one_at_a_time = Arc::clone(self.lock_hosts().entry(host.to_owned()).or_default());
         let _connecting = one_at_a_time.lock().await;
         let cannot = |error: &io::Error| {
@@ -84,7 +98,8 @@ impl Connections {
         }
         // A file: whatever ssh leaves behind in the background cannot hold us up by keeping it open.
         let errors = socket.with_extension("err");
-        let written = File::create(&errors).map_err(|error| format!("cannot connect to `{host}`: {error}"))?;
+        let written = File::create(&errors)
+            .map_err(|error| NotConnected::from(format!("cannot connect to `{host}`: {error}")))?;
         let mut command = self.ssh(&socket);
         command.args(["-o", "ControlMaster=yes", "-o", &format!("ControlPersist={KEPT}"), "-f", "-N", "--", host]);
         let mut child = command.stderr(written).kill_on_drop(true).spawn().map_err(|error| cannot(&error))?;
@@ -94,9 +109,12 @@ impl Connections {
         let _ = log.write_all(said.as_bytes());
         match status {
             Ok(Ok(status)) if status.success() && socket.exists() => Ok(Connected::Now),
-            Ok(Ok(_)) => Err(failure::sentence(host, &self.login(host), &said)),
-            Ok(Err(error)) => Err(cannot(&error)),
-            Err(_) => Err(failure::sentence(host, &self.login(host), "logging in timed out")),
+            Ok(Ok(_)) => Err(NotConnected {
+                reason: failure::sentence(host, &self.login(host), &said),
+                attempts: failure::attempts(&said),
+            }),
+            Ok(Err(error)) => Err(cannot(&error).into()),
+            Err(_) => Err(failure::sentence(host, &self.login(host), "logging in timed out").into()),
         }
     }
 

@@ -4,6 +4,40 @@
 /// The longest reason that is shown, in characters.
 const MAX_REASON: usize = 300;
 
+/// What ssh says where the other side was there and ended the connection before anybody was logged in: a server with too many
+/// new connections (`MaxStartups`), a jump host under load, one that has just been started.
+const TURNED_AWAY: [&str; 8] = [
+    "kex_exchange_identification",
+    "ssh_exchange_identification",
+    "banner exchange",
+    "connection closed by",
+    "connection reset by",
+    "closed by remote host",
+    "not allowed at this time",
+    "too many authentication failures for this source",
+];
+
+/// How often a connection is tried that is turned away: over about a minute and a half.
+pub(super) const MOST_ATTEMPTS: u32 = 8;
+
+/// How often one is tried whose other side was there and said nothing in time.
+const MOST_SILENT: u32 = 3;
+
+/// How often a connection is tried of which ssh says this.
+pub(super) fn attempts(said: &str) -> u32 {
+    match (was_turned_away(said), said.contains("timed out")) {
+        (false, _) => 1,
+        (true, true) => MOST_SILENT,
+        (true, false) => MOST_ATTEMPTS,
+    }
+}
+
+/// Whether the other side ended the connection before the log-in, so that another may come about.
+fn was_turned_away(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    TURNED_AWAY.iter().any(|words| said.contains(words)) && !said.contains("permission denied")
+}
+
 /// What is said of a connection that could not be opened.
 pub(super) fn sentence(host: &str, login: &str, said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -24,6 +58,10 @@ pub(super) fn sentence(host: &str, login: &str, said: &str) -> String {
         format!("nobody is there to type a password: `ssh {login} true` must work with a key or an agent alone")
     } else if has("could not resolve") {
         format!("give `{host}` a `HostName` in the configuration of ssh, or correct its name")
+    } else if attempts(said) == MOST_ATTEMPTS {
+        "its sshd, or a host on the way there, turns new connections away (`MaxStartups`, load): let fewer targets go at \
+         once, or raise `MaxStartups`"
+            .to_owned()
     } else if has("connection refused") {
         "is its sshd running, and on this port?".to_owned()
     } else if has("timed out") || has("no route to host") || has("unreachable") {
@@ -60,6 +98,11 @@ mod tests {
                 "ssh: connect to host web01 port 22: Connection refused\n",
                 "cannot connect to `web01`: ssh: connect to host web01 port 22: Connection refused; is its sshd running, and \
                  on this port?",
+            ),
+            (
+                "kex_exchange_identification: Connection closed by remote host\nConnection closed by 10.0.0.1 port 22\n",
+                "cannot connect to `web01`: Connection closed by 10.0.0.1 port 22; its sshd, or a host on the way there, turns \
+                 new connections away (`MaxStartups`, load): let fewer targets go at once, or raise `MaxStartups`",
             ),
             ("", "cannot connect to `web01`: ssh gave no reason; `ssh -v deploy@web01` says more"),
         ] {

@@ -11,11 +11,20 @@ mod sockets;
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
-use self::connection::Connected;
+use tokio::time::{Instant, sleep};
+
 pub(in crate::rollout) use self::connection::Connections;
+use self::connection::{Connected, NotConnected};
 use self::session::Over;
 use super::{Ended, Limits, Stopped};
+
+/// The longest pause after the first of them; twice as long each time, and up to half of that less.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest of those pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A target that can be reached.
 #[derive(Debug, Clone)]
@@ -40,22 +49,45 @@ pub(super) async fn run(
         Ok(script) => script,
         Err(reason) => return Ended::NotStarted(reason),
     };
-    // A shared connection may have died since it was used: whoever finds that out opens another, once.
-    for may_retry in [true, false] {
+    let began = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
         let connected = tokio::select! {
             connected = host.connections.connect(&host.name, &log) => connected,
             must_end = limits.reached() => return must_end.ended(Stopped::Gone),
         };
-        let is_fresh = match connected {
-            Ok(Connected::Now) => true,
-            Ok(Connected::Before) => false,
-            Err(reason) => return Ended::Unreachable(reason),
+        // Whatever ends before the command was told to begin may be tried again.
+        let (reason, is_fresh, most) = match connected {
+            Ok(connected) => match session::run(host, &script, &log, limits).await {
+                Over::Ended(ended) => {
+                    if matches!(ended, Ended::Lost(_)) {
+                        // Whoever asks next does not wait for one that is dead.
+                        host.connections.forget(&host.name).await;
+                    }
+                    return ended;
+                }
+                Over::NeverBegan(reason) => {
+                    host.connections.forget(&host.name).await;
+                    (reason, matches!(connected, Connected::Now), failure::MOST_ATTEMPTS)
+                }
+            },
+            Err(NotConnected { reason, attempts: 1 }) => return Ended::Unreachable(reason),
+            Err(NotConnected { reason, attempts }) => (reason, true, attempts),
         };
-        match session::run(host, &script, &log, limits).await {
-            Over::Ended(ended) => return ended,
-            Over::NeverBegan(_) if may_retry && !is_fresh => host.connections.forget(&host.name).await,
-            Over::NeverBegan(reason) => return Ended::Unreachable(reason),
+        if attempt >= most {
+            let waited = humantime::format_duration(Duration::from_secs(began.elapsed().as_secs()));
+            return Ended::Unreachable(format!("{reason}; tried {attempt} times in {waited}"));
+        }
+        // A shared connection may have died since it was used: the next one is opened at once.
+        if is_fresh {
+            // Targets that were turned away together do not come back together.
+            let rest = pause.mul_f64(rand::random_range(0.5..1.0));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = sleep(rest) => {}
+                must_end = limits.reached() => return must_end.ended(Stopped::Gone),
+            }
         }
     }
-    Ended::Unreachable(format!("the connection to `{}` broke before the command began", host.name))
+    unreachable!("the last attempt returns")
 }

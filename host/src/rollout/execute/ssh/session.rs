@@ -72,7 +72,7 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
                     process::stop(&mut child, Instant::now() + CLIENT_ENDS).await;
                     let name = &host.name;
                     if group.is_some() {
-                        let lost = format!("the connection to `{name}` broke while the command ran: nobody knows how it ended");
+                        let lost = format!("the connection to `{name}` broke while the command ran");
                         return Over::Ended(Ended::Lost(lost));
                     }
                     let code = status.ok().and_then(Result::ok).and_then(|status| status.code());
