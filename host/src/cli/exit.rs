@@ -448,6 +448,11 @@ impl From<RunError> for Failure {
             RunError::Ledger(_) => ErrorKind::Unavailable,
             RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
         };
+        if matches!(error, RunError::Journal { .. }) {
+            let hint = "free space there, or mend what the error names; no target is charged for this, and the same job resumes \
+                        the run";
+            return Self::new(kind, error).hint(hint);
+        }
         Self::new(kind, error)
     }
 }

@@ -603,6 +603,8 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
         End::Broken(Broken::Refused(reason)) => {
             Err(Failure::message(ErrorKind::Refused, reason.clone()).hint(REFUSED_HINT))
         }
+        End::Broken(Broken::Runner(reason)) => Err(Failure::message(ErrorKind::Io, reason.clone())
+            .hint("no target is charged for this; once it is mended, run the same job again to resume")),
         End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
             .hint("`lockkeeper semaphore show PATH` shows the number in force and who wrote it")),
     }

@@ -33,7 +33,7 @@ use super::signals::{Received, Signals};
 use super::{Format, context, output};
 use crate::guard::{CommandLock, Outcome};
 use crate::rollout::tree::{self, Scope};
-use crate::rollout::{group, inherited};
+use crate::rollout::{group, inherited, trouble};
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, the
 /// process group that its command joins (0: the guard's own), what it locks if anything, and the command.
@@ -271,9 +271,17 @@ pub(super) fn guard() -> Option<ExitCode> {
     let (parent, group) = (number(), number().filter(|group| group.as_raw() != 0));
     let lock = arguments.next().filter(|lock| !lock.is_empty()).map(PathBuf::from);
     let command: Vec<OsString> = arguments.collect();
-    Some(match context::block_on(stand_guard(parent, group, lock.as_deref(), &command)) {
+    Some(match context::block_on_this_thread(stand_guard(parent, group, lock.as_deref(), &command)) {
         Ok(exit) => exit.code(),
         Err(failure) => {
+            let failure = match failure.kind {
+                // Nothing of the command ran.
+                ErrorKind::Io | ErrorKind::Internal => {
+                    let text = format!("{:#}: {}", failure.error, trouble::TIE_FAILED);
+                    Failure::message(ErrorKind::Command, text)
+                }
+                _ => failure,
+            };
             output::failure(format, &failure);
             failure.exit().code()
         }
@@ -401,7 +409,11 @@ fn not_started(program: &OsStr, error: &io::Error) -> Failure {
         true => (ErrorKind::NoSuchCommand, &missing),
         false => (ErrorKind::Command, error),
     };
-    let failure = Failure::message(kind, format!("cannot run `{}`: {error}", output::shown(&name)));
+    let text = match trouble::advice(error).filter(|_| !is_missing) {
+        Some(advice) => format!("cannot run `{}`: {error}: {}; {advice}", output::shown(&name), trouble::TIE_FAILED),
+        None => format!("cannot run `{}`: {error}", output::shown(&name)),
+    };
+    let failure = Failure::message(kind, text);
     match is_missing {
         true if name.contains(char::is_whitespace) => {
             failure.hint("no shell reads the command: `-- sh -c '…'` starts one")

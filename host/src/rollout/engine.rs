@@ -28,7 +28,7 @@ use super::outlook::Outlook;
 use super::step::Rollout;
 use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::orchestration::Beginning;
-use crate::policy::types::{self as contract, Ending, Member, Outcome, View};
+use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::{Identifier, Owner, Party, Semaphore};
 use crate::store::{Clock, Fence, Store};
@@ -174,6 +174,7 @@ pub async fn run<P: Decide>(
         journal: Some(journal),
         members: None,
         failed: None,
+        is_failure_told: false,
         rollout: Rollout::new(setup),
         tell,
         run,
@@ -388,6 +389,8 @@ struct Engine<P, T> {
     /// The party's members as the journal has them, and since which decision.
     members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
+    /// The machine has heard of that.
+    is_failure_told: bool,
     /// What was said last of what it waits for.
     said_now: Outlook,
     rollout: Rollout,
@@ -529,6 +532,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                     }
                 }
             });
+        }
+        if let (Some(error), false) = (&self.failed, self.is_failure_told) {
+            // Nothing new starts, and what runs may end.
+            self.is_failure_told = true;
+            let reason = report_of(error);
+            self.step(Input::Broken(Broken::Runner(reason)));
         }
         if let Some(others) = lost {
             // Probes as well: nobody waits for what they say.
@@ -718,7 +727,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 _ = &mut kill => true,
             };
             let answer = match probe {
-                Some(run) if !killed => probed(execute::run(Invocation { run, ..invocation }, kill).await),
+                Some(run) if !killed => {
+                    let result = execute::run(Invocation { run, ..invocation }, kill).await;
+                    if result.course == Course::RunnerFailed {
+                        let _ = inputs.send(Input::Broken(Broken::Runner(result.detail.clone()))).await;
+                    }
+                    probed(result)
+                }
                 _ => Probed::Unknown { detail: "nobody was asked".to_owned() },
             };
             let _ = inputs.send(Input::Probed { target, answer }).await;
@@ -762,6 +777,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         };
         Invocation {
             run,
+            is_tied: self.connections.is_none() && !self.run.tie.is_empty(),
             probe,
             environment,
             place: self.connections.clone().map_or(Place::Here, there),
@@ -782,8 +798,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 let decision = self.run.policy.admit(settings, &view, memory, grants);
                 self.record(Asked::Admit, target, &mut view, None, &decision);
                 self.say_said(target, &decision);
-                Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) }
+                match self.failed {
+                    // What is not written down is not done, and not remembered.
+                    Some(_) => Input::Admitted { target, answer: Ok(not_recorded(self.rollout.memory())) },
+                    None => Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) },
+                }
             }
+            Some(outcome) if self.failed.is_some() => Input::NotSettled { target, outcome },
             Some(outcome) => {
                 if self.run.conducting.is_some() {
                     self.board.send_modify(|board| {
@@ -795,13 +816,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
                 self.record(Asked::Settle, target, &mut view, Some(&outcome), &decision);
                 self.say_said(target, &decision);
-                Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) }
+                match self.failed {
+                    Some(_) => Input::NotSettled { target, outcome },
+                    None => Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) },
+                }
             }
         };
-        if self.failed.is_some() {
-            // What is not written down is not done: the machine stops first, and takes the answer as one that came late.
-            self.step(Input::Stop(Stop::Now));
-        }
         self.step(answer);
         self.run.ledger.remember(self.rollout.memory());
     }
@@ -929,7 +949,7 @@ fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
 fn probed(result: ActionResult) -> Probed {
     let ActionResult { ending, course, exit_code, detail, .. } = result;
     match (ending, exit_code) {
-        _ if course == Course::Unreachable => Probed::Unreachable { detail },
+        _ if matches!(course, Course::Unreachable | Course::RunnerFailed) => Probed::Unreachable { detail },
         // The code of ssh itself, in a probe that calls it.
         (Ending::Failed, Some(255)) => Probed::Unreachable { detail },
         (Ending::Succeeded, _) => Probed::Done,
@@ -938,6 +958,18 @@ fn probed(result: ActionResult) -> Probed {
         (Ending::Failed, Some(code)) if code != 76 => Probed::Failed { detail },
         _ => Probed::Unknown { detail },
     }
+}
+
+/// An answer that could not be written down.
+fn not_recorded(memory: &[u8]) -> Admitted {
+    let (code, reason) = ("not-recorded".to_owned(), "the answer could not be written to the journal".to_owned());
+    Admitted { verdict: Admission::Wait, code, reason, wake_after: None, memory: memory.to_vec() }
+}
+
+/// An error with its causes.
+fn report_of(error: &RunError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{error}{source}")
 }
 
 fn fault(error: &PolicyError) -> Fault {

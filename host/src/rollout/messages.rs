@@ -190,6 +190,13 @@ pub enum Input {
         /// What.
         answer: Result<Settled, Fault>,
     },
+    /// The policy was not asked, for its answer could not be written down: the next runner asks it.
+    NotSettled {
+        /// About which target.
+        target: usize,
+        /// How its action ended.
+        outcome: Outcome,
+    },
     /// A slot is held.
     Leased {
         /// For which target.
@@ -413,6 +420,8 @@ pub enum Broken {
     Refused(String),
     /// The semaphore has another number of slots.
     SlotsDiffer(String),
+    /// The runner's own machine: no more processes, files, memory or disk.
+    Runner(String),
 }
 
 /// What the far end says, among other words, when it refuses a fence and has started nothing.
@@ -431,6 +440,8 @@ pub enum Course {
     NotStarted,
     /// Nothing of it ran, for certain: its host cannot be reached.
     Unreachable,
+    /// Nothing of it ran: the runner's own machine could not start it.
+    RunnerFailed,
     /// It was started and its end was not seen: the connection to it broke, or it could not be stopped.
     OutOfSight,
 }
@@ -658,9 +669,12 @@ impl End {
             Self::Aborted(reason) | Self::BudgetSpent(reason) | Self::FloorMissed(reason) => reason.clone(),
             Self::Interrupted => "stopped by hand".to_owned(),
             Self::Lost(reason) => reason.clone(),
-            Self::Broken(Broken::Unavailable(reason) | Broken::Refused(reason) | Broken::SlotsDiffer(reason)) => {
-                reason.clone()
-            }
+            Self::Broken(
+                Broken::Unavailable(reason)
+                | Broken::Refused(reason)
+                | Broken::SlotsDiffer(reason)
+                | Broken::Runner(reason),
+            ) => reason.clone(),
         }
     }
 
@@ -688,6 +702,7 @@ impl End {
             Self::FloorMissed(_) => "timed-out",
             Self::Interrupted => "interrupted",
             Self::Lost(_) => "lost",
+            Self::Broken(Broken::Runner(_)) => "runner-failed",
             Self::Broken(_) => "unavailable",
         }
     }

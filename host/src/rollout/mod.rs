@@ -28,6 +28,7 @@ mod step;
 mod targets;
 pub mod timeline;
 pub mod tree;
+pub(crate) mod trouble;
 
 pub use conduct::Conducting;
 pub use decide::Decide;

@@ -416,6 +416,7 @@ impl Rollout {
             Input::Session(hearing) => self.heard(hearing, &mut out),
             Input::Admitted { target, answer } => self.admitted(now_ms, target, answer, &mut out),
             Input::Settled { target, answer } => self.settled(now_ms, target, answer, &mut out),
+            Input::NotSettled { target, outcome } => self.not_settled(target, outcome, &mut out),
             Input::Leased { target, fence, how } => self.leased(now_ms, target, fence, &how, &mut out),
             Input::NotLeased { target, why } => self.not_leased(now_ms, target, why, &mut out),
             Input::LeaseLost { target, reason, others } => self.lease_lost(now_ms, target, reason, others, &mut out),
@@ -637,6 +638,9 @@ impl Rollout {
         if result.course == Course::OutOfSight && self.stop != Some(Stop::Now) && !is_lost {
             return self.out_of_sight(now_ms, target, result, out);
         }
+        if result.course == Course::RunnerFailed {
+            return self.runner_failed(target, result.detail, out);
+        }
         if self.slots[target].state == TargetState::Reverting {
             return self.reverted(now_ms, target, result, out);
         }
@@ -674,6 +678,35 @@ impl Rollout {
             _ if matches!(self.ending, Some(End::Lost(_))) => out.push(self.release(target)),
             // Its slot is not free yet: the others are asked when it is, or is kept.
             _ => self.to_settle.push_back((target, outcome)),
+        }
+    }
+
+    /// The runner's own machine could not start it: nothing ran, nothing is charged, and nothing new starts.
+    fn runner_failed(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
+        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.clone() }));
+        if self.slots[target].state == TargetState::Reverting {
+            self.moved(target, TargetEvent::Found);
+            self.roll_back_anew(target, out);
+        } else {
+            self.moved(target, TargetEvent::Ended(Ending::Failed));
+            let slot = &mut self.slots[target];
+            slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
+            self.reopen(target, out);
+        }
+        self.cut_short(End::Broken(Broken::Runner(reason)), out);
+    }
+
+    /// What its policy says of its end could not be written down: the next runner asks.
+    fn not_settled(&mut self, target: usize, outcome: Outcome, out: &mut Vec<Action>) {
+        self.answered(target);
+        let Outcome { ending, exit_code, took, .. } = outcome;
+        match ending {
+            Ending::Unknown => out.push(self.release(target)),
+            _ => {
+                let detail = self.slots[target].detail.clone();
+                let standing = Standing::Ended { ending, exit_code, took_ms: took, detail };
+                out.push(Action::Release { target, standing });
+            }
         }
     }
 

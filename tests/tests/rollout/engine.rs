@@ -190,12 +190,13 @@ async fn a_target_with_the_longest_of_names_has_a_log() {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_is_told_as_that() {
+async fn a_log_that_cannot_be_written_stops_the_run_and_charges_nothing() {
     let ground = Ground::new(1, &["a"], "[action]\nrun = [\"true\"]");
     fs::create_dir_all(ground.folder.path().join("run/output/a.1.log")).unwrap();
-    let (report, events) = ground.run(always_lock()).await;
-    assert_eq!(report.unwrap().counts.failed, 1);
-    assert!(failure(&events).1.starts_with("cannot write its output to "), "{:?}", failure(&events).1);
+    let (report, _) = ground.run(always_lock()).await;
+    let report = report.unwrap();
+    assert_eq!((report.counts.failed, report.counts.waiting), (0, 1));
+    assert!(report.end.reason().starts_with("cannot write the output to "), "{:?}", report.end);
 }
 
 #[tokio::test]

@@ -10,12 +10,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::ssh::{Connections, Host};
-use super::group;
 use super::messages::{ActionResult, Course, Others};
+use super::{group, trouble};
 use crate::policy::types::Ending;
 
 /// Lines of output that a failure shows.
@@ -29,6 +30,8 @@ const TAIL_BYTES: u64 = 16 * 1024;
 pub(super) struct Invocation {
     /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
+    /// Whether another process of ours starts `run`, and kills it when this one is gone.
+    pub is_tied: bool,
     /// Asked after `run` succeeded: 0 is a success, 66, 75, 76 and a target that cannot be reached leave it open, anything else is
     /// a failure.
     pub probe: Option<Vec<String>>,
@@ -95,7 +98,8 @@ enum Ended {
     Unreachable(String),
     /// Nobody knows how it ended, or whether: why.
     Lost(String),
-    NoLog(io::Error),
+    /// Nothing of it ran: this machine could not start it, and what to do.
+    RunnerFailed(String),
 }
 
 /// What became of a command that was to be stopped.
@@ -123,13 +127,26 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
+    if invocation.is_tied
+        && matches!(ended, Ended::Exited(Some(trouble::CANNOT_START), _))
+        && let Some(line) = tail(&invocation.log).into_iter().find(|line| line.contains(trouble::TIE_FAILED))
+    {
+        ended = Ended::RunnerFailed(line.trim_start_matches("error: ").to_owned());
+    }
+    if matches!(ended, Ended::Exited(Some(1..), _))
+        && File::open(&invocation.log).is_ok_and(|log| trouble::is_full(&log))
+    {
+        let Ended::Exited(_, how) = ended else { unreachable!("it was just seen") };
+        ended = Ended::Lost(format!("{what} {how} while the disk of its output was full: that may be why"));
+    }
     if what == "probe"
         && let Some(detail) = unsettled(&ended, &invocation.place)
     {
         ended = Ended::Lost(detail);
     }
     let course = match &ended {
-        Ended::NotStarted(_) | Ended::NoLog(_) => Course::NotStarted,
+        Ended::NotStarted(_) => Course::NotStarted,
+        Ended::RunnerFailed(_) => Course::RunnerFailed,
         Ended::Unreachable(_) => Course::Unreachable,
         Ended::Lost(_) | Ended::TimedOut(Stopped::Perhaps(_)) | Ended::Killed { stopped: Stopped::Perhaps(_), .. } => {
             Course::OutOfSight
@@ -159,11 +176,10 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
             let ran_on = format!("it ran on for {overran} when somebody else may have had its slot");
             (ending, None, format!("{what} stopped: {}; {ran_on}", why(ending)))
         }
-        Ended::NotStarted(reason) | Ended::Unreachable(reason) => (Ending::Failed, None, reason),
-        Ended::Lost(reason) => (Ending::Unknown, None, reason),
-        Ended::NoLog(error) => {
-            (Ending::Failed, None, format!("cannot write its output to `{}`: {error}", invocation.log.display()))
+        Ended::NotStarted(reason) | Ended::Unreachable(reason) | Ended::RunnerFailed(reason) => {
+            (Ending::Failed, None, reason)
         }
+        Ended::Lost(reason) => (Ending::Unknown, None, reason),
     };
     let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log) };
     ActionResult {
@@ -186,7 +202,7 @@ fn unsettled(ended: &Ended, place: &Place) -> Option<String> {
         Ended::Exited(Some(76), _) => Some("its probe does not know how it went".to_owned()),
         // The code of ssh itself.
         Ended::Exited(Some(255), _) if matches!(place, Place::Here) => Some("its probe ended with 255".to_owned()),
-        Ended::Unreachable(reason) | Ended::Lost(reason) => Some(reason.clone()),
+        Ended::Unreachable(reason) | Ended::Lost(reason) | Ended::RunnerFailed(reason) => Some(reason.clone()),
         _ => None,
     }
 }
@@ -206,8 +222,11 @@ async fn one(
     }
     let log = match OpenOptions::new().create(true).append(true).open(&invocation.log) {
         Ok(log) => log,
-        Err(error) => return Ended::NoLog(error),
+        Err(error) => return Ended::RunnerFailed(trouble::of_log(&invocation.log, &error)),
     };
+    if trouble::is_full(&log) {
+        return Ended::RunnerFailed(trouble::of_log(&invocation.log, &io::Error::from(Errno::ENOSPC)));
+    }
     let mut limits = Limits { deadline, kill, kill_after: invocation.kill_after };
     match &invocation.place {
         Place::Here => process::run(command, &invocation.environment, log, &mut limits).await,

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::{group, inherited};
+use super::super::{group, inherited, trouble};
 use super::{Ended, Limits, Stopped};
 
 /// How often a stopped group is looked at.
@@ -29,7 +29,10 @@ pub(super) async fn run(
 ) -> Ended {
     let not_started = |error: io::Error| {
         let program = command.first().cloned().unwrap_or_default();
-        Ended::NotStarted(format!("cannot run `{program}`: {error}"))
+        match trouble::advice(&error) {
+            Some(advice) => Ended::RunnerFailed(format!("cannot run `{program}` on this machine: {error}; {advice}")),
+            None => Ended::NotStarted(format!("cannot run `{program}`: {error}")),
+        }
     };
     let mut child = match start(command, environment, log) {
         Ok(child) => child,

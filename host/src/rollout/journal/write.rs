@@ -14,6 +14,8 @@ use crate::rollout::{Event, Stamped};
 pub struct Journal {
     file: File,
     previous: String,
+    /// The bytes of whole lines.
+    length: u64,
 }
 
 impl Journal {
@@ -23,7 +25,7 @@ impl Journal {
     /// As the file system has them.
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        let mut journal = Self { file, previous: String::new() };
+        let mut journal = Self { file, previous: String::new(), length: 0 };
         journal.write(header)?;
         Ok(journal)
     }
@@ -74,7 +76,12 @@ impl Journal {
         line.extend_from_slice(BEFORE_HASH);
         line.extend_from_slice(hash.as_bytes());
         line.extend_from_slice(b"\"}\n");
-        self.file.write_all(&line)?;
+        if let Err(error) = self.file.write_all(&line) {
+            // No half of a line stays behind, as far as that can be had.
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += line.len() as u64;
         self.previous = hash;
         Ok(())
     }

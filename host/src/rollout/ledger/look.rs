@@ -14,6 +14,7 @@ use super::runner::Runner;
 use super::saved::{Saved, Standing};
 use super::waits::{self, WaitsFor};
 use crate::job::{JobSpec, OnUnknown, Target};
+use crate::policy::types::Ending;
 use crate::recipe::{Holder, Semaphore, SemaphoreState};
 use crate::rollout::messages::Wish;
 use crate::rollout::{Counts, Facts, Outlook, Plan, Refusal, Wave, WaveSpent};
@@ -347,11 +348,17 @@ pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a Standing>
     let mut known = 0;
     for standing in touched {
         known += 1;
+        let standing = match standing {
+            Standing::RollBackEnded { becomes } => becomes,
+            standing => standing,
+        };
         *match standing {
+            // What follows from the end is not decided yet; how it ended is known.
+            Standing::Ended { ending: Ending::Succeeded, .. } => &mut counts.done,
+            Standing::Ended { .. } => &mut counts.failed,
             Standing::Pending => &mut counts.pending,
             Standing::Leased | Standing::Recalled { .. } => &mut counts.waiting,
             Standing::Acting
-            | Standing::Ended { .. }
             | Standing::Kept { .. }
             | Standing::Retrying { .. }
             | Standing::Reverting { .. }

@@ -13,6 +13,7 @@ impl Rollout {
         let ActionResult { ending, course, exit_code, took_ms, detail, .. } = result;
         let (ending, exit_code, took_ms, detail) = (*ending, *exit_code, *took_ms, detail.clone());
         match (course, self.slots[target].state) {
+            (Course::RunnerFailed, TargetState::Acting) => Some(Sight::NotStarted),
             (Course::NotStarted | Course::Unreachable, TargetState::Acting) if ending == Ending::Unknown => {
                 Some(Sight::NotStarted)
             }
