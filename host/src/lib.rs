@@ -6,6 +6,7 @@
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
 //! cli → guard → rollout::group
+//! all → terminal
 //! cli → author → policy
 //! ```
 
@@ -17,3 +18,4 @@ pub mod policy;
 pub mod recipe;
 pub mod rollout;
 pub mod store;
+pub mod terminal;

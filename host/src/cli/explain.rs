@@ -5,13 +5,14 @@ use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::{plain, trimmed};
+use super::holders::trimmed;
 use super::output::{Output, moment, of, shown};
 use super::replay::{self, PATIENT};
 use super::{ExplainArgs, Global, runs};
 use crate::rollout::explain::{self, Account, Answer, Because, Case, Counterfactual, Nearest, Said, Stand};
 use crate::rollout::journal::{Page, Stints, Story, Want};
 use crate::store::Clock;
+use crate::terminal;
 
 /// The width of the word that leads each line.
 const LABEL: usize = 10;
@@ -76,10 +77,10 @@ fn no_such_target(account: &Account, name: &str) -> Failure {
     let likely = account.targets().map(|(known, _)| (strsim::jaro_winkler(known, name), known));
     let likely = likely.filter(|(likeness, _)| *likeness > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
     let hint = match likely {
-        Some((_, known)) => format!("did you mean `{}`?", plain(known)),
-        None => format!("`lockkeeper explain {}` lists what it waits for", plain(&account.header.run)),
+        Some((_, known)) => format!("did you mean `{}`?", terminal::value(known)),
+        None => format!("`lockkeeper explain {}` lists what it waits for", terminal::value(&account.header.run)),
     };
-    let text = format!("run `{}` has no target `{}`", plain(&account.header.run), shown(name));
+    let text = format!("run `{}` has no target `{}`", terminal::value(&account.header.run), shown(name));
     Failure::message(ErrorKind::BadArgument, text).hint(hint)
 }
 
@@ -107,7 +108,7 @@ fn tell_of_target(output: &Output, story: &Story, account: &Account, answer: &An
         return output.json(&object);
     }
     say_as_of(story, account, output, now);
-    output.data(&plain(&answer.sentence));
+    output.data(&terminal::line(&answer.sentence));
     let mut lines = Lines::default();
     for more in &answer.more {
         lines.push("", more);
@@ -223,7 +224,10 @@ fn tell_of_run(
         return output.json(&object);
     }
     say_as_of(story, account, output, now);
-    output.data(&plain(&format!("Run {} of job `{}`: {}", account.header.run, account.header.job, summary.sentence)));
+    output.data(&terminal::line(&format!(
+        "Run {} of job `{}`: {}",
+        account.header.run, account.header.job, summary.sentence
+    )));
     if !summary.groups.is_empty() {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["TARGETS", "STAND", "WHY"]);
@@ -232,7 +236,7 @@ fn tell_of_run(
                 0 => targets.join(", "),
                 more => format!("{} and {more} more", targets[..MOST_NAMED].join(", ")),
             };
-            table.add_row([plain(&names), stand(answer).to_owned(), plain(&answer.reason)]);
+            table.add_row([terminal::value(&names), stand(answer).to_owned(), terminal::value(&answer.reason)]);
         }
         output.data(&trimmed(&table));
     }
@@ -240,7 +244,10 @@ fn tell_of_run(
     let mut lines = Lines::default();
     tell_why(&mut lines, first, why, now);
     output.data(&lines.text());
-    output.talk("More", &format!("of one target: lockkeeper explain {} {}", account.header.run, plain(&first.target)));
+    output.talk(
+        "More",
+        &format!("of one target: lockkeeper explain {} {}", account.header.run, terminal::value(&first.target)),
+    );
 }
 
 /// Whoever has not been asked about waits no less.
@@ -336,7 +343,7 @@ pub(super) struct Lines(Vec<String>);
 
 impl Lines {
     pub(super) fn push(&mut self, label: &str, text: &str) {
-        self.0.push(format!("{label:>LABEL$}  {}", plain(text)).trim_end().to_owned());
+        self.0.push(format!("{label:>LABEL$}  {}", terminal::line(text)).trim_end().to_owned());
     }
 
     pub(super) fn text(&self) -> String {

@@ -12,6 +12,7 @@ use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
 use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState};
 use crate::store::{Clock, StoreError};
+use crate::terminal;
 
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;
@@ -66,7 +67,13 @@ pub(super) fn print(output: &Output, held: &[Held]) {
             forced.map_or(kind.to_owned(), |forced| format!("{kind}, forced by {}: {}", forced.by, forced.reason));
         let owner = one.owner().map_or_else(String::new, ToString::to_string);
         let (since, fence) = (moment(holder.since_ms, now), holder.fence.to_string());
-        table.add_row([plain(&holder.identifier), since, fence, plain(&kind), plain(&owner)]);
+        table.add_row([
+            terminal::value(&holder.identifier),
+            since,
+            fence,
+            terminal::value(&kind),
+            terminal::value(&owner),
+        ]);
     }
     output.data(&trimmed(&table));
 }
@@ -92,9 +99,9 @@ impl Held {
 
     /// The identifier, and who owns the lease if that is known.
     pub(super) fn who(&self) -> String {
-        let identifier = plain(&self.holder.identifier);
+        let identifier = terminal::value(&self.holder.identifier);
         match self.owner() {
-            Some(owner) => format!("`{identifier}` ({})", plain(&owner.to_string())),
+            Some(owner) => format!("`{identifier}` ({})", terminal::value(&owner.to_string())),
             None => format!("`{identifier}`"),
         }
     }
@@ -110,11 +117,6 @@ impl Held {
             "forced": claim.as_ref().and_then(|seen| seen.claim.forced.as_ref()),
         })
     }
-}
-
-/// Text from a store, where anybody may write, made harmless for a terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A table without the blanks that fill its last column.

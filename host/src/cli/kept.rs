@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Failure};
-use super::holders::plain;
 use super::output::{Output, shown};
 use super::{Global, runs};
 use crate::rollout::ledger::{self, FindError, Kept, LATEST};
 use crate::store::Store;
+use crate::terminal;
 
 /// Where others are.
 pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where others are; a job's own [store] is not \
@@ -46,7 +46,7 @@ fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
         }
         FindError::NoSuchRun { wanted, nearest, names } => {
             let hint = match nearest {
-                Some(nearest) => format!("did you mean `{}`?", plain(&nearest)),
+                Some(nearest) => format!("did you mean `{}`?", terminal::value(&nearest)),
                 None => format!("there is {}; {ELSEWHERE}", runs::named(names.iter().map(String::as_str))),
             };
             (format!("there is no run `{}` in {place}", shown(&wanted)), hint)

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::{Held, plain};
+use super::holders::Held;
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::under::{Bond, Running};
@@ -21,6 +21,7 @@ use crate::recipe::{
 };
 use crate::rollout::group;
 use crate::store::{Clock, Fence, Lifetime, NodePath, Op, SessionState, Store};
+use crate::terminal;
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
@@ -242,7 +243,7 @@ async fn acquire(
                 let left = if by.was_left_behind() { "; it outlived its process" } else { "" };
                 let message = format!(
                     "`{path}` is held under `{identifier}` by {}{}{left}",
-                    plain(&by.to_string()),
+                    terminal::value(&by.to_string()),
                     since.unwrap_or_default()
                 );
                 let unlock = format!("`lockkeeper unlock {path} --identifier {identifier}` releases it");
@@ -498,7 +499,7 @@ async fn watch(
                 let by = timeout(LOOK_WHO_BROKE, broken(ground.store.as_ref(), lease.path()));
                 let reason = match (loss, lease.lifetime()) {
                     (Loss::Deleted, _) => match by.await {
-                        Ok(Some(record)) => format!("{} broke it: {}", plain(&record.by), plain(&record.reason)),
+                        Ok(Some(record)) => format!("{} broke it: {}", terminal::value(&record.by), terminal::value(&record.reason)),
                         Ok(None) | Err(_) => "it was broken by force, or unlocked by another tool".to_owned(),
                     },
                     (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended".to_owned(),

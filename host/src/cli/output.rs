@@ -14,10 +14,11 @@ use serde_json::json;
 use super::exit::{ErrorKind, Failure};
 use super::invocation::Invocation;
 use super::{Format, Global};
-use crate::job::{Problem, Problems, printable};
+use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
 use crate::rollout::ledger::Called;
 use crate::rollout::{Event, Stamped};
+use crate::terminal;
 
 /// The width of the verb that leads each line.
 const VERB_WIDTH: usize = 11;
@@ -231,7 +232,7 @@ impl Output {
                     fences => format!("breaking {}", list(fences)),
                 };
                 let text = format!("a slot of `{semaphore}` by the orchestration, {what}: {reason}");
-                self.say(Tone::Bad, "Forced", &super::holders::plain(&text));
+                self.say(Tone::Bad, "Forced", &terminal::line(&text));
             }
             Event::SlotsChanged { from, to } => {
                 self.say(
@@ -310,11 +311,11 @@ impl Output {
             // What does not wait is said with its answer.
             Event::Calling { call, .. } if !call.waits() => {}
             Event::Calling { call, .. } => {
-                self.say(Tone::Plain, "Calls", &super::holders::plain(&call.to_string()));
+                self.say(Tone::Plain, "Calls", &terminal::line(&call.to_string()));
             }
             Event::Answered { called: Called { call, answer, .. } } => {
                 let text = if call.waits() { answer.to_string() } else { format!("{call}: {answer}") };
-                self.say(Tone::Good, if call.waits() { "Answered" } else { "Called" }, &super::holders::plain(&text));
+                self.say(Tone::Good, if call.waits() { "Answered" } else { "Called" }, &terminal::line(&text));
             }
             // They were told when they were new.
             Event::Recalled { .. } => {}
@@ -458,7 +459,7 @@ fn rendered(problems: &[Problem]) -> String {
 /// A user's text for a message: without control characters, and not longer than a line bears.
 pub(super) fn shown(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    printable(text, MAX_CHARS)
+    terminal::shown(text, MAX_CHARS)
 }
 
 /// A span of milliseconds as people read it.

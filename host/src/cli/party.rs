@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::{plain, trimmed};
+use super::holders::trimmed;
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
 use crate::recipe::{self, Identifier, Membership, Party, Patience};
 use crate::store::Store;
+use crate::terminal;
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["MEMBER", "SINCE"]);
         for member in &members {
-            table.add_row([plain(&member.identifier), moment(member.since_ms, now)]);
+            table.add_row([terminal::value(&member.identifier), moment(member.since_ms, now)]);
         }
         output.data(&trimmed(&table));
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::plain;
 use super::output::{Output, moment, of};
 use super::{Global, PruneArgs, runs};
 use crate::rollout::ledger::{self, RunState, Summary};
+use crate::terminal;
 
 /// What never began is left alone for so long: somebody may be about to begin it.
 const STILLBORN_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -64,14 +64,14 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let verb = if args.dry_run { "Would prune" } else { "Pruned" };
     for run in &goes {
         if let Some(ended) = &run.kept.record.ended {
-            output.talk(verb, &plain(&format!("{}: {}, {}", run.kept.name, ended.end, moment(ended.at, now))));
+            output.talk(verb, &terminal::line(&format!("{}: {}, {}", run.kept.name, ended.end, moment(ended.at, now))));
         }
     }
     for name in &stillborn {
-        output.talk(verb, &plain(&format!("{name}, which never began")));
+        output.talk(verb, &terminal::line(&format!("{name}, which never began")));
     }
     for name in swept.folders.iter().filter(|name| !gone.contains(name.as_str())) {
-        output.talk(verb, &plain(&format!("the folder of {name}, a run of another store that is over")));
+        output.talk(verb, &terminal::line(&format!("the folder of {name}, a run of another store that is over")));
     }
     for run in &unfinished {
         let why = match run.state() {
@@ -80,7 +80,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
                 &format!("it is not finished: `lockkeeper abort {}` ends it", run.kept.name)
             }
         };
-        output.talk("Kept", &plain(&format!("{}: {why}", run.kept.name)));
+        output.talk("Kept", &terminal::line(&format!("{}: {why}", run.kept.name)));
     }
     let open =
         if unfinished.is_empty() { String::new() } else { format!(", {} of them not finished", unfinished.len()) };
@@ -100,9 +100,10 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
 
 fn no_such_job(job: &str, jobs: &BTreeSet<&str>, place: &str) -> Failure {
     let names: Vec<&str> = jobs.iter().copied().collect();
-    let failure = Failure::message(ErrorKind::NoSuchRun, format!("there is no run of job `{}` in {place}", plain(job)));
+    let failure =
+        Failure::message(ErrorKind::NoSuchRun, format!("there is no run of job `{}` in {place}", terminal::value(job)));
     match crate::job::closest(job, &names) {
-        Some(close) => failure.hint(format!("did you mean `{}`?", plain(close))),
+        Some(close) => failure.hint(format!("did you mean `{}`?", terminal::value(close))),
         None => failure.hint("`lockkeeper status` lists the runs and their jobs"),
     }
 }

@@ -13,6 +13,7 @@ use super::output::{of, shown};
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
 use crate::rollout::journal::{Reader, Stints, digest};
+use crate::terminal;
 
 /// The newest run, for whoever does not want to type its name.
 const LATEST: &str = "latest";
@@ -167,7 +168,7 @@ fn started(stints: &Stints) -> u64 {
 
 /// The first of some names, and how many more there are.
 pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("`{}`", super::holders::plain(name))).collect();
+    let names: Vec<String> = names.map(|name| format!("`{}`", terminal::value(name))).collect();
     match names.len().saturating_sub(MOST_NAMED) {
         0 => names.join(", "),
         more => format!("{}, and {more} more", names[..MOST_NAMED].join(", ")),

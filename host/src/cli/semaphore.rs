@@ -17,6 +17,7 @@ use crate::recipe::{
     queue_of, read_number, resize,
 };
 use crate::store::{Clock, NodePath, Store, StoreError};
+use crate::terminal;
 
 /// As many nodes are looked at.
 const MOST_NODES: usize = 10_000;
@@ -142,7 +143,7 @@ fn written(record: &NumberRecord) -> String {
     let at = moment(*at, Clock::System.now_ms());
     let who = job.as_ref().map_or_else(|| by.clone(), |job| format!("job `{job}` ({by})"));
     let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    super::holders::plain(&format!("{} written {at} by {who}{reason}", of(*slots as usize, "slot")))
+    terminal::line(&format!("{} written {at} by {who}{reason}", of(*slots as usize, "slot")))
 }
 
 async fn change(global: &Global, output: &Output, args: ResizeArgs) -> Result<Exit, Failure> {

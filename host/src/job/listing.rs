@@ -14,10 +14,11 @@ use serde_json::error::Category;
 
 use super::name::{Labels, Target, TargetName, check_label};
 use super::pattern::{NamePattern, PatternError};
-use super::problem::{Problems, Source, printable, quote, text_of};
+use super::problem::{Problems, Source, quote, text_of};
 use super::reader::{At, Report};
 use super::target_list::{MAX_TARGETS, NotAdded, TargetList, same_host};
 use crate::store::NodePath;
+use crate::terminal;
 
 /// What a listing is called in messages.
 const LISTING: &str = "list of targets";
@@ -206,7 +207,7 @@ impl Listing<'_> {
         let at = start + line_start + error.column().saturating_sub(1);
         let told = error.to_string();
         // Where it is stands beside it, counted from the file's beginning.
-        let told = printable(told.rsplit_once(" at line ").map_or(told.as_str(), |(told, _)| told), 200);
+        let told = terminal::shown(told.rsplit_once(" at line ").map_or(told.as_str(), |(told, _)| told), 200);
         if error.classify() != Category::Data {
             return self.not_json(at, &told);
         }

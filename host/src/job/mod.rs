@@ -33,7 +33,6 @@ pub use inventory::parse_inventory;
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use listing::{parse_listing, parse_members};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
-pub(crate) use problem::printable;
 pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
 pub(crate) use reader::closest;
 pub use schema::{schema, schema_with_settings};

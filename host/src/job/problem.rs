@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use miette::{Diagnostic, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 use serde::Serialize;
 
+use crate::terminal;
+
 /// The most bytes of lines that a problem shows: nobody reads more, and a whole page may stand on one line.
 const MAX_SHOWN_BYTES: usize = 4000;
 
@@ -116,7 +118,7 @@ impl Source {
         let is_shown = |at: usize, c: char| match c {
             '\n' | '\t' => true,
             '\r' => text[at + 1..].starts_with('\n'),
-            c => !is_hidden(c),
+            c => !terminal::is_hidden(c),
         };
         let shown = self.0.shown.get_or_init(|| {
             let is_plain = text.char_indices().all(|(at, c)| is_shown(at, c));
@@ -398,28 +400,10 @@ pub fn text_of<'a>(what: &'static str, file: &str, bytes: &'a [u8]) -> Result<&'
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// What a terminal would obey instead of showing it, or would not show: control characters, marks of direction, spaces
-/// without a width.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-}
-
-/// A user's text for a message: without what a terminal would obey, and not longer than that many characters.
-pub(crate) fn printable(text: &str, max_chars: usize) -> String {
-    let escape = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() };
-    let mut shown: String = text.chars().take(max_chars).map(escape).collect();
-    if text.chars().nth(max_chars).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// A user's text for a message: in backticks, as [`printable`], and not longer than a line bears.
+/// A user's text for a message: in backticks, and not longer than a line bears.
 pub(super) fn quote(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    format!("`{}`", printable(text, MAX_CHARS))
+    format!("`{}`", terminal::shown(text, MAX_CHARS))
 }
 
 #[cfg(test)]

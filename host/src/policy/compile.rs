@@ -8,8 +8,8 @@ use std::sync::Once;
 use wit_component::ComponentEncoder;
 
 use super::evaluate::{MAX_REASON, MAX_TABLE_ELEMENTS};
-use super::imports::harmless;
 use super::{Limits, PolicyError, difference, module, orchestration};
+use crate::terminal::prose;
 
 /// Bytes of a page of linear memory.
 const WASM_PAGE: u64 = 64 * 1024;
@@ -62,7 +62,7 @@ fn malformed(reason: &str) -> PolicyError {
 
 /// What wasmtime's crates say, on one line.
 fn one_line(text: &str) -> String {
-    harmless(&text.split_whitespace().collect::<Vec<_>>().join(" "), MAX_REASON)
+    prose(&text.split_whitespace().collect::<Vec<_>>().join(" "), MAX_REASON)
 }
 
 /// Refuses memories and tables that are too large from the start, before anything is compiled. What is not valid is

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::compile::compile;
 use super::engine::{Allocation, wasmtime};
 use super::evaluate::MAX_REASON;
-use super::imports::harmless;
 use super::{Limits, PolicyError};
+use crate::terminal::prose;
 
 /// The first argument of a process that is to compile: its `main` then calls [`compile_for_parent`] and nothing else.
 pub const COMPILE: &str = "__compile";
@@ -193,7 +193,7 @@ fn died(status: &io::Result<ExitStatus>, last_words: &str, budget: Budget) -> Po
     };
     let said = last_words.lines().rev().find(|line| !line.trim().is_empty());
     let reason = said.map_or(how.clone(), |said| format!("{how}: {}", said.trim()));
-    PolicyError::CompilerDied { reason: harmless(&reason, MAX_REASON) }
+    PolicyError::CompilerDied { reason: prose(&reason, MAX_REASON) }
 }
 
 // -------------------------------------------------------------------------------------------------------- who does it

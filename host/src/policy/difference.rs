@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use wit_component::{DecodedWasm, decode};
 use wit_parser::{Function, InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem};
 
+use crate::terminal::prose;
+
 /// The contract, its one copy.
 const WIT: &str = include_str!("../../../guest-sdk/wit/policy.wit");
 
@@ -67,11 +69,8 @@ fn instead(resolve: &Resolve, world: WorldId) -> String {
         return format!("it exports `{CONDUCTOR}`: an orchestration, which this version of Lockkeeper does not run");
     }
     let exports = &resolve.worlds[world].exports;
-    let names: Vec<String> = exports
-        .keys()
-        .take(MOST)
-        .map(|key| format!("`{}`", super::imports::harmless(&resolve.name_world_key(key), 80)))
-        .collect();
+    let names: Vec<String> =
+        exports.keys().take(MOST).map(|key| format!("`{}`", prose(&resolve.name_world_key(key), 80))).collect();
     match names.is_empty() {
         true => "it exports nothing".to_owned(),
         false => format!("it exports {}", names.join(", ")),
@@ -88,7 +87,7 @@ struct Difference<'a> {
 
 impl Difference<'_> {
     fn tell(&mut self, what: String) {
-        let what = super::imports::harmless(&what, 200);
+        let what = prose(&what, 200);
         if !self.told.contains(&what) {
             self.told.push(what);
         }

@@ -5,9 +5,9 @@ use serde::Serialize;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use super::bindings::{Policy, PolicyPre};
-use super::imports::harmless;
 use super::types::{Admitted, Diagnostic, Manifest, Outcome, Settled, View};
 use super::{Engine, Limits, Module, PolicyError, grants};
+use crate::terminal::prose;
 
 /// The longest code kept, in characters.
 const MAX_CODE: usize = 64;
@@ -181,9 +181,9 @@ pub(super) fn describe(engine: &Engine, component: &PolicyPre<Guest>) -> Result<
 
 /// A manifest that can be shown.
 pub(super) fn harmless_manifest(mut manifest: Manifest) -> Manifest {
-    manifest.name = harmless(&manifest.name, MAX_CODE);
-    manifest.version = harmless(&manifest.version, MAX_CODE);
-    manifest.summary = harmless(&manifest.summary, MAX_REASON);
+    manifest.name = prose(&manifest.name, MAX_CODE);
+    manifest.version = prose(&manifest.version, MAX_CODE);
+    manifest.summary = prose(&manifest.summary, MAX_REASON);
     manifest
 }
 
@@ -198,9 +198,9 @@ pub(super) fn validate(module: &Module, settings: &str) -> Result<Vec<Diagnostic
 pub(super) fn harmless_diagnostics(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
     found.truncate(MAX_DIAGNOSTICS);
     for diagnostic in &mut found {
-        diagnostic.at = harmless(&diagnostic.at, MAX_REASON);
-        diagnostic.message = harmless(&diagnostic.message, MAX_REASON);
-        diagnostic.help = diagnostic.help.take().map(|help| harmless(&help, MAX_REASON));
+        diagnostic.at = prose(&diagnostic.at, MAX_REASON);
+        diagnostic.message = prose(&diagnostic.message, MAX_REASON);
+        diagnostic.help = diagnostic.help.take().map(|help| prose(&help, MAX_REASON));
     }
     found
 }
@@ -270,7 +270,7 @@ pub(super) fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> 
     let panic = guest.said.iter().rev().find(|line| line.level == "error").map(|line| line.message.clone());
     let trap = error.downcast_ref::<Trap>().map(|trap| trap.to_string().replacen("wasm trap: ", "", 1));
     let reason = panic.or(trap).unwrap_or_else(|| error.root_cause().to_string());
-    PolicyError::Trap { reason: harmless(&reason, MAX_REASON), backtrace: backtrace(error) }
+    PolicyError::Trap { reason: prose(&reason, MAX_REASON), backtrace: backtrace(error) }
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
@@ -286,11 +286,11 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
 }
 
 fn wasmtime_names(name: &str) -> String {
-    harmless(&format!("{:#}", rustc_demangle::demangle(name)), 120)
+    prose(&format!("{:#}", rustc_demangle::demangle(name)), 120)
 }
 
 pub(super) fn gave_up(message: String) -> PolicyError {
-    PolicyError::GaveUp { message: harmless(&message, MAX_REASON) }
+    PolicyError::GaveUp { message: prose(&message, MAX_REASON) }
 }
 
 fn check_kept(memory: &[u8], limits: &Limits) -> Result<(), PolicyError> {
@@ -302,6 +302,6 @@ fn check_kept(memory: &[u8], limits: &Limits) -> Result<(), PolicyError> {
 }
 
 fn tidy(code: &mut String, reason: &mut String) {
-    *code = harmless(code, MAX_CODE);
-    *reason = harmless(reason, MAX_REASON);
+    *code = prose(code, MAX_CODE);
+    *reason = prose(reason, MAX_REASON);
 }

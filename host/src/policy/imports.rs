@@ -2,6 +2,7 @@
 
 use super::bindings::lockkeeper::policy::trace;
 use super::evaluate::{Guest, TraceLine};
+use crate::terminal::prose;
 
 /// Lines that one decision may say; the rest is dropped, and one line says so.
 const MAX_LINES: usize = 64;
@@ -12,7 +13,7 @@ const MAX_CHARACTERS: usize = 2_000;
 impl trace::Host for Guest {
     fn emit(&mut self, level: trace::Level, message: String) {
         if self.said.len() < MAX_LINES {
-            self.said.push(TraceLine { level: word(level), message: harmless(&message, MAX_CHARACTERS) });
+            self.said.push(TraceLine { level: word(level), message: prose(&message, MAX_CHARACTERS) });
         } else if self.said.len() == MAX_LINES {
             self.said.push(TraceLine {
                 level: "warn",
@@ -29,13 +30,4 @@ fn word(level: trace::Level) -> &'static str {
         trace::Level::Warn => "warn",
         trace::Level::Error => "error",
     }
-}
-
-/// A guest's text, cut to a length and without what could move a terminal's cursor.
-pub(super) fn harmless(text: &str, max_characters: usize) -> String {
-    let mut out: String = text.chars().take(max_characters).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(max_characters).is_some() {
-        out.push('…');
-    }
-    out
 }

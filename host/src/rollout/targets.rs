@@ -13,11 +13,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::inherited;
-use crate::job::{
-    JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, printable, text_of,
-};
+use crate::job::{JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, text_of};
 use crate::recipe::Party;
 use crate::store::{Store, StoreError};
+use crate::terminal;
 
 /// How long a command that lists targets may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,7 +108,7 @@ pub fn read_inventory(path: &Path) -> Result<Vec<Target>, TargetsError> {
 
 /// The targets that a command prints.
 async fn listed(command: &[String], folder: &Path, timeout: Duration) -> Result<Vec<Target>, TargetsError> {
-    let shown = printable(&command.join(" "), MAX_TOLD_CHARS);
+    let shown = terminal::shown(&command.join(" "), MAX_TOLD_CHARS);
     let failed = |what: String| TargetsError::Command { command: shown.clone(), what };
     let printed = match tokio::time::timeout(timeout, output_of(command, folder)).await {
         Ok(printed) => printed.map_err(|error| failed(error.to_string()))?,
@@ -119,7 +118,7 @@ async fn listed(command: &[String], folder: &Path, timeout: Duration) -> Result<
         let said = String::from_utf8_lossy(&printed.stderr);
         let said = match said.trim() {
             "" => String::from("it wrote nothing to stderr"),
-            said => printable(said, MAX_TOLD_CHARS),
+            said => terminal::shown(said, MAX_TOLD_CHARS),
         };
         return Err(failed(format!("ended with {}: {said}", printed.status)));
     }

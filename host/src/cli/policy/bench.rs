@@ -9,9 +9,10 @@ use super::test::case_files;
 use super::{accepts, named, settings_of};
 use crate::author::{Baseline, Growth, Measured, Question, measure, questions, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::{plain, trimmed};
+use crate::cli::holders::trimmed;
 use crate::cli::output::{Output, of};
 use crate::cli::{Global, replay};
+use crate::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
@@ -53,11 +54,11 @@ pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<
         let (gone, new) = baseline.unmatched(&measured);
         for (names, what) in [(gone, "is in the baseline and was not measured"), (new, "is not in the baseline")] {
             for name in names {
-                output.warn(&format!("`{}` {what}", plain(&name)));
+                output.warn(&format!("`{}` {what}", terminal::value(&name)));
             }
         }
         for Growth { name, before, now, percent } in &grown {
-            output.warn(&format!("`{}` burns {now} fuel, {percent} % more than {before}", plain(name)));
+            output.warn(&format!("`{}` burns {now} fuel, {percent} % more than {before}", terminal::value(name)));
         }
         let limit = args.max_growth;
         match grown.is_empty() {
@@ -85,7 +86,7 @@ fn show(measured: &Measured, output: &Output) {
             (cost.memory / 1024).to_string(),
         ];
         let [fuel, p50, p99, memory] = numbers;
-        table.add_row([plain(&cost.name), cost.answer.clone(), fuel, p50, p99, memory]);
+        table.add_row([terminal::value(&cost.name), cost.answer.clone(), fuel, p50, p99, memory]);
     }
     for column in 2..6 {
         if let Some(column) = table.column_mut(column) {
@@ -95,7 +96,7 @@ fn show(measured: &Measured, output: &Output) {
     output.data(&trimmed(&table));
     output.data(&format!(
         "\n{}: p50 {:.1} µs, p99 {:.1} µs over {} decisions, each in a fresh sandbox; at most {} KiB",
-        plain(&measured.policy),
+        terminal::value(&measured.policy),
         measured.p50_us,
         measured.p99_us,
         measured.decisions,

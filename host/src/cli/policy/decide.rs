@@ -11,12 +11,13 @@ use super::args::{DecideArgs, EndingArg};
 use super::{accepts, either, play, settings_of};
 use crate::author::{Question, Said, ask, case_text, read_view, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::{plain, trimmed};
+use crate::cli::holders::trimmed;
 use crate::cli::output::{Output, problems_failure, shown, span};
 use crate::cli::{Global, replay, runs};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
 use crate::rollout::journal::{Page, Story, Want};
+use crate::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
@@ -165,7 +166,7 @@ fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
     let mut row = |key: &str, value: String| {
         table.add_row([key.to_owned(), value]);
     };
-    row("target", plain(&view.target.name));
+    row("target", terminal::value(&view.target.name));
     match &said.answer {
         Ok(answer) => {
             let more = match (&answer.breaking, answer.keep) {
@@ -183,7 +184,7 @@ fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
                 row("asked again", "when something changes".to_owned());
             }
             if !answer.memory.is_empty() {
-                row("remembers", plain(&String::from_utf8_lossy(&answer.memory)));
+                row("remembers", terminal::value(&String::from_utf8_lossy(&answer.memory)));
             }
         }
         Err(fault) => row("fault", format!("{}: {}", fault.kind, fault.message)),

@@ -8,11 +8,12 @@ use super::args::InspectArgs;
 use super::{describe, either};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::holders::{plain, trimmed};
+use crate::cli::holders::trimmed;
 use crate::cli::output::Output;
 use crate::policy::Either;
 use crate::policy::orchestration::{Orchestration, contract};
 use crate::policy::types::Manifest;
+use crate::terminal;
 
 /// How deep settings are shown.
 const MAX_DEPTH: usize = 6;
@@ -92,7 +93,7 @@ fn settings(manifest: &Manifest) -> Vec<[String; 3]> {
 fn list(schema: &Value, table: &Value, below: &str, depth: usize, rows: &mut Vec<[String; 3]>) {
     let is_required = |key: &str| table["required"].as_array().is_some_and(|keys| keys.iter().any(|one| one == key));
     for (key, of) in table["properties"].as_object().into_iter().flatten() {
-        let path = format!("{below}{}", plain(key));
+        let path = format!("{below}{}", terminal::value(key));
         let found = resolved(schema, of);
         let mut kind = kind(schema, found, 0);
         if is_required(key) {
@@ -100,8 +101,9 @@ fn list(schema: &Value, table: &Value, below: &str, depth: usize, rows: &mut Vec
         }
         let told = of["description"].as_str().or(found["description"].as_str()).unwrap_or_default();
         let default = of.get("default").or(found.get("default")).filter(|default| !default.is_null());
-        let default = default.map(|default| format!(" [default: {}]", plain(&default.to_string()))).unwrap_or_default();
-        rows.push([path.clone(), kind, format!("{}{default}", plain(told)).trim().to_owned()]);
+        let default =
+            default.map(|default| format!(" [default: {}]", terminal::value(&default.to_string()))).unwrap_or_default();
+        rows.push([path.clone(), kind, format!("{}{default}", terminal::value(told)).trim().to_owned()]);
         if depth < MAX_DEPTH {
             list(schema, found, &format!("{path}."), depth + 1, rows);
             list(schema, resolved(schema, &found["items"]), &format!("{path}[]."), depth + 1, rows);
@@ -140,7 +142,7 @@ fn kind(schema: &Value, of: &Value, depth: usize) -> String {
         choices.iter().map(constant).collect()
     });
     if let Some(constants) = constants {
-        return plain(&constants.join(" | "));
+        return terminal::value(&constants.join(" | "));
     }
     let one = |name: &str| match name {
         "object" => "table".to_owned(),
@@ -148,7 +150,7 @@ fn kind(schema: &Value, of: &Value, depth: usize) -> String {
             format!("list of {}", kind(schema, resolved(schema, &of["items"]), depth + 1))
         }
         "array" => "list".to_owned(),
-        name => plain(name),
+        name => terminal::value(name),
     };
     match &of["type"] {
         Value::String(name) => one(name),

@@ -12,9 +12,9 @@ use super::test::{beside, line_of};
 use super::{accepted_by, settings_of};
 use crate::author::{judge, play_once, read_plays, read_world};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::plain;
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::policy::orchestration::Orchestration;
+use crate::terminal;
 
 /// Calls that are shown of a play that failed.
 const MOST_SHOWN: usize = 60;
@@ -123,7 +123,7 @@ impl Tested {
         }
         for (file, play, one) in self.cases() {
             let One { judged, refused } = one;
-            let name = plain(&play.name);
+            let name = terminal::value(&play.name);
             if one.passed() {
                 if all {
                     output.data(&format!("     ok  {name}"));
@@ -132,14 +132,14 @@ impl Tested {
             }
             output.data(&format!(" FAILED  {name}  ({}:{})", file.path.display(), line_of(&file.text, &play.span)));
             for complaint in refused {
-                output.data(&format!("         settings: {}", plain(complaint)));
+                output.data(&format!("         settings: {}", terminal::value(complaint)));
             }
             for difference in &judged.differences {
                 output.data(&format!(
                     "         {}: expected {}, seen {}",
                     difference.key,
                     shown(&difference.expected),
-                    plain(&difference.seen)
+                    terminal::value(&difference.seen)
                 ));
             }
             let spoken = &judged.played.spoken;
@@ -194,7 +194,7 @@ impl Tested {
 /// As ` 30s  lock /locks/db → held, fence 101`.
 fn line(Spoken { call, answer, answered, .. }: &Spoken) -> String {
     let at = humantime::format_duration(Duration::from_millis(answered.saturating_sub(NOON))).to_string();
-    plain(&format!("{at:>7}  {call} → {}", answer_told(answer)))
+    terminal::line(&format!("{at:>7}  {call} → {}", answer_told(answer)))
 }
 
 /// Plays it once in a world, and shows what it calls.
@@ -242,7 +242,7 @@ pub(super) fn decide(orchestration: &Orchestration, args: &DecideArgs, output: &
             output.data(&line(spoken));
         }
         let took = humantime::format_duration(Duration::from_millis(played.took)).to_string();
-        output.data(&format!("{took:>7}  {}", plain(&played.told())));
+        output.data(&format!("{took:>7}  {}", terminal::value(&played.told())));
     }
     Ok(if played.is_fault() { Exit::PolicyFault } else { Exit::Done })
 }

@@ -10,10 +10,10 @@ use super::args::TestArgs;
 use super::{either, play};
 use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::plain;
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::cli::{Global, replay};
 use crate::policy::{Either, Module, PolicyError};
+use crate::terminal;
 
 /// What a file of cases beside the policy is called.
 const BESIDE: &str = "cases.toml";
@@ -128,7 +128,7 @@ fn write(policy: &Module, files: Vec<CasesFile>, output: &Output) -> Result<Exit
                 "{}:{}: {}: its settings are refused; left as it is",
                 file.path.display(),
                 file.line(one.index),
-                plain(name)
+                terminal::value(name)
             ));
         }
         match update(&file.text, &file.cases, &tried) {
@@ -176,14 +176,14 @@ impl Tested {
             return;
         }
         for (file, one) in self.cases().filter(|(.., one)| one.differences.is_empty()) {
-            output.data(&format!("     ok  {}", plain(&file.cases.cases[one.index].name)));
+            output.data(&format!("     ok  {}", terminal::value(&file.cases.cases[one.index].name)));
         }
         if let Some(looked) = &self.looked {
             for property in &looked.held {
                 output.data(&format!("     ok  {}: {}", property.name(), property.promise()));
             }
             for (property, why) in &looked.left_out {
-                output.data(&format!("left out {}: {}", property.name(), plain(why)));
+                output.data(&format!("left out {}: {}", property.name(), terminal::value(why)));
             }
         }
         self.show_failures(output);
@@ -195,18 +195,18 @@ impl Tested {
             return;
         }
         for (file, one) in self.cases().filter(|(.., one)| !one.differences.is_empty()) {
-            let name = plain(&file.cases.cases[one.index].name);
+            let name = terminal::value(&file.cases.cases[one.index].name);
             output.data(&format!(" FAILED  {name}  ({}:{})", file.path.display(), file.line(one.index)));
             for difference in &one.differences {
                 output.data(&format!(
                     "         {}: expected {}, seen {}",
                     difference.key,
                     shown(&difference.expected),
-                    plain(&difference.seen)
+                    terminal::value(&difference.seen)
                 ));
             }
             if let Ok(answer) = &one.said.answer {
-                output.data(&format!("         it said: {}", plain(&answer.reason)));
+                output.data(&format!("         it said: {}", terminal::value(&answer.reason)));
             }
             if let Some(PolicyError::Trap { backtrace, .. }) = &one.said.error {
                 for frame in backtrace {
@@ -220,7 +220,7 @@ impl Tested {
         let Some(looked) = &self.looked else { return };
         for broken in &looked.broken {
             output.data(&format!(" FAILED  {}: {}", broken.property.name(), broken.property.promise()));
-            output.data(&format!("         {}", plain(&broken.why)));
+            output.data(&format!("         {}", terminal::value(&broken.why)));
             let case = pasted(broken);
             if case.len() > MAX_PASTED {
                 output.data(&format!("         {}; as JSON the view is shown, too", broken.property.remedy()));

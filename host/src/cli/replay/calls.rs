@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::distrusted;
 use crate::cli::exit::{ErrorKind, Failure};
-use crate::cli::holders::plain;
 use crate::cli::output::{Output, of};
 use crate::cli::runs;
 use crate::policy::orchestration::Orchestration;
@@ -14,6 +13,7 @@ use crate::policy::{Engine, PolicyError};
 use crate::rollout::Event;
 use crate::rollout::journal::{Orchestrated, Page, Stints, Story, Want};
 use crate::rollout::replay::{Otherwise, Recalled, Script, recall};
+use crate::terminal;
 
 /// A stint's calls, and what came of them.
 struct Again {
@@ -78,8 +78,11 @@ fn own(engine: &Engine, orchestrated: &Orchestrated, folder: &Path) -> Result<Or
     let Orchestrated { name, digest, .. } = orchestrated;
     let kept = runs::policy_file(folder, digest);
     if !(digest.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists()) {
-        let text =
-            format!("the run's orchestration is not there: the sha256 of its `{}` is {}", plain(name), plain(digest));
+        let text = format!(
+            "the run's orchestration is not there: the sha256 of its `{}` is {}",
+            terminal::value(name),
+            terminal::value(digest)
+        );
         return Err(Failure::message(ErrorKind::BadArgument, text).hint("`--orchestration FILE` names its file"));
     }
     engine.load_orchestration_file(&kept, Some(digest)).map_err(|error| match error {
@@ -121,7 +124,10 @@ impl Calls {
 
     pub(super) fn show(&self, output: &Output) {
         let whose = if self.is_own { "the run's own" } else { "as you say" };
-        output.talk("Calls", &format!("of orchestration {}, {whose}, sha256 {}", plain(&self.name), self.digest));
+        output.talk(
+            "Calls",
+            &format!("of orchestration {}, {whose}, sha256 {}", terminal::value(&self.name), self.digest),
+        );
         for Again { stint, recorded, recalled: Recalled { identical, difference, then } } in &self.stints {
             let at = if self.stints.len() == 1 { String::new() } else { format!(" of stint {stint}") };
             match difference {
@@ -129,13 +135,13 @@ impl Calls {
                     let all = of(*recorded, "call");
                     output.data(&format!(
                         "Made {all}{at} again: {identical} of {recorded} identical; then {}",
-                        plain(&then.to_string())
+                        terminal::value(&then.to_string())
                     ));
                 }
                 Some(Otherwise { number, recorded, again }) => output.data(&format!(
                     "Call {number}{at} differs\n  journal  {}\n  replay   {}",
-                    plain(&recorded.to_string()),
-                    plain(&again.to_string())
+                    terminal::value(&recorded.to_string()),
+                    terminal::value(&again.to_string())
                 )),
             }
         }

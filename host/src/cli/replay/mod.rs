@@ -12,12 +12,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::{plain, trimmed};
+use super::holders::trimmed;
 use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
 use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints, Story, StoryError, Told, Want};
 use crate::rollout::replay::{self, Again, Difference, Replay};
+use crate::terminal;
 
 /// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
 pub(super) const PATIENT: Limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
@@ -59,7 +60,10 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
         return other_calls(&stints, &engine, file, output);
     }
     let chosen = choose(&engine, args, &header, &stints.folder)?;
-    output.talk("Journal", &format!("of run {}, written by {}", plain(&header.run), plain(&header.host)));
+    output.talk(
+        "Journal",
+        &format!("of run {}, written by {}", terminal::value(&header.run), terminal::value(&header.host)),
+    );
     let manifest = chosen.policy.manifest();
     output.talk(
         "Policy",
@@ -145,8 +149,8 @@ pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Mo
     let ours = ours.map_or(String::new(), |ours| format!(", and this program's is {}", journal::digest(ours.wasm)));
     let text = format!(
         "the policy that the run asked is not there: the sha256 of its `{}` is {}{ours}",
-        plain(&header.policy),
-        plain(wanted)
+        terminal::value(&header.policy),
+        terminal::value(wanted)
     );
     Err(Failure::message(ErrorKind::BadArgument, text)
         .hint("`--policy FILE` names its file; `--policy NAME` shows what a standard policy would have decided"))
@@ -239,7 +243,8 @@ fn again(
                 output.talk("Before it", &format!("{} are identical", of_decisions(tally.identical)));
                 let this = format!("lockkeeper {}", env!("CARGO_PKG_VERSION"));
                 if this != header.host {
-                    output.warn(&format!("the journal was written by {}, this is {this}", plain(&header.host)));
+                    output
+                        .warn(&format!("the journal was written by {}, this is {this}", terminal::value(&header.host)));
                 }
             }
             None => {
@@ -304,7 +309,7 @@ impl First {
             let (recorded, again) = side_by_side(recorded, again);
             table.add_row([(*field).to_owned(), recorded, again]);
         }
-        let target = plain(target);
+        let target = terminal::value(target);
         let journal = if story.stints().is_one() { "the journal".to_owned() } else { journal::file_name(*stint) };
         output.data(&format!(
             "Decision {sequence}, about {target}, differs (line {line} of {journal})\n{}",
@@ -317,8 +322,8 @@ impl First {
 fn side_by_side(one: &Value, other: &Value) -> (String, String) {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => plain(text),
-        value => plain(&value.to_string()),
+        Value::String(text) => terminal::value(text),
+        value => terminal::value(&value.to_string()),
     };
     let (one, other) = (text(one), text(other));
     let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
@@ -436,7 +441,7 @@ fn listed(changes: &[Change]) -> String {
     table.load_style(NOTHING).set_header(["DECISION", "TARGET", "WAS", "WOULD BE", "BECAUSE"]);
     for Change { sequence, target, was, would_be, .. } in changes {
         let why = ["reason", "message"].iter().find_map(|field| would_be[field].as_str()).unwrap_or_default();
-        table.add_row([sequence.to_string(), plain(target), told(was), told(would_be), plain(why)]);
+        table.add_row([sequence.to_string(), terminal::value(target), told(was), told(would_be), terminal::value(why)]);
     }
     trimmed(&table)
 }
@@ -455,7 +460,7 @@ fn told(answer: &Value) -> String {
         _ => String::new(),
     };
     let code = ["code", "fault"].iter().find_map(|field| answer[field].as_str()).unwrap_or_default();
-    plain(&format!("{}{with} ({code})", word(answer)))
+    terminal::line(&format!("{}{with} ({code})", word(answer)))
 }
 
 // ---------------------------------------------------------------------- said by both

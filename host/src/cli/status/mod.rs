@@ -15,13 +15,14 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::exit::{Exit, Failure};
-use super::holders::{plain, trimmed};
+use super::holders::trimmed;
 use super::kept::{ELSEWHERE, Found, find};
 use super::output::{Output, moment};
 use super::signals::{Received, Signals};
 use super::{Global, StatusArgs};
 use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
 use crate::store::Store;
+use crate::terminal;
 
 pub(super) use json::held as held_json;
 pub(super) use one::{next, way_out};
@@ -68,9 +69,9 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
     for summary in &all {
         let counts = summary.counts;
         table.add_row([
-            plain(&summary.kept.name),
-            plain(&summary.kept.record.job),
-            plain(&state(summary, now)),
+            terminal::value(&summary.kept.name),
+            terminal::value(&summary.kept.record.job),
+            terminal::value(&state(summary, now)),
             format!("{} of {}", counts.done, counts.total),
             counts.failed.to_string(),
             counts.unknown.to_string(),

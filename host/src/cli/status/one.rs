@@ -4,13 +4,14 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use crate::cli::explain::Lines;
-use crate::cli::holders::{plain, trimmed};
+use crate::cli::holders::trimmed;
 use crate::cli::output::{moment, of};
 use crate::policy::types::Ending;
 use crate::recipe::Holder;
 use crate::rollout::Counts;
 use crate::rollout::Wish;
 use crate::rollout::ledger::{Blocking, Called, Held, RunState, Saved, Seen, Standing, WaitsFor, WaveState};
+use crate::terminal;
 
 /// How many targets are listed that did not go well.
 const MOST_LISTED: usize = 20;
@@ -186,9 +187,9 @@ fn calls(seen: &Seen, all: bool) -> String {
     {
         table.add_row([
             number.to_string(),
-            plain(&call.to_string()),
+            terminal::value(&call.to_string()),
             moment(*answered, seen.at),
-            plain(&answer.to_string()),
+            terminal::value(&answer.to_string()),
         ]);
     }
     let before = match (known.checkpoint.from, left_out) {
@@ -227,7 +228,10 @@ pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
         Held::BudgetSpent { charged, stop_at, wave, .. } => {
             let whose = match wave {
                 Some(wave) => {
-                    format!("the failures of wave `{}`: {charged} failed, the wave stops at {stop_at}", plain(wave))
+                    format!(
+                        "the failures of wave `{}`: {charged} failed, the wave stops at {stop_at}",
+                        terminal::value(wave)
+                    )
                 }
                 None => format!("its failure budget: {charged} failed, the budget stops at {stop_at}"),
             };
@@ -268,7 +272,7 @@ fn waves(seen: &Seen) -> String {
         };
         let number = |number: u32| number.to_string();
         table.add_row([
-            plain(&wave.wave.name),
+            terminal::value(&wave.wave.name),
             number(counts.total),
             number(counts.done),
             number(counts.failed + counts.rolled_back),
@@ -298,19 +302,19 @@ fn holders(seen: &Seen) -> String {
         record.semaphore
     );
     if state.holders.is_empty() {
-        return plain(&head);
+        return terminal::value(&head);
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "DOES"]);
     for holder in &state.holders {
         table.add_row([
-            plain(&holder.identifier),
+            terminal::value(&holder.identifier),
             moment(holder.since_ms, seen.at),
             holder.fence.to_string(),
-            plain(&does(seen, holder)),
+            terminal::value(&does(seen, holder)),
         ]);
     }
-    format!("{}\n{}", plain(&head), trimmed(&table))
+    format!("{}\n{}", terminal::value(&head), trimmed(&table))
 }
 
 fn does(seen: &Seen, holder: &Holder) -> String {
@@ -360,11 +364,11 @@ fn targets(seen: &Seen, all: bool) -> String {
     for (name, saved) in shown.iter().take(most) {
         let touched = saved.at > 0;
         table.add_row([
-            plain(name),
+            terminal::value(name),
             saved.standing.word().to_owned(),
             if touched { saved.attempt.to_string() } else { String::new() },
             if touched { moment(saved.at, seen.at) } else { String::new() },
-            plain(&saved.standing.account().unwrap_or_default()),
+            terminal::value(&saved.standing.account().unwrap_or_default()),
         ]);
     }
     let more = match shown.len().saturating_sub(most) {

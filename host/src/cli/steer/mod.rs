@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::plain;
 use super::kept::{Found, find};
 use super::output::{Output, moment, of, shown};
 use super::status::{held_json, way_out};
@@ -21,6 +20,7 @@ use crate::recipe::{AcquireError, Holder};
 use crate::rollout::ledger::{self, AboutVersion, Ended, Freed, Kept, LedgerError, Notice, Seen, Wished};
 use crate::rollout::{Outlook, Wish};
 use crate::store::Store;
+use crate::terminal;
 
 pub(super) use retry::retry;
 
@@ -86,10 +86,10 @@ impl Told<'_> {
             }
             return output.json(&object);
         }
-        output.talk(self.verb, &plain(&self.what));
+        output.talk(self.verb, &terminal::line(&self.what));
         match self.notice {
-            Notice::NotYet(_) => output.warn(&plain(&effect)),
-            _ => output.talk("Effect", &plain(&effect)),
+            Notice::NotYet(_) => output.warn(&terminal::line(&effect)),
+            _ => output.talk("Effect", &terminal::line(&effect)),
         }
     }
 }
@@ -215,7 +215,7 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
     }
     .tell(output);
     for held in &held {
-        output.warn(&plain(&format!("it is held {}", way_out(held, run))));
+        output.warn(&terminal::line(&format!("it is held {}", way_out(held, run))));
     }
     Ok(Exit::Done)
 }
@@ -374,7 +374,7 @@ fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
         true => output.json(&json!({
             "done": "aborted", "run": run, "new": false, "runner": null, "heard": false, "ended": ended, "effect": effect,
         })),
-        false => output.talk("Nothing", &plain(&format!("to abort: {effect}"))),
+        false => output.talk("Nothing", &terminal::line(&format!("to abort: {effect}"))),
     }
 }
 
@@ -394,11 +394,11 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, f
             "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown,
         }));
     }
-    output.talk("Aborted", &plain(&format!("run `{run}`, which nobody ran")));
-    output.talk("Effect", &plain(&effect));
+    output.talk("Aborted", &terminal::line(&format!("run `{run}`, which nobody ran")));
+    output.talk("Effect", &terminal::line(&effect));
     if !unknown.is_empty() {
         let names = runs::named(unknown.iter().map(String::as_str));
-        output.warn(&plain(&format!(
+        output.warn(&terminal::line(&format!(
             "the commands on {names} may still be running: make sure that they have ended before anything acts on these hosts \
              again, and before `lockkeeper retry {run} --unknown`"
         )));

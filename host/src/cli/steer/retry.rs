@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{MOST_NAMED, PATIENCE, Told, by_us};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::plain;
 use crate::cli::kept::{Found, find};
 use crate::cli::output::{Output, of, shown};
 use crate::cli::status::{held_json, way_out};
@@ -19,6 +18,7 @@ use crate::recipe::AcquireError;
 use crate::rollout::Wish;
 use crate::rollout::ledger::{self, AboutVersion, Kept, LedgerError, Notice, RunState, Saved, Seen, Standing, Wished};
 use crate::store::Store;
+use crate::terminal;
 
 /// How long a runner that has heard of it gets to write down that a target goes again.
 const WRITTEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ fn nothing(output: &Output, run: &str) {
             "done": "retrying", "run": run, "new": false, "runner": null, "heard": false, "ended": null, "effect": effect,
             "targets": [], "reopened": false,
         })),
-        false => output.talk("Nothing", &plain(&format!("to retry: {effect}"))),
+        false => output.talk("Nothing", &terminal::line(&format!("to retry: {effect}"))),
     }
 }
 
@@ -91,15 +91,15 @@ fn chosen(seen: &Seen, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
                 let names: Vec<&str> = known.keys().copied().collect();
                 let failure = Failure::message(
                     ErrorKind::BadArgument,
-                    format!("run `{}` has no target `{}`", plain(run), shown(name)),
+                    format!("run `{}` has no target `{}`", terminal::value(run), shown(name)),
                 );
                 return Err(match closest(name, &names) {
-                    Some(close) => failure.hint(format!("did you mean `{}`?", plain(close))),
-                    None => failure.hint(format!("`lockkeeper status {} --all` lists them", plain(run))),
+                    Some(close) => failure.hint(format!("did you mean `{}`?", terminal::value(close))),
+                    None => failure.hint(format!("`lockkeeper status {} --all` lists them", terminal::value(run))),
                 });
             }
             Some(saved) if saved.standing.may_be_retried() => {}
-            Some(saved) => refused.push(format!("`{}` is {}", plain(name), saved.standing.word())),
+            Some(saved) => refused.push(format!("`{}` is {}", terminal::value(name), saved.standing.word())),
         }
     }
     if !refused.is_empty() {
@@ -238,7 +238,7 @@ fn tell(
                 .map(|reason| format!(": {reason}"))
                 .unwrap_or_default();
             let was = if was.standing == Standing::Pending { "not started" } else { was.standing.word() };
-            output.talk("Again", &plain(&format!("{target}, which was {was}{reason}")));
+            output.talk("Again", &terminal::line(&format!("{target}, which was {was}{reason}")));
         }
         if let Some(more @ 1..) = again.len().checked_sub(MOST_NAMED) {
             output.talk("Again", &format!("and {more} more"));
@@ -267,6 +267,6 @@ fn tell(
     }
     .tell(output);
     for held in &held {
-        output.warn(&plain(&format!("it is held {}", way_out(held, run))));
+        output.warn(&terminal::line(&format!("it is held {}", way_out(held, run))));
     }
 }

@@ -18,6 +18,7 @@ pub(super) use self::ssh::{Connections, Host};
 use super::messages::{ActionResult, Course, Others};
 use super::{group, trouble};
 use crate::policy::types::Ending;
+use crate::terminal;
 
 /// Lines of output that a failure shows.
 const TAIL_LINES: usize = 10;
@@ -300,7 +301,7 @@ fn why(ending: Ending) -> &'static str {
     }
 }
 
-/// The last lines of a log, without what could move a terminal's cursor.
+/// The last lines of a log, for a terminal.
 fn tail(log: &Path) -> Vec<String> {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {
@@ -314,5 +315,5 @@ fn tail(log: &Path) -> Vec<String> {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let shown = lines.iter().skip(lines.len().saturating_sub(TAIL_LINES));
-    shown.map(|line| line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()).collect()
+    shown.map(|line| terminal::log_line(line, terminal::MAX_VALUE)).collect()
 }

@@ -8,6 +8,7 @@ use svg::node::element::{Group, Line, Path, Polyline, Rectangle, Style, Text, Ti
 
 use super::axis::{Axis, clock};
 use super::record::{Kind, Piece, Timeline};
+use crate::terminal;
 
 const WIDTH: f64 = 1280.0;
 const LEFT: f64 = 150.0;
@@ -344,13 +345,13 @@ fn sign(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// Text that XML can hold, whatever it was; the library escapes the rest.
+/// Text that XML can hold, and that a terminal or browser shows as it is; the library escapes the rest.
 fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c }).collect()
+    terminal::value(text)
 }
 
 fn text(x: f64, y: f64, class: &str, content: &str) -> Text {
-    let text = Text::new(content).set("x", round(x)).set("y", round(y));
+    let text = Text::new(shown(content)).set("x", round(x)).set("y", round(y));
     if class.is_empty() { text } else { text.set("class", class) }
 }
 

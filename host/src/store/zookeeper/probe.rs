@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::options::TlsOptions;
+use crate::terminal;
 
 /// How long a server has for one answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -292,7 +293,7 @@ fn speaks_tls() -> String {
 
 fn not_a_zookeeper(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let shown: String = line.chars().take(MAX_SHOWN).filter(|c| !c.is_control()).collect();
+    let shown = terminal::shown(line, MAX_SHOWN);
     match line {
         line if line.starts_with("HTTP/") => format!("is not a ZooKeeper but an HTTP server: it answers `{shown}`"),
         line if line.starts_with("SSH-") => format!("is not a ZooKeeper but an SSH server: it answers `{shown}`"),

@@ -1,6 +1,8 @@
 //! Why a target cannot be reached, in one sentence with a next step. What ssh said decides on the words alone: that nothing
 //! ran is known already.
 
+use crate::terminal;
+
 /// The longest reason that is shown, in characters.
 const MAX_REASON: usize = 300;
 
@@ -42,7 +44,7 @@ fn was_turned_away(said: &str) -> bool {
 pub(super) fn sentence(host: &str, login: &str, said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason = lines().next_back().unwrap_or("ssh gave no reason");
-    let reason: String = reason.trim_end_matches('.').chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let reason = terminal::log_line(reason.trim_end_matches('.'), MAX_REASON);
     let all = said.to_ascii_lowercase();
     let has = |text: &str| all.contains(text);
     let next = if has("host identification has changed") {

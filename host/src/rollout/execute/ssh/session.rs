@@ -13,6 +13,7 @@ use super::super::process;
 use super::connection::Way;
 use super::remote::{self, GONE, LOOKS_A_SECOND, Script};
 use super::{Ended, Host, Limits, Stopped};
+use crate::terminal::{self, MAX_VALUE};
 
 /// The longest line of ssh that is read at once, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
@@ -190,7 +191,7 @@ impl Told {
         }
         // For whoever reads the log; the command's own output is there already.
         let _ = log.write_all(line.as_bytes());
-        self.last = line.trim().trim_end_matches('.').chars().filter(|c| !c.is_control()).collect();
+        self.last = terminal::log_line(line.trim().trim_end_matches('.'), MAX_VALUE);
         Some(Said::Other)
     }
 }
