@@ -9,6 +9,7 @@ mod names;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -55,16 +56,47 @@ pub struct Build<'a> {
     /// One of the guests' own: a cargo that builds the host holds the lock of its own.
     pub target_dir: &'a Path,
     /// Where cargo's words go.
-    pub stderr: Stderr,
+    pub stderr: Stderr<'a>,
 }
 
 /// Where cargo's words go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stderr {
-    /// To this process's stderr, as they come.
-    Shown,
+#[derive(Clone, Copy)]
+pub enum Stderr<'a> {
+    /// To this function, a line each, as they come.
+    Lines(&'a dyn Fn(&str)),
     /// Into the error.
     Kept,
+}
+
+impl std::fmt::Debug for Stderr<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lines(_) => "Lines",
+            Self::Kept => "Kept",
+        })
+    }
+}
+
+/// The longest line of a program that is told as one, in bytes: what is longer comes in parts.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Runs a command to its end and tells each line of its stderr as it comes.
+///
+/// # Errors
+/// It could not be started or read.
+pub fn run_and_tell(command: &mut Command, tell: &dyn Fn(&str)) -> std::io::Result<std::process::ExitStatus> {
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take();
+    let mut lines = stderr.map(std::io::BufReader::new);
+    let mut line = Vec::new();
+    while let Some(reader) = &mut lines {
+        line.clear();
+        if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        tell(String::from_utf8_lossy(&line).trim_end());
+    }
+    child.wait()
 }
 
 /// Why a guest could not be built.
@@ -131,18 +163,20 @@ impl Toolchain {
             command.args(["--package", package]);
         }
         command.stdin(Stdio::null());
-        if *stderr == Stderr::Shown {
-            command.stderr(Stdio::inherit());
-        }
-        let output = command.output().map_err(|source| BuildError::Start {
+        let ended = match stderr {
+            Stderr::Lines(tell) => {
+                run_and_tell(command.stdout(Stdio::null()), tell).map(|status| (status, String::new()))
+            }
+            Stderr::Kept => {
+                command.output().map(|output| (output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
+            }
+        };
+        let (status, stderr) = ended.map_err(|source| BuildError::Start {
             program: command.get_program().to_string_lossy().into_owned(),
             source,
         })?;
-        if !output.status.success() {
-            return Err(BuildError::Failed {
-                package: packages.join("`, `"),
-                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            });
+        if !status.success() {
+            return Err(BuildError::Failed { package: packages.join("`, `"), stderr });
         }
         let folder = target_dir.join(TARGET).join(profile);
         Ok(packages.iter().map(|package| folder.join(package.replace('-', "_")).with_extension("wasm")).collect())

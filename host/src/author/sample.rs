@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::cases::view;
 use crate::policy::types::View;
+use crate::terminal;
 
 /// What is different from the base.
 const SAMPLE: &str = r#"
@@ -99,7 +100,10 @@ fn blank(value: &Value) -> String {
 /// JSON as TOML on one line, as cases and views are read: there a number may be beyond what TOML's own integers are, and
 /// `none` is nothing.
 pub(super) fn inline(value: &Value) -> String {
-    let text = |text: &str| toml::Value::from(text).to_string();
+    let text = |text: &str| match text.contains(terminal::is_hidden) {
+        true => one_line(text),
+        false => toml::Value::from(text).to_string(),
+    };
     let is_bare =
         |key: &str| !key.is_empty() && key.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
     match value {
@@ -122,10 +126,10 @@ pub(super) fn inline(value: &Value) -> String {
     }
 }
 
-/// A key in quotes: as a text, but never over several lines.
-fn one_line(key: &str) -> String {
+/// A text in quotes on one line, of which a terminal shows all.
+fn one_line(text: &str) -> String {
     // JSON's escapes are TOML's, but for those that JSON need not write.
-    Value::from(key).to_string().replace('\u{7f}', "\\u007f")
+    terminal::toml(&Value::from(text).to_string())
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! `lockkeeper explain`: why a target does not go, or what a run waits for, from its journals.
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::trimmed;
 use super::output::{Output, moment, of, shown};
 use super::replay::{self, PATIENT};
 use super::{ExplainArgs, Global, runs};
+use crate::cli::table::Table;
 use crate::rollout::explain::{self, Account, Answer, Because, Case, Counterfactual, Nearest, Said, Stand};
 use crate::rollout::journal::{Page, Stints, Story, Want};
 use crate::store::Clock;
@@ -115,7 +113,7 @@ fn tell_of_target(output: &Output, story: &Story, account: &Account, answer: &An
     }
     tell_said(&mut lines, account, answer, now);
     tell_why(&mut lines, answer, why, now);
-    output.data(&lines.text());
+    output.block(&lines.text());
 }
 
 fn tell_said(lines: &mut Lines, account: &Account, answer: &Answer, now: u64) {
@@ -229,21 +227,20 @@ fn tell_of_run(
         account.header.run, account.header.job, summary.sentence
     )));
     if !summary.groups.is_empty() {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["TARGETS", "STAND", "WHY"]);
+        let mut table = Table::with_header(["TARGETS", "STAND", "WHY"]);
         for (answer, targets) in &summary.groups {
             let names = match targets.len().saturating_sub(MOST_NAMED) {
                 0 => targets.join(", "),
                 more => format!("{} and {more} more", targets[..MOST_NAMED].join(", ")),
             };
-            table.add_row([terminal::value(&names), stand(answer).to_owned(), terminal::value(&answer.reason)]);
+            table.row([terminal::value(&names), stand(answer).to_owned(), terminal::value(&answer.reason)]);
         }
-        output.data(&trimmed(&table));
+        output.table(&table);
     }
     let Some(first) = first else { return };
     let mut lines = Lines::default();
     tell_why(&mut lines, first, why, now);
-    output.data(&lines.text());
+    output.block(&lines.text());
     output.talk(
         "More",
         &format!("of one target: lockkeeper explain {} {}", account.header.run, terminal::value(&first.target)),

@@ -22,7 +22,7 @@ pub(super) fn schema(global: &Global, output: &Output, args: &SchemaJobArgs) -> 
     schema["$defs"]["PolicyTable"]["properties"]["use"]["enum"] = Value::Array(standard);
     match output.is_json() {
         true => output.json(&schema),
-        false => output.data(&format!("{schema:#}")),
+        false => output.pretty_json(&schema),
     }
     Ok(Exit::Done)
 }
@@ -30,7 +30,7 @@ pub(super) fn schema(global: &Global, output: &Output, args: &SchemaJobArgs) -> 
 pub(super) fn completions(output: &Output, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "lockkeeper", &mut script);
-    output.bytes(&script);
+    output.own_bytes(&script);
     Ok(Exit::Done)
 }
 
@@ -43,6 +43,6 @@ pub(super) fn man(output: &Output, args: &ManArgs) -> Result<Exit, Failure> {
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| Failure::new(ErrorKind::Io, error))?;
-    output.bytes(&page);
+    output.own_bytes(&page);
     Ok(Exit::Done)
 }

@@ -3,13 +3,12 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
+use crate::cli::table::Table;
 use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState};
 use crate::store::{Clock, StoreError};
 use crate::terminal;
@@ -57,8 +56,7 @@ pub(super) fn print(output: &Output, held: &[Held]) {
         return;
     }
     let now = Clock::System.now_ms();
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "LEASE", "OWNER"]);
+    let mut table = Table::with_header(["HOLDER", "SINCE", "FENCE", "LEASE", "OWNER"]);
     for one in held {
         let Held { holder, claim } = one;
         let kind = if holder.ephemeral { "ephemeral" } else { "persistent" };
@@ -67,15 +65,9 @@ pub(super) fn print(output: &Output, held: &[Held]) {
             forced.map_or(kind.to_owned(), |forced| format!("{kind}, forced by {}: {}", forced.by, forced.reason));
         let owner = one.owner().map_or_else(String::new, ToString::to_string);
         let (since, fence) = (moment(holder.since_ms, now), holder.fence.to_string());
-        table.add_row([
-            terminal::value(&holder.identifier),
-            since,
-            fence,
-            terminal::value(&kind),
-            terminal::value(&owner),
-        ]);
+        table.row([terminal::value(&holder.identifier), since, fence, terminal::value(&kind), terminal::value(&owner)]);
     }
-    output.data(&trimmed(&table));
+    output.table(&table);
 }
 
 /// A lease with who owns it.
@@ -117,9 +109,4 @@ impl Held {
             "forced": claim.as_ref().and_then(|seen| seen.claim.forced.as_ref()),
         })
     }
-}
-
-/// A table without the blanks that fill its last column.
-pub(super) fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned()).collect::<Vec<_>>().join("\n")
 }

@@ -27,9 +27,11 @@ mod runs;
 mod semaphore;
 mod sessions;
 mod signals;
+mod sink;
 mod status;
 mod steer;
 mod store;
+mod table;
 mod timeline;
 mod under;
 mod unlock;
@@ -57,6 +59,7 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
 #[derive(Debug, Parser)]
 #[command(
     name = "lockkeeper",
+    bin_name = "lockkeeper",
     version,
     max_term_width = 110,
     after_help = "A semaphore is a path with a number of slots: whoever names the same path shares the same limit. A party \
@@ -778,6 +781,7 @@ struct ManArgs {
 /// Runs the command line that this process was given, to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    sink::tame_panics();
     inherited::hear_of_children();
     if let Some(code) = under::guard().or_else(policy::compiler) {
         return code;

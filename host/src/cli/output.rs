@@ -1,18 +1,18 @@
 //! From events and errors to lines for people or for programs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
-use owo_colors::OwoColorize;
 use serde::Serialize;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Failure};
 use super::invocation::Invocation;
+use super::sink::{self, Bar, Tone};
+use super::table::Table;
 use super::{Format, Global};
 use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
@@ -28,18 +28,11 @@ const VERB_WIDTH: usize = 11;
 pub(super) struct Output {
     format: Format,
     quiet: bool,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     /// How what is said calls this program, once the store is chosen.
     invocation: Arc<OnceLock<Invocation>>,
     /// Why data could not be written, when that was first so.
     lost: Arc<OnceLock<io::Error>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Tone {
-    Good,
-    Plain,
-    Bad,
 }
 
 impl Output {
@@ -78,13 +71,31 @@ impl Output {
 
     /// A line of data.
     pub(super) fn data(&self, line: &str) {
-        self.bytes(format!("{line}\n").as_bytes());
+        self.keep(sink::line(line));
     }
 
-    /// Data as it is.
-    pub(super) fn bytes(&self, bytes: &[u8]) {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    /// Lines of data whose values have been escaped.
+    pub(super) fn block(&self, text: &str) {
+        self.keep(sink::block(text));
+    }
+
+    /// A table of data.
+    pub(super) fn table(&self, table: &Table) {
+        self.block(&table.text());
+    }
+
+    /// TOML to paste into a file.
+    pub(super) fn source(&self, text: &str) {
+        self.keep(sink::source(text));
+    }
+
+    /// Bytes that our own sources determine.
+    pub(super) fn own_bytes(&self, bytes: &[u8]) {
+        self.keep(sink::own_bytes(bytes));
+    }
+
+    fn keep(&self, written: io::Result<()>) {
+        match written {
             // Whoever closed the pipe has what they want.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 // The first error is the one to tell.
@@ -104,10 +115,12 @@ impl Output {
 
     /// A JSON value of data, on one line.
     pub(super) fn json(&self, value: &impl Serialize) {
-        match serde_json::to_string(value) {
-            Ok(line) => self.data(&line),
-            Err(error) => self.say(Tone::Bad, "Error", &error.to_string()),
-        }
+        self.keep(sink::json(value));
+    }
+
+    /// A JSON value for people and programs.
+    pub(super) fn pretty_json(&self, value: &impl Serialize) {
+        self.keep(sink::pretty_json(value));
     }
 
     /// A line of talk, led by a verb.
@@ -126,20 +139,9 @@ impl Output {
         }
         let verb = format!("{verb:>VERB_WIDTH$}");
         let text = self.completed(text);
-        let line = match tone {
-            Tone::Good => format!("{} {text}", verb.green().bold()),
-            Tone::Plain => format!("{} {text}", verb.cyan().bold()),
-            Tone::Bad => format!("{} {text}", verb.red().bold()),
-        };
-        self.above_the_bar(&line);
-    }
-
-    fn above_the_bar(&self, line: &str) {
-        let print = || {
-            let _ = writeln!(anstream::stderr().lock(), "{line}");
-        };
+        let print = || sink::talk(tone, &verb, &text);
         match &self.bar {
-            Some(bar) => bar.suspend(print),
+            Some(bar) => bar.above(print),
             None => print(),
         }
     }
@@ -162,32 +164,24 @@ impl Output {
         self.bar(what, bytes, "{bytes}/{total_bytes}")
     }
 
-    fn bar(mut self, what: &'static str, length: u64, count: &str) -> Self {
-        if self.quiet || self.is_json() || !io::stderr().is_terminal() {
-            return self;
+    fn bar(mut self, what: &'static str, length: u64, count: &'static str) -> Self {
+        if self.is_talking() {
+            self.bar = Bar::new(what, length, count);
         }
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        let template = format!("{{prefix:>11}} [{{bar:30}}] {count} {{wide_msg}} {{elapsed}}");
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(what);
-        bar.enable_steady_tick(Duration::from_millis(500));
-        self.bar = Some(bar);
         self
     }
 
     /// Moves the bar.
     pub(super) fn progress(&self, position: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(position);
+            bar.set(position);
         }
     }
 
     /// Takes the bar away.
     pub(super) fn end_bar(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.end();
         }
     }
 
@@ -403,27 +397,16 @@ pub(super) fn failure(format: Format, failure: &Failure) {
 
 /// Shows an error, its causes and its hint on stderr, for people or as one object for programs.
 fn write_failure(format: Format, failure: &Failure, hint: Option<&str>) {
-    // A closed stderr leaves nobody to tell.
-    let _ = match format {
-        Format::Json => writeln!(io::stderr().lock(), "{}", failure.json(hint)),
-        Format::Human => human(&mut anstream::stderr().lock(), failure, hint),
-    };
-}
-
-fn human(to: &mut impl Write, failure: &Failure, hint: Option<&str>) -> io::Result<()> {
+    if format == Format::Json {
+        return sink::json_on_stderr(&failure.json(hint));
+    }
     if let Some(rendered) = &failure.rendered {
-        writeln!(to, "{rendered}")?;
+        sink::rendered(rendered);
     }
-    writeln!(to, "{} {}", "error:".red().bold(), failure.text())?;
-    match hint {
-        Some(hint) => writeln!(to, "{} {hint}", "hint:".cyan().bold()),
-        None => Ok(()),
+    sink::message(Tone::Bad, "error:", &failure.text());
+    if let Some(hint) = hint {
+        sink::talk(Tone::Plain, "hint:", hint);
     }
-}
-
-/// Shows a command's help to somebody who did not ask for it.
-pub(super) fn help(text: &clap::builder::StyledStr) {
-    let _ = writeln!(anstream::stderr().lock(), "{}", text.ansi());
 }
 
 /// A failure that shows all of a job's problems, each with its place, and at last how many there are.
@@ -437,12 +420,13 @@ pub(super) fn problems_failure(problems: &Problems) -> Failure {
 
 /// Problems as people read them, with the lines that they are in.
 fn rendered(problems: &[Problem]) -> String {
-    let theme = match io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    let theme = match sink::is_stderr_terminal() && std::env::var_os("NO_COLOR").is_none() {
         true => GraphicalTheme::unicode(),
         false => GraphicalTheme::unicode_nocolor(),
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
     let one = |problem: &Problem| {
+        let problem = &problem.for_terminal();
         let mut text = String::new();
         match problem.source_code().map(|_| handler.render_report(&mut text, problem)) {
             Some(Ok(())) => text,

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::trimmed;
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::under::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
+use crate::cli::table::Table;
 use crate::recipe::{self, Identifier, Membership, Party, Patience};
 use crate::store::Store;
 use crate::terminal;
@@ -47,12 +45,11 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
     }
     output.talk("Found", &format!("{} of `{}`", of(members.len(), "member"), args.path));
     if !members.is_empty() {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["MEMBER", "SINCE"]);
+        let mut table = Table::with_header(["MEMBER", "SINCE"]);
         for member in &members {
-            table.add_row([terminal::value(&member.identifier), moment(member.since_ms, now)]);
+            table.row([terminal::value(&member.identifier), moment(member.since_ms, now)]);
         }
-        output.data(&trimmed(&table));
+        output.table(&table);
     }
     Ok(Exit::Done)
 }

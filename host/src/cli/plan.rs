@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::json;
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::trimmed;
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::{Global, JobArgs, number};
+use crate::cli::table::Table;
 use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
 use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
 use crate::store::{Clock, Store};
@@ -97,16 +95,15 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.talk("Wave", &wave_text(wave));
     }
     let has_waves = !plan.waves.is_empty();
-    let mut table = Table::new();
     let columns = ["BATCH", "WAVE", "TARGET", "LABELS"].into_iter().filter(|column| has_waves || *column != "WAVE");
-    table.load_style(NOTHING).set_header(columns);
+    let mut table = Table::with_header(columns);
     for (index, (target, batch)) in plan.targets.iter().zip(&batches).enumerate() {
         let labels: Vec<String> = target.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let wave = plan.wave_of(index).map(|wave| wave.name.clone());
         let row = [Some(batch.to_string()), wave, Some(target.name.to_string()), Some(labels.join(" "))];
-        table.add_row(row.into_iter().flatten());
+        table.row(row.into_iter().flatten());
     }
-    output.data(&trimmed(&table));
+    output.table(&table);
     output.talk(
         "Planned",
         &format!("{} in {} when every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "batch")),

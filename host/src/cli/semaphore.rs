@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
-use super::holders::{Held, print, summary, trimmed};
+use super::holders::{Held, print, summary};
 use super::output::{Output, moment, of};
 use super::{Global, HoldersArgs, ResizeArgs, SemaphoreCommand, SemaphoreListArgs, context};
+use crate::cli::table::Table;
 use crate::recipe::{
     Claims, NumberRecord, OldCallers, ROOT, Resize, ResizeError, Resized, Semaphore, SemaphoreState, is_semaphore,
     queue_of, read_number, resize,
@@ -55,11 +54,10 @@ async fn list(global: &Global, output: &Output, args: SemaphoreListArgs) -> Resu
     output.talk("Found", &of(found.len(), "semaphore"));
     if !found.is_empty() {
         let now = Clock::System.now_ms();
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["SEMAPHORE", "SLOTS", "HELD", "WAITING", "OLDEST"]);
+        let mut table = Table::with_header(["SEMAPHORE", "SLOTS", "HELD", "WAITING", "OLDEST"]);
         for (path, SemaphoreState { slots, holders, queued, .. }) in &found {
             let oldest = holders.iter().map(|holder| holder.since_ms).min();
-            table.add_row([
+            table.row([
                 path.to_string(),
                 slots.map_or_else(String::new, |slots| slots.to_string()),
                 holders.len().to_string(),
@@ -67,7 +65,7 @@ async fn list(global: &Global, output: &Output, args: SemaphoreListArgs) -> Resu
                 oldest.map_or_else(String::new, |since| moment(since, now)),
             ]);
         }
-        output.data(&trimmed(&table));
+        output.table(&table);
     }
     Ok(Exit::Done)
 }

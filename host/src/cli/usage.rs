@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::invocation;
 use super::output::{self, shown};
-use super::{Cli, Format};
+use super::{Cli, Format, sink};
 use crate::recipe::IdentifierError;
 use crate::store::{AclError, Hosts, HostsError, PathError};
 
@@ -39,13 +39,12 @@ pub(super) fn answer(error: &clap::Error) -> ExitCode {
     let format = format(&line);
     match (error.kind(), format) {
         (Refusal::DisplayHelp | Refusal::DisplayVersion, _) => {
-            // A closed stdout leaves nobody to tell.
-            let _ = error.print();
+            sink::help_on_stdout(&error.render());
             Exit::Done.code()
         }
         // Whoever only names us wants to know what there is.
         (Refusal::MissingSubcommand | Refusal::DisplayHelpOnMissingArgumentOrSubcommand, Format::Human) => {
-            output::help(&meant(&line).0.render_help());
+            sink::help_on_stderr(&meant(&line).0.render_help());
             Exit::Usage.code()
         }
         _ => {

@@ -169,7 +169,7 @@ impl SourceCode for Source {
         let contents = self.shown().read_span(span, lines_before, lines_after)?;
         let column = if lines_before == 0 { self.place(span.offset()).column - 1 } else { contents.column() };
         Ok(Box::new(MietteSpanContents::new_named(
-            self.name().to_owned(),
+            terminal::value(self.name()),
             contents.data(),
             *contents.span(),
             contents.line(),
@@ -244,6 +244,18 @@ impl Problem {
     #[must_use]
     pub fn into_warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
+    }
+
+    /// The same with every text escaped; the lines of the file are, where they are shown.
+    #[must_use]
+    pub fn for_terminal(&self) -> Self {
+        let mut shown = self.clone();
+        shown.message = terminal::line(&self.message);
+        shown.key = terminal::value(&self.key);
+        shown.place.file = terminal::value(&self.place.file);
+        shown.help = self.help.as_deref().map(terminal::line);
+        shown.other = self.other.as_ref().map(|(span, label)| (span.clone(), terminal::value(label)));
+        shown
     }
 
     pub(super) fn start(&self) -> usize {

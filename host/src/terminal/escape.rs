@@ -112,6 +112,20 @@ pub fn json(text: &str) -> String {
     out
 }
 
+/// The same TOML with all that is hidden in its basic strings (`"…"`) written as TOML writes it.
+#[must_use]
+pub fn toml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let _ = match (is_hidden(c), u32::from(c)) {
+            (true, code @ 0x1_0000..) => write!(out, "\\U{code:08x}"),
+            (true, code) if c != '\n' => write!(out, "\\u{code:04x}"),
+            _ => out.write_char(c),
+        };
+    }
+    out
+}
+
 fn push(to: &mut String, c: char) {
     match is_hidden(c) {
         true => to.extend(c.escape_default()),
@@ -164,6 +178,14 @@ mod tests {
             styled("\u{1b}[1;31mx\u{1b}[0m\n\u{1b}[2J\u{1b}[?25l\r"),
             "\u{1b}[1;31mx\u{1b}[0m\n\\u{1b}[2J\\u{1b}[?25l\\r"
         );
+    }
+
+    #[test]
+    fn toml_stays_the_same_value() {
+        let hidden = "\u{9b}\u{202e}\u{e0041}\u{7f}é";
+        let escaped = toml(&format!("a = \"{hidden}\"\n"));
+        assert_eq!(escaped.parse::<toml::Table>().unwrap()["a"].as_str(), Some(hidden));
+        assert!(!escaped.trim_end().contains(is_hidden), "{escaped:?}");
     }
 
     #[test]

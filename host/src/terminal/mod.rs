@@ -8,5 +8,5 @@
 mod escape;
 mod hidden;
 
-pub use escape::{MAX_LINE, MAX_VALUE, block, json, line, log_line, prose, shown, styled, value};
+pub use escape::{MAX_LINE, MAX_VALUE, block, json, line, log_line, prose, shown, styled, toml, value};
 pub use hidden::is_hidden;

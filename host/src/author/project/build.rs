@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::tools::Voice;
 use super::{Language, Project, ProjectError, javascript, python, rust};
 use crate::policy::{Either, Engine};
+use crate::terminal;
 
 /// What was built.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 const HALF: &str = ".half-";
 
 /// Builds a project. The file at `out` is replaced only by one that the engine takes. `say` hears of each longer step; with
-/// `is_heard` the tools' own words go to stderr as they come, else into the error.
+/// `is_heard` it hears each line of the tools, too, else these go into the error.
 ///
 /// # Errors
 /// [`ProjectError`].
@@ -41,7 +42,8 @@ pub fn build(
 ) -> Result<Built, ProjectError> {
     let begun = Instant::now();
     sweep(out);
-    let voice = if is_heard { Voice::Heard } else { Voice::Kept };
+    let tell = |line: &str| say("|", &terminal::log_line(line, terminal::MAX_LINE));
+    let voice = if is_heard { Voice::Heard(&tell) } else { Voice::Kept };
     // A component must be called so for some tools; and nobody finds half of one under its own name.
     let half = out.with_file_name(format!("{HALF}{}.wasm", uuid::Uuid::new_v4().simple()));
     let made = match project.language {

@@ -29,7 +29,7 @@ pub(super) fn name(folder: &Path) -> Result<String, ProjectError> {
     }
 }
 
-pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
+pub(super) fn build(folder: &Path, out: &Path, voice: Voice<'_>, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
     let program =
         |program| on_path(program).ok_or(ProjectError::NoProgram { program, language: Language::JavaScript.name() });
     let node = program("node")?;

@@ -12,7 +12,7 @@ pub(super) const SOURCE: &str = "policy.py";
 
 const TOOL: &str = "componentize-py";
 
-pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
+pub(super) fn build(folder: &Path, out: &Path, voice: Voice<'_>, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
     let tool = tool(folder, voice, say)?;
     let wit = folder.join(OWN_FOLDER).join("wit");
     let write = fs::create_dir_all(&wit).and_then(|()| fs::write(wit.join("policy.wit"), WIT));
@@ -27,7 +27,7 @@ pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, 
 }
 
 /// `componentize-py` of the project's own virtual environment, or of the `PATH`; else the environment is made.
-fn tool(folder: &Path, voice: Voice, say: &dyn Fn(&str, &str)) -> Result<PathBuf, ProjectError> {
+fn tool(folder: &Path, voice: Voice<'_>, say: &dyn Fn(&str, &str)) -> Result<PathBuf, ProjectError> {
     let environment = folder.join(".venv");
     let own = environment.join("bin").join(TOOL);
     if own.is_file() {

@@ -25,7 +25,7 @@ pub(super) fn name(folder: &Path) -> Result<String, ProjectError> {
     }
 }
 
-pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
+pub(super) fn build(folder: &Path, out: &Path, voice: Voice<'_>, say: &dyn Fn(&str, &str)) -> Result<(), ProjectError> {
     let toolchain = match Toolchain::find() {
         Err(BuildError::NoToolchain) if super::tools::on_path("rustup").is_some() => {
             say("Installing", "the target wasm32-unknown-unknown with rustup, once");
@@ -37,7 +37,10 @@ pub(super) fn build(folder: &Path, out: &Path, voice: Voice, say: &dyn Fn(&str, 
     };
     let place = Crate::find(folder)?;
     say("Building", &format!("{} for wasm32-unknown-unknown: {}", place.name, toolchain.describe()));
-    let stderr = if voice == Voice::Heard { Stderr::Shown } else { Stderr::Kept };
+    let stderr = match voice {
+        Voice::Heard(tell) => Stderr::Lines(tell),
+        Voice::Kept => Stderr::Kept,
+    };
     let modules = toolchain.build(&Build {
         manifest: &place.manifest,
         packages: &[&place.name],

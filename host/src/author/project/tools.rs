@@ -4,13 +4,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lockkeeper_guest_build::run_and_tell;
+
 use super::ProjectError;
 
-/// Whether what a tool says goes to stderr as it comes, or into the error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Voice {
-    /// As it comes.
-    Heard,
+/// Whether what a tool says is told as it comes, or goes into the error.
+#[derive(Clone, Copy)]
+pub(super) enum Voice<'a> {
+    /// A line each, as it comes.
+    Heard(&'a dyn Fn(&str)),
     /// Only where it failed.
     Kept,
 }
@@ -22,14 +24,13 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// Runs a tool. It gets no input.
-pub(super) fn run(command: &mut Command, voice: Voice) -> Result<(), ProjectError> {
+pub(super) fn run(command: &mut Command, voice: Voice<'_>) -> Result<(), ProjectError> {
     let told = told(command);
     let failed = |said| ProjectError::Tool { command: told.clone(), said };
     command.stdin(Stdio::null());
-    if voice == Voice::Heard {
-        // What they say there when all is well is no data of ours.
-        let status = command.stdout(Stdio::null()).status();
-        return match status {
+    if let Voice::Heard(tell) = voice {
+        // What they say on stdout when all is well is no data of ours.
+        return match run_and_tell(command.stdout(Stdio::null()), tell) {
             Ok(status) if status.success() => Ok(()),
             Ok(_) => Err(failed(None)),
             Err(error) => Err(failed(Some(error.to_string()))),

@@ -1,7 +1,5 @@
 //! `lockkeeper policy bench`: what a policy's decisions cost.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
 use super::args::BenchArgs;
@@ -9,8 +7,8 @@ use super::test::case_files;
 use super::{accepts, named, settings_of};
 use crate::author::{Baseline, Growth, Measured, Question, measure, questions, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::trimmed;
 use crate::cli::output::{Output, of};
+use crate::cli::table::Table;
 use crate::cli::{Global, replay};
 use crate::terminal;
 
@@ -76,8 +74,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<
 }
 
 fn show(measured: &Measured, output: &Output) {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["CASE", "ANSWER", "FUEL", "P50 µs", "P99 µs", "MEMORY KiB"]);
+    let mut table = Table::with_header(["CASE", "ANSWER", "FUEL", "P50 µs", "P99 µs", "MEMORY KiB"]);
     for cost in &measured.cases {
         let numbers = [
             cost.fuel.to_string(),
@@ -86,16 +83,13 @@ fn show(measured: &Measured, output: &Output) {
             (cost.memory / 1024).to_string(),
         ];
         let [fuel, p50, p99, memory] = numbers;
-        table.add_row([terminal::value(&cost.name), cost.answer.clone(), fuel, p50, p99, memory]);
+        table.row([terminal::value(&cost.name), cost.answer.clone(), fuel, p50, p99, memory]);
     }
-    for column in 2..6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    output.data(&trimmed(&table));
+    table.align_right(2..6);
+    output.table(&table);
+    output.data("");
     output.data(&format!(
-        "\n{}: p50 {:.1} µs, p99 {:.1} µs over {} decisions, each in a fresh sandbox; at most {} KiB",
+        "{}: p50 {:.1} µs, p99 {:.1} µs over {} decisions, each in a fresh sandbox; at most {} KiB",
         terminal::value(&measured.policy),
         measured.p50_us,
         measured.p99_us,

@@ -3,16 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::args::{DecideArgs, EndingArg};
 use super::{accepts, either, play, settings_of};
 use crate::author::{Question, Said, ask, case_text, read_view, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::holders::trimmed;
 use crate::cli::output::{Output, problems_failure, shown, span};
+use crate::cli::table::Table;
 use crate::cli::{Global, replay, runs};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
@@ -55,7 +53,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result
     )?;
     let said = ask(&policy, &question);
     if let Some(name) = &args.case {
-        output.bytes(case_text(name, &question, said.answer.as_ref().ok()).as_bytes());
+        output.source(&case_text(name, &question, said.answer.as_ref().ok()));
         return match said.error {
             Some(error) => Err(error.into()),
             None => Ok(Exit::Done),
@@ -162,9 +160,8 @@ fn in_json(said: &Said, question: &Question) -> Value {
 
 fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
     let mut table = Table::new();
-    table.load_style(NOTHING);
     let mut row = |key: &str, value: String| {
-        table.add_row([key.to_owned(), value]);
+        table.row([key.to_owned(), value]);
     };
     row("target", terminal::value(&view.target.name));
     match &said.answer {
@@ -195,5 +192,5 @@ fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
     for line in &said.trace {
         row(line.level, line.message.clone());
     }
-    output.data(&trimmed(&table));
+    output.table(&table);
 }

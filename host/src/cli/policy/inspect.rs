@@ -1,15 +1,13 @@
 //! `lockkeeper policy inspect`: what a policy says of itself.
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::{describe, either};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::holders::trimmed;
 use crate::cli::output::Output;
+use crate::cli::table::Table;
 use crate::policy::Either;
 use crate::policy::orchestration::{Orchestration, contract};
 use crate::policy::types::Manifest;
@@ -57,28 +55,27 @@ fn inspect_orchestration(orchestration: &Orchestration, output: &Output) -> Exit
 
 fn show(manifest: &Manifest, rows: &[(&str, String)], bytes: u64, digest: &str, output: &Output) {
     let mut table = Table::new();
-    table.load_style(NOTHING);
     for (key, value) in [("name", &manifest.name), ("version", &manifest.version), ("summary", &manifest.summary)] {
-        table.add_row([key, value.as_str()]);
+        table.row([key, value.as_str()]);
     }
     for (key, value) in rows {
-        table.add_row([*key, value.as_str()]);
+        table.row([*key, value.as_str()]);
     }
-    table.add_row(["size", &format!("{bytes} bytes")]);
-    table.add_row(["sha256", digest]);
-    output.data(&trimmed(&table));
+    table.row(["size", &format!("{bytes} bytes")]);
+    table.row(["sha256", digest]);
+    output.table(&table);
     show_settings(manifest, output);
 }
 
 fn show_settings(manifest: &Manifest, output: &Output) {
     let settings = settings(manifest);
     if !settings.is_empty() {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["SETTING", "TYPE", "MEANING"]);
+        let mut table = Table::with_header(["SETTING", "TYPE", "MEANING"]);
         for row in settings {
-            table.add_row(row);
+            table.row(row);
         }
-        output.data(&format!("\n{}", trimmed(&table)));
+        output.data("");
+        output.table(&table);
     }
 }
 

@@ -16,14 +16,12 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
 use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::trimmed;
 use super::output::{Output, problems_failure, shown};
+use crate::cli::table::Table;
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{COMPILE, Either, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
@@ -60,13 +58,12 @@ fn list(global: &Global, output: &Output) -> Result<Exit, Failure> {
         output.json(&policies.iter().map(describe).collect::<Vec<_>>());
         return Ok(Exit::Done);
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["POLICY", "VERSION", "SUMMARY"]);
+    let mut table = Table::with_header(["POLICY", "VERSION", "SUMMARY"]);
     for policy in &policies {
         let manifest = policy.manifest();
-        table.add_row([&manifest.name, &manifest.version, &manifest.summary]);
+        table.row([&manifest.name, &manifest.version, &manifest.summary]);
     }
-    output.data(&trimmed(&table));
+    output.table(&table);
     Ok(Exit::Done)
 }
 

@@ -29,17 +29,17 @@ pub(super) fn run(_: &Global, output: &Output, args: &NewArgs) -> Result<Exit, F
     }
     output.talk("Made", &format!("{}: {}", folder.display(), made.files.join(", ")));
     let wasm = made.wasm;
-    let go = if folder == Path::new(".") { String::new() } else { format!("cd {}\n", folder.display()) };
-    let schema = match template {
-        Template::Policy(_) => {
-            format!(
-                "\nlockkeeper schema job --policy {wasm} > job.schema.json   # an editor completes the job's settings"
-            )
-        }
-        Template::Orchestration => String::new(),
-    };
-    output
-        .data(&format!("{go}lockkeeper policy build\nlockkeeper policy test {wasm}\nlockkeeper run job.toml{schema}"));
+    if folder != Path::new(".") {
+        output.data(&format!("cd {}", folder.display()));
+    }
+    output.data("lockkeeper policy build");
+    output.data(&format!("lockkeeper policy test {wasm}"));
+    output.data("lockkeeper run job.toml");
+    if matches!(template, Template::Policy(_)) {
+        output.data(&format!(
+            "lockkeeper schema job --policy {wasm} > job.schema.json   # an editor completes the job's settings"
+        ));
+    }
     Ok(Exit::Done)
 }
 

@@ -232,7 +232,7 @@ pub(super) fn decide(orchestration: &Orchestration, args: &DecideArgs, output: &
     accepted_by(&orchestration.manifest().name, orchestration.validate(&play.settings)?, "these settings")?;
     let played = play.whole(&mut |entrance, stage| play_once(orchestration, entrance, stage));
     if let Some(name) = &args.case {
-        output.bytes(pasted(name, &text, &play, &played)?.as_bytes());
+        output.source(&pasted(name, &text, &play, &played)?);
         return Ok(Exit::Done);
     }
     if output.is_json() {

@@ -227,11 +227,12 @@ impl Tested {
                 continue;
             }
             output.data(&format!(
-                "         {}; the smallest view found, to paste into a file of cases:\n",
+                "         {}; the smallest view found, to paste into a file of cases:",
                 broken.property.remedy()
             ));
+            output.data("");
             for line in case.lines() {
-                output.data(&format!("    {line}"));
+                output.source(&format!("    {line}\n"));
             }
             output.data("");
         }

@@ -7,7 +7,7 @@ use crate::cli::output::Output;
 pub(super) fn run(output: &Output) -> Result<Exit, Failure> {
     match output.is_json() {
         true => output.json(&sample_view()),
-        false => output.bytes(sample_text().as_bytes()),
+        false => output.source(&sample_text()),
     }
     Ok(Exit::Done)
 }

@@ -138,7 +138,7 @@ impl Calls {
                         terminal::value(&then.to_string())
                     ));
                 }
-                Some(Otherwise { number, recorded, again }) => output.data(&format!(
+                Some(Otherwise { number, recorded, again }) => output.block(&format!(
                     "Call {number}{at} differs\n  journal  {}\n  replay   {}",
                     terminal::value(&recorded.to_string()),
                     terminal::value(&again.to_string())

@@ -6,15 +6,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::holders::trimmed;
 use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
+use crate::cli::table::Table;
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
 use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints, Story, StoryError, Told, Want};
 use crate::rollout::replay::{self, Again, Difference, Replay};
@@ -303,18 +301,15 @@ impl First {
 
     fn show(&self, story: &Story, output: &Output) {
         let Self { stint, sequence, line, target, fields } = self;
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["FIELD", "JOURNAL", "REPLAY"]);
+        let mut table = Table::with_header(["FIELD", "JOURNAL", "REPLAY"]);
         for Difference { field, recorded, again } in fields {
             let (recorded, again) = side_by_side(recorded, again);
-            table.add_row([(*field).to_owned(), recorded, again]);
+            table.row([(*field).to_owned(), recorded, again]);
         }
         let target = terminal::value(target);
         let journal = if story.stints().is_one() { "the journal".to_owned() } else { journal::file_name(*stint) };
-        output.data(&format!(
-            "Decision {sequence}, about {target}, differs (line {line} of {journal})\n{}",
-            trimmed(&table)
-        ));
+        output.data(&format!("Decision {sequence}, about {target}, differs (line {line} of {journal})"));
+        output.table(&table);
     }
 }
 
@@ -322,8 +317,8 @@ impl First {
 fn side_by_side(one: &Value, other: &Value) -> (String, String) {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => terminal::value(text),
-        value => terminal::value(&value.to_string()),
+        Value::String(text) => terminal::shown(text, usize::MAX),
+        value => terminal::shown(&value.to_string(), usize::MAX),
     };
     let (one, other) = (text(one), text(other));
     let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
@@ -409,7 +404,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
         say_what_is_missing(&story, Newest::ShouldBeClosed, output);
         output.talk("Note", AS_RECORDED);
         if !changes.is_empty() {
-            output.data(&listed(&changes));
+            output.table(&listed(&changes));
         }
         if left_out > 0 {
             output.talk("Left out", &format!("{left_out} more; --all shows them"));
@@ -436,14 +431,13 @@ fn change(stint: u32, recorded: &Recorded, again: Again) -> Change {
     }
 }
 
-fn listed(changes: &[Change]) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["DECISION", "TARGET", "WAS", "WOULD BE", "BECAUSE"]);
+fn listed(changes: &[Change]) -> Table {
+    let mut table = Table::with_header(["DECISION", "TARGET", "WAS", "WOULD BE", "BECAUSE"]);
     for Change { sequence, target, was, would_be, .. } in changes {
         let why = ["reason", "message"].iter().find_map(|field| would_be[field].as_str()).unwrap_or_default();
-        table.add_row([sequence.to_string(), terminal::value(target), told(was), told(would_be), terminal::value(why)]);
+        table.row([sequence.to_string(), terminal::value(target), told(was), told(would_be), terminal::value(why)]);
     }
-    trimmed(&table)
+    table
 }
 
 /// An answer's verdict in a word.

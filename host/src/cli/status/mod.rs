@@ -3,23 +3,20 @@
 mod json;
 mod one;
 
-use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use super::exit::{Exit, Failure};
-use super::holders::trimmed;
 use super::kept::{ELSEWHERE, Found, find};
 use super::output::{Output, moment};
 use super::signals::{Received, Signals};
+use super::sink::Drawing;
 use super::{Global, StatusArgs};
+use crate::cli::table::Table;
 use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
 use crate::store::Store;
 use crate::terminal;
@@ -40,7 +37,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
             store.close().await?;
             match output.is_json() {
                 true => output.json(&json::run(&seen, args.all)),
-                false => output.data(&output.completed(&one::text(&seen, args.all))),
+                false => output.block(&output.completed(&one::text(&seen, args.all))),
             }
             Ok(Exit::Done)
         }
@@ -63,12 +60,10 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
         output.talk("Elsewhere", ELSEWHERE);
         return Ok(Exit::Done);
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["RUN", "JOB", "STATE", "DONE", "FAILED", "UNKNOWN", "ACTING", "STARTED"]);
+    let mut table = Table::with_header(["RUN", "JOB", "STATE", "DONE", "FAILED", "UNKNOWN", "ACTING", "STARTED"]);
     for summary in &all {
         let counts = summary.counts;
-        table.add_row([
+        table.row([
             terminal::value(&summary.kept.name),
             terminal::value(&summary.kept.record.job),
             terminal::value(&state(summary, now)),
@@ -79,7 +74,7 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
             moment(summary.kept.record.started, now),
         ]);
     }
-    output.data(&trimmed(&table));
+    output.table(&table);
     Ok(Exit::Done)
 }
 
@@ -147,40 +142,31 @@ fn enough(screen: &Screen, received: Received) -> Exit {
 }
 
 /// Where a run is drawn over what was there before; none: everything is written below what is there.
-struct Screen(Option<ProgressBar>);
+struct Screen(Option<Drawing>);
 
 impl Screen {
     fn new(output: &Output) -> Self {
-        if output.is_json() || !io::stdout().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Self(Some(bar))
+        Self(if output.is_json() { None } else { Drawing::new() })
     }
 
     fn show(&self, output: &Output, seen: &Seen, object: &Value, all: bool, is_new: bool, is_over: bool) {
+        let text = || output.completed(&one::text(seen, all));
         match &self.0 {
-            Some(bar) if !is_over => {
-                bar.set_message(output.completed(&one::text(seen, all)));
-                bar.tick();
-            }
-            Some(bar) => {
-                bar.finish_and_clear();
-                output.data(&output.completed(&one::text(seen, all)));
+            Some(drawing) if !is_over => drawing.draw(&text()),
+            Some(drawing) => {
+                drawing.clear();
+                output.block(&text());
             }
             None if !is_new => {}
             None if output.is_json() => output.json(object),
-            None => output.data(&format!("{}\n", output.completed(&one::text(seen, all)))),
+            None => output.block(&format!("{}\n", text())),
         }
     }
 
     /// What was drawn last stays.
     fn leave(&self) {
-        if let Some(bar) = &self.0 {
-            bar.abandon();
+        if let Some(drawing) = &self.0 {
+            drawing.leave();
         }
     }
 }

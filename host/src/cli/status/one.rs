@@ -1,11 +1,8 @@
 //! One run, as a person reads it.
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
-
 use crate::cli::explain::Lines;
-use crate::cli::holders::trimmed;
 use crate::cli::output::{moment, of};
+use crate::cli::table::Table;
 use crate::policy::types::Ending;
 use crate::recipe::Holder;
 use crate::rollout::Counts;
@@ -180,12 +177,11 @@ fn calls(seen: &Seen, all: bool) -> String {
     };
     let most = if all { usize::MAX } else { MOST_CALLS };
     let left_out = known.called.len().saturating_sub(most);
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["CALL", "", "ANSWERED", "ANSWER"]);
+    let mut table = Table::with_header(["CALL", "", "ANSWERED", "ANSWER"]);
     for (number, Called { call, answer, answered, .. }) in
         (known.checkpoint.from + 1..).zip(&known.called).skip(left_out)
     {
-        table.add_row([
+        table.row([
             number.to_string(),
             terminal::value(&call.to_string()),
             moment(*answered, seen.at),
@@ -197,7 +193,7 @@ fn calls(seen: &Seen, all: bool) -> String {
         (from, 0) => format!("{} before the last checkpoint\n", of(from as usize, "call")),
         (_, more) => format!("{} before these: --all shows every call since the last checkpoint\n", of(more, "call")),
     };
-    format!("{before}{}", trimmed(&table))
+    format!("{before}{}", table.text())
 }
 
 /// What to do about a finished run some of whose targets are not done: the commands, the mildest first. `run` is the run's or
@@ -258,8 +254,7 @@ fn waves(seen: &Seen) -> String {
         return String::new();
     }
     let is_over = seen.summary.state() == RunState::Finished;
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
+    let mut table = Table::with_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
     for wave in waves {
         let counts = wave.counts;
         let state = match wave.state {
@@ -271,7 +266,7 @@ fn waves(seen: &Seen) -> String {
             WaveState::Later => "later",
         };
         let number = |number: u32| number.to_string();
-        table.add_row([
+        table.row([
             terminal::value(&wave.wave.name),
             number(counts.total),
             number(counts.done),
@@ -281,7 +276,7 @@ fn waves(seen: &Seen) -> String {
             state.to_owned(),
         ]);
     }
-    trimmed(&table)
+    table.text()
 }
 
 fn holders(seen: &Seen) -> String {
@@ -304,17 +299,16 @@ fn holders(seen: &Seen) -> String {
     if state.holders.is_empty() {
         return terminal::value(&head);
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["HOLDER", "SINCE", "FENCE", "DOES"]);
+    let mut table = Table::with_header(["HOLDER", "SINCE", "FENCE", "DOES"]);
     for holder in &state.holders {
-        table.add_row([
+        table.row([
             terminal::value(&holder.identifier),
             moment(holder.since_ms, seen.at),
             holder.fence.to_string(),
             terminal::value(&does(seen, holder)),
         ]);
     }
-    format!("{}\n{}", terminal::value(&head), trimmed(&table))
+    format!("{}\n{}", terminal::value(&head), table.text())
 }
 
 fn does(seen: &Seen, holder: &Holder) -> String {
@@ -359,11 +353,10 @@ fn targets(seen: &Seen, all: bool) -> String {
         return String::new();
     }
     let most = if all { usize::MAX } else { MOST_LISTED };
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["TARGET", "STATE", "TRIES", "SINCE", "WHY"]);
+    let mut table = Table::with_header(["TARGET", "STATE", "TRIES", "SINCE", "WHY"]);
     for (name, saved) in shown.iter().take(most) {
         let touched = saved.at > 0;
-        table.add_row([
+        table.row([
             terminal::value(name),
             saved.standing.word().to_owned(),
             if touched { saved.attempt.to_string() } else { String::new() },
@@ -375,5 +368,5 @@ fn targets(seen: &Seen, all: bool) -> String {
         0 => String::new(),
         more => format!("\nand {}: --all shows every target", of(more, "more target")),
     };
-    format!("{}{more}", trimmed(&table))
+    format!("{}{more}", table.text())
 }
