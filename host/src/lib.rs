@@ -6,12 +6,13 @@
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
 //! cli → guard → rollout::group
-//! all → terminal
+//! all → files, terminal
 //! cli → author → policy
 //! ```
 
 pub mod author;
 pub mod cli;
+pub mod files;
 pub mod guard;
 pub mod job;
 pub mod policy;

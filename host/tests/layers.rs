@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Each module, and the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
+    ("files", &[]),
     ("terminal", &[]),
-    ("store", &["terminal"]),
-    ("recipe", &["store", "terminal"]),
+    ("store", &["files", "terminal"]),
+    ("recipe", &["store", "files", "terminal"]),
+    // It does no I/O: `files` is not for it.
     ("job", &["store", "terminal"]),
-    ("policy", &["job", "recipe", "store", "terminal"]),
-    ("rollout", &["policy", "job", "recipe", "store", "terminal"]),
-    ("author", &["policy", "job", "recipe", "store", "terminal"]),
-    ("guard", &["rollout", "terminal"]),
-    ("cli", &["author", "guard", "rollout", "policy", "job", "recipe", "store", "terminal"]),
+    ("policy", &["job", "recipe", "store", "files", "terminal"]),
+    ("rollout", &["policy", "job", "recipe", "store", "files", "terminal"]),
+    ("author", &["policy", "job", "recipe", "store", "files", "terminal"]),
+    ("guard", &["rollout", "files", "terminal"]),
+    ("cli", &["author", "guard", "rollout", "policy", "job", "recipe", "store", "files", "terminal"]),
 ];
 
 /// A library, and the only place that may name it.

@@ -1,11 +1,14 @@
 //! From a job's file to a job whose policy is loaded and whose settings the policy accepts, and to its targets.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
+use crate::files::MAX_TEXT_BYTES;
 use crate::job::{
     Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problems,
     StoreSpec, Target, text_of,
@@ -33,7 +36,7 @@ pub(super) struct Loaded {
 /// Reads a job, loads its policy, has the policy look at its settings, and reads its inventory: everything that is wrong
 /// comes at once.
 pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
+    let bytes = read(file).map_err(|error| {
         Failure::message(ErrorKind::BadJob, format!("cannot read the job `{}`: {error}", file.display()))
     })?;
     let name = file.display().to_string();
@@ -54,6 +57,17 @@ pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
     match policy {
         Some(policy) => Ok(Loaded { job, folder, policy, orchestration, warnings }),
         None => Err(Failure::message(ErrorKind::Internal, "the job's policy was not looked at")),
+    }
+}
+
+/// The job itself, which may come through a pipe: its name stands on the command line, where the caller sees it. What a job
+/// names must be a regular file.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_TEXT_BYTES {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_TEXT_BYTES} bytes"))),
+        false => Ok(bytes),
     }
 }
 

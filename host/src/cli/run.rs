@@ -19,6 +19,7 @@ use super::output::{Output, moment};
 use super::signals::Signals;
 use super::status::next;
 use super::{Global, RunArgs, context, number, runs, under};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience};
 use crate::rollout::ledger::{
@@ -577,7 +578,7 @@ fn digest(loaded: &Loaded) -> Result<String, Failure> {
     let inventory = match &job.targets.source {
         TargetSource::Inventory(path) => {
             let path = folder.join(path);
-            Some(std::fs::read(&path).map_err(|error| {
+            Some(files::read(&path, MAX_TEXT_BYTES).map_err(|error| {
                 Failure::message(ErrorKind::BadJob, format!("cannot read the inventory `{}`: {error}", path.display()))
             })?)
         }

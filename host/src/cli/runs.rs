@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use super::exit::{ErrorKind, Failure};
 use super::output::{of, shown};
+use crate::files::{self, MAX_POLICY_BYTES};
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
 use crate::rollout::journal::{Reader, Stints, digest};
@@ -31,7 +32,8 @@ struct Kept {
 /// Makes the folder of a new run.
 pub(super) fn create(state: &Path, run: &str) -> Result<PathBuf, Failure> {
     let folder = state.join("runs").join(run);
-    fs::create_dir_all(&folder).map_err(|error| {
+    let runs = state.join("runs");
+    files::make_folders(&runs).and_then(|()| files::make_folders(&folder)).map_err(|error| {
         Failure::message(ErrorKind::Io, format!("cannot make the journal's folder `{}`: {error}", folder.display()))
             .hint("say where with --state-dir")
     })?;
@@ -54,14 +56,14 @@ pub(super) fn keep_policy(
 ) -> Result<(), Failure> {
     let wasm = match source {
         PolicySource::Standard(name) => StandardPolicy::named(name).map(|policy| policy.wasm.to_vec()),
-        PolicySource::File { path, .. } => fs::read(job.join(path)).ok(),
+        PolicySource::File { path, .. } => files::read(&job.join(path), MAX_POLICY_BYTES).ok(),
     };
     keep(state, folder, wasm, policy.digest())
 }
 
 /// Likewise an orchestration's.
 pub(super) fn keep_orchestration(state: &Path, folder: &Path, file: &Path, digest: &str) -> Result<(), Failure> {
-    keep(state, folder, fs::read(file).ok(), digest)
+    keep(state, folder, files::read(file, MAX_POLICY_BYTES).ok(), digest)
 }
 
 fn keep(state: &Path, folder: &Path, wasm: Option<Vec<u8>>, expected: &str) -> Result<(), Failure> {
@@ -77,17 +79,19 @@ fn keep(state: &Path, folder: &Path, wasm: Option<Vec<u8>>, expected: &str) -> R
 }
 
 fn link(wasm: &[u8], digest: &str, shared: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(shared)?;
+    files::make_folders(shared)?;
     let original = shared.join(format!("{digest}.wasm"));
-    if !fs::read(&original).is_ok_and(|found| found == wasm) {
+    if !files::read(&original, MAX_POLICY_BYTES).is_ok_and(|found| found == wasm) {
         let temporary = shared.join(format!("{digest}.{}", uuid::Uuid::new_v4().simple()));
-        fs::write(&temporary, wasm)?;
+        files::write(&temporary, wasm)?;
         fs::rename(&temporary, &original)?;
     }
+    // An earlier version let others read it.
+    files::tighten(&original)?;
     match fs::hard_link(&original, to) {
         Ok(()) => Ok(()),
         // Not every file system has links.
-        Err(_) => fs::write(to, wasm),
+        Err(_) => files::write(to, wasm),
     }
 }
 

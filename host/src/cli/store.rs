@@ -6,7 +6,6 @@
 
 use std::env;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use super::exit::{ErrorKind, Failure};
 use super::invocation::{self, Invocation, Part};
 use super::output::{Output, problems_failure};
 use super::{Global, StoreFlags, veil};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{
     Password, Problems, Profiles, StoreSpec, SystemConfig, SystemStore, parse_profiles, parse_system, text_of,
 };
@@ -383,7 +383,7 @@ impl Global {
     fn profile(&self, output: &Output, name: &str, environment: &Environment) -> Result<StoreSpec, Failure> {
         let file = self.config_file(environment)?;
         let shown = file.display().to_string();
-        let own = match std::fs::read(&file) {
+        let own = match files::read_given(&file, MAX_TEXT_BYTES) {
             Ok(bytes) => {
                 let read = text_of("configuration", &shown, &bytes).and_then(|text| parse_profiles(&shown, text));
                 Ok(read.map_err(|problems| bad_config(&problems))?)
@@ -434,7 +434,7 @@ fn of(output: &Output, profiles: &Profiles, name: &str, file: &Path) -> Option<S
 fn system(environment: &Environment) -> Result<Option<(PathBuf, SystemConfig)>, Failure> {
     let file = environment.system.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
     let shown = file.display().to_string();
-    let bytes = match std::fs::read(&file) {
+    let bytes = match files::read_given(&file, MAX_TEXT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && environment.system.is_none() => return Ok(None),
         Err(error) => {
@@ -527,7 +527,7 @@ fn login(output: &Output, said: &[StoreSpec]) -> Result<Option<(String, Login)>,
 
 fn read_password(output: &Output, file: &Path) -> Result<Secret, Failure> {
     let shown = file.display();
-    let text = File::open(file)
+    let text = files::open_given(file)
         .and_then(veil::read)
         .map_err(|error| bad(format!("cannot read the password from `{shown}`: {error}")))?;
     warn_of_readers(output, file);
@@ -562,7 +562,7 @@ fn tls(said: &[StoreSpec]) -> Result<Option<TlsOptions>, Failure> {
     };
     let files = identity.iter().flat_map(|(certificate, key)| [certificate, key]);
     for file in files.chain([&ca]) {
-        File::open(file).map_err(|error| bad(format!("cannot read `{}`: {error}", file.display())))?;
+        files::open(file).map_err(|error| bad(format!("cannot read `{}`: {error}", file.display())))?;
     }
     Ok(Some(TlsOptions { ca, identity }))
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ledger::{Incoherent, Ledger, Liveness, Outcome};
 use super::process::{Process, boot};
+use crate::files;
 use crate::rollout::group;
 
 /// How long `F.lock` is waited for: it is held for one write to the disk.
@@ -197,7 +198,7 @@ impl TokenFile {
     /// When it cannot be read or is not to be relied on.
     pub async fn look(&self) -> Result<Locked, TokenFileError> {
         let path = self.beside("lock");
-        match File::open(&path) {
+        match files::open(&path) {
             Ok(lock) => {
                 patiently(&path, || lock.try_lock_shared()).await?;
                 self.read(Some(lock))
@@ -210,7 +211,7 @@ impl TokenFile {
 
     fn read(&self, lock: Option<File>) -> Result<Locked, TokenFileError> {
         let failed = |source| TokenFileError::Io { doing: "read", path: self.path.clone(), source };
-        let ledger = match File::open(&self.path) {
+        let ledger = match files::open(&self.path) {
             Ok(file) => {
                 let mut text = Vec::new();
                 file.take(MAX_BYTES).read_to_end(&mut text).map_err(failed)?;
@@ -298,7 +299,7 @@ impl Locked {
     pub fn liveness(&self) -> Result<Liveness, TokenFileError> {
         for path in [self.file.beside("running"), self.file.command_lock()] {
             let failed = |source| TokenFileError::Io { doing: "read", path: path.clone(), source };
-            match File::open(&path).map(|lock| lock.try_lock_shared()) {
+            match files::open(&path).map(|lock| lock.try_lock_shared()) {
                 Ok(Ok(())) => {}
                 Ok(Err(TryLockError::WouldBlock)) => return Ok(Liveness::Alive),
                 Ok(Err(TryLockError::Error(error))) => return Err(failed(error)),
@@ -362,7 +363,7 @@ impl CommandLock {
 }
 
 fn word(path: &Path) -> Option<Word> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&files::read(path, MAX_BYTES).ok()?).ok()
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -5,10 +5,10 @@
 //! its bytes. On any mismatch the policy is compiled again. The name is the digest of the policy together with
 //! wasmtime's own hash of version, target and configuration, so an upgrade never meets an old entry.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,6 +16,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use crate::files;
 
 const KEY_BYTES: usize = 32;
 const SEAL_BYTES: usize = 32;
@@ -46,7 +48,7 @@ impl Cache {
     pub(super) fn load(&self, digest: &str, engine: &Engine) -> Option<Component> {
         let name = self.name(digest);
         let path = self.folder.join(&name);
-        let entry = regular_file(&path).ok()?;
+        let entry = files::read(&path, u64::MAX).ok()?;
         let (seal, machine_code) = entry.split_at_checked(SEAL_BYTES)?;
         self.seal(&name, machine_code)?.verify_slice(seal).ok()?;
         // What is used stays longest; a time that cannot be set makes it go earlier, and that is all.
@@ -63,7 +65,7 @@ impl Cache {
         let Some(seal) = self.seal(&name, machine_code) else { return };
         let seal = seal.finalize().into_bytes();
         let temporary = self.folder.join(format!("{name}.{}", uuid::Uuid::new_v4().simple()));
-        let written = private_file(&temporary)
+        let written = files::create_new(&temporary)
             .and_then(|mut file| file.write_all(&seal).and_then(|()| file.write_all(machine_code)))
             .and_then(|()| fs::rename(&temporary, self.folder.join(&name)));
         if written.is_err() {
@@ -125,7 +127,7 @@ fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if !path.exists() {
         // Two processes may both make one: the link of the first stays.
         let temporary = folder.join(format!("key.{}", uuid::Uuid::new_v4().simple()));
-        private_file(&temporary)?.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
+        files::create_new(&temporary)?.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
         let _ = fs::hard_link(&temporary, &path);
         fs::remove_file(&temporary)?;
     }
@@ -135,21 +137,6 @@ fn key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     File::open(&path)?.read_exact(&mut key)?;
     Ok(key)
-}
-
-/// The bytes of a file that is one: whoever reads a pipe waits for whoever writes to it.
-fn regular_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The engine: the way from bytes to a [`Module`].
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use super::orchestration::{self, Instance, Orchestration};
 use super::ticker::{Computing, TICK, Ticker};
 use super::types::Manifest;
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
+use crate::files;
 
 /// What one decision may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,11 +249,14 @@ impl Engine {
     /// The bytes of a file that is no larger than a policy may be, and the one that is pinned.
     fn read(path: &Path, pinned: Option<&str>) -> Result<Vec<u8>, PolicyError> {
         let unreadable = |source| PolicyError::Unreadable { path: path.to_owned(), source };
-        let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+        let mut file = files::open(path).map_err(unreadable)?;
+        let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes > Self::MAX_FILE_BYTES {
             return Err(PolicyError::FileTooBig { bytes, max: Self::MAX_FILE_BYTES });
         }
-        let wasm = std::fs::read(path).map_err(unreadable)?;
+        let mut wasm = Vec::new();
+        // It may grow meanwhile.
+        file.by_ref().take(Self::MAX_FILE_BYTES).read_to_end(&mut wasm).map_err(unreadable)?;
         if let Some(pinned) = pinned {
             let found = digest(&wasm);
             if !found.eq_ignore_ascii_case(pinned) {

@@ -26,6 +26,7 @@ use super::messages::{
 use super::observe::{Observer, Wishing};
 use super::outlook::Outlook;
 use super::step::Rollout;
+use crate::files;
 use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
@@ -130,7 +131,7 @@ pub async fn run<P: Decide>(
     let setup = setup(&run);
     let output = run.journal.join("output");
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
-    std::fs::create_dir_all(&output).map_err(cannot_write)?;
+    files::make_folders(&output).map_err(cannot_write)?;
     let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
     let steer = wishes.read(&store).await?;
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::inherited;
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, text_of};
 use crate::recipe::Party;
 use crate::store::{Store, StoreError};
@@ -101,7 +102,8 @@ pub async fn resolve(
 /// # Errors
 /// [`TargetsError::Inventory`], [`TargetsError::Problems`].
 pub fn read_inventory(path: &Path) -> Result<Vec<Target>, TargetsError> {
-    let bytes = std::fs::read(path).map_err(|source| TargetsError::Inventory { path: path.to_owned(), source })?;
+    let bytes = files::read(path, MAX_TEXT_BYTES)
+        .map_err(|source| TargetsError::Inventory { path: path.to_owned(), source })?;
     let name = path.display().to_string();
     Ok(parse_inventory(&name, text_of("inventory", &name, &bytes)?)?)
 }

@@ -10,13 +10,14 @@ use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of};
 use crate::cli::table::Table;
 use crate::cli::{Global, replay};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
     let policy = named(&engine, &args.policy)?;
     let baseline = args.baseline.as_deref().map(|file| {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let text = files::read_to_string(file, MAX_TEXT_BYTES).map_err(|error| {
             Failure::message(ErrorKind::BadArgument, format!("cannot read the baseline `{}`: {error}", file.display()))
         })?;
         Baseline::parse(&text).map_err(|error| {

@@ -12,6 +12,7 @@ use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, problems_failure, shown, span};
 use crate::cli::table::Table;
 use crate::cli::{Global, replay, runs};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
 use crate::rollout::journal::{Page, Story, Want};
@@ -76,7 +77,7 @@ fn view_of(file: &Path) -> Result<View, Failure> {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).map(|_| text)
         }
-        false => std::fs::read_to_string(file),
+        false => files::read_to_string(file, MAX_TEXT_BYTES),
     };
     let name = if file.as_os_str() == "-" { "<stdin>".to_owned() } else { file.display().to_string() };
     let text = read.map_err(|error| {

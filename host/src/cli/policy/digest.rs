@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::DigestArgs;
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::Output;
+use crate::files::{self, MAX_POLICY_BYTES};
 use crate::policy::digest;
 
 pub(super) fn run(output: &Output, args: &DigestArgs) -> Result<Exit, Failure> {
@@ -23,7 +24,7 @@ pub(super) fn run(output: &Output, args: &DigestArgs) -> Result<Exit, Failure> {
 }
 
 fn of(file: &Path) -> Result<String, Failure> {
-    match std::fs::read(file) {
+    match files::read(file, MAX_POLICY_BYTES) {
         Ok(wasm) => Ok(digest(&wasm)),
         Err(error) => {
             let text = format!("cannot read the policy `{}`: {error}", file.display());

@@ -22,6 +22,7 @@ use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, problems_failure, shown};
 use crate::cli::table::Table;
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{COMPILE, Either, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
@@ -111,7 +112,7 @@ fn describe(policy: &Module) -> Value {
 
 /// The settings in a file of their own.
 pub(super) fn settings_of(file: &Path) -> Result<Value, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
+    let bytes = files::read_given(file, MAX_TEXT_BYTES).map_err(|error| {
         Failure::message(ErrorKind::BadArgument, format!("cannot read the settings `{}`: {error}", file.display()))
     })?;
     let name = file.display().to_string();

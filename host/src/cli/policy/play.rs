@@ -13,6 +13,7 @@ use super::{accepted_by, settings_of};
 use crate::author::{judge, play_once, read_plays, read_world};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of, problems_failure, shown};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::orchestration::Orchestration;
 use crate::terminal;
 
@@ -39,7 +40,7 @@ fn read(path: PathBuf) -> Result<PlaysFile, Failure> {
 }
 
 fn text_of(path: &Path, what: &str) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
+    files::read_to_string(path, MAX_TEXT_BYTES).map_err(|error| {
         Failure::message(ErrorKind::BadArgument, format!("cannot read the {what} `{}`: {error}", path.display()))
     })
 }

@@ -12,6 +12,7 @@ use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, 
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::cli::{Global, replay};
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::{Either, Module, PolicyError};
 use crate::terminal;
 
@@ -57,7 +58,7 @@ pub(super) fn line_of(text: &str, span: &Range<usize>) -> usize {
 }
 
 fn read(path: PathBuf) -> Result<CasesFile, Failure> {
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = files::read_to_string(&path, MAX_TEXT_BYTES).map_err(|error| {
         Failure::message(ErrorKind::BadArgument, format!("cannot read the cases `{}`: {error}", path.display()))
     })?;
     let cases = read_cases(&path.display().to_string(), &text)

@@ -5,7 +5,7 @@
 mod process;
 mod ssh;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) use self::ssh::{Connections, Host};
 use super::messages::{ActionResult, Course, Others};
 use super::{group, trouble};
+use crate::files;
 use crate::policy::types::Ending;
 use crate::terminal;
 
@@ -221,7 +222,7 @@ async fn one(
         Ok(Kill { ending, .. }) => return never(ending),
         Err(TryRecvError::Closed) => return never(Ending::Unknown),
     }
-    let log = match OpenOptions::new().create(true).append(true).open(&invocation.log) {
+    let log = match files::append(&invocation.log) {
         Ok(log) => log,
         Err(error) => return Ended::RunnerFailed(trouble::of_log(&invocation.log, &error)),
     };

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
 use super::stints::Stint;
+use crate::files;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::Stamped;
 
@@ -95,7 +96,7 @@ impl Reader<BufReader<File>> {
     /// # Errors
     /// [`JournalError`].
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        Self::new(BufReader::new(File::open(path)?))
+        Self::new(BufReader::new(files::open(path)?))
     }
 
     /// Opens the journal of a stint, which must say that it is this stint's.

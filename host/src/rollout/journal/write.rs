@@ -1,12 +1,13 @@
 //! Lines are appended, each in one write.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::record::{BEFORE_HASH, Closing, Header, Record, digest};
+use crate::files;
 use crate::rollout::{Event, Stamped};
 
 /// A journal that is being written.
@@ -24,7 +25,7 @@ impl Journal {
     /// # Errors
     /// As the file system has them.
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let file = files::create_new(path)?;
         let mut journal = Self { file, previous: String::new(), length: 0 };
         journal.write(header)?;
         Ok(journal)

@@ -13,6 +13,7 @@ use super::nagle;
 use super::options::{Login, TlsOptions, ZooKeeperOptions};
 use super::probe;
 use super::session::Session;
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::store::{Connect, Reply, Store, StoreError, boot};
 
 /// How long after a round over all servers that brought no session the next begins.
@@ -208,7 +209,7 @@ fn tls(options: &TlsOptions, servers: &[(String, u16)]) -> Result<client::TlsOpt
         return Err(StoreError::BadOptions { reason: format!("`{host}` is a name that no certificate can have") });
     }
     let read = |path: &std::path::Path| {
-        std::fs::read_to_string(path)
+        files::read_to_string(path, MAX_TEXT_BYTES)
             .map_err(|error| StoreError::BadOptions { reason: format!("cannot read `{}`: {error}", path.display()) })
     };
     let wrong = |path: &std::path::Path, error: client::Error| StoreError::BadOptions {

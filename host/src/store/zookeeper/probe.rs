@@ -1,7 +1,6 @@
 //! Why servers give no session: each is asked in ways that ZooKeeper, TLS and others answer, since the client says only that
 //! there was no session.
 
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
@@ -14,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::options::TlsOptions;
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::terminal;
 
 /// How long a server has for one answer.
@@ -340,7 +340,8 @@ fn config(tls: &TlsOptions) -> Result<ClientConfig, String> {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
             let unusable = |error: &dyn std::fmt::Display| format!("`{}` is of no use: {error}", key.display());
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(&error))?;
+            let secret = files::read(key, MAX_TEXT_BYTES).map_err(|error| unusable(&error))?;
+            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| unusable(&error))?;
             builder.with_client_auth_cert(certificates(certificate)?, secret).map_err(|error| unusable(&error))
         }
     }
@@ -348,7 +349,7 @@ fn config(tls: &TlsOptions) -> Result<ClientConfig, String> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let unusable = |error: &dyn std::fmt::Display| format!("`{}` is of no use: {error}", file.display());
-    let text = fs::read(file).map_err(|error| unusable(&error))?;
+    let text = files::read(file, MAX_TEXT_BYTES).map_err(|error| unusable(&error))?;
     CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|error| unusable(&error))
 }
 
