@@ -1,5 +1,6 @@
 //! A run in a process of the tests' own: begun or gone on with, as `lockkeeper run` does it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,5 +50,18 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
     let plan = Plan::of(&job, opened.targets);
     let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
     let (folder, place) = (folder.to_owned(), "a test's".to_owned());
-    Ok(Run { job, folder, plan, policy, journal, place, runner, ledger, resumed, conducting: None, tie: Vec::new() })
+    Ok(Run {
+        job,
+        folder,
+        plan,
+        policy,
+        journal,
+        place,
+        runner,
+        ledger,
+        resumed,
+        conducting: None,
+        tie: Vec::new(),
+        values: BTreeMap::new(),
+    })
 }

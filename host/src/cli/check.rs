@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure};
 use super::job::{Loaded, load};
 use super::output::{Output, of};
 use super::{Global, JobArgs};
-use crate::job::TargetSource;
+use crate::job::{Problem, TargetSource};
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
@@ -19,7 +19,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         TargetSource::Party(ref path) => (None, format!("targets from the party `{path}`")),
     };
     loaded.warn(output);
-    let warnings = job.warnings(total);
+    let unset = loaded.unset_here().into_iter().map(Problem::into_warning);
+    let warnings: Vec<Problem> = job.warnings(total).into_iter().chain(unset).collect();
     for problem in &warnings {
         let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
         output.warn(&format!("{}: {problem}{help}", problem.place));

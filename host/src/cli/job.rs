@@ -1,24 +1,26 @@
 //! From a job's file to a job whose policy is loaded and whose settings the policy accepts, and to its targets.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
-use crate::files::MAX_TEXT_BYTES;
+use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{
-    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problems,
-    StoreSpec, Target, text_of,
+    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problem,
+    Problems, StoreSpec, Target, ValueSource, text_of,
 };
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
 use crate::recipe::Party;
 use crate::rollout::{Conducting, RollCall, TargetsError, read_inventory, resolve};
-use crate::store::{Store, StoreError};
+use crate::store::{Secret, Store, StoreError};
 
 /// A job that was read, and its policy.
 #[derive(Debug)]
@@ -31,6 +33,17 @@ pub(super) struct Loaded {
     pub(super) orchestration: Option<Orchestration>,
     /// What the policy says against its settings without refusing them.
     warnings: Vec<Diagnostic>,
+    /// The values of the commands' environment that do not stand in the job.
+    values: BTreeMap<String, Secret>,
+    /// Those that this process's environment does not have, each with what it should be.
+    unset: Vec<Unset>,
+}
+
+/// A variable of our own environment that the job needs and that is not there.
+#[derive(Debug)]
+struct Unset {
+    key: String,
+    message: String,
 }
 
 /// Reads a job, loads its policy, has the policy look at its settings, and reads its inventory: everything that is wrong
@@ -50,12 +63,14 @@ pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
         orchestration: None,
         fault: None,
         warnings: Vec::new(),
+        values: BTreeMap::new(),
+        unset: Vec::new(),
     };
     let parsed = JobSpec::parse_and_look(&name, text, &mut looked);
-    let Looked { policy, orchestration, fault, warnings, .. } = looked;
+    let Looked { policy, orchestration, fault, warnings, values, unset, .. } = looked;
     let job = parsed.map_err(|problems| bad_job(&problems, fault))?;
     match policy {
-        Some(policy) => Ok(Loaded { job, folder, policy, orchestration, warnings }),
+        Some(policy) => Ok(Loaded { job, folder, policy, orchestration, warnings, values, unset }),
         None => Err(Failure::message(ErrorKind::Internal, "the job's policy was not looked at")),
     }
 }
@@ -68,6 +83,20 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     match bytes.len() as u64 > MAX_TEXT_BYTES {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_TEXT_BYTES} bytes"))),
         false => Ok(bytes),
+    }
+}
+
+/// The longest value that is read for a variable, in bytes: the kernel takes twice as much for a variable.
+const MAX_VALUE_BYTES: u64 = 64 * 1024;
+
+/// A variable's value, without the line break at its end; what is wrong with it, without the value.
+fn value_of(bytes: Vec<u8>) -> Result<Secret, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    match text {
+        "" => Err("is empty".to_owned()),
+        text if text.contains('\0') => Err("has the character 0".to_owned()),
+        text => Ok(Secret::new(text)),
     }
 }
 
@@ -92,6 +121,26 @@ impl Loaded {
             let problem = self.job.problem_at(at, message.clone(), help.clone());
             output.warn(&format!("{}: {problem}", problem.place));
         }
+    }
+
+    /// The values of the commands' environment that do not stand in the job.
+    ///
+    /// # Errors
+    /// When the environment of this process, the runner's, does not have one: nothing may start.
+    pub(super) fn values(&self) -> Result<BTreeMap<String, Secret>, Failure> {
+        match self.unset.is_empty() {
+            true => Ok(self.values.clone()),
+            false => Err(problems_failure(&self.job.problems(self.unset_here()))),
+        }
+    }
+
+    /// Variables of this process's environment that the runner's must have.
+    pub(super) fn unset_here(&self) -> Vec<Problem> {
+        let problem = |Unset { key, message }: &Unset| {
+            let help = "set it where `lockkeeper run` is started, or use `from-file`".to_owned();
+            self.job.problem_with(key, message.clone(), Some(help))
+        };
+        self.unset.iter().map(problem).collect()
     }
 
     /// The warnings for programs.
@@ -149,6 +198,8 @@ struct Looked<'a> {
     /// What is wrong with the policy itself and not with the job.
     fault: Option<PolicyError>,
     warnings: Vec<Diagnostic>,
+    values: BTreeMap<String, Secret>,
+    unset: Vec<Unset>,
 }
 
 impl Look for Looked<'_> {
@@ -177,6 +228,37 @@ impl Look for Looked<'_> {
         };
         self.orchestration = Some(loaded);
         self.complaints(found)
+    }
+
+    fn value(&mut self, name: &str, source: &ValueSource) -> Option<(String, String)> {
+        match source {
+            ValueSource::File(path) => {
+                let file = self.folder.join(path);
+                match files::read(&file, MAX_VALUE_BYTES).map_err(|error| error.to_string()).and_then(value_of) {
+                    Ok(value) => {
+                        self.values.insert(name.to_owned(), value);
+                        None
+                    }
+                    Err(error) => Some((
+                        format!("cannot read the value from `{}`: {error}", file.display()),
+                        "the file has the value and nothing else; a relative path is relative to the job's file"
+                            .to_owned(),
+                    )),
+                }
+            }
+            // Another process may look at the job than the one that runs it, with another environment.
+            ValueSource::Variable(variable) => {
+                let value = std::env::var_os(variable).ok_or_else(|| "is not set".to_owned());
+                match value.and_then(|value| value_of(value.into_vec())) {
+                    Ok(value) => drop(self.values.insert(name.to_owned(), value)),
+                    Err(error) => self.unset.push(Unset {
+                        key: format!("action.env.{name}"),
+                        message: format!("the environment variable `{variable}` of the runner {error}"),
+                    }),
+                }
+                None
+            }
+        }
     }
 
     fn inventory(&mut self, path: &Path) -> Listed {

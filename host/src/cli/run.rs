@@ -43,6 +43,8 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
     loaded.warn(output);
+    // Before anything is written or starts.
+    loaded.values()?;
     let mut signals = Signals::new()?;
     let opener = global.store(output, loaded.store())?;
     // Every other was announced.
@@ -445,6 +447,7 @@ impl Attempt<'_> {
             ledger: Arc::clone(&ledger),
             resumed,
             conducting: loaded.conducting(),
+            values: loaded.values()?,
             tie: match job.semaphore.lifetime {
                 Lifetime::Ephemeral => under::tie()?,
                 Lifetime::Persistent => Vec::new(),

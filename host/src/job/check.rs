@@ -1,5 +1,6 @@
 //! From shape to meaning: what the keys of a job file must be together, and what those that were left out mean.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::budget::{self, BudgetSpec, CONTRADICTION_HELP, StopAt};
 use super::calendar::{Calendar, Fit, Freeze, MAX_WINDOW, Window};
 use super::file::{
     ActionTable, Argument, BudgetTable, FreezeTable, Host, JobFile, Moment, ObserveTable, OrchestrationTable,
-    OrderWord, PartyTable, PolicyTable, SemaphoreTable, TargetsTable, WindowTable,
+    OrderWord, PartyTable, PolicyTable, SemaphoreTable, TargetsTable, Value, WindowTable,
 };
 use super::limit::Limit;
 use super::name::{JobName, Target};
@@ -95,7 +96,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         }
         _ => {}
     }
-    let action = file.action.and_then(|table| action(table.value, report));
+    let action = file.action.and_then(|table| action(table.value, look, report));
     let observe = observe(file.observe, semaphore.as_ref(), party.as_ref().and_then(Option::as_ref), report);
     let store = file.store.map(|table| store::of_job(table, report));
     let longest = action.as_ref().and_then(|action| action.timeout);
@@ -272,7 +273,7 @@ fn orchestration(
     })
 }
 
-fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
+fn action(table: ActionTable, look: &mut dyn Look, report: &mut Report) -> Option<ActionSpec> {
     let timeout = table.timeout.and_then(|timeout| positive(timeout, "a command needs some time", report));
     let kill_after = table.kill_after.map(|time| positive(time, "a command needs some time to end by itself", report));
     let run = table.run.and_then(|run| command(run, report));
@@ -296,6 +297,18 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
             .help("try it more often, such as with `attempts = 3`, or leave it out");
     }
     let back_off = table.back_off.map(|time| positive(time, "no time is no rest", report));
+    let (mut env, mut env_elsewhere) = (BTreeMap::new(), BTreeMap::new());
+    for (name, value) in table.env.into_iter().flat_map(|env| env.value.0) {
+        match value {
+            Value::Written(template) => drop(env.insert(name, template.value)),
+            Value::Elsewhere(Found { value, at }) => {
+                if let Some((message, help)) = look.value(&name, &value) {
+                    report.complain(&at, message).help(help);
+                }
+                env_elsewhere.insert(name, value);
+            }
+        }
+    }
     Some(ActionSpec {
         run: run?,
         timeout,
@@ -306,7 +319,8 @@ fn action(table: ActionTable, report: &mut Report) -> Option<ActionSpec> {
         roll_back: roll_back.map_or(Some(None), |roll_back| roll_back.map(Some))?,
         roll_back_probe: roll_back_probe.map_or(Some(None), |probe| probe.map(Some))?,
         on_unknown: value_or(table.on_unknown, DEFAULT_ON_UNKNOWN),
-        env: table.env.into_iter().flat_map(|env| env.value.0).map(|(name, value)| (name, value.value)).collect(),
+        env,
+        env_elsewhere,
         ssh: ssh.unwrap_or(Some(None))?,
     })
 }
@@ -380,7 +394,7 @@ fn check_targets(
 fn check_labels(templates: Templates<'_>, targets: &[Target], listed: Option<&At>, report: &mut Report) {
     let arguments = templates.action.into_iter().flat_map(|action| {
         let commands = [&action.run, &action.probe, &action.roll_back, &action.roll_back_probe].into_iter().flatten();
-        let environment = action.env.iter().flat_map(|env| &env.value.0).map(|(_, value)| value);
+        let environment = action.env.iter().flat_map(|env| env.value.written());
         commands.flat_map(|command| &command.value).chain(environment)
     });
     let missing_in_arguments = arguments

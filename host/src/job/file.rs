@@ -18,7 +18,7 @@ use super::pattern::NamePattern;
 use super::problem::quote;
 use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
 use super::reader::{unsigned, wrong_type};
-use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts};
+use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts, ValueSource};
 use super::ssh::SshChoice;
 use super::store::StoreTable;
 use super::template::{MemberTemplate, MemberTemplateError, Template};
@@ -222,7 +222,7 @@ table! {
         /// What becomes of a target whose command, or roll-back, no runner saw end, where no probe can say: `"hold"`, `"fail"` or
         /// `"retry"`. Left out: `"hold"`.
         optional on_unknown: OnUnknown,
-        /// More of the commands' environment: `env = { APP_HOST = "{target}" }`.
+        /// More of the commands' environment: `env = { APP_HOST = "{target}", TOKEN = { from-file = "token.txt" } }`.
         optional env: Environment,
         /// Whether the commands run on the target itself, over ssh: `true`, or a table such as `{ user = "deploy" }`. Left
         /// out: they run here.
@@ -835,9 +835,89 @@ impl Choice for OnUnknown {
         &[("hold", Self::Hold), ("fail", Self::Fail), ("retry", Self::Retry)];
 }
 
+table! {
+    /// A value that stands elsewhere than in the job: it is in no store, journal or copy of the job.
+    ValueElsewhere {
+        /// A file whose text is the value, without a line break at its end; relative to the job's folder.
+        optional from_file: FilePath,
+        /// A variable of the runner's own environment.
+        optional from_env: VariableName,
+    }
+    refused {
+        "file" => Refused::Meant("from-file"),
+        "path" => Refused::Meant("from-file"),
+        "env" => Refused::Meant("from-env"),
+    }
+}
+
+/// The name of a variable of the runner's environment.
+#[derive(Debug)]
+pub(super) struct VariableName(pub String);
+
+impl FromToml for VariableName {
+    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
+        let text = String::from_toml(value, at, report)?;
+        if text.is_empty() || text.contains(['=', '\0']) {
+            report.complain(at, format!("{} is no name of an environment variable", quote(&text)));
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[^=]+$" })
+    }
+}
+
+/// A variable's value, or where it stands.
+#[derive(Debug)]
+pub(super) enum Value {
+    Written(Found<Template>),
+    Elsewhere(Found<ValueSource>),
+}
+
+impl Value {
+    fn read(value: &DeValue<'_>, at: At, report: &mut Report) -> Option<Self> {
+        if !value.is_table() {
+            return Some(Self::Written(Found { value: Template::from_toml(value, &at, report)?, at }));
+        }
+        let ValueElsewhere { from_file, from_env } = ValueElsewhere::from_toml(value, &at, report)?;
+        let help = "give one of `from-file` or `from-env`";
+        let source = match (from_file, from_env) {
+            (Some(file), None) => ValueSource::File(file.value.0.into()),
+            (None, Some(variable)) => ValueSource::Variable(variable.value.0),
+            (Some(_), Some(_)) => {
+                report.complain(&at, "the value is given twice: by `from-file` and by `from-env`").help(help);
+                return None;
+            }
+            (None, None) => {
+                let is_told = ["from-file", "from-env"].iter().any(|key| {
+                    let key = format!("{}.{key}", at.key);
+                    report.has_complaint(&key) || report.has_misspelt(&key)
+                });
+                if !is_told {
+                    report.complain_of_missing(&at, "the source of the value is missing").help(help);
+                }
+                return None;
+            }
+        };
+        Some(Self::Elsewhere(Found { value: source, at }))
+    }
+}
+
 /// What the commands' environment has more, each in the order written.
 #[derive(Debug)]
-pub(super) struct Environment(pub Vec<(String, Found<Template>)>);
+pub(super) struct Environment(pub Vec<(String, Value)>);
+
+impl Environment {
+    /// The values that stand in the job.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Found<Template>> {
+        self.0.iter().filter_map(|(_, value)| match value {
+            Value::Written(template) => Some(template),
+            Value::Elsewhere(_) => None,
+        })
+    }
+}
 
 impl FromToml for Environment {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
@@ -860,8 +940,8 @@ impl FromToml for Environment {
             } else if name.to_ascii_uppercase().starts_with("LOCKKEEPER_") {
                 let problem = report.complain(&at_key, "names that begin with `LOCKKEEPER_` are taken");
                 problem.help("these are set for every command: see the placeholders; give it another name");
-            } else if let Some(value) = Template::from_toml(value.get_ref(), &at_value, report) {
-                variables.push((name.to_string(), Found { value, at: at_value }));
+            } else if let Some(value) = Value::read(value.get_ref(), at_value, report) {
+                variables.push((name.to_string(), value));
             }
         }
         Some(Self(variables))
@@ -871,7 +951,9 @@ impl FromToml for Environment {
         json_schema!({
             "type": "object",
             "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
-            "additionalProperties": Template::schema(generator),
+            "additionalProperties": {
+                "anyOf": [Template::schema(generator), ValueElsewhere::schema(generator)],
+            },
         })
     }
 }

@@ -42,7 +42,8 @@ pub use spec::{
     DEFAULT_BUDGET, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
     DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, Grants,
     JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order,
-    PartyCounts, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec,
+    PartyCounts, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec,
+    ValueSource, WaveSpec,
 };
 pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
 pub use store::{

@@ -236,6 +236,12 @@ pub trait Look {
         Vec::new()
     }
 
+    /// Reads the value of the environment variable `name` from where it stands; what is wrong with it and what to do, if it
+    /// cannot be read. The message must not have the value.
+    fn value(&mut self, _name: &str, _source: &ValueSource) -> Option<(String, String)> {
+        None
+    }
+
     /// The targets that its inventory lists; `path` is as the job has it.
     fn inventory(&mut self, _path: &Path) -> Listed {
         Listed::NotSeen
@@ -539,8 +545,19 @@ pub struct ActionSpec {
     pub on_unknown: OnUnknown,
     /// What the environment of all these commands has more, by name.
     pub env: BTreeMap<String, Template>,
+    /// Likewise, where the value does not stand in the job: see [`Look::value`].
+    pub env_elsewhere: BTreeMap<String, ValueSource>,
     /// How the target is reached, on which all these commands run; none: they run here.
     pub ssh: Option<SshSpec>,
+}
+
+/// Where a value stands that must not stand in a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueSource {
+    /// A file's text, without a line break at its end. The path is as the job has it.
+    File(PathBuf),
+    /// A variable of the runner's own environment.
+    Variable(String),
 }
 
 impl ActionSpec {

@@ -855,3 +855,22 @@ fn hostile_texts_are_refused_with_a_place() {
         check_any(text);
     }
 }
+
+#[test]
+fn a_value_may_stand_elsewhere() {
+    let env = "{ A = \"{target}\", B = { from-file = \"b.txt\" }, C = { from_env = \"THEIRS\" } }";
+    let text = format!(
+        "name = \"j\"\n[semaphore]\npath = \"/s\"\n[targets]\nhosts = [\"a\"]\n[policy]\nuse = \"rolling\"\n[action]\nrun = [\"x\"]\nenv = {env}\n"
+    );
+    let job = JobSpec::parse("job.toml", &text).unwrap();
+    assert_eq!(job.action.env.keys().collect::<Vec<_>>(), ["A"]);
+    let elsewhere: Vec<_> = job.action.env_elsewhere.into_iter().collect();
+    let expected = [("B", ValueSource::File("b.txt".into())), ("C", ValueSource::Variable("THEIRS".into()))];
+    assert_eq!(elsewhere, expected.map(|(name, source)| (name.to_owned(), source)));
+    let schema = super::schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let instance: toml::Value = toml::from_str(&text.replace("from_env", "from-env")).unwrap();
+    assert!(validator.is_valid(&serde_json::to_value(&instance).unwrap()));
+    let wrong: toml::Value = toml::from_str(&text.replace("from_env", "from-nowhere")).unwrap();
+    assert!(!validator.is_valid(&serde_json::to_value(&wrong).unwrap()));
+}

@@ -1,6 +1,6 @@
 //! The loop: waits for inputs, carries out actions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::recipe::{Identifier, Owner, Party, Semaphore};
-use crate::store::{Clock, Fence, Store};
+use crate::store::{Clock, Fence, Secret, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;
@@ -69,6 +69,8 @@ pub struct Run<P = Module> {
     pub resumed: Option<Resumed>,
     /// Who says which target may go at all; none: the policy alone decides.
     pub conducting: Option<Conducting>,
+    /// The values of the commands' environment that do not stand in the job, by name.
+    pub values: BTreeMap<String, Secret>,
     /// What a command of this machine is started by, so that it ends with this process: for ephemeral leases, which end with it,
     /// too. Empty: it goes on, under a lease that outlives us.
     pub tie: Vec<String>,
@@ -781,6 +783,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             is_tied: self.connections.is_none() && !self.run.tie.is_empty(),
             probe,
             environment,
+            secrets: self.run.values.clone().into_iter().collect(),
             place: self.connections.clone().map_or(Place::Here, there),
             log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,

@@ -19,6 +19,7 @@ use super::messages::{ActionResult, Course, Others};
 use super::{group, trouble};
 use crate::files;
 use crate::policy::types::Ending;
+use crate::store::Secret;
 use crate::terminal;
 
 /// Lines of output that a failure shows.
@@ -26,6 +27,9 @@ const TAIL_LINES: usize = 10;
 
 /// As far back as those lines are looked for.
 const TAIL_BYTES: u64 = 16 * 1024;
+
+/// A secret's line is hidden in what is shown if it has so many bytes: a shorter one is in every text.
+const MIN_HIDDEN: usize = 4;
 
 /// A command and how it is run.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub(super) struct Invocation {
     pub probe: Option<Vec<String>>,
     /// Put into the environment, beside what it has already.
     pub environment: Vec<(String, String)>,
+    /// Likewise, and neither shown nor on a command line.
+    pub secrets: Vec<(String, Secret)>,
     /// Where it runs.
     pub place: Place,
     /// Where its output goes, both streams in the order written.
@@ -183,7 +189,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         }
         Ended::Lost(reason) => (Ending::Unknown, None, reason),
     };
-    let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log) };
+    let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log, &invocation.secrets) };
     ActionResult {
         ending,
         course,
@@ -231,8 +237,8 @@ async fn one(
     }
     let mut limits = Limits { deadline, kill, kill_after: invocation.kill_after };
     match &invocation.place {
-        Place::Here => process::run(command, &invocation.environment, log, &mut limits).await,
-        Place::There(host) => ssh::run(host, command, &invocation.environment, log, &mut limits).await,
+        Place::Here => process::run(command, invocation, log, &mut limits).await,
+        Place::There(host) => ssh::run(host, command, invocation, log, &mut limits).await,
     }
 }
 
@@ -302,8 +308,8 @@ fn why(ending: Ending) -> &'static str {
     }
 }
 
-/// The last lines of a log, for a terminal.
-fn tail(log: &Path) -> Vec<String> {
+/// The last lines of a log, for a terminal and the journal: without the secrets that a command has printed.
+fn tail(log: &Path, secrets: &[(String, Secret)]) -> Vec<String> {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {
         let length = file.metadata()?.len();
@@ -313,7 +319,10 @@ fn tail(log: &Path) -> Vec<String> {
     if read.is_err() {
         return Vec::new();
     }
-    let text = String::from_utf8_lossy(&text);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    for line in secrets.iter().flat_map(|(_, secret)| secret.expose().lines()).filter(|line| line.len() >= MIN_HIDDEN) {
+        text = text.replace(line, "***");
+    }
     let lines: Vec<&str> = text.lines().collect();
     let shown = lines.iter().skip(lines.len().saturating_sub(TAIL_LINES));
     shown.map(|line| terminal::log_line(line, terminal::MAX_VALUE)).collect()

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::{group, inherited, trouble};
-use super::{Ended, Limits, Stopped};
+use super::{Ended, Invocation, Limits, Stopped};
 
 /// How often a stopped group is looked at.
 const GROUP_POLL: Duration = Duration::from_millis(10);
@@ -21,12 +21,7 @@ const GROUP_POLL: Duration = Duration::from_millis(10);
 const AFTER_KILL: Duration = Duration::from_secs(2);
 
 /// Runs it to its end, or until it must end.
-pub(super) async fn run(
-    command: &[String],
-    environment: &[(String, String)],
-    log: File,
-    limits: &mut Limits<'_>,
-) -> Ended {
+pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, limits: &mut Limits<'_>) -> Ended {
     let not_started = |error: io::Error| {
         let program = command.first().cloned().unwrap_or_default();
         match trouble::advice(&error) {
@@ -34,7 +29,7 @@ pub(super) async fn run(
             None => Ended::NotStarted(format!("cannot run `{program}`: {error}")),
         }
     };
-    let mut child = match start(command, environment, log) {
+    let mut child = match start(command, invocation, log) {
         Ok(child) => child,
         Err(error) => return not_started(error),
     };
@@ -48,12 +43,13 @@ pub(super) async fn run(
     must_end.ended(Stopped::Gone)
 }
 
-fn start(command: &[String], environment: &[(String, String)], log: File) -> io::Result<Child> {
+fn start(command: &[String], invocation: &Invocation, log: File) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut line = Command::new(program);
     inherited::hand_on(line.as_std_mut());
     line.args(arguments)
-        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .envs(invocation.environment.iter().map(|(key, value)| (key, value)))
+        .envs(invocation.secrets.iter().map(|(key, value)| (key, value.expose())))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 pub(in crate::rollout) use self::connection::Connections;
 use self::connection::{Connected, NotConnected};
 use self::session::Over;
-use super::{Ended, Limits, Stopped};
+use super::{Ended, Invocation, Limits, Stopped};
 
 /// The longest pause after the first of them; twice as long each time, and up to half of that less.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -41,11 +41,11 @@ pub(in crate::rollout) struct Host {
 pub(super) async fn run(
     host: &Host,
     command: &[String],
-    environment: &[(String, String)],
+    invocation: &Invocation,
     log: File,
     limits: &mut Limits<'_>,
 ) -> Ended {
-    let script = match remote::command(command, environment) {
+    let script = match remote::command(command, &invocation.environment, &invocation.secrets) {
         Ok(script) => script,
         Err(reason) => return Ended::NotStarted(reason),
     };

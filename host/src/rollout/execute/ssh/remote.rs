@@ -1,15 +1,21 @@
 //! What is sent to a target's shell: every word of it quoted, for a login shell that need know little, and a POSIX `sh`.
 
+use crate::store::Secret;
+
 /// Begins the command when it is told to, and says on stderr when it may be told and how the command ended.
 ///
 /// Both streams of the command are its stdout, in the order written. sshd gives each session a process group of its own, whose
 /// number this shell has: the command is in it, and can be stopped with it. The traps keep this shell alive meanwhile; a
-/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins. The
-/// first `echo` ends a line that the login shell may have left open.
+/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins. What follows
+/// that word up to `end` sets variables that must not be on a command line, which others can read; a subshell evaluates it, so
+/// that none of them is one of ours. The first `echo` ends a line that the login shell may have left open.
 const BEGIN: &str = concat!(
     r#"trap : TERM INT HUP; token=$1; shift; echo >&2; echo "$token ready $$" >&2; IFS= read -r go; "#,
     r#"if [ "$go" != "$token go" ]; then exit 0; fi; "#,
-    r#""$@" </dev/null 2>&1; code=$?; echo "$token ended $code" >&2; exit "$code""#,
+    r#"lk_break=$(printf "\n."); lk_break=${lk_break%.}; lk_set=; lk_line=; "#,
+    r#"until [ "$lk_line" = "$token end" ]; do "#,
+    r#"lk_set=$lk_set$lk_line$lk_break; IFS= read -r lk_line || exit 0; done; "#,
+    r#"(eval "$lk_set"; exec "$@") </dev/null 2>&1; code=$?; echo "$token ended $code" >&2; exit "$code""#,
 );
 
 /// Stops a process group: SIGTERM, SIGKILL when the given number of looks found it still there, and whether it is gone.
@@ -37,14 +43,24 @@ pub(super) const LOOKS_A_SECOND: u32 = 8;
 
 /// A command with its environment, to be run under a token that is not known yet: see [`Script::line`].
 #[derive(Debug)]
-pub(super) struct Script(String);
+pub(super) struct Script {
+    words: String,
+    /// A line, or several, that a shell sets each secret by.
+    secrets: Vec<Secret>,
+}
 
 impl Script {
+    /// What tells the shell to begin.
+    pub(super) fn word(&self, token: &str) -> String {
+        let secrets = self.secrets.iter().map(|secret| format!("{}\n", secret.expose()));
+        format!("{token} go\n{}{token} end\n", secrets.collect::<String>())
+    }
+
     /// What the login shell is given.
     pub(super) fn line(&self, token: &str) -> String {
         let words = ["sh", "-c", BEGIN, "lockkeeper", token];
         let words = shlex::try_join(words).expect("there is no character 0 among them");
-        format!("exec {words} {}", self.0)
+        format!("exec {words} {}", self.words)
     }
 }
 
@@ -52,7 +68,11 @@ impl Script {
 ///
 /// # Errors
 /// What cannot be sent: the character 0.
-pub(super) fn command(command: &[String], environment: &[(String, String)]) -> Result<Script, String> {
+pub(super) fn command(
+    command: &[String],
+    environment: &[(String, String)],
+    secrets: &[(String, Secret)],
+) -> Result<Script, String> {
     let assignments = environment.iter().map(|(name, value)| format!("{name}={value}"));
     let mut words: Vec<String> = [String::from("env")].into_iter().chain(assignments).collect();
     // `env` would take such a program for one more variable.
@@ -60,8 +80,13 @@ pub(super) fn command(command: &[String], environment: &[(String, String)]) -> R
         words.extend(["sh", "-c", r#"exec "$0" "$@""#].map(str::to_owned));
     }
     words.extend_from_slice(command);
-    let quoted = shlex::try_join(words.iter().map(String::as_str));
-    quoted.map(Script).map_err(|_| "cannot send the command: an argument or a variable has the character 0".to_owned())
+    let set = |(name, secret): &(String, Secret)| {
+        shlex::try_quote(secret.expose()).map(|value| Secret::new(format!("export {name}={value}")))
+    };
+    let secrets = secrets.iter().map(set).collect::<Result<Vec<_>, _>>();
+    let words = shlex::try_join(words.iter().map(String::as_str));
+    let zero = |_| "cannot send the command: an argument or a variable has the character 0".to_owned();
+    Ok(Script { words: words.map_err(zero)?, secrets: secrets.map_err(zero)? })
 }
 
 /// What the login shell is given to stop a group that gets so many looks to end by itself.
@@ -80,6 +105,7 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "t0k3n";
+    const GO: &str = "t0k3n go\nt0k3n end\n";
 
     /// As sshd has a login shell run it, in a group of its own.
     fn begin(shell: &str, line: &str, stdin: &str) -> Output {
@@ -118,31 +144,45 @@ mod tests {
         let environment: Vec<_> =
             hostile.iter().enumerate().map(|(index, value)| (format!("V{index}"), (*value).to_owned())).collect();
         for shell in ["sh", "bash"] {
-            let line = command(&arguments, &[]).unwrap().line(TOKEN);
-            let output = begin(shell, &line, "t0k3n go\n");
+            let line = command(&arguments, &[], &[]).unwrap().line(TOKEN);
+            let output = begin(shell, &line, GO);
             let expected: String = hostile.iter().map(|word| format!("<{word}>")).collect();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
             for (name, value) in &environment {
                 let show = words(&["sh", "-c", &format!("printf %s \"${name}\"")]);
-                let output = begin(shell, &command(&show, &environment).unwrap().line(TOKEN), "t0k3n go\n");
+                let output = begin(shell, &command(&show, &environment, &[]).unwrap().line(TOKEN), GO);
                 assert_eq!(String::from_utf8(output.stdout).unwrap(), *value);
             }
         }
-        assert!(command(&words(&["a\0b"]), &[]).is_err());
+        // Secrets come with the word to begin, and are on no command line; none of the shell's own variables is one of them.
+        let secrets: Vec<_> =
+            environment.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect();
+        let secrets = [secrets, vec![("token".to_owned(), Secret::new("of the job"))]].concat();
+        for shell in ["sh", "bash"] {
+            for (name, value) in &secrets {
+                let show = words(&["sh", "-c", &format!("printf %s \"${name}\"")]);
+                let script = command(&show, &[], &secrets).unwrap();
+                let output = begin(shell, &script.line(TOKEN), &script.word(TOKEN));
+                assert_eq!(String::from_utf8(output.stdout).unwrap(), value.expose());
+                assert!(String::from_utf8(output.stderr).unwrap().ends_with("t0k3n ended 0\n"));
+                assert!(!script.line(TOKEN).contains("of the job"));
+            }
+        }
+        assert!(command(&words(&["a\0b"]), &[], &[]).is_err());
     }
 
     #[test]
     fn nothing_begins_before_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("began").display().to_string();
-        let line = command(&words(&["touch", &file]), &[]).unwrap().line(TOKEN);
-        for stdin in ["", "go\n", "t0k3n g"] {
+        let line = command(&words(&["touch", &file]), &[], &[]).unwrap().line(TOKEN);
+        for stdin in ["", "go\n", "t0k3n g", "t0k3n go\n", "t0k3n go\nexport A=b\nt0k3n en"] {
             let output = begin("sh", &line, stdin);
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(said.starts_with("\nt0k3n ready ") && said.lines().count() == 2, "{said:?}");
             assert!(!folder.path().join("began").exists(), "{stdin:?}");
         }
-        let output = begin("sh", &line, "t0k3n go\n");
+        let output = begin("sh", &line, GO);
         assert!(String::from_utf8(output.stderr).unwrap().ends_with("t0k3n ended 0\n"));
         assert!(folder.path().join("began").exists());
     }
@@ -150,13 +190,13 @@ mod tests {
     #[test]
     fn the_end_is_told_whatever_it_is() {
         for (code, run) in [("0", "true"), ("255", "exit 255"), ("66", "exit 66"), ("137", "kill -s KILL $$")] {
-            let line = command(&words(&["sh", "-c", run]), &[]).unwrap().line(TOKEN);
-            let said = String::from_utf8(begin("sh", &line, "t0k3n go\n").stderr).unwrap();
+            let line = command(&words(&["sh", "-c", run]), &[], &[]).unwrap().line(TOKEN);
+            let said = String::from_utf8(begin("sh", &line, GO).stderr).unwrap();
             assert_eq!(said.lines().last(), Some(&*format!("t0k3n ended {code}")));
         }
         // A program's name is never taken for a variable.
-        let line = command(&words(&["A=b", "sh", "-c", "exit 3"]), &[]).unwrap().line(TOKEN);
-        assert!(String::from_utf8(begin("sh", &line, "t0k3n go\n").stderr).unwrap().ends_with("ended 127\n"));
+        let line = command(&words(&["A=b", "sh", "-c", "exit 3"]), &[], &[]).unwrap().line(TOKEN);
+        assert!(String::from_utf8(begin("sh", &line, GO).stderr).unwrap().ends_with("ended 127\n"));
     }
 
     #[test]
@@ -166,11 +206,11 @@ mod tests {
         let gentle = format!("touch {}; exec sleep 1000", began.display());
         let stubborn = format!("trap '' TERM; sleep 1000 & touch {}; sleep 1000", began.display());
         for (run, ended) in [(gentle, Some("t0k3n ended 143")), (stubborn, None)] {
-            let line = command(&words(&["sh", "-c", &run]), &[]).unwrap().line(TOKEN);
+            let line = command(&words(&["sh", "-c", &run]), &[], &[]).unwrap().line(TOKEN);
             let mut shell = Command::new("sh");
             shell.args(["-c", &line]).process_group(0).stdin(Stdio::piped()).stderr(Stdio::piped());
             let mut child = shell.spawn().unwrap();
-            child.stdin.take().unwrap().write_all(b"t0k3n go\n").unwrap();
+            child.stdin.take().unwrap().write_all(GO.as_bytes()).unwrap();
             let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
             while !began.exists() {
                 std::thread::yield_now();

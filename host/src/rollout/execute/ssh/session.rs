@@ -52,7 +52,7 @@ pub(super) async fn run(host: &Host, script: &Script, log: &File, limits: &mut L
         tokio::select! {
             said = told.next(&token, log) => match said {
                 Some(Said::Ready(number)) if group.is_none() => {
-                    let word = format!("{token} go\n");
+                    let word = script.word(&token);
                     let sent = match &mut go {
                         Some(go) => go.write_all(word.as_bytes()).await,
                         None => Err(io::ErrorKind::BrokenPipe.into()),
