@@ -162,3 +162,30 @@ fn over_ssh_a_value_is_on_no_command_line() {
         assert!(!has_secret(&fs::read(&file).unwrap()), "{}", file.display());
     }
 }
+
+#[test]
+fn check_warns_of_what_looks_like_a_secret_and_does_not_repeat_it() {
+    let world = World::new();
+    let text = job(
+        "{ DB_PASSWORD = \"hunter2!\", X = \"AKIAIOSFODNN7EXAMPLE\", TOKEN_FILE = \"token.txt\", APP = \"{target}\" }",
+        "curl -H 'x: ghp_0123456789abcdefghijklmnopqrstuvwxyz' host",
+    );
+    let path = world.file("job.toml", &text);
+    let name = path.display().to_string();
+    let checked = said(&mut command(&world, &format!("check {name}")));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let warnings: Vec<&str> = checked.stderr.lines().filter(|line| line.contains("Warning")).collect();
+    assert_eq!(warnings.len(), 3, "{checked:?}");
+    for key in ["action.env.DB_PASSWORD", "action.env.X", "action.run[2]"] {
+        let is_told =
+            |line: &&&str| line.contains(&format!("{name}:")) && line.contains(key) && line.contains("from-file");
+        assert!(warnings.iter().any(|line| is_told(&line)), "{key}: {warnings:?}");
+    }
+    for secret in ["hunter2", "AKIA", "ghp_"] {
+        assert!(!checked.stderr.contains(secret), "{checked:?}");
+    }
+    let json = said(&mut command(&world, &format!("check {name} --format json")));
+    let told: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(told["warnings"].as_array().unwrap().len(), 3, "{told}");
+    assert_eq!(told["warnings"][0]["line"], 9);
+}

@@ -16,6 +16,7 @@ mod pattern;
 mod problem;
 mod reader;
 mod schema;
+mod secrets;
 mod settings;
 mod spec;
 mod ssh;

@@ -19,6 +19,7 @@ use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::problem::{Place, Problem, Problems, Source, quote};
 use super::reader::{Report, join, nearest};
+use super::secrets;
 use super::ssh::SshSpec;
 use super::store::StoreSpec;
 use super::template::{MemberTemplate, MissingLabel, Substitutions, Template};
@@ -181,7 +182,46 @@ impl JobSpec {
         let total = total.map(|total| u32::try_from(total).unwrap_or(u32::MAX));
         let throttled = self.budget().throttles(self.semaphore.max_concurrency, total);
         let warning = |(message, help)| self.problem_with("budget.max-failed", message, Some(help)).into_warning();
-        throttled.map(warning).into_iter().collect()
+        throttled.map(warning).into_iter().chain(self.secrets()).collect()
+    }
+
+    /// What looks like a secret that stands in the job.
+    fn secrets(&self) -> Vec<Problem> {
+        let instead = |name: &str| {
+            format!(
+                "write `env = {{ {name} = {{ from-file = \"FILE\" }} }}` or `{{ from-env = \"VARIABLE\" }}` in [action]: a job \
+                 is copied into the store"
+            )
+        };
+        let variables = self.action.env.iter().filter_map(|(name, value)| {
+            Some((format!("action.env.{name}"), secrets::of_variable(name, value)?, instead(name)))
+        });
+        let arguments = self.action.templates().filter(|(key, _)| !key.starts_with("action.env."));
+        let arguments = arguments.filter_map(|(key, argument)| {
+            let help = format!("{}; let the command read that variable", instead("NAME"));
+            Some((key, secrets::of_argument(argument)?, help))
+        });
+        let words = match &self.targets.source {
+            TargetSource::Command(words) => words.as_slice(),
+            _ => &[],
+        };
+        let listing = words.iter().enumerate().filter_map(|(index, word)| {
+            let help = "let the command read it from a file: a job is copied into the store".to_owned();
+            Some((format!("targets.command[{index}]"), secrets::of_word_of_command(word)?, help))
+        });
+        let of_policy = secrets::of_settings(&self.policy.settings).into_iter();
+        let of_policy = of_policy.map(|(path, what)| (setting_key(&self.places, &path), what));
+        let of_orchestration = self.orchestration.iter().flat_map(|guest| secrets::of_settings(&guest.settings));
+        let of_orchestration = of_orchestration.map(|(path, what)| (format!("orchestration.settings.{path}"), what));
+        let settings = of_policy.chain(of_orchestration).map(|(key, what)| {
+            let help =
+                "a guest has no use for a secret: leave it out; settings are copied into the store and the journal";
+            (key, what, help.to_owned())
+        });
+        let all = variables.chain(arguments).chain(listing).chain(settings);
+        // The value itself is not repeated.
+        all.map(|(key, what, help)| self.problem_with(&key, format!("looks like {what}"), Some(help)).into_warning())
+            .collect()
     }
 
     /// What of the job does not fit targets that were listed elsewhere: labels that its commands name and they do not have,

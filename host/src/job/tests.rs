@@ -874,3 +874,35 @@ fn a_value_may_stand_elsewhere() {
     let wrong: toml::Value = toml::from_str(&text.replace("from_env", "from-nowhere")).unwrap();
     assert!(!validator.is_valid(&serde_json::to_value(&wrong).unwrap()));
 }
+
+#[test]
+fn what_looks_like_a_secret_is_warned_of_wherever_it_stands() {
+    let text = r#"
+name = "j"
+[semaphore]
+path = "/s"
+[targets]
+command = ["list", "--token=abc"]
+[policy]
+path = "p.wasm"
+[policy.settings]
+hooks = [{ password = "abc" }]
+[orchestration]
+path = "o.wasm"
+settings = { api-token = "abc", people = 3 }
+[action]
+run = ["x", "https://me:abc@host/"]
+env = { DB_PASSWORD = "abc", PORT = "80" }
+"#;
+    let warnings = JobSpec::parse("job.toml", text).unwrap().warnings(None);
+    let told: Vec<_> = warnings.iter().map(|warning| format!("{} {}", warning.place, warning.key)).collect();
+    let expected = [
+        "job.toml:16:23 action.env.DB_PASSWORD",
+        "job.toml:15:13 action.run[1]",
+        "job.toml:6:20 targets.command[1]",
+        "job.toml:10:23 policy.settings.hooks[0].password",
+        "job.toml:13:26 orchestration.settings.api-token",
+    ];
+    assert_eq!(told, expected);
+    assert!(warnings.iter().all(|warning| warning.help.is_some() && !warning.to_string().contains("abc")));
+}
