@@ -118,6 +118,9 @@ fn what_a_job_names_must_be_a_regular_file() {
             format!("{JOB}[orchestration]\npath = \"{named}\"\n"),
             zk(&format!("tls-ca = \"{named}\"")),
             zk(&format!("username = \"u\"\npassword-file = \"{named}\"")),
+            format!("{JOB}ssh = {{ config = \"{named}\" }}\n"),
+            format!("{JOB}ssh = {{ identity-file = \"{named}\" }}\n"),
+            format!("{JOB}env = {{ A = {{ from-file = \"{named}\" }} }}\n"),
         ];
         for job in jobs {
             world.file("job.toml", &job);

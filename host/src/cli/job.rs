@@ -261,6 +261,16 @@ impl Look for Looked<'_> {
         }
     }
 
+    fn file_of_ssh(&mut self, path: &Path) -> Option<String> {
+        let file = self.folder.join(path);
+        // What begins with `~` is ssh's to find, what is missing ssh's to tell, and `/dev/null` says that there is none.
+        if path.starts_with("~") || path == Path::new("/dev/null") {
+            return None;
+        }
+        let error = files::open(&file).err().filter(|error| error.kind() == io::ErrorKind::InvalidInput)?;
+        Some(format!("ssh cannot use `{}`: {error}", file.display()))
+    }
+
     fn inventory(&mut self, path: &Path) -> Listed {
         match read_inventory(&self.folder.join(path)) {
             Ok(targets) => Listed::Targets(targets),

@@ -288,6 +288,13 @@ fn action(table: ActionTable, look: &mut dyn Look, report: &mut Report) -> Optio
         command(probe, report)
     });
     let ssh = table.ssh.map(|choice| ssh::of_action(choice.value, report));
+    if let Some(Some(Some(ssh))) = &ssh {
+        for (key, file) in [("config", &ssh.config), ("identity-file", &ssh.identity_file)] {
+            if let Some(message) = file.as_deref().and_then(|file| look.file_of_ssh(file)) {
+                report.complain(&report.at(&format!("action.ssh.{key}")), message).help("name a regular file");
+            }
+        }
+    }
     let attempts = table.attempts.map_or(DEFAULT_ATTEMPTS, |attempts| attempts.value.0);
     if let Some(back_off) = table.back_off.as_ref().filter(|_| {
         attempts.get() == 1 && !report.has_complaint("action.attempts") && !report.has_misspelt("action.attempts")

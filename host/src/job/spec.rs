@@ -282,6 +282,11 @@ pub trait Look {
         None
     }
 
+    /// What is wrong with a file that the job hands to ssh, such as that it is a named pipe; `path` is as the job has it.
+    fn file_of_ssh(&mut self, _path: &Path) -> Option<String> {
+        None
+    }
+
     /// The targets that its inventory lists; `path` is as the job has it.
     fn inventory(&mut self, _path: &Path) -> Listed {
         Listed::NotSeen
