@@ -137,7 +137,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     }
     if invocation.is_tied
         && matches!(ended, Ended::Exited(Some(trouble::CANNOT_START), _))
-        && let Some(line) = tail(&invocation.log).into_iter().find(|line| line.contains(trouble::TIE_FAILED))
+        && let Some(line) = tail(&invocation.log, &invocation.secrets).into_iter().find(|line| line.contains(trouble::TIE_FAILED))
     {
         ended = Ended::RunnerFailed(line.trim_start_matches("error: ").to_owned());
     }
