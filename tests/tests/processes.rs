@@ -719,6 +719,30 @@ fn a_job_is_stopped_by_ctrl_z_and_goes_on_in_the_foreground() {
 }
 
 #[test]
+fn a_run_is_stopped_by_ctrl_z_with_its_commands_and_goes_on_in_the_foreground() {
+    let world = World::new();
+    let run = r#"["sh", "-c", "echo $$ > {job-dir}/pids; until [ -e {job-dir}/go ]; do sleep 0.05; done"]"#;
+    let job = format!(
+        "name = \"z\"\n[semaphore]\npath = \"/z\"\nmax-concurrency = 1\nephemeral-lease = true\n[targets]\n\
+         hosts = [\"a\"]\n[policy]\nuse = \"rolling\"\n[action]\nrun = {run}\n"
+    );
+    world.file("job.toml", &job);
+    let mut terminal = Terminal::new(&world);
+    terminal.line("lockkeeper --quiet run job.toml; echo rc=$?");
+    let command = written(&world)[0];
+    let own = lockkeeper_of(command);
+    let is_stopped = |pid| stat(pid).is_some_and(|(state, ..)| state == "T");
+    terminal.keys("\x1a");
+    eventually("both are stopped", || is_stopped(command) && is_stopped(own));
+    terminal.shows("Stopped");
+    assert_eq!(world.run("lock /other --timeout 0 -- true").code, Some(0), "the file is free");
+    terminal.line("fg; echo then=$?");
+    eventually("both go on", || !is_stopped(command) && !is_stopped(own));
+    world.file("go", "");
+    terminal.shows("then=0");
+}
+
+#[test]
 fn on_a_terminal_a_time_limit_a_lost_lease_and_a_kill_end_the_command() {
     let script = FOREVER[2];
     for limit in ["timeout 1", "timeout --foreground 1", "timeout --foreground -s INT 1", "timeout -s INT 1"] {

@@ -14,7 +14,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::sessions::Sessions;
 use super::store::Choice;
-use super::under;
+use super::{signals, under};
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use crate::recipe::Identifier;
@@ -77,6 +77,7 @@ impl Global {
     pub(super) fn store(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
         let choice = self.choose(output, job)?;
         self.announce(output, &choice);
+        signals::stop_between_transactions();
         let connect: Arc<dyn Connect> = match &choice {
             Choice::File { file, session_timeout, .. } => {
                 Arc::new(Embedded::new(file, EmbeddedOptions { session_timeout: *session_timeout }))
@@ -95,6 +96,7 @@ impl Global {
     pub(super) fn look(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
         let choice = self.choose(output, job)?;
         self.announce(output, &choice);
+        signals::stop_between_transactions();
         let connect: Arc<dyn Connect> = match &choice {
             // Nothing is there, as in a store that is empty.
             choice if choice.is_missing() => {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -524,7 +525,13 @@ async fn watch(
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
                     .hint("what it did until then is done: look before you run it again"));
             }
-            wish = signals.next() => running.pass(wish),
+            wish = signals.next() => {
+                // Stopped for longer than its session lived, it may not go on: its lease may be another's.
+                let is_too_late = lease.lifetime() == Lifetime::Ephemeral && Instant::now() >= ground.store.safe_until();
+                if wish.signal() != Signal::SIGCONT || !is_too_late {
+                    running.pass(wish);
+                }
+            }
         }
     }
 }

@@ -3,18 +3,25 @@
 //! A signal that was ignored when the process started stays ignored: nobody here listens to it.
 
 use std::future::{Future, poll_fn};
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 use futures::FutureExt;
 use nix::libc::{c_int, siginfo_t};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::getpid;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use nix::sys::socket::{MsgFlags, send};
 use tokio::signal::unix::{self, SignalKind};
 
 use super::exit::{ErrorKind, Exit, Failure};
+use crate::rollout::group;
 use crate::rollout::inherited::is_ignored;
+use crate::store::between_transactions;
 
 /// The signals that ask a process to end.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
@@ -45,6 +52,91 @@ const REAL_TIME: std::ops::RangeInclusive<c_int> = 34..=64;
 
 /// A bit for each signal that a process has sent and that has not been taken from [`Signals`] yet.
 static SENT_BY_A_PROCESS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether SIGTSTP stops this process by [`stop_between_transactions`], and nothing else sees to it.
+static STOPS_BY_ITSELF: AtomicBool = AtomicBool::new(true);
+
+/// The signals by which a terminal stops a job.
+const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// How long after this process was continued its local commands are. Until then a session that has ended meanwhile is known to
+/// have, and what acted under it was killed.
+const BEFORE_CONTINUING: Duration = Duration::from_millis(250);
+
+/// Has the signals by which a terminal stops a job stop this process only while it has no transaction open: inside one it would
+/// keep the store's file locked. The local commands of a run, which have groups of their own, are stopped with it.
+///
+/// Everything else is as the system does it. A signal that was ignored when the process started stays ignored.
+pub(super) fn stop_between_transactions() {
+    static THREAD: OnceLock<()> = OnceLock::new();
+    THREAD.get_or_init(|| {
+        let Ok((come, came)) = UnixStream::pair() else { return };
+        // A handler must not wait; of many stops one is enough.
+        if come.set_nonblocking(true).is_err() {
+            return;
+        }
+        let stop = move || {
+            let mut came = came;
+            let mut number = [0];
+            while came.read_exact(&mut number).is_ok() {
+                if let Some(signal) = STOPPING.into_iter().find(|signal| *signal as u8 == number[0]) {
+                    stop_by(signal);
+                }
+            }
+        };
+        if thread::Builder::new().name("stops".into()).spawn(stop).is_err() {
+            return;
+        }
+        for signal in STOPPING.into_iter().filter(|signal| !is_ignored(*signal as c_int)) {
+            let Ok(come) = come.try_clone() else { return };
+            // Without a handler the system stops the process as it always does.
+            let _ = announce(signal, come);
+        }
+    });
+}
+
+/// Has a signal announced through a socket.
+#[expect(unsafe_code, reason = "only a handler hears a signal before the process is stopped")]
+fn announce(signal: Signal, come: UnixStream) -> io::Result<()> {
+    let announce = move || {
+        // Full: a stop is on its way already.
+        let _ = send(come.as_raw_fd(), &[signal as u8], MsgFlags::MSG_DONTWAIT);
+    };
+    // SAFETY: `send` is async-signal-safe.
+    unsafe { signal_hook_registry::register(signal as c_int, announce) }.map(drop)
+}
+
+/// Stops this process as the signal does by default.
+fn stop_by(signal: Signal) {
+    if signal == Signal::SIGTSTP && !STOPS_BY_ITSELF.load(Ordering::SeqCst) {
+        return;
+    }
+    let stopped = group::stop_all();
+    between_transactions(|| stop_by_default(signal));
+    if !stopped.is_empty() {
+        thread::sleep(BEFORE_CONTINUING);
+        group::continue_all(&stopped);
+    }
+}
+
+/// The system does not stop a process of an orphaned group, which no shell could continue.
+#[expect(unsafe_code, reason = "a disposition is replaced, and put back")]
+fn stop_by_default(signal: Signal) {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    let this = SigSet::from_iter([signal]);
+    // SAFETY: the default disposition runs no code of ours, and what is put back was there before.
+    unsafe {
+        let Ok(ours) = sigaction(signal, &default) else { return };
+        let blocked = SigSet::thread_get_mask();
+        // To this thread, which goes on only when the process is continued.
+        let _ = this.thread_unblock();
+        let _ = raise(signal);
+        if let Ok(blocked) = blocked {
+            let _ = blocked.thread_set_mask();
+        }
+        let _ = sigaction(signal, &ours);
+    }
+}
 
 /// The signals that this process listens to, each time one comes.
 #[derive(Debug)]
@@ -83,8 +175,8 @@ impl Received {
     /// Stops this process if that is what the signal asks for, until somebody continues it.
     pub(super) fn stop_ourselves(self) {
         if self.signal == Signal::SIGTSTP {
-            // A process may always stop itself.
-            let _ = kill(getpid(), Signal::SIGSTOP);
+            // To this thread: it goes on, and with it every transaction, only when this process is continued.
+            let _ = between_transactions(|| raise(Signal::SIGSTOP));
         }
     }
 }
@@ -97,6 +189,8 @@ impl Signals {
 
     /// Listens to all that a command may want to have, too.
     pub(super) fn for_a_command() -> Result<Self, Failure> {
+        // The command is stopped first.
+        STOPS_BY_ITSELF.store(false, Ordering::SeqCst);
         Self::of(ENDING.into_iter().chain(FOR_A_COMMAND).chain(OF_THE_SYSTEM))
     }
 

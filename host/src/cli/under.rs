@@ -166,8 +166,10 @@ impl Running {
     /// SIGTERM, and SIGKILL for whatever of it is still there at `deadline`.
     pub(super) async fn stop(&mut self, deadline: Instant) {
         self.signal(Signal::SIGTERM);
-        // What a terminal has stopped hears the first only after that.
-        self.signal(Signal::SIGCONT);
+        // What a terminal has stopped hears the first only after that. Where others may act already it does nothing more.
+        if Instant::now() < deadline {
+            self.signal(Signal::SIGCONT);
+        }
         let _ = timeout_at(deadline, self.end()).await;
         if self.left(deadline).await {
             self.kill();

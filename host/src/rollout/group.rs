@@ -1,12 +1,56 @@
 //! Process groups: whether anything of one still runs.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::killpg;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::tree;
+
+/// The groups of this process's local commands that run now.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The group of a local command, which is stopped and continued with this process until this is dropped.
+#[derive(Debug)]
+pub(super) struct OfOurs(Pid);
+
+impl OfOurs {
+    pub(super) fn new(group: Pid) -> Self {
+        running().push(group);
+        Self(group)
+    }
+}
+
+impl Drop for OfOurs {
+    fn drop(&mut self) {
+        running().retain(|group| *group != self.0);
+    }
+}
+
+/// Stops the groups of all local commands, because this process is about to be stopped; gives those groups.
+#[must_use]
+pub fn stop_all() -> Vec<Pid> {
+    let groups = running().clone();
+    for group in &groups {
+        // What is gone needs no signal. SIGTSTP could be caught, and a command would act on while nothing watches it.
+        let _ = killpg(*group, Signal::SIGSTOP);
+    }
+    groups
+}
+
+/// Continues those of them whose commands still run.
+pub fn continue_all(groups: &[Pid]) {
+    let running = running();
+    for group in groups.iter().filter(|group| running.contains(group)) {
+        let _ = killpg(*group, Signal::SIGCONT);
+    }
+}
 
 /// How long before a moment a group is killed that must be gone by then.
 pub const KILL_LEAD: Duration = Duration::from_millis(50);
@@ -31,8 +75,6 @@ fn only_ended(group: Pid) -> Option<bool> {
 mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
-
-    use nix::sys::signal::Signal;
 
     use super::*;
 

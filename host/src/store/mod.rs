@@ -9,6 +9,7 @@ mod clock;
 pub mod conformance;
 pub mod embedded;
 mod error;
+mod gate;
 pub mod memory;
 mod path;
 mod pulse;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 pub use clock::Clock;
 pub use error::{PathError, StoreError};
+pub use gate::between_transactions;
 pub use path::{NodePath, node_name};
 pub use types::{Fence, Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};

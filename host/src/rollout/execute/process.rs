@@ -33,6 +33,7 @@ pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, 
         Ok(child) => child,
         Err(error) => return not_started(error),
     };
+    let _of_ours = child.id().and_then(|id| i32::try_from(id).ok()).map(|id| group::OfOurs::new(Pid::from_raw(id)));
     let must_end = tokio::select! {
         status = child.wait() => {
             return status.map_or_else(not_started, |status| Ended::Exited(status.code(), describe(status)));

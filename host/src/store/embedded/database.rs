@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::access;
-use crate::store::StoreError;
+use crate::store::{StoreError, gate};
 
 /// How long somebody else may hold the file locked before a request is given up.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -153,7 +153,10 @@ impl Database {
         // Another process may be making the tables, or tidying up as the last to close the file.
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
-            match Self::try_open(path, identity) {
+            let gate = gate::open();
+            let opened = Self::try_open(path, identity);
+            drop(gate);
+            match opened {
                 Ok(database) => {
                     database.check_place()?;
                     return Ok(database);

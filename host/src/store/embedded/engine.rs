@@ -24,6 +24,7 @@ use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
 use crate::store::boot;
+use crate::store::gate;
 use crate::store::{Clock, Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
 
 /// How often we look whether another process changed something, while anybody here watches and the system does not tell.
@@ -378,7 +379,12 @@ impl Worker {
             let mut message = match self.inbox.recv_timeout(self.nap()) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let _gate = gate::open();
+                    // The last to close the file tidies up in it.
+                    self.database = None;
+                    return;
+                }
             };
             while let Some(one) = message {
                 match one {
@@ -485,6 +491,7 @@ impl Worker {
     /// find out what is wrong.
     fn others_wrote(&mut self) -> bool {
         let Some(database) = &self.database else { return false };
+        let _gate = gate::open();
         let ask = |question| {
             let mut statement = database.connection.prepare_cached(question)?;
             statement.query_row([], |row| row.get::<_, i64>(0))
@@ -506,6 +513,7 @@ impl Worker {
     fn is_sweep_due(&mut self, now: u64) -> bool {
         let Some(database) = &self.database else { return false };
         (self.unsure, self.swept_ms) = (false, now);
+        let _gate = gate::open();
         let asked = database
             .connection
             .prepare_cached(
@@ -615,7 +623,8 @@ impl Worker {
     fn transact(&mut self, batch: &[Request], chores: Chores) -> Result<Done, Undone> {
         let writes = chores.beat || chores.sweep || batch.iter().any(Request::writes);
         let lasts = batch.iter().any(|request| matches!(request, Request::Do { work, .. } if work.writes()));
-        let zxid = self.begin(batch, writes, if lasts { Durability::Disk } else { Durability::Machine })?;
+        // Until the transaction has ended.
+        let (zxid, _gate) = self.begin(batch, writes, if lasts { Durability::Disk } else { Durability::Machine })?;
         let filled = self.hear(zxid).and_then(|()| self.fill(batch, writes, chores, zxid));
         // Told apart from those that were over when their requests were looked at.
         self.world.look_at_clocks();
@@ -652,8 +661,8 @@ impl Worker {
         Ok(done)
     }
 
-    /// Begins a transaction and gives the last change's number in it.
-    fn begin(&mut self, batch: &[Request], writes: bool, durability: Durability) -> Result<i64, Undone> {
+    /// Begins a transaction and gives the last change's number in it, and the gate that stays open as long.
+    fn begin(&mut self, batch: &[Request], writes: bool, durability: Durability) -> Result<(i64, gate::Open), Undone> {
         let database = self.database.as_mut().expect("opened before the first request");
         #[cfg(test)]
         if let Some(pages) = lock(&self.world.page_limit).take() {
@@ -666,6 +675,7 @@ impl Worker {
         let started = Instant::now();
         let mut pause = FIRST_LOCK_PAUSE;
         loop {
+            let gate = gate::open();
             let connection = &database.connection;
             let begun = connection
                 .prepare_cached(if writes { "BEGIN IMMEDIATE" } else { "BEGIN" })
@@ -673,9 +683,10 @@ impl Worker {
                 .and_then(|_| connection.prepare_cached("SELECT zxid FROM counter"))
                 .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
             match begun {
-                Ok(zxid) => return Ok(zxid),
+                Ok(zxid) => return Ok((zxid, gate)),
                 Err(error) => {
                     roll_back(database);
+                    drop(gate);
                     if !database::is_busy(&error) {
                         return Err(database.explain(if writes { "write" } else { "read" }, &error).into());
                     }
