@@ -77,10 +77,9 @@ impl Global {
     pub(super) fn store(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
         let choice = self.choose(output, job)?;
         self.announce(output, &choice);
-        signals::stop_between_transactions();
         let connect: Arc<dyn Connect> = match &choice {
             Choice::File { file, session_timeout, .. } => {
-                Arc::new(Embedded::new(file, EmbeddedOptions { session_timeout: *session_timeout }))
+                Arc::new(telling(Embedded::new(file, EmbeddedOptions { session_timeout: *session_timeout }), output))
             }
             Choice::Servers { options, .. } => Arc::new(ZooKeeper::new(options.as_ref().clone())),
         };
@@ -96,15 +95,15 @@ impl Global {
     pub(super) fn look(&self, output: &Output, job: Option<StoreSpec>) -> Result<Opener, Failure> {
         let choice = self.choose(output, job)?;
         self.announce(output, &choice);
-        signals::stop_between_transactions();
         let connect: Arc<dyn Connect> = match &choice {
             // Nothing is there, as in a store that is empty.
             choice if choice.is_missing() => {
                 Arc::new(Memory::new(MemoryOptions { start_ms: Clock::System.now_ms(), ..MemoryOptions::default() }))
             }
-            Choice::File { file, session_timeout, .. } => {
-                Arc::new(Embedded::existing(file, EmbeddedOptions { session_timeout: *session_timeout }))
-            }
+            Choice::File { file, session_timeout, .. } => Arc::new(telling(
+                Embedded::existing(file, EmbeddedOptions { session_timeout: *session_timeout }),
+                output,
+            )),
             Choice::Servers { options, .. } => Arc::new(ZooKeeper::looking(options.as_ref().clone())),
         };
         Ok(Opener {
@@ -242,6 +241,14 @@ impl Opener {
             (Choice::Servers { .. }, _) => failure,
         }
     }
+}
+
+/// A store in a file, as every command uses it: it says which process keeps the file locked, and is not itself stopped by Ctrl-Z
+/// while it has it locked.
+fn telling(store: Embedded, output: &Output) -> Embedded {
+    signals::stop_between_transactions();
+    let output = output.clone();
+    store.telling(move |blocked| output.warn(&blocked.to_string()))
 }
 
 /// How accounts share an embedded store.

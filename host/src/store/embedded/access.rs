@@ -46,7 +46,8 @@ pub(super) fn denied(path: &Path) -> Option<String> {
     (!may(existing, AccessFlags::W_OK | AccessFlags::X_OK)).then(|| told(existing, "make files in", "folder"))
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+/// A file that stands beside the one at `path`.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -1,11 +1,13 @@
 //! Opening sessions: which engine serves which file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::blocker::Blocked;
 use super::database::{self, Identity};
 use super::engine::{Answer, Engine, Request};
 use crate::store::{Connect, Reply, Store, StoreError};
@@ -36,6 +38,26 @@ enum Missing {
     Refuse,
 }
 
+type Tell = dyn Fn(&Blocked) + Send + Sync;
+
+/// What hears that another process keeps the file locked.
+#[derive(Clone, Default)]
+pub(super) struct Told(Option<Arc<Tell>>);
+
+impl Told {
+    pub(super) fn tell(&self, blocked: &Blocked) {
+        if let Some(tell) = &self.0 {
+            tell(blocked);
+        }
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Told" } else { "Untold" })
+    }
+}
+
 /// A store in a file. Sessions may be opened by any number of these, in any number of processes.
 ///
 /// The file and its folder are made when the first session is opened, for their owner only; in a folder that its group
@@ -51,6 +73,7 @@ pub struct Embedded {
     path: PathBuf,
     options: EmbeddedOptions,
     missing: Missing,
+    told: Told,
     /// Keeps the engine between sessions, which need not open the file again then.
     engine: Mutex<Option<Arc<Engine>>>,
 }
@@ -61,13 +84,20 @@ impl Embedded {
     pub fn new(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Self {
         let session_timeout = options.session_timeout.clamp(EmbeddedOptions::SHORTEST, EmbeddedOptions::LONGEST);
         let options = EmbeddedOptions { session_timeout };
-        Self { path: path.into(), options, missing: Missing::Make, engine: Mutex::new(None) }
+        Self { path: path.into(), options, missing: Missing::Make, told: Told::default(), engine: Mutex::new(None) }
     }
 
     /// The store in the file at `path`, which is not made if it is not there.
     #[must_use]
     pub fn existing(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Self {
         Self { missing: Missing::Refuse, ..Self::new(path, options) }
+    }
+
+    /// The same, which says by `tell` when another process keeps the file locked. It is called by the thread that waits for the
+    /// file, and again every ten seconds.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(&Blocked) + Send + Sync + 'static) -> Self {
+        Self { told: Told(Some(Arc::new(tell))), ..self }
     }
 
     /// Where it is.
@@ -77,7 +107,7 @@ impl Embedded {
     }
 
     fn open(&self) -> Result<Arc<Engine>, StoreError> {
-        let engine = engine_for(&self.path, self.missing)?;
+        let engine = engine_for(&self.path, self.missing, &self.told)?;
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
         Ok(engine)
     }
@@ -119,7 +149,7 @@ impl Connect for Embedded {
 /// The engines of this process. One for each file, and not for each path: a deleted file's name may be used again.
 static ENGINES: Mutex<Vec<(Identity, Weak<Engine>)>> = Mutex::new(Vec::new());
 
-fn engine_for(path: &Path, missing: Missing) -> Result<Arc<Engine>, StoreError> {
+fn engine_for(path: &Path, missing: Missing, told: &Told) -> Result<Arc<Engine>, StoreError> {
     let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
     // Under the lock, so that nobody here opens the file while it is being made: see there.
     let identity = match missing {
@@ -133,7 +163,7 @@ fn engine_for(path: &Path, missing: Missing) -> Result<Arc<Engine>, StoreError> 
     }
     // The working directory may change; the file does not.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let engine = Engine::start(path, identity)?;
+    let engine = Engine::start(path, identity, told.clone())?;
     engines.push((identity, Arc::downgrade(&engine)));
     Ok(engine)
 }

@@ -10,10 +10,17 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::access;
+use super::blocker::{Blocked, Files};
 use crate::store::{StoreError, gate};
 
 /// How long somebody else may hold the file locked before a request is given up.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the file is waited for before the process that holds it is named: a write takes about a millisecond.
+const BEFORE_SAYING: Duration = Duration::from_secs(2);
+
+/// How long after that it is named again.
+const BETWEEN_SAYINGS: Duration = Duration::from_secs(10);
 
 /// `Lock` in ASCII: what tells our files from other SQLite databases.
 const APPLICATION_ID: i32 = 0x4c6f_636b;
@@ -142,16 +149,23 @@ pub(super) enum Durability {
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) connection: Connection,
+    /// Closed after the connection: see there.
+    files: Files,
     path: PathBuf,
     identity: Identity,
     durability: Durability,
 }
 
 impl Database {
-    /// Opens the file and makes its tables if it is new. Several processes may do so at once.
-    pub(super) fn open(path: &Path, identity: Identity) -> Result<Self, StoreError> {
+    /// Opens the file and makes its tables if it is new. Several processes may do so at once. `tell` hears of long waits.
+    pub(super) fn open(
+        path: &Path,
+        identity: Identity,
+        waiting: &mut Waiting,
+        tell: impl Fn(&Blocked),
+    ) -> Result<Self, StoreError> {
         // Another process may be making the tables, or tidying up as the last to close the file.
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let started = Instant::now();
         loop {
             let gate = gate::open();
             let opened = Self::try_open(path, identity);
@@ -159,9 +173,16 @@ impl Database {
             match opened {
                 Ok(database) => {
                     database.check_place()?;
+                    waiting.is_over();
                     return Ok(database);
                 }
-                Err(OpenFailure::Database(error)) if is_busy(&error) && Instant::now() < deadline => {
+                Err(OpenFailure::Database(error)) if is_busy(&error) => {
+                    // No connection is open now, so that these files may be closed again.
+                    let blocked = |waited| blocked(path, &mut Files::default(), waited);
+                    waiting.goes_on(blocked, &tell);
+                    if started.elapsed() >= LOCK_PATIENCE {
+                        return Err(locked(&blocked(started.elapsed())));
+                    }
                     thread::sleep(Duration::from_millis(2));
                 }
                 Err(OpenFailure::Database(error)) => return Err(explain(path, "open", &error)),
@@ -199,7 +220,8 @@ impl Database {
                 transaction.commit()?;
             }
         }
-        Ok(Self { connection, path: path.to_owned(), identity, durability: Durability::Disk })
+        let files = Files::default();
+        Ok(Self { connection, files, path: path.to_owned(), identity, durability: Durability::Disk })
     }
 
     /// Fails when the file is no longer the one that its name stands for: what we wrote there nobody else would see.
@@ -233,10 +255,45 @@ impl Database {
         explain(&self.path, tried, error)
     }
 
-    /// That others did not let us write.
-    pub(super) fn locked(&self) -> StoreError {
-        let reason = format!("other processes have held `{}` locked for {LOCK_PATIENCE:?}", self.path.display());
-        StoreError::Unavailable { reason }
+    /// Which process does not let us write.
+    pub(super) fn blocked(&mut self, waited: Duration) -> Blocked {
+        blocked(&self.path, &mut self.files, waited)
+    }
+}
+
+fn blocked(path: &Path, files: &mut Files, waited: Duration) -> Blocked {
+    Blocked { file: path.display().to_string(), waited, by: files.blocker(path) }
+}
+
+/// That others did not let us write, or open the file.
+pub(super) fn locked(blocked: &Blocked) -> StoreError {
+    StoreError::Unavailable { reason: blocked.to_string() }
+}
+
+/// How long the file has been waited for, over all requests that found it locked.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Waiting {
+    /// The file was found locked once more; says so from time to time.
+    pub(super) fn goes_on(&mut self, blocked: impl FnOnce(Duration) -> Blocked, tell: impl FnOnce(&Blocked)) {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let is_due = match self.told {
+            None => waited >= BEFORE_SAYING,
+            Some(told) => told.elapsed() >= BETWEEN_SAYINGS,
+        };
+        if is_due {
+            self.told = Some(Instant::now());
+            tell(&blocked(waited));
+        }
+    }
+
+    /// It was had.
+    pub(super) fn is_over(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE};
+use super::connect::Told;
+use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE, Waiting};
 use super::ear::Ear;
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
@@ -217,7 +218,7 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Starts the threads. The file is opened with the first session.
-    pub(super) fn start(path: PathBuf, identity: Identity) -> Result<Arc<Self>, StoreError> {
+    pub(super) fn start(path: PathBuf, identity: Identity, told: Told) -> Result<Arc<Self>, StoreError> {
         let (messages, inbox) = mpsc::channel();
         let messages = Arc::new(messages);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -230,6 +231,8 @@ impl Engine {
             path,
             identity,
             database: None,
+            waiting_for_file: Waiting::default(),
+            told,
             process: rand::random(),
             boot: boot::id(),
             seen: 0,
@@ -348,6 +351,9 @@ struct Worker {
     path: PathBuf,
     identity: Identity,
     database: Option<Database>,
+    waiting_for_file: Waiting,
+    /// What hears that another process keeps the file locked.
+    told: Told,
     /// Tells our sessions' rows from others'.
     process: i64,
     boot: String,
@@ -465,7 +471,8 @@ impl Worker {
 
     fn turn(&mut self, batch: Vec<Request>) {
         if self.database.is_none() {
-            match Database::open(&self.path, self.identity) {
+            let told = &self.told;
+            match Database::open(&self.path, self.identity, &mut self.waiting_for_file, |blocked| told.tell(blocked)) {
                 Ok(database) => self.database = Some(database),
                 Err(error) => {
                     for request in batch {
@@ -683,7 +690,10 @@ impl Worker {
                 .and_then(|_| connection.prepare_cached("SELECT zxid FROM counter"))
                 .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
             match begun {
-                Ok(zxid) => return Ok((zxid, gate)),
+                Ok(zxid) => {
+                    self.waiting_for_file.is_over();
+                    return Ok((zxid, gate));
+                }
                 Err(error) => {
                     roll_back(database);
                     drop(gate);
@@ -696,8 +706,10 @@ impl Worker {
             if batch.iter().any(Request::is_too_late) {
                 return Err(Undone::SessionsEnded);
             }
+            let told = &self.told;
+            self.waiting_for_file.goes_on(|waited| database.blocked(waited), |blocked| told.tell(blocked));
             if started.elapsed() >= LOCK_PATIENCE {
-                return Err(database.locked().into());
+                return Err(database::locked(&database.blocked(started.elapsed())).into());
             }
             // Spread, so that many who wait do not try at the same moment.
             thread::sleep(pause.mul_f64(rand::random_range(0.5..1.0)));

@@ -14,9 +14,11 @@
 //! work between machines, and two machines would each believe to be alone. For more than one machine there is ZooKeeper.
 //! Processes in containers may share a file if they share the kernel and do not shift its boot clock by a time namespace.
 //! A process that is stopped in the middle of a write, which takes about a millisecond, keeps the others waiting until
-//! it goes on or is killed; their sessions say so. Ctrl-Z waits for the end of a write ([`super::gate`]).
+//! it goes on or is killed. Ctrl-Z waits for the end of a write ([`super::gate`]); after SIGSTOP the waiting processes name
+//! the one that holds the file (`blocker`).
 
 mod access;
+mod blocker;
 mod connect;
 mod database;
 mod ear;
@@ -27,4 +29,5 @@ mod tests;
 mod tree;
 mod watches;
 
+pub use blocker::{Blocked, Blocker};
 pub use connect::{Embedded, EmbeddedOptions};
