@@ -34,9 +34,11 @@ use super::{Format, context, output};
 use crate::guard::{CommandLock, Outcome};
 use crate::rollout::tree::{self, Scope};
 use crate::rollout::{group, inherited, trouble};
+use crate::store::liveness::{self, Dependent};
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, the
-/// process group that its command joins (0: the guard's own), what it locks if anything, and the command.
+/// process group that its command joins (0: the guard's own), how many liveness files of ours there are and which, what it locks
+/// if anything, and the command.
 const GUARD: &str = "__guard";
 
 /// How often it is looked whether a command that was told to stop has ended.
@@ -44,6 +46,13 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a command that was killed is waited for: what cannot be killed hangs in the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(2);
+
+/// How long a guard waits for the end of what it has killed after the death of its parent, before it ends itself. Until it has said
+/// that nothing is left, others wait for the parent's session to time out.
+const DYING: Duration = Duration::from_secs(60);
+
+/// How often it looks, and kills what has been started meanwhile.
+const BETWEEN_KILLS: Duration = Duration::from_millis(5);
 
 /// Where programs are when the environment does not say it, as the C library has it.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -85,6 +94,8 @@ pub(super) struct Running {
     pid: Pid,
     group: Group,
     bond: Bond,
+    /// What keeps others from taking us for dead while it runs, if it has to end with us. `None` once it has ended.
+    dependent: Option<Dependent>,
     /// Children that have ended.
     ended: unix::Signal,
 }
@@ -110,9 +121,16 @@ impl Running {
         // What the command leaves behind becomes our child, so that it is found if the command has to be stopped.
         #[cfg(target_os = "linux")]
         nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed(error.into()))?;
-        let child = line.spawn().map_err(|error| not_started(program, &error))?;
+        let dependent = matches!(bond, Bond::Tied(_)).then(Dependent::starts);
+        let child = match line.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                dependent.into_iter().for_each(Dependent::ended);
+                return Err(not_started(program, &error));
+            }
+        };
         let pid = process_id(&child)?;
-        Ok(Self { child, pid, group, bond, ended })
+        Ok(Self { child, pid, group, bond, dependent, ended })
     }
 
     /// Its process id, or its guard's.
@@ -124,11 +142,20 @@ impl Running {
     pub(super) async fn wait(&mut self) -> Result<Exit, Failure> {
         let status = self.end().await.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
         // A guard ends by itself when its command has: one that was killed has left that alone.
-        if self.bond != Bond::Loose && status.signal().is_some() {
+        let is_left = if self.bond != Bond::Loose && status.signal().is_some() {
             self.kill();
-            self.left(Instant::now() + AFTER_KILL).await;
-        }
+            self.left(Instant::now() + AFTER_KILL).await
+        } else {
+            false
+        };
+        self.has_ended(is_left);
         Ok(exit(status))
+    }
+
+    fn has_ended(&mut self, is_left: bool) {
+        if !is_left {
+            self.dependent.take().into_iter().for_each(Dependent::ended);
+        }
     }
 
     /// Waits for the child's end, and meanwhile asks about every other child that has ended.
@@ -171,10 +198,12 @@ impl Running {
             self.signal(Signal::SIGCONT);
         }
         let _ = timeout_at(deadline, self.end()).await;
-        if self.left(deadline).await {
+        let mut is_left = self.left(deadline).await;
+        if is_left {
             self.kill();
-            self.left(Instant::now() + AFTER_KILL).await;
+            is_left = self.left(Instant::now() + AFTER_KILL).await;
         }
+        self.has_ended(is_left);
         // It has ended, or never will.
         let _ = self.child.try_wait();
     }
@@ -230,7 +259,7 @@ fn guarded(program: &OsStr, format: Format, group: Group, lock: &Path) -> Result
 }
 
 /// A guard's arguments before the file that it locks and its command: see [`guard`].
-fn for_a_guard(format: Format, group: Group) -> [String; 4] {
+fn for_a_guard(format: Format, group: Group) -> Vec<OsString> {
     let format = match format {
         Format::Human => "human",
         Format::Json => "json",
@@ -239,14 +268,17 @@ fn for_a_guard(format: Format, group: Group) -> [String; 4] {
         Group::Own => Pid::from_raw(0),
         Group::Ours => getpgrp(),
     };
-    [GUARD.to_owned(), format.to_owned(), getpid().to_string(), group.to_string()]
+    let files = liveness::files();
+    let first = [GUARD.to_owned(), format.to_owned(), getpid().to_string(), group.to_string(), files.len().to_string()];
+    first.map(OsString::from).into_iter().chain(files.into_iter().map(OsString::from)).collect()
 }
 
 /// What a command in a group of its own is started by so that it is killed when this process is: our own binary as its guard,
 /// which locks no file.
 pub(super) fn tie() -> Result<Vec<String>, Failure> {
     let mut line = vec![ourselves()?.display().to_string()];
-    line.extend(for_a_guard(Format::Human, Group::Own));
+    // A liveness file whose name is no text cannot be handed on: then our death is noticed late.
+    line.extend(for_a_guard(Format::Human, Group::Own).iter().map(|argument| argument.to_string_lossy().into_owned()));
     line.push(String::new());
     Ok(line)
 }
@@ -271,9 +303,11 @@ pub(super) fn guard() -> Option<ExitCode> {
     };
     let mut number = || arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
     let (parent, group) = (number(), number().filter(|group| group.as_raw() != 0));
+    let files = number().and_then(|count| usize::try_from(count.as_raw()).ok()).unwrap_or(0);
+    let files: Vec<PathBuf> = arguments.by_ref().take(files).map(PathBuf::from).collect();
     let lock = arguments.next().filter(|lock| !lock.is_empty()).map(PathBuf::from);
     let command: Vec<OsString> = arguments.collect();
-    Some(match context::block_on_this_thread(stand_guard(parent, group, lock.as_deref(), &command)) {
+    Some(match context::block_on_this_thread(stand_guard(parent, group, files, lock.as_deref(), &command)) {
         Ok(exit) => exit.code(),
         Err(failure) => {
             let failure = match failure.kind {
@@ -294,6 +328,7 @@ pub(super) fn guard() -> Option<ExitCode> {
 async fn stand_guard(
     parent: Option<Pid>,
     group: Option<Pid>,
+    files: Vec<PathBuf>,
     lock: Option<&Path>,
     command: &[OsString],
 ) -> Result<Exit, Failure> {
@@ -309,7 +344,9 @@ async fn stand_guard(
         None => None,
     };
     // It may have died before the kernel was asked.
+    let dependent = Dependent::supervised(files);
     if !has_parent() {
+        dependent.ended();
         return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command is gone"));
     }
     let mut report = |outcome: Outcome| {
@@ -348,6 +385,10 @@ async fn stand_guard(
             status = child.wait() => {
                 let status = status.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
                 report(outcome(status));
+                // Else our parent says it.
+                if !has_parent() {
+                    dependent.ended();
+                }
                 return Ok(exit(status));
             }
             // In our group the command has it already.
@@ -357,10 +398,35 @@ async fn stand_guard(
             _ = parents.recv() => {}
         }
         if !has_parent() {
-            tree::kill_below(getpid(), Scope::All);
-            // The rest of the group, and ourselves.
+            if end_all(group).await {
+                dependent.ended();
+            }
+            // Ourselves, and the rest of the group where it could not be listed.
             let _ = killpg(getpgrp(), Signal::SIGKILL);
+            return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command was killed"));
         }
+    }
+}
+
+/// Kills everything below us and the rest of our group; whether nothing of it is left, nor of the group that the command joined.
+async fn end_all(joined: Option<Pid>) -> bool {
+    tree::kill_below(getpid(), Scope::All);
+    let deadline = Instant::now() + DYING;
+    loop {
+        let Some(members) = group::others(getpgrp()) else { return false };
+        let left: Vec<Pid> = members.into_iter().chain(tree::below(getpid(), Scope::All)).collect();
+        if left.is_empty() {
+            // Others in the group of a terminal's job are not ours to wait for, and what is left of the command is among them.
+            return joined.is_none_or(group::is_gone);
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        for process in left {
+            // What is gone needs no signal.
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        sleep(BETWEEN_KILLS).await;
     }
 }
 

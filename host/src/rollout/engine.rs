@@ -788,6 +788,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,
             kill_after: job.action.kill_after,
+            ends_with_runner: !self.run.tie.is_empty(),
         }
     }
 

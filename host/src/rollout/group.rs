@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 
 use super::tree;
 
@@ -62,6 +62,13 @@ pub const KILL_LEAD: Duration = Duration::from_millis(50);
 #[must_use]
 pub fn is_gone(group: Pid) -> bool {
     killpg(group, None) == Err(Errno::ESRCH) || only_ended(group) == Some(true)
+}
+
+/// The processes of a group that have not ended, without this one; `None` where the system does not tell.
+#[must_use]
+pub fn others(group: Pid) -> Option<Vec<Pid>> {
+    let is_one = |process: &tree::Entry| process.group == group && process.pid != getpid() && !process.has_ended;
+    Some(tree::all()?.filter(is_one).map(|process| process.pid).collect())
 }
 
 /// Whether every process of the group has ended; none where the system does not tell.

@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod embedded;
 mod error;
 mod gate;
+pub mod liveness;
 pub mod memory;
 mod path;
 mod pulse;

@@ -20,6 +20,7 @@ use super::{group, trouble};
 use crate::files;
 use crate::policy::types::Ending;
 use crate::store::Secret;
+use crate::store::liveness::Dependent;
 use crate::terminal;
 
 /// Lines of output that a failure shows.
@@ -53,6 +54,8 @@ pub(super) struct Invocation {
     pub timeout: Option<Duration>,
     /// How long after SIGTERM comes SIGKILL.
     pub kill_after: Duration,
+    /// Whether `run` has to end with this process, because it acts under an ephemeral lease.
+    pub ends_with_runner: bool,
 }
 
 /// Where a command runs.
@@ -110,6 +113,18 @@ enum Ended {
     RunnerFailed(String),
 }
 
+impl Ended {
+    /// Whether nothing of the command runs any more. A supervisor that was killed leaves its command alone.
+    fn is_certain(&self) -> bool {
+        match self {
+            Self::Exited(code, _) => code.is_some(),
+            Self::TimedOut(stopped) | Self::Killed { stopped, .. } => matches!(stopped, Stopped::Gone),
+            Self::NotStarted(_) | Self::Unreachable(_) | Self::RunnerFailed(_) => true,
+            Self::Lost(_) => false,
+        }
+    }
+}
+
 /// What became of a command that was to be stopped.
 enum Stopped {
     /// Nothing of it runs.
@@ -130,7 +145,11 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     let began = Instant::now();
     let deadline = invocation.timeout.map(|timeout| began + timeout);
     let mut what = "command";
+    let dependent = invocation.ends_with_runner.then(Dependent::starts);
     let mut ended = one(&invocation, &invocation.run, deadline, &mut kill).await;
+    if let Some(dependent) = dependent.filter(|_| ended.is_certain()) {
+        dependent.ended();
+    }
     if let (Ended::Exited(Some(0), _), Some(probe)) = (&ended, &invocation.probe) {
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;

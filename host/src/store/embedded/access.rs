@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, Gid, Group, Uid, User, faccessat};
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// The bit of a folder whose files get its group.
-const SETGID: u32 = 0o2000;
+pub(super) const SETGID: u32 = 0o2000;
 
 /// The bits of what its group may change.
 const GROUP_WRITES: u32 = 0o020;
@@ -46,7 +46,7 @@ pub(super) fn denied(path: &Path) -> Option<String> {
     (!may(existing, AccessFlags::W_OK | AccessFlags::X_OK)).then(|| told(existing, "make files in", "folder"))
 }
 
-/// A file that stands beside the one at `path`.
+/// A file or folder that stands beside the one at `path`.
 pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(end);

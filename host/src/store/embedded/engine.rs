@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::connect::Told;
 use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE, Waiting};
+use super::dead::{Lives, Scope};
 use super::ear::Ear;
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
@@ -231,6 +232,8 @@ impl Engine {
             path,
             identity,
             database: None,
+            lives: None,
+            dead: Vec::new(),
             waiting_for_file: Waiting::default(),
             told,
             process: rand::random(),
@@ -351,6 +354,10 @@ struct Worker {
     path: PathBuf,
     identity: Identity,
     database: Option<Database>,
+    /// Which processes live; opened with the file.
+    lives: Option<Lives>,
+    /// The processes that were found dead, whose sessions are to be ended.
+    dead: Vec<i64>,
     waiting_for_file: Waiting,
     /// What hears that another process keeps the file locked.
     told: Told,
@@ -419,7 +426,10 @@ impl Worker {
         let until = Duration::from_millis(self.beat_at_ms().min(self.sweep_at_ms).saturating_sub(now));
         let look = match lock(&self.world.watches).is_empty() {
             true => Duration::from_secs(3600),
-            false => self.look_after.saturating_sub(self.looked.elapsed()),
+            false => {
+                let lives = self.lives.as_ref().map_or(Duration::MAX, Lives::due_in);
+                self.look_after.saturating_sub(self.looked.elapsed()).min(lives)
+            }
         };
         until.min(look)
     }
@@ -473,7 +483,11 @@ impl Worker {
         if self.database.is_none() {
             let told = &self.told;
             match Database::open(&self.path, self.identity, &mut self.waiting_for_file, |blocked| told.tell(blocked)) {
-                Ok(database) => self.database = Some(database),
+                Ok(database) => {
+                    self.lives = Some(Lives::new(&self.path, self.process));
+                    self.database = Some(database);
+                    self.tidy();
+                }
                 Err(error) => {
                     for request in batch {
                         request.refuse(error.clone());
@@ -483,15 +497,39 @@ impl Worker {
             }
         }
         let now = boot::now_ms();
+        self.look_who_lives(&batch);
         let moved = self.look();
         // A session that others opened meanwhile may be over before those that we know.
         let unsure = self.unsure && now >= self.swept_ms + SWEEP_AT_MOST_MS;
         let beat = now >= self.beat_at_ms();
-        let sweep = (unsure || beat || now >= self.sweep_at_ms) && self.is_sweep_due(now);
+        let sweep = (unsure || beat || now >= self.sweep_at_ms) && self.is_sweep_due(now) || !self.dead.is_empty();
         let chores = Chores { beat, sweep };
         if moved || chores.beat || chores.sweep || !batch.is_empty() {
             self.serve(batch, chores);
         }
+    }
+
+    /// Looks for processes that were killed: all of them for a new session, which shall find free what is free, and from time to
+    /// time while anybody here waits. What cannot be answered is found when the sessions time out.
+    fn look_who_lives(&mut self, batch: &[Request]) {
+        let is_new = batch.iter().any(|request| matches!(request, Request::Open { .. }));
+        let (Some(database), Some(lives)) = (&self.database, &mut self.lives) else { return };
+        if is_new {
+            lives.begin(&self.path);
+        }
+        if is_new || !lock(&self.world.watches).is_empty() && lives.due_in().is_zero() {
+            let scope = if is_new { Scope::All } else { Scope::Some };
+            let _gate = gate::open();
+            self.dead = lives.dead(&database.connection, &self.boot, scope).unwrap_or_default();
+        }
+    }
+
+    /// Deletes what killed processes have left beside the file.
+    fn tidy(&self) {
+        let (Some(database), Some(lives)) = (&self.database, &self.lives) else { return };
+        let _gate = gate::open();
+        // The next process tidies up what cannot be tidied up now.
+        let _ = lives.tidy(&database.connection);
     }
 
     /// Whether anybody else changed anything since we last heard. What cannot be answered is answered no: a heart-beat will
@@ -604,7 +642,13 @@ impl Worker {
                     }
                 }
                 Effect::Closed(session) => {
-                    lock(&self.world.live).retain(|live| live.id != session.id);
+                    let mut live = lock(&self.world.live);
+                    live.retain(|live| live.id != session.id);
+                    // Before it is answered: the process may end then.
+                    if let Some(lives) = self.lives.as_mut().filter(|_| live.is_empty()) {
+                        lives.end();
+                    }
+                    drop(live);
                     lock(&self.world.watches).end(session.id);
                 }
             }
@@ -661,6 +705,11 @@ impl Worker {
         }
         // Our own changes are told from memory.
         self.seen = done.zxid;
+        if chores.sweep {
+            for process in self.dead.drain(..) {
+                self.lives.iter().for_each(|lives| lives.bury(process));
+            }
+        }
         if writes {
             // A file that is nobody's any more took it: nobody will see it.
             database.check_place()?;
@@ -864,7 +913,14 @@ impl Worker {
             "SELECT id FROM sessions WHERE boot <> ?1 OR expires_ms <= ?2 OR expires_ms > ?2 + timeout_ms",
         )?;
         let over = statement.query_map(params![self.boot, signed(done.beat_ms)], |row| row.get(0))?;
-        for id in over.collect::<Result<Vec<i64>, _>>()? {
+        let mut over = over.collect::<Result<Vec<i64>, _>>()?;
+        let mut of_process = connection.prepare_cached("SELECT id FROM sessions WHERE process = ?1")?;
+        for process in &self.dead {
+            for id in of_process.query_map([process], |row| row.get(0))? {
+                over.push(id?);
+            }
+        }
+        for id in over {
             // If it is our own, its clock has told it already.
             self.world.expire(SessionId(id));
             tree.end_session(SessionId(id), |change| done.effects.push(Effect::Changed(change)))?;

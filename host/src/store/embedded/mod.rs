@@ -7,7 +7,9 @@
 //! it looks some hundred times a second.
 //!
 //! A session is a row that its process renews. Times are the machine's time since boot, which no change of the wall clock
-//! moves and which goes on during a suspend; a row from before a reboot counts for nothing.
+//! moves and which goes on during a suspend; a row from before a reboot counts for nothing. Each process also holds a file in
+//! the folder `FILE-alive` locked ([`super::liveness`]): the sessions of a process that was killed end as soon as another
+//! process sees that lock free, and not only after their time-outs.
 //!
 //! # Limits
 //! The file must be on a local file system. On a network file system the locks of SQLite and its shared memory do not
@@ -21,6 +23,7 @@ mod access;
 mod blocker;
 mod connect;
 mod database;
+mod dead;
 mod ear;
 mod engine;
 mod session;

@@ -85,7 +85,9 @@ async fn the_file_and_its_folder_are_their_owners_alone() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&store.folder.path().join("new")), 0o700);
     for file in fs::read_dir(store.folder.path().join("new")).unwrap() {
-        assert_eq!(mode(&file.unwrap().path()), 0o600);
+        let file = file.unwrap();
+        let expected = if file.file_type().unwrap().is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&file.path()), expected, "{file:?}");
     }
     session.close().await.unwrap();
 }
