@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lockkeeper::job::JobSpec;
-use lockkeeper::recipe::{Identifier, Patience};
+use lockkeeper::recipe::{Identifier, Patience, StoreId};
 use lockkeeper::rollout::ledger::{LAYOUT, NewRun, RunRecord, Runner};
 use lockkeeper::rollout::{Decide, Plan, Run, resolve};
 use lockkeeper::store::Store;
@@ -61,6 +61,7 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
         ledger,
         resumed,
         conducting: None,
+        store_id: None,
         tie: Vec::new(),
         values: BTreeMap::new(),
     })

@@ -39,6 +39,7 @@ macro_rules! snapshot {
                 (r"\d{8}T\d{6}Z-[0-9a-f]{6}", "[RUN]"),
                 (r#""(since|at)":\d+"#, r#""$1":[TIME]"#),
                 (r#""fence":\d+"#, r#""fence":[FENCE]"#),
+                (r#""store-id":"[0-9a-f]{32}""#, r#""store-id":[STORE]"#),
                 (r"fence \d+", "fence [FENCE]"),
                 (r"(?m)^\d+$", "[FENCE]"),
                 (r"(\[MOMENT\]  )\d+( *)", "$1[FENCE]$2"),

@@ -91,6 +91,23 @@ fn what_was_made_with_access_control_is_for_whom_it_names() {
 }
 
 #[test]
+fn a_caller_without_rights_locks_without_the_id_of_the_store() {
+    let Some(corner) = Corner::new() else { return };
+    // Every caller may make locks in the corner itself.
+    assert_eq!(corner.anonymously("party join /p --identifier you -- true").code, Some(0));
+    // All that is Lockkeeper's own is made for one account, and without an id.
+    let acl = "world:anyone:r,auth::cdrwa";
+    let locked = corner.run_as("ops", SECRET, &format!("lock /ours --identifier me --default-acl {acl}"));
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let anonymous = || corner.anonymously("lock /free -- printenv LOCKKEEPER_STORE_ID");
+    let answer = anonymous();
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), "\n"), "{answer:?}");
+    let known = corner.run_as("ops", SECRET, "lock /theirs -- printenv LOCKKEEPER_STORE_ID");
+    assert_eq!((known.code, known.stdout.trim().len()), (Some(0), 32), "{known:?}");
+    assert_eq!(anonymous().stdout, known.stdout, "reading it is for everybody");
+}
+
+#[test]
 fn what_nobody_else_may_read_is_not_listed() {
     let Some(corner) = Corner::new() else { return };
     assert_eq!(corner.run_as("ops", SECRET, "lock /x --identifier me --default-acl auth::cdrwa").code, Some(0));

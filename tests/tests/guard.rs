@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lockkeeper_tests::zookeeper::{self, available};
 use lockkeeper_tests::{Said, World, eventually, said};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -494,6 +495,124 @@ fn a_job_acts_through_the_guards_of_its_targets() {
     assert_eq!(ledger["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(ledger["attempts"][1]["target"], "web2");
     assert!(ledger["attempts"][1]["run"].as_str().unwrap().starts_with("restart"), "{ledger}");
+}
+
+#[test]
+fn a_fence_of_another_store_is_refused_until_a_reset() {
+    let world = World::new();
+    let text = transcript(
+        &world,
+        &[
+            ("--fence 5 --attempt 1", &["true"]),
+            ("--store-id one --fence 6 --attempt 1", &["sh", "-c", "echo $LOCKKEEPER_STORE_ID"]),
+            ("--fence 7 --attempt 1", &["echo", "never"]),
+            ("--store-id two --fence 7 --attempt 1", &["echo", "never"]),
+            ("--store-id two --fence 7 --attempt 1 --format json", &["echo", "never"]),
+            ("--outcome 1", &[]),
+            ("--outcome 1 --fence 6 --store-id two --format json", &[]),
+            ("--outcome 1 --fence 9 --settle", &[]),
+            ("--outcome 1 --fence 6 --store-id one --format json", &[]),
+            ("--reset --store-id two", &[]),
+            ("--reset --reason rebuilt", &[]),
+            ("--reset --store-id two --reason rebuilt", &[]),
+            ("--store-id one --fence 8 --attempt 1", &["echo", "never"]),
+            ("--store-id two --fence 1 --attempt 1", &["echo", "once"]),
+            ("--store-id two --fence 1 --attempt 1", &["echo", "never"]),
+        ],
+    );
+    snapshot!(world, text);
+    let ledger: Value = serde_json::from_str(&read(&world, "token")).unwrap();
+    let reset = &ledger["resets"][0];
+    assert_eq!((&ledger["store"], &reset["from"], &reset["to"]), (&"two".into(), &"one".into(), &"two".into()));
+    assert_eq!((&reset["reason"], &reset["least"]["fence"]), (&"rebuilt".into(), &6.into()), "{reset}");
+    assert!(reset["by"].as_str().unwrap().contains('@') && reset["at"].is_string(), "{reset}");
+}
+
+#[test]
+fn nothing_is_reset_while_a_command_runs() {
+    let world = World::new();
+    let (mut child, [leader, ..]) = running(&world, "--store-id one --fence 5 --attempt 1", FOREVER);
+    let refused = said(&mut guard(&world, "--reset --store-id two --reason rebuilt", &[]));
+    assert_eq!(refused.code, Some(75), "{refused:?}");
+    assert!(refused.stderr.contains("nothing was reset"), "{refused:?}");
+    kill(leader, Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+}
+
+/// `lock` hands the id to the guard by the environment, and a run by `{store-id}`.
+#[test]
+fn a_rebuilt_store_is_told_from_the_one_before() {
+    let world = World::new();
+    let job = r#"
+        name = "restart"
+        [semaphore]
+        path = "/locks/restart"
+        max-concurrency = 1
+        [targets]
+        hosts = ["web1"]
+        [policy]
+        use = "rolling"
+        [action]
+        run = ["env", "-u", "LOCKKEEPER_STORE_ID", "lockkeeper", "guard", "--token-file", "{job-dir}/token", "--fence",
+               "{fence}", "--store-id", "{store-id}", "--attempt", "{attempt}", "--", "sh", "-c", "echo acted >> $0", "{job-dir}/done"]
+    "#;
+    world.file("job.toml", job);
+    let options = ["--token-file", "token", "--attempt", "1", "--fence"];
+    let locked = |path: &str| {
+        let script = format!("lockkeeper guard {} $LOCKKEEPER_FENCE -- true", options.join(" "));
+        let mut line = world.lockkeeper(["lock", path, "--quiet", "--", "sh", "-c", &script]);
+        said(line.current_dir(world.folder()))
+    };
+    let run = || said(world.lockkeeper(["run", "--again", "job.toml"]).current_dir(world.folder()));
+    assert_eq!(run().code, Some(0));
+    assert_eq!(locked("/x").code, Some(0), "the same store");
+    let first = world.json("holders /x")["store-id"].as_str().unwrap().to_owned();
+    fs::remove_dir_all(world.folder().join("state")).unwrap();
+    // Its changes are many more than the first store's, so that its fences are no smaller.
+    for _ in 0..10 {
+        assert_eq!(world.run("lock /y -- true").code, Some(0));
+    }
+    let second = world.json("holders /x")["store-id"].as_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    let refused = locked("/x");
+    assert_eq!(refused.code, Some(77), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&format!("from store `{second}`")) && refused.stderr.contains(&first),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains(&format!("--reset --store-id {second} --reason TEXT")), "{refused:?}");
+    assert_eq!(run().code, Some(1));
+    assert_eq!(read(&world, "done").lines().count(), 1);
+    let reset = said(&mut guard(&world, &format!("--reset --store-id {second} --reason rebuilt"), &[]));
+    assert_eq!(reset.code, Some(0), "{reset:?}");
+    assert_eq!(run().code, Some(0));
+    assert_eq!(read(&world, "done").lines().count(), 2);
+    assert_eq!(locked("/x").code, Some(0));
+}
+
+#[test]
+fn callers_of_one_chroot_agree_on_the_id_of_their_store() {
+    if !available() {
+        return;
+    }
+    let world = World::new();
+    let hosts = |chroot: &str| format!("{}/{chroot}", zookeeper::shared().address());
+    let holders: Vec<_> = (0..6)
+        .map(|n| {
+            let (path, hosts) = (format!("/x{n}"), hosts("store-id-a"));
+            let mut line = world.lockkeeper(["lock", &path, "--zk-hosts", &hosts, "--quiet", "--"]);
+            line.args(["sh", "-c", "echo $LOCKKEEPER_STORE_ID"]).stdout(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut ids: Vec<_> = holders.into_iter().map(|child| child.wait_with_output().unwrap().stdout).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let id = String::from_utf8(ids.remove(0)).unwrap();
+    assert_eq!(id.trim().len(), 32, "{id}");
+    let shown = world.json(&format!("holders /x0 --zk-hosts {}", hosts("store-id-a")));
+    assert_eq!(shown["store-id"], id.trim());
+    let kept = world.json(&format!("lock /y --identifier y --zk-hosts {}", hosts("store-id-b")));
+    assert!(kept["store-id"].is_string() && kept["store-id"] != id.trim(), "{kept}");
 }
 
 /// Whoever has it makes a folder that nobody else may have made, and writes its token down before and after.

@@ -108,6 +108,8 @@ pub enum ErrorKind {
     BadJournal,
     /// A fence or an attempt that came too late.
     Stale,
+    /// A fence of another store than those that were on this host.
+    OtherStore,
     /// An earlier attempt's command still runs.
     StillRunning,
     /// A guard's token file.
@@ -144,6 +146,7 @@ impl ErrorKind {
             Self::BadRun => "bad-run",
             Self::BadJournal => "bad-journal",
             Self::Stale => "stale",
+            Self::OtherStore => "other-store",
             Self::StillRunning => "still-running",
             Self::TokenFile => "token-file",
             Self::Build => "build",
@@ -164,7 +167,7 @@ impl ErrorKind {
             | Self::Unfinished
             | Self::Finished => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
-            Self::Refused | Self::Stale | Self::Owned => Exit::Refused,
+            Self::Refused | Self::Stale | Self::OtherStore | Self::Owned => Exit::Refused,
             Self::TokenFile => Exit::TokenFile,
             Self::PolicyFault => Exit::PolicyFault,
             Self::LeaseLost => Exit::LeaseLost,

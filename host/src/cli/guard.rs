@@ -10,14 +10,18 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::GuardArgs;
+use super::context;
 use super::exit::{ErrorKind, Exit, Failure};
+use super::invocation::quoted;
+use super::lock::STORE_ID;
 use super::output::{self, Output, shown};
 use super::signals::{Received, Signals};
 use super::under::{Bond, Running, signal_name};
 use crate::guard::{
-    Answer, Attempt, CommandLock, Ended, Hold, Liveness, Locked, Outcome, Process, Stale, Token, TokenFile,
+    Answer, Attempt, CommandLock, Ended, Hold, Liveness, Locked, OtherStore, Outcome, Process, Stale, Token, TokenFile,
     TokenFileError, Verdict,
 };
+use crate::recipe::StoreId;
 
 /// How often it is looked whether an earlier command has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -27,11 +31,72 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(output: &Output, args: GuardArgs) -> Result<Exit, Failure> {
     let file = TokenFile::new(&args.token_file)?;
+    let args = GuardArgs { store_id: args.store_id.clone().or_else(named_by_environment), ..args };
+    if args.reset {
+        return reset(output, &file, &args).await;
+    }
     match (args.outcome, args.fence, args.attempt) {
         (Some(attempt), fence, _) => tell(output, &file, &args, attempt, fence).await,
         (None, Some(fence), Some(attempt)) => act(output, &file, &args, Token { fence, attempt }).await,
         _ => Err(Failure::message(ErrorKind::BadArgument, "missing `--fence` or `--attempt`")),
     }
+}
+
+/// The store that the environment names, as `lock PATH -- lockkeeper guard …` and runs set it.
+fn named_by_environment() -> Option<StoreId> {
+    env::var(STORE_ID).ok().as_deref().and_then(StoreId::parse)
+}
+
+/// The store that the fence is from, as far as this is known.
+fn store(args: &GuardArgs) -> Option<&str> {
+    args.store_id.as_ref().map(StoreId::as_str)
+}
+
+/// That a fence is from another store than those that were here.
+fn other_store(args: &GuardArgs, other: &OtherStore) -> Failure {
+    let file = quoted(&args.token_file.display().to_string());
+    let hint = match other {
+        OtherStore::Differs { given, .. } => format!(
+            "a store that was rebuilt counts fences anew: if no runner of the earlier store can act any more, `lockkeeper guard \
+             --token-file {file} --reset --store-id {given} --reason TEXT` accepts the new store"
+        ),
+        OtherStore::Unnamed { .. } => {
+            "add `--store-id` with the value of LOCKKEEPER_STORE_ID, or `--store-id {store-id}` in a job".to_owned()
+        }
+    };
+    let mut failure = Failure::message(ErrorKind::OtherStore, format!("{other}; nothing was run")).hint(hint);
+    failure.more = Some(json!({ "store-id": store(args), "known-store-id": other.known() }));
+    failure
+}
+
+// -------------------------------------------------------------------------------------------------- to count anew
+
+/// Has the fences of another store count from now on.
+async fn reset(output: &Output, file: &TokenFile, args: &GuardArgs) -> Result<Exit, Failure> {
+    let Some((store, reason)) = store(args).zip(args.reason.as_ref()) else {
+        return Err(Failure::message(ErrorKind::BadArgument, "missing `--store-id` or `--reason`")
+            .hint("the refused command's error and `lockkeeper holders PATH --format json` name the store's id"));
+    };
+    let mut locked = file.lock().await?;
+    let mut ledger = locked.ledger().clone();
+    if locked.liveness()? == Liveness::Alive {
+        let what = described(ledger.running(), file);
+        return Err(Failure::message(ErrorKind::StillRunning, format!("{what} still runs; nothing was reset"))
+            .hint("try again when it has ended"));
+    }
+    let before = ledger.store().map(str::to_owned);
+    ledger.reset(store, context::person(), reason.clone(), Timestamp::now());
+    locked.keep(ledger)?;
+    let earlier = before.as_ref().map_or("an unknown store".to_owned(), |before| format!("store `{before}`"));
+    let path = args.token_file.display();
+    say(
+        output,
+        &format!(
+            "reset: `{path}` accepts the fences of store `{store}` from the first on; until now those of {earlier}"
+        ),
+        &json!({ "reset": true, "store-id": store, "earlier-store-id": before }),
+    );
+    Ok(Exit::Done)
 }
 
 // -------------------------------------------------------------------------------------------------- to run a command
@@ -44,8 +109,9 @@ async fn act(output: &Output, file: &TokenFile, args: &GuardArgs, token: Token) 
         Err(wish) => return Ok(wish.exit()),
     };
     output.talk("Accepted", &token.to_string());
-    let environment =
-        [("LOCKKEEPER_FENCE", token.fence.to_string()), ("LOCKKEEPER_ATTEMPT", token.attempt.to_string())];
+    let mut environment =
+        vec![("LOCKKEEPER_FENCE", token.fence.to_string()), ("LOCKKEEPER_ATTEMPT", token.attempt.to_string())];
+    environment.extend(store(args).map(|id| (STORE_ID, id.to_owned())));
     let bond = Bond::Locked(output.format(), file.command_lock());
     let (outcome, exit) = match Running::start(&args.command, &environment, bond) {
         Ok(mut running) => {
@@ -145,6 +211,8 @@ impl<'a> Admission<'a> {
         let hold = locked.hold()?;
         let liveness = if hold.is_some() { Liveness::Nobody } else { Liveness::Alive };
         let mut ledger = locked.ledger().clone();
+        ledger.compares_with(store(self.args)).map_err(|other| self.with_token(other_store(self.args, &other)))?;
+        ledger.name_store(store(self.args));
         match (ledger.admit(self.token, liveness), hold) {
             (Verdict::Stale(stale), _) => Err(self.stale(&stale)),
             (Verdict::Start, Some(hold)) => {
@@ -167,6 +235,7 @@ impl<'a> Admission<'a> {
     /// From now on whoever is before us is superseded, though we cannot start yet.
     fn see(&self, locked: &mut Locked) -> Result<(), TokenFileError> {
         let mut ledger = locked.ledger().clone();
+        ledger.name_store(store(self.args));
         ledger.see(self.token);
         if ledger == *locked.ledger() { Ok(()) } else { locked.keep(ledger) }
     }
@@ -242,7 +311,11 @@ impl<'a> Admission<'a> {
     }
 
     fn with_token(&self, mut failure: Failure) -> Failure {
-        failure.more = Some(json!({ "fence": self.token.fence, "attempt": self.token.attempt }));
+        let mut more = json!({ "fence": self.token.fence, "attempt": self.token.attempt });
+        if let (Some(more), Some(Value::Object(known))) = (more.as_object_mut(), failure.more.take()) {
+            more.extend(known);
+        }
+        failure.more = Some(more);
         failure
     }
 }
@@ -279,15 +352,21 @@ async fn tell(
     fence: Option<u64>,
 ) -> Result<Exit, Failure> {
     let mut locked = if args.settle { file.lock().await? } else { file.look().await? };
+    let known = locked.ledger().store().map(str::to_owned);
+    // A person who asks about the newest fence need not know the store. What is written for good must be about a fence of it.
+    if args.settle || args.store_id.is_some() {
+        locked.ledger().compares_with(store(args)).map_err(|other| other_store(args, &other))?;
+    }
     let Some(fence) = fence.or(locked.ledger().newest_fence()) else {
         let text = format!("not started: attempt {attempt}; nobody has used `{}` yet", args.token_file.display());
-        say(output, &text, &object(None, attempt, "not-started", None));
+        say(output, &text, &object(known.as_deref(), None, attempt, "not-started", None));
         return Ok(Exit::NotStarted);
     };
     let token = Token { fence, attempt };
     let mut answer = locked.ledger().answer(token, locked.liveness()?);
     if args.settle && answer == (Answer::NotStarted { may_start: true }) {
         let mut ledger = locked.ledger().clone();
+        ledger.name_store(store(args));
         ledger.settle(token);
         locked.keep(ledger)?;
         answer = Answer::NotStarted { may_start: false };
@@ -299,7 +378,7 @@ async fn tell(
         Answer::NotStarted { .. } => ("not-started", Exit::NotStarted),
         Answer::Unknown(_) => ("unknown", Exit::Unknown),
     };
-    let mut object = object(Some(fence), attempt, state, record(&answer));
+    let mut object = object(known.as_deref().or(store(args)), Some(fence), attempt, state, record(&answer));
     if let Answer::NotStarted { may_start } = answer {
         object["may-start"] = may_start.into();
     }
@@ -352,7 +431,7 @@ fn sentence(token: Token, answer: &Answer) -> String {
 }
 
 /// An answer for programs; every key is always there.
-fn object(fence: Option<u64>, attempt: u64, state: &str, record: Option<&Attempt>) -> Value {
+fn object(store: Option<&str>, fence: Option<u64>, attempt: u64, state: &str, record: Option<&Attempt>) -> Value {
     let ended = record.and_then(|record| record.ended.as_ref());
     let how = ended.map(|ended| &ended.how);
     let (exit, signal, not_run) = match how {
@@ -362,6 +441,7 @@ fn object(fence: Option<u64>, attempt: u64, state: &str, record: Option<&Attempt
         None => (None, None, None),
     };
     json!({
+        "store-id": store,
         "fence": fence,
         "attempt": attempt,
         "state": state,

@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
 use crate::cli::table::Table;
-use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState};
+use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState, StoreId};
 use crate::store::{Clock, StoreError};
 use crate::terminal;
 
@@ -22,9 +22,11 @@ pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> 
     }
     let SemaphoreState { slots, holders, queued, .. } = state;
     let held = Held::all(&Claims::new(Arc::clone(&store), args.path.clone()), holders).await?;
+    let store_id = StoreId::look(store.as_ref()).await?;
     store.close().await?;
     if output.is_json() {
         output.json(&json!({
+            "store-id": store_id,
             "slots": slots,
             "waiting": queued,
             "holders": held.iter().map(Held::json).collect::<Vec<_>>(),

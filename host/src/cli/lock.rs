@@ -18,11 +18,14 @@ use super::under::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{
     AcquireError, Acquired, Acquisition, Claims, Force, ForceError, Forced, Holder, Identifier, IfHeld, Lease, Loss,
-    Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, broken,
+    Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, StoreId, broken,
 };
 use crate::rollout::group;
 use crate::store::{Clock, Fence, Lifetime, NodePath, Op, SessionState, Store};
 use crate::terminal;
+
+/// The variable in which a command gets the id of the store that its fence is from.
+pub(super) const STORE_ID: &str = "LOCKKEEPER_STORE_ID";
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(500);
@@ -177,7 +180,7 @@ async fn locked(
     output.talk(verb, &format!("`{}` as {identifier}{note}, fence {}", args.path, lease.fence()));
     match args.command.is_empty() {
         true => {
-            keep(output, args, &lease, again);
+            keep(output, args, ground, &lease, again).await;
             Ok(Exit::Done)
         }
         false => hold(output, args, ground, lease, signals).await,
@@ -395,12 +398,14 @@ async fn force(
 }
 
 /// Without a command the lease stays.
-fn keep(output: &Output, args: &LockArgs, lease: &Lease, again: bool) {
+async fn keep(output: &Output, args: &LockArgs, ground: &Ground, lease: &Lease, again: bool) {
     match output.is_json() {
         true => output.json(&json!({
             "path": args.path,
             "identifier": lease.identifier().as_str(),
             "fence": lease.fence(),
+            // The lease is had whether the id can be read or not.
+            "store-id": StoreId::of(ground.store.as_ref()).await.ok().flatten(),
             "already-held": again,
             "forced": args.force && !again,
         })),
@@ -415,27 +420,12 @@ async fn hold(
     lease: Lease,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
-    let environment = [
-        ("LOCKKEEPER_FENCE", lease.fence().to_string()),
-        ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
-        ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
-    ];
     // Nothing new starts while the store is not heard; a lease that is lost meanwhile ends the wait.
     let _ = ground.store.session().wait_for(|state| *state != SessionState::Suspended).await;
-    let bond = if lifetime(args) == Lifetime::Ephemeral { Bond::Tied(output.format()) } else { Bond::Loose };
-    let outcome = match Running::start(&args.command, &environment, bond) {
-        Ok(mut running) => {
-            // The command of a lease that outlives us does, too: until it has ended, nobody may take that lease for left behind.
-            // A forced lease's claim keeps the record of the force.
-            if args.persistent
-                && !args.force
-                && let Err(error) = lease.set_owner(Owner::this_process_with(running.id())).await
-            {
-                output.warn(&format!("the claim does not name the command: {error}"));
-            }
-            watch(args, &lease, &mut running, ground, signals).await
-        }
-        Err(failure) => Err(failure),
+    let outcome = match signals.or(StoreId::of(ground.store.as_ref())).await {
+        Ok(Ok(store_id)) => run_command(output, args, ground, &lease, store_id, signals).await,
+        Ok(Err(error)) => Err(error.into()),
+        Err(wish) => Ok(wish.exit()),
     };
     // What came until now was for the command.
     signals.forget();
@@ -451,6 +441,35 @@ async fn hold(
     released.map_err(|failure| still_held(args, failure))?;
     output.talk("Released", &format!("`{}`", args.path));
     Ok(exit)
+}
+
+/// Runs the command under its lease, to its end.
+async fn run_command(
+    output: &Output,
+    args: &LockArgs,
+    ground: &Ground,
+    lease: &Lease,
+    store_id: Option<StoreId>,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let mut environment = vec![
+        ("LOCKKEEPER_FENCE", lease.fence().to_string()),
+        ("LOCKKEEPER_SEMAPHORE", args.path.to_string()),
+        ("LOCKKEEPER_IDENTIFIER", lease.identifier().to_string()),
+    ];
+    // Empty rather than what this process may have inherited of another store.
+    environment.push((STORE_ID, store_id.map_or_else(String::new, |id| id.to_string())));
+    let bond = if lifetime(args) == Lifetime::Ephemeral { Bond::Tied(output.format()) } else { Bond::Loose };
+    let mut running = Running::start(&args.command, &environment, bond)?;
+    // The command of a lease that outlives us does, too: until it has ended, nobody may take that lease for left behind.
+    // A forced lease's claim keeps the record of the force.
+    if args.persistent
+        && !args.force
+        && let Err(error) = lease.set_owner(Owner::this_process_with(running.id())).await
+    {
+        output.warn(&format!("the claim does not name the command: {error}"));
+    }
+    watch(args, lease, &mut running, ground, signals).await
 }
 
 /// Releases a lease, in the next session if it outlived its own.

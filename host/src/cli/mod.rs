@@ -50,7 +50,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use exit::{ErrorKind, Exit};
 
 use crate::job as jobs;
-use crate::recipe::{Identifier, IdentifierError, MemberKind};
+use crate::recipe::{Identifier, IdentifierError, MemberKind, StoreId};
 use crate::rollout::inherited;
 use crate::store::{Acl, Hosts, NodePath, Secret};
 
@@ -78,7 +78,7 @@ use crate::store::{Acl, Hosts, NodePath, Secret};
         69  the store cannot be reached\n  \
         70  the policy failed\n  \
         75  timed out waiting\n  \
-        77  refused: login, access control, a grant that is missing, or a stale fence\n  \
+        77  refused: login, access control, a missing grant, a stale fence, another store's fence\n  \
         `lock … -- CMD`, `party join … -- CMD` and `guard … -- CMD` end with CMD's own code; `guard --help` has more."
 )]
 pub struct Cli {
@@ -246,7 +246,7 @@ enum Command {
     with 75 under `--timeout 0`. The slot is released when the command ends, however it ends.\n\
     Without a command the lease stays until `unlock`, across processes and reboots, and its fence is printed on stdout; the \
     same identifier finds it again.\n\n\
-    The command gets LOCKKEEPER_FENCE, LOCKKEEPER_SEMAPHORE and LOCKKEEPER_IDENTIFIER in its environment.\n\n\
+    The command gets LOCKKEEPER_FENCE, LOCKKEEPER_STORE_ID, LOCKKEEPER_SEMAPHORE and LOCKKEEPER_IDENTIFIER in its environment.\n\n\
     Examples:\n  \
     lockkeeper lock /locks/db --timeout 0 -- ./backup   # only if a slot is free now\n  \
     lockkeeper lock /locks/cron --max-concurrency 3 --one-per-identifier -- ./nightly.sh\n  \
@@ -448,19 +448,21 @@ impl From<Kind> for MemberKind {
     killed with its guard. No two run at once, and no store is asked. The whole story is in `docs/guard.md`.\n\n\
     The token file's folder must be there, on a disk that outlives a reboot. One file for each thing that must not be done \
     twice; every command that does it goes through the guard.\n\n\
-    The command gets LOCKKEEPER_FENCE and LOCKKEEPER_ATTEMPT in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
+    The command gets LOCKKEEPER_FENCE, LOCKKEEPER_ATTEMPT and LOCKKEEPER_STORE_ID in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
     remembered where they are set.\n\n\
     Examples:\n  \
     lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- ./restart\n  \
     lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --stop -- ./restart\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n\n\
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n  \
+    lockkeeper guard --token-file /var/lib/lockkeeper/app --reset --store-id ID --reason 'the servers were rebuilt'\n\n\
     In a job, an argument each:\n  \
-    ssh {target} lockkeeper guard --token-file FILE --fence {fence} --attempt {attempt} -- ./restart\n\n\
+    ssh {target} lockkeeper guard --token-file FILE --store-id {store-id} --fence {fence} --attempt {attempt} -- ./restart\n\n\
     Exit codes with a command: its own, or\n  \
     2   bad usage                               nothing was run\n  \
     74  the token file cannot be used           nothing was run\n  \
     75  an earlier token's command still runs   nothing was run; try again, or --stop it\n  \
     77  a stale fence or attempt                nothing was run, nor ever will be\n  \
+    77  a fence of another store                nothing was run; --reset accepts that store\n  \
     126 the command exists and cannot be run\n  \
     127 the command does not exist\n\n\
     Exit codes of --outcome:\n  \
@@ -476,10 +478,15 @@ struct GuardArgs {
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
     /// The lease's fence: `{fence}` in a job. With --outcome: of which lease [default: the newest that was here].
-    #[arg(long, value_name = "N", value_parser = fence, allow_negative_numbers = true, required_unless_present = "outcome")]
+    #[arg(long, value_name = "N", value_parser = fence, allow_negative_numbers = true,
+        required_unless_present_any = ["outcome", "reset"])]
     fence: Option<u64>,
+    /// The id of the store that the fence is from: `{store-id}` in a job [default: LOCKKEEPER_STORE_ID].
+    #[arg(long, value_name = "ID", value_parser = store_id)]
+    store_id: Option<StoreId>,
     /// Which try under that lease: `{attempt}` in a job.
-    #[arg(long, value_name = "N", value_parser = attempt, allow_negative_numbers = true, required_unless_present = "outcome")]
+    #[arg(long, value_name = "N", value_parser = attempt, allow_negative_numbers = true,
+        required_unless_present_any = ["outcome", "reset"])]
     attempt: Option<u64>,
     /// How long an earlier token's command may go on before we give up or stop it; 0: not at all.
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
@@ -497,8 +504,15 @@ struct GuardArgs {
     /// If it has not started, see to it that it never will: then that answer stays true.
     #[arg(long, requires = "outcome", requires = "fence", conflicts_with_all = ["attempt", "command"])]
     settle: bool,
+    /// Accept the fences of the store that --store-id names from the first on, after the earlier store was rebuilt.
+    #[arg(long, requires = "reason",
+        conflicts_with_all = ["fence", "attempt", "outcome", "settle", "wait", "stop", "command"])]
+    reset: bool,
+    /// Why; recorded in the token file together with who and when.
+    #[arg(long, value_name = "TEXT", value_parser = reason, requires = "reset")]
+    reason: Option<String>,
     /// What to run.
-    #[arg(last = true, value_name = "CMD", required_unless_present = "outcome")]
+    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["outcome", "reset"])]
     command: Vec<OsString>,
 }
 
@@ -891,6 +905,10 @@ fn fence(text: &str) -> Result<u64, String> {
         .and_then(|fence| u64::try_from(fence).ok())
         .filter(|fence| *fence > 0)
         .ok_or(EXPECTED.into())
+}
+
+fn store_id(text: &str) -> Result<StoreId, String> {
+    StoreId::parse(text).ok_or_else(|| "a store's id has 1 to 64 letters, digits and `-`".to_owned())
 }
 
 fn attempt(text: &str) -> Result<u64, String> {

@@ -21,7 +21,7 @@ use super::status::next;
 use super::{Global, RunArgs, context, number, runs, under};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobName, Target, TargetSource};
-use crate::recipe::{AcquireError, Patience};
+use crate::recipe::{AcquireError, Patience, StoreId};
 use crate::rollout::ledger::{
     Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, Rewritten, RunRecord, Runner, Standing, Unwritten,
 };
@@ -431,6 +431,10 @@ impl Attempt<'_> {
                 return lost_or(error);
             }
         }
+        let store_id = match StoreId::of(&**runner.store()).await {
+            Ok(id) => id,
+            Err(error) => return lost_or(error.into()),
+        };
         let output = self.output.clone().with_bar(plan.targets.len());
         let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
             .map_err(|error| Failure::new(ErrorKind::Io, error))?;
@@ -448,6 +452,7 @@ impl Attempt<'_> {
             resumed,
             conducting: loaded.conducting(),
             values: loaded.values()?,
+            store_id,
             tie: match job.semaphore.lifetime {
                 Lifetime::Ephemeral => under::tie()?,
                 Lifetime::Persistent => Vec::new(),

@@ -555,7 +555,7 @@ mod tests {
             (r#"{"version":1,"least":{"fence":1,"attempt":1},"attempts":[],"more":1}"#, "damaged"),
             (r#"{"version":1,"least":{"fence":-1,"attempt":1},"attempts":[]}"#, "damaged"),
             (r#"{"version":1,"least":{"fence":0,"attempt":1},"attempts":[]}"#, "relied on"),
-            (r#"{"version":2,"more":1}"#, "relied on"),
+            (r#"{"version":3,"more":1}"#, "relied on"),
         ] {
             fs::write(folder.path().join("token"), text).unwrap();
             let error = file.look().await.unwrap_err();

@@ -12,8 +12,12 @@ use crate::rollout::stale_mark;
 /// How many attempts are remembered.
 pub const KEPT: usize = 20;
 
-/// How the file's shape is counted.
-const VERSION: u32 = 1;
+/// How many resets are remembered.
+const KEPT_RESETS: usize = 20;
+
+/// How the file's shape is counted: 1 without the id of a store, 2 with it.
+const WITHOUT_STORE: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What an attempt is known by: its lease's fence first, then which try it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,11 +190,64 @@ pub enum Incoherent {
     Order,
 }
 
+/// Why a fence may not be compared with those that were here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OtherStore {
+    /// It is from another store.
+    #[error("the fence is from store `{given}`, and the fences that were here are from store `{known}`")]
+    Differs {
+        /// The store that the fence is from.
+        given: String,
+        /// The store whose fences were here.
+        known: String,
+    },
+    /// Nothing says which store it is from.
+    #[error("the fence does not say which store it is from, and the fences that were here are from store `{known}`")]
+    Unnamed {
+        /// The store whose fences were here.
+        known: String,
+    },
+}
+
+impl OtherStore {
+    /// The store whose fences were here.
+    #[must_use]
+    pub fn known(&self) -> &str {
+        let (Self::Differs { known, .. } | Self::Unnamed { known }) = self;
+        known
+    }
+}
+
+/// That an operator had fences counted anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Reset {
+    /// User and host.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// The store whose fences counted until then; `None` if it was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The store whose fences count from then on.
+    pub to: String,
+    /// The least token that might have started until then.
+    pub least: Token,
+}
+
 /// All that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ledger {
     version: u32,
+    /// The store that all fences here are from; `None` as long as no caller has named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+    /// The last resets, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resets: Vec<Reset>,
     /// The least token that may start: beyond all that were accepted or settled, and none below one that was here.
     least: Token,
     /// The greatest that was accepted and is remembered no more.
@@ -202,7 +259,15 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { version: VERSION, least: Token::FIRST, forgotten: None, attempts: Vec::new() }
+        Self {
+            // Earlier versions read it as long as nothing in it is new to them.
+            version: WITHOUT_STORE,
+            store: None,
+            resets: Vec::new(),
+            least: Token::FIRST,
+            forgotten: None,
+            attempts: Vec::new(),
+        }
     }
 }
 
@@ -212,7 +277,7 @@ impl Ledger {
     /// # Errors
     /// When it cannot.
     pub fn knows(version: u32) -> Result<(), Incoherent> {
-        if version == VERSION { Ok(()) } else { Err(Incoherent::Version(version)) }
+        if (WITHOUT_STORE..=VERSION).contains(&version) { Ok(()) } else { Err(Incoherent::Version(version)) }
     }
 
     /// Whether it says what a ledger can say.
@@ -232,6 +297,43 @@ impl Ledger {
         Ok(())
     }
 
+    /// The store that the fences here are from; `None` if that is not known.
+    #[must_use]
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+
+    /// Whether a fence of that store may be compared with those that were here. `None` if the caller does not know the store: as
+    /// long as the file does not either, all are taken to be from one.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn compares_with(&self, store: Option<&str>) -> Result<(), OtherStore> {
+        match (&self.store, store) {
+            (None, _) => Ok(()),
+            (Some(known), Some(given)) if known == given => Ok(()),
+            (Some(known), Some(given)) => Err(OtherStore::Differs { given: given.to_owned(), known: known.clone() }),
+            (Some(known), None) => Err(OtherStore::Unnamed { known: known.clone() }),
+        }
+    }
+
+    /// Remembers the store of a fence that [compares](Self::compares_with), if it is the first that is named.
+    pub fn name_store(&mut self, store: Option<&str>) {
+        if let (None, Some(store)) = (&self.store, store) {
+            self.store = Some(store.to_owned());
+            self.version = VERSION;
+        }
+    }
+
+    /// Counts fences anew, from the first of that store on. The attempts under earlier fences are forgotten.
+    pub fn reset(&mut self, store: &str, by: String, reason: String, at: Timestamp) {
+        let from = self.store.take();
+        self.resets.push(Reset { by, at, reason, from, to: store.to_owned(), least: self.least });
+        self.resets.drain(..self.resets.len().saturating_sub(KEPT_RESETS));
+        let resets = std::mem::take(&mut self.resets);
+        *self = Self { version: VERSION, store: Some(store.to_owned()), resets, ..Self::default() };
+    }
+
     /// The greatest fence that was here.
     #[must_use]
     pub fn newest_fence(&self) -> Option<u64> {
@@ -245,9 +347,15 @@ impl Ledger {
             return Verdict::Stale(self.stale(token));
         }
         match liveness {
-            Liveness::Alive => Verdict::Busy(self.attempts.last().filter(|last| last.ended.is_none()).cloned()),
+            Liveness::Alive => Verdict::Busy(self.running().cloned()),
             Liveness::Nobody => Verdict::Start,
         }
+    }
+
+    /// The attempt that runs if any does: the last one without an end.
+    #[must_use]
+    pub fn running(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|last| last.ended.is_none())
     }
 
     fn stale(&self, token: Token) -> Stale {
@@ -441,11 +549,41 @@ mod tests {
             change(&mut changed);
             changed.check()
         };
-        assert_eq!(but(&|ledger| ledger.version = 2), Err(Incoherent::Version(2)));
+        assert_eq!(but(&|ledger| ledger.version = 3), Err(Incoherent::Version(3)));
         assert_eq!(but(&|ledger| ledger.attempts.swap(0, 1)), Err(Incoherent::Order));
         assert_eq!(but(&|ledger| ledger.least = token(6, 1)), Err(Incoherent::Order));
         assert_eq!(but(&|ledger| ledger.forgotten = Some(token(5, 1))), Err(Incoherent::Order));
         assert_eq!(but(&|ledger| ledger.attempts[0].token.fence = 0), Err(Incoherent::Zero));
+    }
+
+    #[test]
+    fn a_fence_of_another_store_compares_with_nothing_until_fences_are_counted_anew() {
+        let mut ledger = with(&[attempt(5, 1)]);
+        // As it is without ids, and written by earlier versions.
+        assert_eq!((ledger.compares_with(None), ledger.version), (Ok(()), WITHOUT_STORE));
+        assert_eq!(ledger.compares_with(Some("a")), Ok(()));
+        ledger.name_store(None);
+        assert_eq!(ledger.version, WITHOUT_STORE);
+        ledger.name_store(Some("a"));
+        assert_eq!(
+            ledger.admit(token(5, 1), Liveness::Nobody),
+            with(&[attempt(5, 1)]).admit(token(5, 1), Liveness::Nobody)
+        );
+        assert_eq!(ledger.compares_with(Some("a")), Ok(()));
+        let (given, known) = ("b".to_owned(), "a".to_owned());
+        assert_eq!(ledger.compares_with(Some("b")), Err(OtherStore::Differs { given, known: known.clone() }));
+        assert_eq!(ledger.compares_with(None), Err(OtherStore::Unnamed { known }));
+        ledger.name_store(Some("b"));
+        assert_eq!(ledger.store(), Some("a"), "the first counts");
+        for n in 0..25 {
+            ledger.reset("b", "root@h".to_owned(), format!("rebuilt {n}"), Timestamp::UNIX_EPOCH);
+        }
+        ledger.check().unwrap();
+        assert_eq!((ledger.store(), ledger.resets.len(), ledger.version), (Some("b"), KEPT_RESETS, VERSION));
+        assert_eq!(ledger.admit(token(1, 1), Liveness::Nobody), Verdict::Start);
+        assert_eq!(ledger.answer(token(5, 1), Liveness::Nobody), Answer::NotStarted { may_start: true });
+        let text = serde_json::to_string(&ledger).unwrap();
+        assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! and orders all who use it at once. What is run, and what is said of it, is the command line's.
 //!
 //! # Guarantees
-//! A token starts at most once, and only if it is greater than every token that was here before. Two never run at once.
+//! A token starts at most once, and only if it is greater than every token that was here before. Two never run at once. A fence of
+//! another store than theirs starts nothing until an operator resets the file.
 //! # After a crash
 //! What was accepted stays accepted; an attempt that nobody saw the end of is unknown, for ever.
 
@@ -13,5 +14,7 @@ mod ledger;
 mod process;
 
 pub use file::{CommandLock, Hold, Locked, TokenFile, TokenFileError};
-pub use ledger::{Answer, Attempt, Ended, Incoherent, KEPT, Ledger, Liveness, Outcome, Stale, Token, Verdict};
+pub use ledger::{
+    Answer, Attempt, Ended, Incoherent, KEPT, Ledger, Liveness, OtherStore, Outcome, Reset, Stale, Token, Verdict,
+};
 pub use process::Process;

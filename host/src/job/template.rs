@@ -5,7 +5,7 @@ use std::fmt;
 use super::name::{JobName, Target, TargetName};
 
 /// The placeholders without a name of their own behind a dot, for messages.
-pub(super) const PLACEHOLDERS: [&str; 7] = ["target", "job", "run", "wave", "attempt", "fence", "job-dir"];
+pub(super) const PLACEHOLDERS: [&str; 8] = ["target", "job", "run", "wave", "attempt", "fence", "store-id", "job-dir"];
 
 /// One argument of a command. What fills it in stays within this one argument: no shell ever reads it.
 ///
@@ -32,6 +32,8 @@ pub enum Piece {
     Attempt,
     /// `{fence}`: the lease's fence.
     Fence,
+    /// `{store-id}`: the id of the store that the fence is from.
+    StoreId,
     /// `{job-dir}`: the folder that the job file is in.
     JobDir,
     /// `{label.KEY}`: the target's label of that key.
@@ -53,6 +55,8 @@ pub struct Substitutions<'a> {
     pub attempt: u32,
     /// The lease's fence.
     pub fence: u64,
+    /// The id of the store; empty where the caller may not read it.
+    pub store_id: &'a str,
     /// The folder that the job file is in.
     pub job_dir: &'a str,
 }
@@ -197,6 +201,7 @@ impl Template {
                 Piece::Wave => text.push_str(with.wave),
                 Piece::Attempt => text.push_str(&with.attempt.to_string()),
                 Piece::Fence => text.push_str(&with.fence.to_string()),
+                Piece::StoreId => text.push_str(with.store_id),
                 Piece::JobDir => text.push_str(with.job_dir),
                 Piece::Label(key) => text.push_str(with.target.label(key)?),
             }
@@ -235,9 +240,13 @@ impl MemberTemplate {
             Piece::Literal(literal) => Ok(MemberPiece::Literal(literal)),
             Piece::Target => Ok(MemberPiece::Target),
             Piece::Label(key) => Ok(MemberPiece::Label(key)),
-            other @ (Piece::Job | Piece::Run | Piece::Wave | Piece::Attempt | Piece::Fence | Piece::JobDir) => {
-                Err(MemberTemplateError::NotOfTarget(Template { pieces: vec![other] }))
-            }
+            other @ (Piece::Job
+            | Piece::Run
+            | Piece::Wave
+            | Piece::Attempt
+            | Piece::Fence
+            | Piece::StoreId
+            | Piece::JobDir) => Err(MemberTemplateError::NotOfTarget(Template { pieces: vec![other] })),
         };
         let pieces = template.pieces.into_iter().map(piece).collect::<Result<Vec<_>, _>>()?;
         let is_literal = |piece: &MemberPiece| matches!(piece, MemberPiece::Literal(_));
@@ -290,6 +299,7 @@ impl fmt::Display for Template {
             Piece::Wave => f.write_str("{wave}"),
             Piece::Attempt => f.write_str("{attempt}"),
             Piece::Fence => f.write_str("{fence}"),
+            Piece::StoreId => f.write_str("{store-id}"),
             Piece::JobDir => f.write_str("{job-dir}"),
             Piece::Label(key) => write!(f, "{{label.{key}}}"),
         })
@@ -304,6 +314,7 @@ impl Piece {
             "run" => Ok(Self::Run),
             "attempt" => Ok(Self::Attempt),
             "fence" => Ok(Self::Fence),
+            "store-id" | "store_id" => Ok(Self::StoreId),
             "job-dir" | "job_dir" => Ok(Self::JobDir),
             "wave" => Ok(Self::Wave),
             _ => match name.strip_prefix("label.") {
@@ -337,6 +348,7 @@ mod tests {
             wave: "canary",
             attempt: 2,
             fence: 77,
+            store_id: "s-1",
             job_dir,
         })
     }
@@ -344,8 +356,8 @@ mod tests {
     #[test]
     fn every_placeholder_is_filled_in() {
         assert_eq!(
-            render("{target} {job} {run} {wave} {attempt} {fence} {job-dir} {job_dir}").unwrap(),
-            "web01 reboot r-1 canary 2 77 /jobs /jobs"
+            render("{target} {job} {run} {wave} {attempt} {fence} {store-id} {store_id} {job-dir} {job_dir}").unwrap(),
+            "web01 reboot r-1 canary 2 77 s-1 s-1 /jobs /jobs"
         );
     }
 
@@ -357,7 +369,7 @@ mod tests {
         assert_eq!(of_target("{target}.example.com").unwrap(), "web01.example.com");
         assert_eq!(of_target("{{{label.rack}}}").unwrap(), "{{target}; rm -rf /}");
         assert_eq!(of_target("{label.zone}").unwrap_err().to_string(), "target `web01` has no label `zone`");
-        for text in ["{target}-{attempt}", "{run}", "{job}", "{wave}", "{fence}", "{job-dir}"] {
+        for text in ["{target}-{attempt}", "{run}", "{job}", "{wave}", "{fence}", "{store-id}", "{job-dir}"] {
             assert!(matches!(member(text), Err(MemberTemplateError::NotOfTarget(_))), "{text}");
         }
         for text in ["", "web", "{{target}}"] {
@@ -388,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_template_is_shown_as_it_can_be_written() {
-        for text in ["", "a{{b}}", "{target}{job}{run}{wave}{attempt}{fence}{job-dir}", "<{label.rack}>"] {
+        for text in ["", "a{{b}}", "{target}{job}{run}{wave}{attempt}{fence}{store-id}{job-dir}", "<{label.rack}>"] {
             assert_eq!(Template::parse(text).unwrap().to_string(), text);
         }
     }
@@ -413,7 +425,7 @@ mod tests {
                 "{zone}",
                 "unknown placeholder `{zone}`",
                 "a label is `{label.zone}`; a brace itself is `{{` or `}}`; these are known: `{target}`, `{job}`, \
-                 `{run}`, `{wave}`, `{attempt}`, `{fence}`, `{job-dir}`, `{label.KEY}`",
+                 `{run}`, `{wave}`, `{attempt}`, `{fence}`, `{store-id}`, `{job-dir}`, `{label.KEY}`",
             ),
         ] {
             let error = Template::parse(text).unwrap_err();

@@ -12,6 +12,7 @@
 //! | claim | `/lockkeeper/claims/<PATH, escaped>/<identifier, escaped>`, as its lease | JSON: who owns the lease |
 //! | claim's record | `/lockkeeper/records/<the lease's name>`, as its lease | empty |
 //! | who wrote the number | `/lockkeeper/semaphores/<PATH, escaped>` | JSON |
+//! | id of the store | `/lockkeeper/store-id` | up to 64 letters and digits: fences of another store are no fences here |
 //! | broken lease | `/lockkeeper/broken/<the lease's name>` | JSON: who broke it, and why |
 //! | member, shallow | `PATH/<32 hex>-<identifier>`, ephemeral | the identifier |
 //! | member, full | `PATH/<32 hex>__party__`, ephemeral | the identifier |
@@ -34,6 +35,7 @@ mod patience;
 mod request;
 mod semaphore;
 mod slots;
+mod store_id;
 mod tools;
 
 #[cfg(test)]
@@ -58,3 +60,4 @@ pub use slots::{
     NumberRecord, OldCallers, Resize, ResizeError, Resized, SeenNumber, SlotsRule, Writer, agree, is_semaphore,
     queue_of, read_number, resize, would_agree,
 };
+pub use store_id::StoreId;

@@ -31,7 +31,7 @@ use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutio
 use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
-use crate::recipe::{Identifier, Owner, Party, Semaphore};
+use crate::recipe::{Identifier, Owner, Party, Semaphore, StoreId};
 use crate::store::{Clock, Fence, Secret, Store};
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
@@ -71,6 +71,8 @@ pub struct Run<P = Module> {
     pub conducting: Option<Conducting>,
     /// The values of the commands' environment that do not stand in the job, by name.
     pub values: BTreeMap<String, Secret>,
+    /// The id of the store, which goes with every fence. `None` if this caller may not read it.
+    pub store_id: Option<StoreId>,
     /// What a command of this machine is started by, so that it ends with this process: for ephemeral leases, which end with it,
     /// too. Empty: it goes on, under a lease that outlives us.
     pub tie: Vec<String>,
@@ -285,7 +287,9 @@ struct Commands {
 fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
     let Run { job, ledger, folder, .. } = run;
     let folder = folder.display().to_string();
-    let with = Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, job_dir: &folder };
+    let store_id = run.store_id.as_ref().map_or("", StoreId::as_str);
+    let with =
+        Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, store_id, job_dir: &folder };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
     let ActionSpec { run, probe, roll_back, roll_back_probe, env, .. } = &job.action;
     let environment =
@@ -758,6 +762,11 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
+            // Empty rather than what this process may have inherited of another store.
+            (
+                "LOCKKEEPER_STORE_ID".to_owned(),
+                self.run.store_id.as_ref().map_or_else(String::new, ToString::to_string),
+            ),
             ("LOCKKEEPER_ATTEMPT".to_owned(), attempt.to_string()),
             ("LOCKKEEPER_RUN".to_owned(), self.run.ledger.run().to_owned()),
             ("LOCKKEEPER_JOB".to_owned(), job.name.to_string()),
