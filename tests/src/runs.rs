@@ -50,6 +50,7 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
     let plan = Plan::of(&job, opened.targets);
     let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
     let (folder, place) = (folder.to_owned(), "a test's".to_owned());
+    let store_id = StoreId::of(&**store).await?;
     Ok(Run {
         job,
         folder,
@@ -61,7 +62,7 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
         ledger,
         resumed,
         conducting: None,
-        store_id: None,
+        store_id,
         tie: Vec::new(),
         values: BTreeMap::new(),
     })

@@ -242,6 +242,85 @@ fn a_run_is_watched_until_it_is_finished() {
     assert!(!text.contains('\u{1b}'), "a pipe gets no control characters: {text:?}");
 }
 
+/// With an unfinished action, another slot whose target waits for its next try, and the way out.
+fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &Ground) {
+    let mut run = ground.starts("run job.toml --quiet");
+    eventually("two are under way", || ground.acting() == 2);
+    let list = ground.json("status");
+    assert_eq!((&list[0]["state"], &list[0]["left"]), (&json!("running"), &Value::Null), "{list:#}");
+    // Nothing is taken from a living runner.
+    let refused = ground.does("abort looked --release --format json");
+    let error: Value = serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{refused:?}"));
+    assert_eq!((refused.code, &error["error"]), (Some(75), &json!("running")), "{error}");
+    assert_eq!(ground.json("status looked")["wishes"]["aborted"], Value::Null);
+
+    run.kill().unwrap();
+    run.wait().unwrap();
+    eventually("its session is over", || ground.json("status looked")["state"] == json!("left"));
+    let list = ground.json("status");
+    let left = &list[0]["left"];
+    let (started, since) = (list[0]["started"].as_u64().unwrap(), left["since"].as_u64().unwrap());
+    assert!(since >= started && since <= now_ms(), "{list:#}");
+    let slots: Vec<_> =
+        left["slots"].as_array().unwrap().iter().map(|slot| (&slot["target"], &slot["may-act"])).collect();
+    assert_eq!(slots, [(&json!("a"), &json!(true)), (&json!("bad"), &json!(true))], "{list:#}");
+    assert_eq!(left["slots"][0]["semaphore"], "/locks/looked");
+    assert!(left["slots"][0]["since"].as_u64().unwrap() >= started, "{list:#}");
+    let file = ground.world.folder().canonicalize().unwrap().join("job.toml").display().to_string();
+    assert!(left["resume"].as_str().unwrap().starts_with(&format!("lockkeeper run {file}")), "{list:#}");
+    let (run, release) = (list[0]["run"].as_str().unwrap(), left["release"].as_str().unwrap().to_owned());
+    assert!(release.starts_with(&format!("lockkeeper abort {run} --release")), "{list:#}");
+    let text = ground.does("status").stdout;
+    for part in [
+        format!("Left  run `{run}` of job `looked`: no runner since "),
+        "Holds  a slot of `/locks/looked` for `a` since ".to_owned(),
+        "; the command there may still be running".to_owned(),
+        format!("Resume  `lockkeeper run {file}"),
+        format!("Release  `{release}` ends it and gives these slots back"),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+    let one = ground.does("status looked").stdout;
+    assert!(one.contains(&format!("`{release}`")) && one.contains("no runner drives it since"), "{one}");
+
+    // As it is said.
+    let words: Vec<&str> = release.split(' ').skip(1).chain(["--format", "json"]).collect();
+    let mut command = ground.world.lockkeeper(words);
+    let released = said(command.current_dir(ground.world.folder()));
+    let object: Value = serde_json::from_str(&released.stdout).unwrap_or_else(|_| panic!("{released:?}"));
+    assert_eq!((released.code, &object["freed"]), (Some(0), &json!(["a", "bad"])), "{object:#}");
+    assert_eq!((&object["slots"][0]["target"], &object["slots"][0]["may-act"]), (&json!("a"), &json!(true)));
+    assert_eq!(ground.json("holders /locks/looked")["holders"], json!([]));
+    let list = ground.json("status");
+    assert_eq!((&list[0]["state"], &list[0]["left"]), (&json!("finished"), &Value::Null), "{list:#}");
+    let again = ground.json("abort looked --release");
+    assert_eq!((&again["new"], &again["done"]), (&json!(false), &json!("aborted")), "{again:#}");
+    // The commands end before their folder goes.
+    ground.opens_the_gate();
+    let folder = ground.world.folder().display().to_string();
+    let is_of_ours = |entry: &fs::DirEntry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&folder)
+    };
+    eventually("its commands have ended", || !fs::read_dir("/proc").unwrap().flatten().any(|entry| is_of_ours(&entry)));
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap()
+}
+
+#[test]
+fn an_abandoned_run_is_named_on_an_embedded_store() {
+    an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(&Ground::embedded());
+}
+
+#[test]
+fn an_abandoned_run_is_named_on_zookeeper() {
+    if available() {
+        an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(&Ground::on_zookeeper("abandoned"));
+    }
+}
+
 /// As from another host: another state folder, the same servers.
 #[test]
 fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {

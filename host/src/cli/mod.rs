@@ -665,13 +665,21 @@ struct ResumeArgs {
     after_help = "Whoever runs it starts nothing new, sees to its end what is under way, gives every slot back, and the run is \
     over. A run that nobody runs is ended here: its slots are given back, and what was under way when its runner went is \
     unknown. `lockkeeper retry` opens it again.\n\n\
+    --release is for a run that was abandoned (`lockkeeper status` names it, and its slots): it asks no runner to do that, and is \
+    refused while one drives the run. Make sure first that its commands have ended, or resume the run instead: with a \
+    probe, `lockkeeper run` finds out.\n\n\
     Examples:\n  \
     lockkeeper abort kernel-reboot --reason 'wrong kernel'\n  \
+    lockkeeper abort kernel-reboot --release --reason 'its host is gone'\n  \
     lockkeeper abort kernel-reboot-20260401T0100"
 )]
 struct AbortArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     run: String,
+    /// End the run only if no runner drives it, and give back every slot that it holds, also where its command may still be
+    /// running.
+    #[arg(long)]
+    release: bool,
     /// Why; kept with the run and shown by `status`.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,

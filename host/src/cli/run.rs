@@ -259,7 +259,7 @@ impl Attempt<'_> {
         let who = context::process().map_err(Err)?;
         match Runner::become_one(store, job, who.clone(), Patience::Once).await {
             Err(LedgerError::Runner(AcquireError::Full { .. })) => {}
-            answer => return answer.map_err(lost_or),
+            answer => return answer.map(|runner| self.with_job_file(runner)).map_err(lost_or),
         }
         let (holder, standing_by) = Runner::of(store, job).await.map_err(lost_or)?;
         let (by, since) = match &holder {
@@ -281,7 +281,13 @@ impl Attempt<'_> {
         self.output.talk("Standing", &text);
         // What runs now is what was asked for.
         *again = false;
-        Runner::become_one(store, job, who, Patience::Forever).await.map_err(lost_or)
+        let runner = Runner::become_one(store, job, who, Patience::Forever).await;
+        runner.map(|runner| self.with_job_file(runner)).map_err(lost_or)
+    }
+
+    fn with_job_file(&self, runner: Runner) -> Runner {
+        let file = std::path::absolute(&self.args.job).unwrap_or_else(|_| self.args.job.clone());
+        runner.with_job_file(file.display().to_string())
     }
 
     /// We are the runner: begins a run, goes on with one, or says that there is nothing to do.

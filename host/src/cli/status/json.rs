@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::left;
+use crate::cli::output::Output;
 use crate::recipe::Holder;
 use crate::rollout::ledger::{Held, RunState, Seen, Standing, StandingOf, Summary};
 
 /// A run in the list.
-pub(super) fn summary(summary: &Summary) -> Value {
+pub(super) fn summary(summary: &Summary, output: &Output) -> Value {
     let record = &summary.kept.record;
     json!({
         "run": summary.kept.name,
@@ -18,11 +20,12 @@ pub(super) fn summary(summary: &Summary) -> Value {
         "paused": summary.paused,
         "end": record.ended,
         "counts": summary.counts,
+        "left": left::json(summary, output),
     })
 }
 
 /// All of one run.
-pub(super) fn run(seen: &Seen, all: bool) -> Value {
+pub(super) fn run(seen: &Seen, all: bool, output: &Output) -> Value {
     let summary = &seen.summary;
     let waves = seen.waves().into_iter().map(|seen| {
         let counts = seen.counts;
@@ -46,6 +49,7 @@ pub(super) fn run(seen: &Seen, all: bool) -> Value {
         "counts": summary.counts,
         "waves": waves.collect::<Value>(),
         "runner": summary.runner,
+        "left": left::json(summary, output),
         "standing-by": summary.standing_by,
         "holders": seen.semaphore.holders.iter().map(|one| holder(seen, one)).collect::<Value>(),
         "queued": seen.semaphore.queued,

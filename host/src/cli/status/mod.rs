@@ -1,6 +1,7 @@
 //! `lockkeeper status`: the runs of a store, or one of them, once or for as long as it goes on.
 
 mod json;
+mod left;
 mod one;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::store::Store;
 use crate::terminal;
 
 pub(super) use json::held as held_json;
+pub(super) use left::slot;
 pub(super) use one::{next, way_out};
 
 /// How often a run is looked at that is watched.
@@ -36,7 +38,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
             let seen = Seen::look(&store, &kept.name).await?;
             store.close().await?;
             match output.is_json() {
-                true => output.json(&json::run(&seen, args.all)),
+                true => output.json(&json::run(&seen, args.all, output)),
                 false => output.block(&output.completed(&one::text(&seen, args.all))),
             }
             Ok(Exit::Done)
@@ -52,7 +54,7 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
     store.close().await?;
     all.reverse();
     if output.is_json() {
-        output.json(&all.iter().map(json::summary).collect::<Vec<_>>());
+        output.json(&all.iter().map(|summary| json::summary(summary, output)).collect::<Vec<_>>());
         return Ok(Exit::Done);
     }
     if all.is_empty() {
@@ -75,6 +77,9 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
         ]);
     }
     output.table(&table);
+    for text in all.iter().filter_map(|summary| left::text(summary, now)) {
+        output.block(&format!("\n{}", output.completed(&text)));
+    }
     Ok(Exit::Done)
 }
 
@@ -86,7 +91,10 @@ fn state(summary: &Summary, now: u64) -> String {
         (RunState::Running, _, Some(runner)) => {
             format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
         }
-        _ => format!("not finished, and nobody runs it{paused}"),
+        _ => {
+            let since = summary.left.as_ref().map(|left| format!(" since {}", moment(left.since_ms, now)));
+            format!("not finished, no runner{}{paused}", since.unwrap_or_default())
+        }
     }
 }
 
@@ -110,7 +118,7 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
             Ok(Err(error)) => return Err(error.into()),
             Err(wish) => return Ok(enough(&screen, wish)),
         };
-        let object = json::run(&seen, all);
+        let object = json::run(&seen, all, output);
         let lasting = json::without_time(&object);
         let is_over = seen.summary.state() == RunState::Finished;
         let is_new = shown.as_ref() != Some(&lasting);

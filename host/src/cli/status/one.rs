@@ -1,5 +1,6 @@
 //! One run, as a person reads it.
 
+use super::left;
 use crate::cli::explain::Lines;
 use crate::cli::output::{moment, of};
 use crate::cli::table::Table;
@@ -60,7 +61,10 @@ fn state(seen: &Seen) -> String {
         (RunState::Running, _, Some(runner)) => {
             format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
-        _ => "not finished, and no runner is alive: `lockkeeper run JOB` with its job file resumes it".to_owned(),
+        _ => {
+            let since = summary.left.as_ref().map(|left| format!(" since {}", moment(left.since_ms, now)));
+            format!("not finished, and no runner drives it{}", since.unwrap_or_default())
+        }
     }
 }
 
@@ -152,6 +156,9 @@ fn waits(lines: &mut Lines, seen: &Seen) {
         let run = &seen.summary.kept.name;
         for held in seen.held() {
             lines.push("Held", &way_out(&held, run));
+        }
+        for (label, text) in left::commands(&seen.summary) {
+            lines.push(label, &text);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::kept::{Found, find};
 use super::output::{Output, moment, of, shown};
-use super::status::{held_json, way_out};
+use super::status::{held_json, slot, way_out};
 use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
 use crate::job::{JobSpec, closest};
 use crate::recipe::{AcquireError, Holder};
@@ -302,6 +302,9 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
         tell_over(output, run, ended, now);
         return Ok(Exit::Done);
     }
+    if args.release {
+        unless_driven(&store, run).await?;
+    }
     let wish = by_us(&store, args.reason);
     let wished = ledger::wish(&store, run, |wishes| {
         wishes.aborted.get_or_insert_with(|| wish.clone());
@@ -310,9 +313,7 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
     let ended = end(&store, &kept, &wished, &wish).await?;
     store.close().await?;
     match ended {
-        Aborted::Here(Freed { ended, freed, unknown }) => {
-            tell_ended_here(output, run, &wished, &ended, &freed, &unknown);
-        }
+        Aborted::Here(freed) => tell_ended_here(output, run, &wished, &freed, wish.at),
         Aborted::Asked(notice) => {
             let what = match wished.is_new() {
                 true => format!("run `{run}`"),
@@ -378,7 +379,20 @@ fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
     }
 }
 
-fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, freed: &[String], unknown: &[String]) {
+/// `--release` takes nothing from a runner that lives.
+async fn unless_driven(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
+    let Some(runner) = Seen::look(store, run).await?.summary.runner else { return Ok(()) };
+    let since = moment(runner.since_ms, store.clock().now_ms());
+    let text =
+        format!("{} drives run `{run}` since {since}: --release takes no slot from a living runner", runner.identifier);
+    Err(Failure::message(ErrorKind::Running, text).hint(format!(
+        "`lockkeeper abort {run}` has that runner end the run and give its slots back; a runner that was killed counts until its \
+         session has ended"
+    )))
+}
+
+fn tell_ended_here(output: &Output, run: &str, wished: &Wished, done: &Freed, now: u64) {
+    let Freed { ended, freed, unknown, slots: held } = done;
     let slots = match freed.len() {
         0 => "no slot was held".to_owned(),
         many => format!("{} given back: {}", of(many, "slot"), runs::named(freed.iter().map(String::as_str))),
@@ -391,10 +405,13 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, ended: &Ended, f
     if output.is_json() {
         return output.json(&json!({
             "done": "aborted", "run": run, "new": wished.is_new(), "runner": null, "heard": false, "ended": ended,
-            "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown,
+            "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown, "slots": held,
         }));
     }
     output.talk("Aborted", &terminal::line(&format!("run `{run}`, which nobody ran")));
+    for one in held.iter().take(MOST_NAMED) {
+        output.talk("Released", &terminal::line(&slot(one, now)));
+    }
     output.talk("Effect", &terminal::line(&effect));
     if !unknown.is_empty() {
         let names = runs::named(unknown.iter().map(String::as_str));

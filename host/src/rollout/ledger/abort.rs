@@ -10,6 +10,7 @@ use super::read::{self, Kept};
 use super::records::Ended;
 use super::runner::{Opened, Runner};
 use super::saved::{Saved, Standing};
+use super::slots::{self, HeldSlot};
 use crate::policy::types::Ending;
 use crate::recipe::{Claims, Identifier, Patience};
 use crate::rollout::messages::Wish;
@@ -24,6 +25,8 @@ pub struct Freed {
     pub freed: Vec<String>,
     /// Of whom nobody knows now how it went.
     pub unknown: Vec<String>,
+    /// The slots that were held until then.
+    pub slots: Vec<HeldSlot>,
 }
 
 /// Ends a run that is not finished and that nobody runs: each slot that its state names is given back, in one transaction with
@@ -46,11 +49,12 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
     if let Kept { record, .. } = &kept
         && let Some(ended) = &record.ended
     {
-        return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new() });
+        return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
     }
     let semaphore = kept.record.semaphore.clone();
     let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
+    let slots = slots::held(store, run, &semaphore, targets.iter().zip(&saved)).await?;
     let mut ends = Vec::with_capacity(saved.len());
     let (mut freed, mut unknown) = (Vec::new(), Vec::new());
     for (index, (target, saved)) in targets.iter().zip(saved).enumerate() {
@@ -87,7 +91,7 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
         counts: counts(total, ends.iter()),
     };
     ledger.end(ended.clone()).await?;
-    Ok(Freed { ended, freed, unknown })
+    Ok(Freed { ended, freed, unknown, slots })
 }
 
 /// Where a target stands once its run is aborted; none: where it stood.

@@ -12,6 +12,7 @@ use super::read::{self, Kept, StandingOf};
 use super::records::{AboutVersion, Wishes};
 use super::runner::Runner;
 use super::saved::{Saved, Standing};
+use super::slots::{self, HeldSlot};
 use super::waits::{self, WaitsFor};
 use crate::job::{JobSpec, OnUnknown, Target};
 use crate::policy::types::Ending;
@@ -47,6 +48,18 @@ pub struct Summary {
     pub paused: Option<Wish>,
     /// How many targets stand where.
     pub counts: Counts,
+    /// What there is to say while no runner drives it; `None` if one does, or it is finished.
+    pub left: Option<Left>,
+}
+
+/// That no runner drives a run which is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Since when at the latest, in milliseconds since the Unix epoch: when its last runner wrote for the last time, which it does
+    /// about once a second while it acts, by that runner's clock.
+    pub since_ms: u64,
+    /// What it holds still.
+    pub slots: Vec<HeldSlot>,
 }
 
 /// All that there is to see of a run.
@@ -156,7 +169,7 @@ impl Summary {
     async fn of(store: &Arc<dyn Store>, kept: Kept, is_newest: bool) -> Result<Self, LedgerError> {
         if let Some(ended) = &kept.record.ended {
             let counts = ended.counts;
-            return Ok(Self { kept, runner: None, standing_by: 0, paused: None, counts });
+            return Ok(Self { kept, runner: None, standing_by: 0, paused: None, counts, left: None });
         }
         let (runner, standing_by) = match is_newest {
             true => Runner::of(store, &job_of(&kept)?).await?,
@@ -165,7 +178,24 @@ impl Summary {
         let paused = read::wishes(store, &kept.name).await?.paused;
         let touched = read::touched(store, &RunPaths::new(&kept.name)).await?;
         let counts = counts(kept.record.targets, touched.iter().map(|saved| &saved.standing));
-        Ok(Self { kept, runner, standing_by, paused, counts })
+        let left = match runner {
+            Some(_) => None,
+            None => Some(Left::of(store, &kept, &touched).await?),
+        };
+        Ok(Self { kept, runner, standing_by, paused, counts, left })
+    }
+}
+
+impl Left {
+    async fn of(store: &Arc<dyn Store>, kept: &Kept, touched: &[Saved]) -> Result<Self, LedgerError> {
+        let said = read::outlook(store, &kept.name).await?.map(|outlook| outlook.at);
+        let began = kept.record.newest_stint().map_or(kept.record.started, |stint| stint.began);
+        let since_ms = touched.iter().map(|saved| saved.at).chain(said).fold(began, u64::max);
+        let targets = read::targets(store, &kept.name).await?;
+        let standings = read::standings_of(store, &kept.name, &targets).await?;
+        let each = targets.iter().zip(standings.iter().map(|(saved, _)| saved));
+        let slots = slots::held(store, &kept.name, &kept.record.semaphore, each).await?;
+        Ok(Self { since_ms, slots })
     }
 }
 

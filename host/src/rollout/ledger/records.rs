@@ -66,6 +66,9 @@ pub struct Stint {
     pub runner: String,
     /// Where its journal is, on that host.
     pub journal: String,
+    /// The job's file on that host; `None` if an earlier version wrote it, or the run was only ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_file: Option<String>,
     /// Since when, in milliseconds since the Unix epoch.
     pub began: u64,
 }

@@ -37,6 +37,7 @@ pub struct Runner {
     job: JobName,
     who: Identifier,
     lease: Lease,
+    job_file: Option<String>,
 }
 
 /// A run of this runner's, and what is known of it.
@@ -95,7 +96,13 @@ impl Runner {
     ) -> Result<Self, LedgerError> {
         let semaphore = Self::semaphore(store, job);
         let Acquired { lease, .. } = semaphore.acquire(&who, Lifetime::Ephemeral, patience).await?;
-        Ok(Self { store: Arc::clone(store), semaphore, job: job.clone(), who, lease })
+        Ok(Self { store: Arc::clone(store), semaphore, job: job.clone(), who, lease, job_file: None })
+    }
+
+    /// The same, which records where the job's file is on this host, for the command that resumes its run.
+    #[must_use]
+    pub fn with_job_file(self, file: String) -> Self {
+        Self { job_file: Some(file), ..self }
     }
 
     /// Who we are: host and process.
@@ -191,7 +198,8 @@ impl Runner {
     fn add_stint(&self, record: &mut RunRecord, journal: String) {
         record.stint += 1;
         let began = self.store.clock().now_ms();
-        let stint = Stint { number: record.stint, runner: self.who.to_string(), journal, began };
+        let (number, job_file) = (record.stint, self.job_file.clone());
+        let stint = Stint { number, runner: self.who.to_string(), journal, job_file, began };
         record.stints.push(stint);
         let many = record.stints.len().saturating_sub(STINTS_KEPT);
         record.stints.drain(..many);

@@ -113,10 +113,18 @@ async fn a_run_that_nobody_runs_is_ended_and_holds_nothing(connect: Arc<dyn Conn
     assert!(matches!(refused, Err(LedgerError::Runner(AcquireError::Full { .. }))), "{refused:?}");
     assert_eq!(semaphore(&other).holders().await.unwrap().len(), 7);
     runner.step_down().await;
+    let summaries = super::summaries(&other).await.unwrap();
+    let left = summaries[0].left.clone().expect("no runner drives it");
+    assert!(left.since_ms >= summaries[0].kept.record.started, "{left:?}");
 
-    let Freed { ended, freed, unknown } = abort(&other, "left-1", who("ann:2"), &by()).await.unwrap();
+    let Freed { ended, freed, unknown, slots } = abort(&other, "left-1", who("ann:2"), &by()).await.unwrap();
     assert_eq!(freed, ["leased", "again", "acting", "kept", "failed", "retrying", "reverting"]);
     assert_eq!(unknown, ["acting", "reverting"]);
+    let held: Vec<_> = slots.iter().map(|slot| (slot.target.as_deref().unwrap(), slot.may_act)).collect();
+    let expected =
+        freed.iter().map(|name| (name.as_str(), ["acting", "reverting"].contains(&name.as_str()))).collect::<Vec<_>>();
+    assert_eq!(left.slots, slots);
+    assert_eq!(held, expected, "where no runner saw the end a command may still be running");
     assert_eq!((ended.end.as_str(), ended.reason.as_str()), ("aborted", "aborted by ann@here: enough"));
     let counts = ended.counts;
     assert_eq!((counts.total, counts.pending, counts.done, counts.failed, counts.unknown), (9, 3, 2, 2, 2));
@@ -127,7 +135,7 @@ async fn a_run_that_nobody_runs_is_ended_and_holds_nothing(connect: Arc<dyn Conn
     assert_eq!(Runner::of(&other, &job()).await.unwrap(), (None, 0));
     // Once more does no harm, and says the same.
     let again = abort(&other, "left-1", who("ann:3"), &by()).await.unwrap();
-    assert_eq!(again, Freed { ended, freed: Vec::new(), unknown: Vec::new() });
+    assert_eq!(again, Freed { ended, freed: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
 
     // Open again, it is not finished, and nobody has it.
     let kept = run(&other, "left-1").await.unwrap();
