@@ -6,11 +6,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use lockkeeper_tests::{World, eventually, said};
+use lockkeeper_tests::{World, eventually, said, skipped};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// A session time-out that no test waits for: what comes sooner has another reason.
 const LONG: &str = "10m";
@@ -45,7 +48,11 @@ fn children(parent: Pid) -> Vec<Pid> {
 }
 
 fn lock(world: &World, more: &[&str], command: &[&str]) -> Command {
-    let mut line = world.lockkeeper(["lock", "/x", "--session-timeout", LONG]);
+    lock_for(world, LONG, more, command)
+}
+
+fn lock_for(world: &World, session_timeout: &str, more: &[&str], command: &[&str]) -> Command {
+    let mut line = world.lockkeeper(["lock", "/x", "--session-timeout", session_timeout]);
     line.args(more).arg("--").args(command).current_dir(world.folder());
     line.stderr(Stdio::null());
     line
@@ -113,6 +120,79 @@ fn a_holder_that_is_stopped_or_closed_is_not_taken_for_dead() {
     assert_eq!(holder.wait().unwrap().code(), Some(137));
     let folder = world.folder().join("state/store.db-alive");
     eventually("no file of a process that has ended stays", || fs::read_dir(&folder).unwrap().count() == 0);
+}
+
+/// Each command takes a lock that the kernel frees with its last process, so that two at once are noticed however one ended.
+#[test]
+fn no_two_commands_run_at_once_whichever_holder_is_killed() {
+    const ROUNDS: usize = 40;
+    let seed = std::env::var("LOCKKEEPER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("LOCKKEEPER_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let world = World::new();
+    let script = "trap '' TERM; echo $$ >> begun; flock --nonblock --conflict-exit-code 9 inside sleep 0.$0; \
+                  test $? != 9 || echo overlap >> wrong";
+    let contender = |random: &mut StdRng| {
+        let hundredths = format!("{:02}", random.random_range(0..10));
+        let identifier = format!("c{}", random.random::<u32>());
+        // Killed in the microseconds before its supervisor is there, it is dead only after this.
+        let line = ["sh", "-c", script, &hundredths];
+        lock_for(&world, "5s", &["--identifier", &identifier], &line).spawn().unwrap()
+    };
+    let mut contenders: Vec<Child> = (0..4).map(|_| contender(&mut random)).collect();
+    let begun = || fs::read_to_string(world.folder().join("begun")).unwrap_or_default().lines().count();
+    for _ in 0..ROUNDS {
+        let before = begun();
+        eventually("a command runs", || {
+            begun() > before || contenders.iter_mut().any(|c| c.try_wait().unwrap().is_some())
+        });
+        thread::sleep(Duration::from_millis(random.random_range(0..60)));
+        let victim = random.random_range(0..contenders.len());
+        contenders[victim].kill().unwrap();
+        for one in &mut contenders {
+            if one.try_wait().unwrap().is_some() {
+                *one = contender(&mut random);
+            }
+        }
+    }
+    for mut contender in contenders {
+        contender.wait().unwrap();
+    }
+    assert!(!world.folder().join("wrong").exists(), "two commands ran at once");
+    println!("{} commands began", begun());
+    nothing_is_held(&world);
+}
+
+fn nothing_is_held(world: &World) {
+    eventually("nothing is held", || world.holders("/x").is_empty());
+}
+
+/// A process id means another process there; the lock of a file does not.
+#[test]
+fn a_holder_in_another_container_is_seen_alive_and_dead() {
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    if !Command::new(unshare[0]).args(&unshare[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        return skipped("no process ids of their own can be had here");
+    }
+    let world = World::new();
+    let own = lock(&world, &[], &STUBBORN);
+    let mut container = Command::new(unshare[0]);
+    container.args(&unshare[1..]).args(["sh", "-c", "\"$@\" & wait; exec sleep 600", "sh"]);
+    container.arg(own.get_program()).args(own.get_args()).current_dir(world.folder()).stderr(Stdio::null());
+    for (key, value) in own.get_envs().filter_map(|(key, value)| Some((key, value?))) {
+        container.env(key, value);
+    }
+    let mut container = container.spawn().unwrap();
+    eventually("the command runs", || world.folder().join("pids").exists());
+    let next = || said(&mut lock(&world, &["--identifier", "next", "--timeout", "1500ms"], &["true"]));
+    assert_eq!(next().code, Some(75), "the holder lives");
+    let first = children(pid(&container))[0];
+    kill(children(first)[0], Signal::SIGKILL).unwrap();
+    let killed = Instant::now();
+    assert_eq!(said(&mut lock(&world, &["--identifier", "next"], &["true"])).code, Some(0));
+    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
+    container.kill().unwrap();
+    container.wait().unwrap();
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Running {
         #[cfg(target_os = "linux")]
         nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed(error.into()))?;
         let dependent = matches!(bond, Bond::Tied(_)).then(Dependent::starts);
+        line.envs(dependent.iter().map(|dependent| (liveness::ID, dependent.id())));
         let child = match line.spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -344,7 +345,7 @@ async fn stand_guard(
         None => None,
     };
     // It may have died before the kernel was asked.
-    let dependent = Dependent::supervised(files);
+    let dependent = Dependent::supervised(files, env::var(liveness::ID).unwrap_or_default());
     if !has_parent() {
         dependent.ended();
         return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command is gone"));
@@ -356,6 +357,7 @@ async fn stand_guard(
     let (program, arguments) = split(command)?;
     let mut line = Command::new(program);
     line.args(arguments);
+    line.env_remove(liveness::ID);
     inherited::hand_on(line.as_std_mut());
     if let Some(group) = group {
         line.process_group(group.as_raw());
@@ -365,6 +367,7 @@ async fn stand_guard(
         Err(error) => {
             let failure = not_started(program, &error);
             report(Outcome::NotRun(failure.text()));
+            dependent.ended();
             return Err(failure);
         }
     };
@@ -385,10 +388,8 @@ async fn stand_guard(
             status = child.wait() => {
                 let status = status.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
                 report(outcome(status));
-                // Else our parent says it.
-                if !has_parent() {
-                    dependent.ended();
-                }
+                // Our parent may be killed before it can say so.
+                dependent.ended();
                 return Ok(exit(status));
             }
             // In our group the command has it already.

@@ -4,21 +4,26 @@
 //! guessed from a process id, which may be used anew and means another process in another container.
 //!
 //! A process that is killed may leave commands that have to end with it: their supervisors kill them, which takes some
-//! milliseconds. The file therefore counts them: `+` is appended before such a command starts, and `-` once nothing of it
-//! runs any more, by this process or, after its death, by the supervisor. A process counts as dead only if its lock is free
-//! and each `+` has its `-`. If a supervisor was killed as well, that never happens.
+//! milliseconds. The file therefore lists them: a line with `+` and an id is appended before such a command starts, and one
+//! with `-` and the id once nothing of it runs any more, by its supervisor or by this process; twice does no harm. A process
+//! counts as dead only if its lock is free and each `+` has its `-`. If a supervisor was killed as well, that never happens.
 //!
 //! # Limits
 //! Whatever is not certain is answered "not known to be dead": a missing file, a lock that cannot be tried.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const STARTED: u8 = b'+';
-const ENDED: u8 = b'-';
+/// What the lines begin with.
+const STARTED: char = '+';
+const ENDED: char = '-';
+
+/// The variable by which a supervisor gets the id of its command.
+pub const ID: &str = "LOCKKEEPER_DEPENDENT";
 
 /// The files of this process.
 static OURS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -48,7 +53,7 @@ impl Life {
 
     /// Whether no command runs that has to end with this process.
     pub(in crate::store) fn is_free(&self) -> bool {
-        fs::read(&self.path).is_ok_and(|marks| is_balanced(&marks))
+        fs::read_to_string(&self.path).is_ok_and(|lines| is_balanced(&lines))
     }
 }
 
@@ -67,47 +72,55 @@ pub(in crate::store) fn is_dead(path: &Path) -> bool {
     if file.try_lock().is_err() {
         return false;
     }
-    let mut marks = Vec::new();
-    file.read_to_end(&mut marks).is_ok() && is_balanced(&marks)
+    let mut lines = String::new();
+    file.read_to_string(&mut lines).is_ok() && is_balanced(&lines)
 }
 
-fn is_balanced(marks: &[u8]) -> bool {
-    let count = |mark| marks.iter().filter(|byte| **byte == mark).count();
-    count(STARTED) == count(ENDED)
+fn is_balanced(lines: &str) -> bool {
+    let ended: HashSet<&str> = lines.lines().filter_map(|line| line.strip_prefix(ENDED)).collect();
+    lines.lines().all(|line| line.starts_with(ENDED) || line.strip_prefix(STARTED).is_some_and(|id| ended.contains(id)))
 }
 
 /// Something that has to end with this process: until it has ended, this process does not count as dead.
 #[derive(Debug)]
 #[must_use = "until `ended` is called the death of this process is noticed late"]
 pub struct Dependent {
+    id: String,
     files: Vec<PathBuf>,
 }
 
 impl Dependent {
     /// To be called before it starts.
     pub fn starts() -> Self {
+        let id = format!("{:016x}", rand::random::<u64>());
         let mut files = ours().clone();
         files.retain(|path| {
-            let is_counted = mark(path, STARTED).is_ok();
+            let is_counted = mark(path, STARTED, &id).is_ok();
             if !is_counted {
                 // Without its file this process is never taken for dead before its sessions time out.
                 let _ = fs::remove_file(path);
             }
             is_counted
         });
-        Self { files }
+        Self { id, files }
     }
 
-    /// The same as its supervisor knows it, which was given these [`files`](Self::files).
-    pub fn supervised(files: Vec<PathBuf>) -> Self {
-        Self { files }
+    /// What tells it from others: for its supervisor, as [`ID`].
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The same as its supervisor knows it, which was given these [`files`] and the id.
+    pub fn supervised(files: Vec<PathBuf>, id: String) -> Self {
+        Self { id, files }
     }
 
     /// To be called when nothing of it runs any more.
     pub fn ended(self) {
         for path in &self.files {
             // Not counted, it delays what others see, and nothing more.
-            let _ = mark(path, ENDED);
+            let _ = mark(path, ENDED, &self.id);
         }
     }
 }
@@ -118,8 +131,9 @@ pub fn files() -> Vec<PathBuf> {
     ours().clone()
 }
 
-fn mark(path: &Path, mark: u8) -> io::Result<()> {
-    OpenOptions::new().append(true).open(path)?.write_all(&[mark])
+/// One write, so that lines of several processes do not mix.
+fn mark(path: &Path, mark: char, id: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).open(path)?.write_all(format!("{mark}{id}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -138,14 +152,24 @@ mod tests {
         assert!(!is_dead(&path) && life.is_free());
         // As if it had been killed: the lock goes, and the file stays.
         let left = folder.path().join("left");
-        for (marks, dead) in [("", true), ("+", false), ("+-+", false), ("++--", true)] {
-            fs::write(&left, marks).unwrap();
-            assert_eq!(is_dead(&left), dead, "{marks:?}");
+        for (lines, dead) in [
+            ("", true),
+            ("+a\n", false),
+            ("+a\n-a\n+b\n", false),
+            ("+a\n+b\n-a\n-a\n", false),
+            ("+a\n+b\n-b\n-a\n-a\n", true),
+            ("+a\n-a\nwhat\n", false),
+        ] {
+            fs::write(&left, lines).unwrap();
+            assert_eq!(is_dead(&left), dead, "{lines:?}");
         }
-        mark(&path, STARTED).unwrap();
+        let dependent = Dependent { id: "a".to_owned(), files: vec![path.clone()] };
+        mark(&path, STARTED, dependent.id()).unwrap();
         assert!(!life.is_free());
-        mark(&path, ENDED).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"+-");
+        Dependent::supervised(vec![path.clone()], "a".to_owned()).ended();
+        assert!(life.is_free());
+        dependent.ended();
+        assert!(life.is_free(), "said by its supervisor and by this process");
         drop(life);
         assert!(!path.exists() && !files().contains(&path));
     }

@@ -20,7 +20,7 @@ use super::{group, trouble};
 use crate::files;
 use crate::policy::types::Ending;
 use crate::store::Secret;
-use crate::store::liveness::Dependent;
+use crate::store::liveness::{self, Dependent};
 use crate::terminal;
 
 /// Lines of output that a failure shows.
@@ -146,7 +146,12 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     let deadline = invocation.timeout.map(|timeout| began + timeout);
     let mut what = "command";
     let dependent = invocation.ends_with_runner.then(Dependent::starts);
-    let mut ended = one(&invocation, &invocation.run, deadline, &mut kill).await;
+    let id = dependent.iter().map(|dependent| (liveness::ID.to_owned(), dependent.id().to_owned()));
+    let mut own = invocation.clone();
+    if matches!(own.place, Place::Here) {
+        own.environment.extend(id);
+    }
+    let mut ended = one(&own, &invocation.run, deadline, &mut kill).await;
     if let Some(dependent) = dependent.filter(|_| ended.is_certain()) {
         dependent.ended();
     }

@@ -510,7 +510,7 @@ impl Worker {
     }
 
     /// Looks for processes that were killed: all of them for a new session, which shall find free what is free, and from time to
-    /// time while anybody here waits. What cannot be answered is found when the sessions time out.
+    /// time while a session here waits. What cannot be answered is found when the sessions time out.
     fn look_who_lives(&mut self, batch: &[Request]) {
         let is_new = batch.iter().any(|request| matches!(request, Request::Open { .. }));
         let (Some(database), Some(lives)) = (&self.database, &mut self.lives) else { return };
@@ -627,6 +627,7 @@ impl Worker {
         if !done.beaten.is_empty() {
             self.beat_now = false;
         }
+        let mut is_one_closed = false;
         for effect in done.effects {
             match effect {
                 Effect::Opened(session) => {
@@ -642,16 +643,15 @@ impl Worker {
                     }
                 }
                 Effect::Closed(session) => {
-                    let mut live = lock(&self.world.live);
-                    live.retain(|live| live.id != session.id);
-                    // Before it is answered: the process may end then.
-                    if let Some(lives) = self.lives.as_mut().filter(|_| live.is_empty()) {
-                        lives.end();
-                    }
-                    drop(live);
+                    lock(&self.world.live).retain(|live| live.id != session.id);
                     lock(&self.world.watches).end(session.id);
+                    is_one_closed = true;
                 }
             }
+        }
+        // Before it is answered: the process may end then.
+        if let Some(lives) = self.lives.as_mut().filter(|_| is_one_closed && lock(&self.world.live).is_empty()) {
+            lives.end();
         }
         for (request, result) in batch.into_iter().zip(done.results) {
             match (request, result) {
