@@ -16,7 +16,7 @@
 //! work between machines, and two machines would each believe to be alone. For more than one machine there is ZooKeeper.
 //! Processes in containers may share a file if they share the kernel and do not shift its boot clock by a time namespace.
 //! A process that is stopped in the middle of a write, which takes about a millisecond, keeps the others waiting until
-//! it goes on or is killed. Ctrl-Z waits for the end of a write ([`super::gate`]); after SIGSTOP the waiting processes name
+//! it goes on or is killed. Ctrl-Z waits for the end of a write (`store/gate.rs`); after SIGSTOP the waiting processes name
 //! the one that holds the file (`blocker`).
 
 mod access;
