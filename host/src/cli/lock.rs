@@ -21,7 +21,7 @@ use crate::recipe::{
     Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, StoreId, broken,
 };
 use crate::rollout::group;
-use crate::store::{Clock, Fence, Lifetime, NodePath, Op, SessionState, Store};
+use crate::store::{Clock, Fence, Lifetime, NodePath, Op, Reply, SessionState, Store, StoreError};
 use crate::terminal;
 
 /// The variable in which a command gets the id of the store that its fence is from.
@@ -98,13 +98,16 @@ struct Ground {
     opener: Opener,
     store: Arc<dyn Store>,
     semaphore: Semaphore,
+    /// The id of the store for the command, asked for beside everything else. `None` without a command, or once it was taken.
+    store_id: Option<Reply<Option<StoreId>>>,
 }
 
 impl Ground {
     async fn new(opener: Opener, args: &LockArgs) -> Result<Self, Failure> {
         let store = opener.session().await?;
         let semaphore = Semaphore::new(Arc::clone(&store), args.path.clone(), args.max_concurrency);
-        Ok(Self { opener, store, semaphore })
+        let store_id = (!args.command.is_empty()).then(|| StoreId::look(store.as_ref()));
+        Ok(Self { opener, store, semaphore, store_id })
     }
 
     /// Another session in place of one that is over. A store that cannot be reached is tried until the deadline.
@@ -124,6 +127,18 @@ impl Ground {
                 }
                 Err(failure) => return Err(failure),
             }
+        }
+    }
+
+    /// The id of the store, which is written if there is none.
+    async fn store_id(&mut self) -> Result<Option<StoreId>, StoreError> {
+        let asked = match self.store_id.take() {
+            Some(asked) => asked.await?,
+            None => None,
+        };
+        match asked {
+            Some(id) => Ok(Some(id)),
+            None => StoreId::of(self.store.as_ref()).await,
         }
     }
 
@@ -422,7 +437,7 @@ async fn hold(
 ) -> Result<Exit, Failure> {
     // Nothing new starts while the store is not heard; a lease that is lost meanwhile ends the wait.
     let _ = ground.store.session().wait_for(|state| *state != SessionState::Suspended).await;
-    let outcome = match signals.or(StoreId::of(ground.store.as_ref())).await {
+    let outcome = match signals.or(ground.store_id()).await {
         Ok(Ok(store_id)) => run_command(output, args, ground, &lease, store_id, signals).await,
         Ok(Err(error)) => Err(error.into()),
         Err(wish) => Ok(wish.exit()),

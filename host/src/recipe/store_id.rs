@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::claim::ROOT;
 use super::semaphore::unless_missing;
-use crate::store::{Node, NodeKind, NodePath, Store, StoreError, create_all};
+use crate::store::{Node, NodeKind, NodePath, Op, Reply, Store, StoreError};
 
 /// The most characters that an id has.
 const MAX_CHARACTERS: usize = 64;
@@ -40,12 +40,16 @@ impl StoreId {
     ///
     /// # Errors
     /// As the store's.
-    pub async fn look(store: &dyn Store) -> Result<Option<Self>, StoreError> {
-        match unless_missing(store.read(&place()).await) {
-            Ok(node) => node.as_ref().map(read).transpose(),
-            Err(StoreError::Refused { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub fn look(store: &dyn Store) -> Reply<Option<Self>> {
+        // Asked now, as every request is.
+        let asked = store.read(&place());
+        Box::pin(async move {
+            match unless_missing(asked.await) {
+                Ok(node) => node.as_ref().map(read).transpose(),
+                Err(StoreError::Refused { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The id of this store, which is written if there is none. `None` if this caller may not read or write it. As a rule one
@@ -57,24 +61,36 @@ impl StoreId {
         if let Some(id) = Self::look(store).await? {
             return Ok(Some(id));
         }
-        let place = place();
-        let made = match place.parent() {
-            Some(above) => create_all(store, &above).await,
-            None => Ok(()),
-        };
-        let new = Bytes::from(uuid::Uuid::new_v4().simple().to_string());
-        let made = match made {
-            Ok(()) => store.create(&place, new, NodeKind::Persistent).await.map(drop),
-            Err(error) => Err(error),
-        };
-        match made {
+        let id = Self(uuid::Uuid::new_v4().simple().to_string());
+        match id.write(store).await {
+            Ok(()) => return Ok(Some(id)),
             // Whichever of them was written, it is read.
-            Ok(()) | Err(StoreError::NodeExists { .. }) => {}
-            Err(StoreError::Ambiguous { .. }) => store.sync(&place).await?,
+            Err(StoreError::NodeExists { .. }) => {}
+            Err(StoreError::Ambiguous { .. }) => store.sync(&place()).await?,
             Err(StoreError::Refused { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
         Self::look(store).await
+    }
+
+    /// Writes it where no other is, together with the folder if that is missing.
+    async fn write(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let (place, data) = (place(), Bytes::from(self.0.clone()));
+        let kind = NodeKind::Persistent;
+        let missing = match store.create(&place, data.clone(), kind).await {
+            Err(StoreError::NoNode { .. }) => place.parent(),
+            made => return made.map(drop),
+        };
+        let folder = missing.map(|path| Op::Create { path, data: Bytes::new(), kind });
+        let id = Op::Create { path: place.clone(), data: data.clone(), kind };
+        match store.multi(folder.into_iter().chain([id]).collect()).await {
+            // Another caller has made the folder just now.
+            Err(StoreError::Multi { source, .. }) if matches!(*source, StoreError::NodeExists { .. }) => {
+                store.create(&place, data, kind).await.map(drop)
+            }
+            Err(StoreError::Multi { source, .. }) => Err(*source),
+            made => made.map(drop),
+        }
     }
 }
 
