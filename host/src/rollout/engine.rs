@@ -789,7 +789,6 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         };
         Invocation {
             run,
-            is_tied: self.connections.is_none() && !self.run.tie.is_empty(),
             probe,
             environment,
             secrets: self.run.values.clone().into_iter().collect(),

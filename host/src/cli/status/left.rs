@@ -21,7 +21,13 @@ pub(super) fn text(summary: &Summary, now: u64) -> Option<String> {
         lines.push(("", format!("and {more} more: `lockkeeper status {run}`")));
     }
     lines.extend(commands(summary));
-    Some(lines.iter().map(|(label, text)| format!("{label:>10}  {}", terminal::line(text))).collect::<Vec<_>>().join("\n"))
+    Some(
+        lines
+            .iter()
+            .map(|(label, text)| format!("{label:>10}  {}", terminal::line(text)))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
 }
 
 /// What resumes such a run, and what gives its slots back; nothing if a runner drives it, or it is finished.

@@ -37,8 +37,6 @@ const MIN_HIDDEN: usize = 4;
 pub(super) struct Invocation {
     /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
-    /// Whether another process of ours starts `run`, and kills it when this one is gone.
-    pub is_tied: bool,
     /// Asked after `run` succeeded: 0 is a success, 66, 75, 76 and a target that cannot be reached leave it open, anything else is
     /// a failure.
     pub probe: Option<Vec<String>>,
@@ -159,9 +157,11 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
-    if invocation.is_tied
+    if invocation.ends_with_runner
+        && matches!(invocation.place, Place::Here)
         && matches!(ended, Ended::Exited(Some(trouble::CANNOT_START), _))
-        && let Some(line) = tail(&invocation.log, &invocation.secrets).into_iter().find(|line| line.contains(trouble::TIE_FAILED))
+        && let Some(line) =
+            tail(&invocation.log, &invocation.secrets).into_iter().find(|line| line.contains(trouble::TIE_FAILED))
     {
         ended = Ended::RunnerFailed(line.trim_start_matches("error: ").to_owned());
     }

@@ -8,7 +8,7 @@ use super::error::LedgerError;
 use super::layout::RunPaths;
 use super::leases::OwnLease;
 use super::read;
-use super::saved::{Saved, Standing};
+use super::saved::Saved;
 use crate::job::Target;
 use crate::store::{Fence, NodePath, Store, StoreError};
 
@@ -37,7 +37,7 @@ pub(super) async fn held<'a>(
 ) -> Result<Vec<HeldSlot>, LedgerError> {
     let mut named: Vec<(NodePath, Option<String>, NodePath, bool)> = targets
         .filter_map(|(target, saved)| {
-            let may_act = matches!(saved.standing, Standing::Acting | Standing::Reverting);
+            let may_act = saved.standing.is_under_way();
             let lease = saved.lease.as_ref()?.path.clone();
             Some((semaphore.clone(), Some(target.name.to_string()), lease, may_act))
         })
