@@ -275,6 +275,11 @@ impl Output {
                 let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
                 self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
             }
+            Event::ClockSet { by_ms } => {
+                let way = if *by_ms > 0 { "forward" } else { "back" };
+                let text = format!("this machine's clock was set {way} by {}", span(by_ms.unsigned_abs()));
+                self.say(Tone::Bad, "Clock", &text);
+            }
             Event::OutOfSight { target, attempt, detail, asked_ms, log } => {
                 let next = match asked_ms {
                     Some(asked) => format!("its probe is asked, for {} at most", span(*asked)),

@@ -34,6 +34,9 @@ const MAX_STOPS: usize = 4;
 /// How often a lost session is tried to be replaced before the run is left to somebody else: for a minute.
 const MAX_TRIES: u32 = 120;
 
+/// How far this machine's clock may be from the store's without a warning, in milliseconds.
+const MOST_CLOCK_MS: u64 = 5_000;
+
 /// As many targets are named in a line.
 const MOST_NAMED: usize = 10;
 
@@ -217,6 +220,18 @@ impl Attempt<'_> {
         if let Some(more) = failures.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
             self.output.talk("Failed", &format!("and {more} more: `lockkeeper status` shows all"));
         }
+    }
+
+    /// Windows and freezes go by this machine's clock.
+    fn warn_of_clock(&self, ahead_ms: i64) {
+        if ahead_ms.unsigned_abs() <= MOST_CLOCK_MS {
+            return;
+        }
+        let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+        let by = humantime::format_duration(Duration::from_secs(ahead_ms.unsigned_abs() / 1_000));
+        self.output.warn(&format!(
+            "this machine's clock is {by} {way} the store's: windows and freezes go by this machine's clock; set it right"
+        ));
     }
 
     /// An operator has stopped it.
@@ -425,7 +440,8 @@ impl Attempt<'_> {
         if let Some((spec, orchestration)) = job.orchestration.as_ref().zip(loaded.orchestration.as_ref()) {
             runs::keep_orchestration(&self.state, &journal, &folder.join(&spec.path), orchestration.digest())?;
         }
-        let Opened { ledger, targets, resumed } = opened;
+        let Opened { ledger, targets, resumed, clock_ahead_ms } = opened;
+        self.warn_of_clock(clock_ahead_ms);
         let (name, run_name) = (job.name.to_string(), ledger.run().to_owned());
         let plan = Plan::of(job, targets);
         if let Some(resumed) = &resumed {

@@ -533,7 +533,11 @@ fn freeze(table: FreezeTable, report: &mut Report) -> Option<Freeze> {
         Moment::Day(day) => day.tomorrow().ok().map(|next| next.at(0, 0, 0, 0)),
         Moment::At(moment) => Some(moment),
     };
-    let [begins, ends] = [begins, ends].map(|moment| zone.to_ambiguous_timestamp(moment?).compatible().ok());
+    let begins = begins.and_then(|moment| zone.to_ambiguous_timestamp(moment).compatible().ok());
+    // Where clocks go back an hour occurs twice: a freeze lasts through both. The last day is over with its first midnight.
+    let is_moment = matches!(until.value, Moment::At(_));
+    let ends = ends.map(|moment| zone.to_ambiguous_timestamp(moment));
+    let ends = ends.and_then(|moment| if is_moment { moment.later().ok() } else { moment.compatible().ok() });
     let (from, at) = (begins?, until.at);
     match ends {
         Some(until) if until > from => Some(Freeze { from, until, reason: table.reason.map(|reason| reason.value) }),

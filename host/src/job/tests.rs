@@ -298,6 +298,22 @@ fn a_freeze_lasts_to_the_end_of_its_last_day() {
     assert_eq!(job.calendar.windows[0].fit, super::Fit::Finish);
 }
 
+/// Clocks go back from 03:00 to 02:00 that night: 02:30 comes twice.
+#[test]
+fn a_freeze_lasts_through_both_of_a_doubled_hour() {
+    let frozen = |from: &str, until: &str| {
+        let text = FULL.split("[[freeze]]").next().unwrap();
+        let freeze = format!("[[freeze]]\nfrom = \"{from}\"\nuntil = \"{until}\"\ntime-zone = \"Europe/Berlin\"\n");
+        let job = JobSpec::parse("job.toml", &format!("{text}{freeze}")).unwrap();
+        let freeze = &job.calendar.freezes[0];
+        (freeze.from.to_string(), freeze.until.to_string())
+    };
+    let both = |from: &str, until: &str| (from.to_owned(), until.to_owned());
+    assert_eq!(frozen("2026-10-24", "2026-10-25 02:30"), both("2026-10-23T22:00:00Z", "2026-10-25T01:30:00Z"));
+    assert_eq!(frozen("2026-10-25 02:30", "2026-10-25"), both("2026-10-25T00:30:00Z", "2026-10-25T23:00:00Z"));
+    assert_eq!(frozen("2026-10-25 02:30", "2026-10-25 02:30"), both("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"));
+}
+
 #[test]
 fn what_comes_later_and_what_belongs_elsewhere_is_refused_by_name() {
     let text = FULL.replace("kill-after", "cwd = \"/\"\nshell = true\nkill-after");

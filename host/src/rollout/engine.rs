@@ -40,6 +40,10 @@ const MAX_INPUTS: usize = 1024;
 /// How often it is said what the run waits for.
 const BETWEEN_OUTLOOKS_MS: u64 = 1_000;
 
+/// By how much the wall clock must have been set at least before a run hears of it, in milliseconds: smaller steps are how clocks
+/// are kept right.
+const CLOCK_SET_MS: u64 = 2_000;
+
 /// The longest sleep, so that a wall clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -170,6 +174,7 @@ pub async fn run<P: Decide>(
         semaphore,
         inputs,
         clock,
+        clock_set_ms: clock.set_ms(),
         question: None,
         keepers: HashMap::new(),
         kills: HashMap::new(),
@@ -382,6 +387,8 @@ struct Engine<P, T> {
     semaphore: Semaphore,
     inputs: mpsc::Sender<Input>,
     clock: Clock,
+    /// How far that was ahead of a clock that nobody sets.
+    clock_set_ms: i64,
     /// What the policy is to be asked next.
     question: Option<Question>,
     /// One a target in flight.
@@ -501,8 +508,22 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP))
     }
 
+    /// The wall clock may have been set since the last input: that is heard first, since the time of the next step goes by it.
+    fn look_at_clock(&mut self) {
+        let now = self.clock.set_ms();
+        let by_ms = now.saturating_sub(self.clock_set_ms);
+        self.clock_set_ms = now;
+        if by_ms.unsigned_abs() >= CLOCK_SET_MS {
+            self.said_now = Outlook::default();
+            self.step(Input::ClockSet { by_ms });
+        }
+    }
+
     /// One input, and what follows from it at once.
     fn step(&mut self, input: Input) {
+        if !matches!(input, Input::ClockSet { .. }) {
+            self.look_at_clock();
+        }
         match &input {
             Input::NotLeased { target, .. } | Input::Released { target } | Input::NotReleased { target, .. } => {
                 self.keepers.remove(target);

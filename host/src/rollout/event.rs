@@ -246,6 +246,12 @@ pub enum Event {
         /// Whether it was the roll-back that ended.
         roll_back: bool,
     },
+    /// The clock of the runner's machine was set. What waits for a span waits as long as before; windows and freezes go by the new
+    /// time.
+    ClockSet {
+        /// By how many milliseconds: forward if that is above zero.
+        by_ms: i64,
+    },
     /// Somebody paused the run: nothing new starts.
     Paused {
         /// Who.

@@ -161,6 +161,11 @@ pub struct SeenMember {
 pub enum Input {
     /// Time has passed.
     Tick,
+    /// The wall clock was set by so many milliseconds: forward if that is above zero. The time of this step is the new one.
+    ClockSet {
+        /// By how many.
+        by_ms: i64,
+    },
     /// The semaphore was read. Nobody is asked about before the first time.
     Semaphore {
         /// Its leases.

@@ -18,6 +18,7 @@
 //! [`SHORTEST_WAKE`] and [`WAKES_EACH_MS`], slots taken in vain by [`FIRST_PAUSE`], sweeps in vain by [`WAITS_EACH_MS`].
 
 mod budget;
+mod clock;
 mod floor;
 mod found;
 mod invited;
@@ -407,6 +408,7 @@ impl Rollout {
         let mut out = std::mem::take(&mut self.first);
         match input {
             Input::Tick => {}
+            Input::ClockSet { by_ms } => self.clock_was_set(by_ms, &mut out),
             Input::Semaphore { leases, queued, slots } => {
                 self.follow_slots(slots, &mut out);
                 self.semaphore_seen(leases, queued);

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::boot;
+
 /// A wall clock: the system's, or one that follows tokio's clock, which stands still in tests and simulations.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
@@ -25,6 +27,15 @@ impl Clock {
         Self::Virtual { at: Instant::now(), start_ms }
     }
 
+    /// How far this clock is ahead of one that nobody sets, in milliseconds: it changes only when this one is set.
+    #[must_use]
+    pub fn set_ms(&self) -> i64 {
+        match self {
+            Self::System => difference(self.now_ms(), boot::now_ms()),
+            Self::Virtual { .. } => 0,
+        }
+    }
+
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
@@ -33,6 +44,19 @@ impl Clock {
             Self::Virtual { at, start_ms } => start_ms.saturating_add(millis(at.elapsed())),
         }
     }
+}
+
+/// The system's clock, as the kernel has it: the clock of a store in a file of this machine, whatever a library that is
+/// preloaded makes of the process's own clock.
+pub(in crate::store) fn kernel_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000)
+}
+
+/// How much later one time is than another.
+pub(crate) fn difference(later_ms: u64, earlier_ms: u64) -> i64 {
+    i64::try_from(i128::from(later_ms) - i128::from(earlier_ms)).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

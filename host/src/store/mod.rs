@@ -27,6 +27,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use clock::Clock;
+pub(crate) use clock::difference;
 pub use error::{PathError, StoreError};
 pub use gate::between_transactions;
 pub use path::{NodePath, node_name};

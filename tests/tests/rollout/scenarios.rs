@@ -18,7 +18,7 @@
 //! | `run-lost` | the run is somebody else's |
 //! | `lost a`, `succeed a`, `fail a`, `ended a unknown`, `cut-off a`, `stale a 101` | the lease or the action; its connection broke; its fence was refused |
 //! | `members a,b`, `party-unread`, `leases salt:7`, `slots 3`, `session over` | what is read |
-//! | `after 30s`, `stop gently` | time and people |
+//! | `after 30s`, `clock 10h`, `clock -10h`, `stop gently` | time, a clock that is set, and people |
 //!
 //! `UPDATE_SCENARIOS=1` writes what the machine does into the files.
 
@@ -323,6 +323,14 @@ impl Scene {
             }
             ["slots", slots] => {
                 Input::Semaphore { leases: Vec::new(), queued: 0, slots: Some(slots.parse().expect("a number")) }
+            }
+            ["clock", by] => {
+                let by_ms = match by.strip_prefix('-') {
+                    Some(by) => -(milliseconds(by) as i64),
+                    None => milliseconds(by) as i64,
+                };
+                self.now = self.now.saturating_add_signed(by_ms);
+                Input::ClockSet { by_ms }
             }
             ["session", state] => Input::Session(match *state {
                 "connected" => Hearing::Connected,
@@ -719,6 +727,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Probed { target, answer, detail } => {
             format!("{target} is found {answer} {detail}").trim_end().to_owned()
         }
+        Event::ClockSet { by_ms } => format!("the clock is set by {by_ms} ms"),
         Event::OutOfSight { target, attempt, asked_ms, .. } => {
             let asked = asked_ms.map_or("without a probe".to_owned(), |asked| format!("asked for {}", span(asked)));
             format!("{target} is out of sight on try {attempt}, {asked}")

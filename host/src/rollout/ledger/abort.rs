@@ -52,7 +52,7 @@ async fn abort_as(store: &Arc<dyn Store>, run: &str, runner: &Runner, by: &Wish)
         return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
     }
     let semaphore = kept.record.semaphore.clone();
-    let Opened { ledger, targets, resumed } = runner.go_on(kept, String::new()).await?;
+    let Opened { ledger, targets, resumed, .. } = runner.go_on(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
     let slots = slots::held(store, run, &semaphore, targets.iter().zip(&saved)).await?;
     let mut ends = Vec::with_capacity(saved.len());

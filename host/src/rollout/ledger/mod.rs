@@ -20,6 +20,7 @@
 mod abort;
 mod again;
 mod calls;
+mod clocks;
 mod commit;
 mod error;
 mod find;

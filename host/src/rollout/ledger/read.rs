@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::clocks::Clocks;
 use super::error::LedgerError;
 use super::layout::{self, RunPaths};
 use super::records::{JobRecord, LAYOUT, Memory, Planned, RunRecord, Wishes};
@@ -96,7 +97,7 @@ pub async fn standings_of(
     run: &str,
     targets: &[Target],
 ) -> Result<Vec<StandingOf>, LedgerError> {
-    standings(store, &RunPaths::new(run), targets).await
+    standings(store, &RunPaths::new(run), targets, Clocks::AsWritten).await
 }
 
 /// What people want of a run.
@@ -180,10 +181,12 @@ pub(super) async fn plan(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec
     Ok(targets)
 }
 
+/// Where each target stands, its times by this machine's clock if `clocks` says how.
 pub(super) async fn standings(
     store: &Arc<dyn Store>,
     paths: &RunPaths,
     targets: &[Target],
+    clocks: Clocks,
 ) -> Result<Vec<StandingOf>, LedgerError> {
     let names = store.children(&paths.targets()).await?;
     let nodes_of: Vec<NodePath> = names.iter().map(|name| paths.targets().child(name)).collect();
@@ -191,7 +194,8 @@ pub(super) async fn standings(
     let mut by_name = HashMap::with_capacity(names.len());
     for ((name, path), node) in names.iter().zip(&nodes_of).zip(found) {
         if let Some(node) = node {
-            by_name.insert(name.as_str(), (parse::<Saved>(path, &node.data)?, Some(node.stat.version)));
+            let saved: Saved = parse(path, &node.data)?;
+            by_name.insert(name.as_str(), (clocks.ours(saved, &node.stat), Some(node.stat.version)));
         }
     }
     Ok(targets.iter().map(|target| by_name.remove(&*node_name(target.name.as_str())).unwrap_or_default()).collect())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clocks::Clocks;
 use super::commit::{Write, commit};
 use super::error::LedgerError;
 use super::layout::{self, RunPaths};
@@ -49,6 +50,8 @@ pub struct Opened {
     pub targets: Vec<Target>,
     /// What an earlier runner left; none: it is new.
     pub resumed: Option<Resumed>,
+    /// How far this machine's clock is ahead of the store's, in milliseconds.
+    pub clock_ahead_ms: i64,
 }
 
 /// A run that is to begin.
@@ -167,10 +170,10 @@ impl Runner {
             data: read::bytes(&JobRecord { run: name.clone() }),
             version: Version::Any,
         };
-        let version = commit(self.store.as_ref(), self.lease.path(), &run, &[pointer]).await?;
+        let (version, clocks) = self.announce(&run, &[pointer]).await?;
         let saved = vec![(Saved::default(), None); targets.len()];
         let ledger = Ledger::new(&self.store, self.lease.path(), &name, (record, version), &targets, saved);
-        Ok(Opened { ledger: Arc::new(ledger), targets, resumed: None })
+        Ok(Opened { ledger: Arc::new(ledger), targets, resumed: None, clock_ahead_ms: clocks.ahead_ms() })
     }
 
     /// Goes on with a run that is not finished.
@@ -184,15 +187,25 @@ impl Runner {
         self.add_stint(&mut record, journal);
         record.ended = None;
         let run = Write { path: paths.run().clone(), data: read::bytes(&record), version: Some(version) };
-        let version = commit(self.store.as_ref(), self.lease.path(), &run, &[]).await?;
+        let (version, clocks) = self.announce(&run, &[]).await?;
         // Only now nobody else writes any more.
-        let saved = read::standings(&self.store, &paths, &targets).await?;
+        let saved = read::standings(&self.store, &paths, &targets, clocks).await?;
         let memory = read::memory(&self.store, &paths).await?;
         let sequence = u64::from(record.stint.saturating_sub(1)) * SEQUENCES_OF_A_STINT;
         let standings = saved.iter().map(|(saved, _)| saved.clone()).collect();
         let resumed = Resumed { targets: standings, memory, sequence };
         let ledger = Ledger::new(&self.store, self.lease.path(), &name, (record, version), &targets, saved);
-        Ok(Opened { ledger: Arc::new(ledger), targets, resumed: Some(resumed) })
+        let clock_ahead_ms = clocks.ahead_ms();
+        Ok(Opened { ledger: Arc::new(ledger), targets, resumed: Some(resumed), clock_ahead_ms })
+    }
+
+    /// Writes the run's node, and compares the time that the store puts to it with this machine's.
+    async fn announce(&self, run: &Write, along: &[Op]) -> Result<(i32, Clocks), LedgerError> {
+        let before_ms = self.store.clock().now_ms();
+        let version = commit(self.store.as_ref(), self.lease.path(), run, along).await?;
+        let after_ms = self.store.clock().now_ms();
+        let node = self.store.read(&run.path).await?;
+        Ok((version, Clocks::of_write(&node.stat, before_ms, after_ms)))
     }
 
     fn add_stint(&self, record: &mut RunRecord, journal: String) {

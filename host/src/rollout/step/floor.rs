@@ -198,6 +198,13 @@ impl Roster {
 }
 
 impl FloorClock {
+    /// The wall clock was set.
+    pub(super) fn shift(&mut self, shift: impl Fn(u64) -> u64) {
+        self.since_ms = self.since_ms.map(shift);
+        // They are times of day, and are looked up anew with the next measurement.
+        (self.until_ms, self.alone_at_ms) = (None, None);
+    }
+
     fn measure(&mut self, now_ms: u64, floor: FloorNow) {
         self.alone_at_ms = None;
         match floor {

@@ -49,6 +49,11 @@ impl Found {
         Self { adopting, doing, is_own: false, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
     }
 
+    /// Since when it has been asked.
+    pub(super) fn since_mut(&mut self) -> Option<&mut u64> {
+        self.since_ms.as_mut()
+    }
+
     /// Whether an earlier runner saw that its action did not succeed.
     pub(super) fn was_seen_to_fail(&self) -> bool {
         matches!(self.seen, Some(Standing::Ended { ending, .. }) if ending != Ending::Succeeded)

@@ -57,6 +57,14 @@ enum Said {
     Waits,
 }
 
+impl Waves {
+    /// The wall clock was set.
+    pub(super) fn shift(&mut self, shift: impl Fn(u64) -> u64) {
+        // A wave of which nothing has ended has no time yet.
+        self.last_ms.iter_mut().filter(|last| **last > 0).for_each(|last| *last = shift(*last));
+    }
+}
+
 impl Rollout {
     pub(super) fn plan_waves(&mut self) {
         let waves = &self.setup.waves;

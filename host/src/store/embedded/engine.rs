@@ -25,9 +25,9 @@ use super::ear::Ear;
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
-use crate::store::boot;
 use crate::store::gate;
-use crate::store::{Clock, Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
+use crate::store::{Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
+use crate::store::{boot, clock};
 
 /// How often we look whether another process changed something, while anybody here watches and the system does not tell.
 const LOOK_UNTOLD: Duration = Duration::from_millis(8);
@@ -822,7 +822,7 @@ impl Worker {
         zxid: i64,
     ) -> Result<(Done, Vec<bool>), rusqlite::Error> {
         let connection = &self.database.as_ref().expect("opened before the first request").connection;
-        let mut tree = Tree::new(connection, zxid, Clock::System.now_ms());
+        let mut tree = Tree::new(connection, zxid, clock::kernel_ms());
         let mut done = Done { beat_ms: boot::now_ms(), ..Done::default() };
         if writes {
             self.end_removed(batch)?;
