@@ -153,7 +153,7 @@ fn a_run_that_nobody_runs_is_ended_at_once_and_holds_nothing() {
     assert_eq!(ground.world.holders("/locks/steered").len(), 2, "its leases outlive it");
     eventually("its session is over", || ground.status()["state"] == json!("left"));
     let aborted = ground.does("abort steered");
-    assert!(aborted.code == Some(0) && aborted.stderr.contains("which nobody ran"), "{aborted:?}");
+    assert!(aborted.code == Some(0) && aborted.stderr.contains("which no runner drives"), "{aborted:?}");
     assert_eq!(ground.world.holders("/locks/steered").len(), 0);
     assert_eq!((ground.standing("a"), ground.standing("d")), ("unknown".to_owned(), "pending".to_owned()));
     ground.opens("go");

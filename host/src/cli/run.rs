@@ -193,7 +193,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// What this process saw and nobody will know.
+    /// What this process saw and is lost with it.
     fn say_given_up(&self, unwritten: &Unwritten) {
         for (target, sight) in unwritten.targets() {
             self.output.warn(&format!(

@@ -408,7 +408,7 @@ fn tell_ended_here(output: &Output, run: &str, wished: &Wished, done: &Freed, no
             "effect": effect, "wish": wished.now.aborted, "freed": freed, "unknown": unknown, "slots": held,
         }));
     }
-    output.talk("Aborted", &terminal::line(&format!("run `{run}`, which nobody ran")));
+    output.talk("Aborted", &terminal::line(&format!("run `{run}`, which no runner drives")));
     for one in held.iter().take(MOST_NAMED) {
         output.talk("Released", &terminal::line(&slot(one, now)));
     }

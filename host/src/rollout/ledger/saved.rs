@@ -168,7 +168,7 @@ impl Standing {
         )
     }
 
-    /// Whether a command may run on it as far as its node says: nobody has written down that it ended.
+    /// Whether a command may run on it as far as its node says: no end is written down.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         matches!(self, Self::Acting | Self::Reverting { .. })

@@ -73,7 +73,7 @@ impl Unwritten {
             unsaved.write(store, &paths, &own, &mut done).await?;
         }
         match read::run(store, &self.run).await {
-            // Nobody but this runner has written the run: its own last writes happened.
+            // No other runner has written the run: this one's own last writes happened.
             Ok(kept) if kept.version == self.version => done.settled.clear(),
             Ok(kept) => done.by = kept.record.newest_stint().map(|stint| stint.runner.clone()),
             Err(error) if error.is_gone() => {}
