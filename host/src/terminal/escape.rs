@@ -68,7 +68,7 @@ pub fn line(text: &str) -> String {
     shown(text, MAX_LINE)
 }
 
-/// Several lines of output, such as a table: line breaks stay, and each line is as [`line`] makes it. The caller has escaped
+/// Several lines of output, such as a table: line breaks stay, and each line is as [`line()`] makes it. The caller has escaped
 /// the values, whose own line breaks look like ours here.
 #[must_use]
 pub fn block(text: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! A terminal obeys some characters instead of showing them, and shows others not at all. Whatever a guest, a file, a store,
 //! a target or a caller has written passes through here before a person sees it. `cli/output.rs` sends every line through
-//! [`line`], [`block`] or [`styled`], so that no caller can forget it; [`value`], [`shown`] and [`prose`] bound a single value
+//! [`line()`], [`block`] or [`styled`], so that no caller can forget it; [`value`], [`shown`] and [`prose`] bound a single value
 //! where a sentence is made of it. Files keep what was written.
 
 mod escape;
