@@ -513,6 +513,7 @@ impl Attempt<'_> {
         match report {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
+                self.say_given_up(&ledger.unwritten());
                 self.output.talk("Left", &self.resume_with());
                 outcome(&report).map(Stood::Over)
             }
