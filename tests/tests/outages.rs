@@ -46,8 +46,11 @@ impl Ground {
     }
 
     fn starts_at(&self, store: &[String], log: &str) -> Child {
+        // Only the first would not stand by for another, and resumes its own run all the same.
+        let no_wait: &[&str] = if log == "log" { &["--no-wait"] } else { &[] };
         let log = fs::File::create(self.world.folder().join(log)).unwrap();
         let mut command: Command = self.world.lockkeeper(["run", "job.toml"]);
+        command.args(no_wait);
         command.args(store).current_dir(self.world.folder());
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }

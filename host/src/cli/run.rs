@@ -281,7 +281,9 @@ impl Attempt<'_> {
             Some(holder) => (holder.identifier.as_str(), moment(holder.since_ms, store.clock().now_ms())),
             None => ("somebody", String::from("just now")),
         };
-        if self.args.no_wait {
+        // The last session of this process is waited for in any case: its run is this process's to resume.
+        let is_own = holder.as_ref().is_some_and(|holder| holder.identifier == who.as_str());
+        if self.args.no_wait && !is_own {
             return Err(Err(Failure::message(ErrorKind::Running, format!("{by} runs job `{job}` since {since}"))
                 .hint("without --no-wait this stands by, and takes over when that ends")));
         }
@@ -289,7 +291,7 @@ impl Attempt<'_> {
             0 => String::new(),
             others => format!(", behind {}", super::output::of(others as usize, "other")),
         };
-        let text = match holder.as_ref().is_some_and(|holder| holder.identifier == who.as_str()) {
+        let text = match is_own {
             true => format!("by{others}: the last session of this process ({by}) ends soon"),
             false => format!("by{others}: {by} runs `{job}` since {since}"),
         };
