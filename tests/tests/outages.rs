@@ -102,9 +102,9 @@ fn what_ended_while_the_servers_were_down_does_not_run_again() {
     assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", ground.text("log"));
     assert_eq!(other.unwrap().wait().unwrap().code(), Some(0), "{}", ground.text("other"));
     ground.each_ran_once();
+    // Whether its own last request got there after all, or it wrote once more: no one asks how they ended.
     let log = ground.text("log") + &ground.text("other");
-    assert!(log.contains("what this runner saw of "), "{log}");
-    assert!(log.contains("its action succeeded, as this runner saw"), "{log}");
+    assert!(!log.contains("unknown") && !log.contains("Found"), "{log}");
 }
 
 #[test]
