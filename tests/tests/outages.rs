@@ -46,8 +46,8 @@ impl Ground {
     }
 
     fn starts_at(&self, store: &[String], log: &str) -> Child {
-        // Only the first would not stand by for another, and resumes its own run all the same.
-        let no_wait: &[&str] = if log == "log" { &["--no-wait"] } else { &[] };
+        // A runner that would not stand by for another resumes its own run all the same.
+        let no_wait: &[&str] = if store[0] == "--store" { &["--no-wait"] } else { &[] };
         let log = fs::File::create(self.world.folder().join(log)).unwrap();
         let mut command: Command = self.world.lockkeeper(["run", "job.toml"]);
         command.args(no_wait);
@@ -174,4 +174,26 @@ fn who_is_stopped_before_the_store_is_back_says_what_is_not_in_it() {
     assert_ne!(runner.wait().unwrap().code(), Some(0));
     let log = ground.text("log");
     assert!(log.contains("the store does not have what this runner saw of a (succeeded)"), "{log}");
+}
+
+/// The servers stop answering and keep the connection: attempts end meanwhile, and the next ones fall due, which are not started.
+#[test]
+fn a_retry_that_falls_due_in_an_outage_does_not_hide_how_the_attempt_before_it_ended() {
+    if !available() {
+        return;
+    }
+    let server = Server::start_with(&Options::default());
+    let ground = Ground::new(&["--zk-hosts", &server.hosts()]);
+    let run = "echo {target} >> begun; until test -e go; do sleep 0.02; done; echo {target} >> ended; \
+               grep -c {target} begun | grep -q 2";
+    let job = JOB.replace("on-unknown = \"retry\"", "on-unknown = \"hold\"\nattempts = 2");
+    let old = job.lines().find(|line| line.starts_with("run = ")).unwrap().to_owned();
+    ground.world.file("job.toml", &job.replace(&old, &format!("run = [\"sh\", \"-c\", \"{run}\"]")));
+    let mut runner = ground.starts("log");
+    ground.outage("log", || server.pause());
+    server.resume();
+    assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", ground.text("log"));
+    let twice: BTreeMap<String, usize> = ["a", "b", "c", "d", "e", "f"].map(|target| (target.to_owned(), 2)).into();
+    assert_eq!(ground.lines("begun"), twice, "{}", ground.text("log"));
+    assert!(!ground.text("log").contains("unknown"), "{}", ground.text("log"));
 }

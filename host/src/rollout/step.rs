@@ -643,6 +643,9 @@ impl Rollout {
         if result.course == Course::RunnerFailed {
             return self.runner_failed(target, result.detail, out);
         }
+        if result.course == Course::NotStarted && result.ending == Ending::Unknown {
+            return self.not_started(target, result.detail, out);
+        }
         if self.slots[target].state == TargetState::Reverting {
             return self.reverted(now_ms, target, result, out);
         }
@@ -685,7 +688,13 @@ impl Rollout {
 
     /// The runner's own machine could not start it: nothing ran, nothing is charged, and nothing new starts.
     fn runner_failed(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
-        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.clone() }));
+        self.not_started(target, reason.clone(), out);
+        self.cut_short(End::Broken(Broken::Runner(reason)), out);
+    }
+
+    /// It was announced, and nothing of it ran: it goes again, and that was no attempt.
+    fn not_started(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
+        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason }));
         if self.slots[target].state == TargetState::Reverting {
             self.moved(target, TargetEvent::Found);
             self.roll_back_anew(target, out);
@@ -695,7 +704,6 @@ impl Rollout {
             slot.tried_before = (slot.tried_before + 1).min(slot.attempt);
             self.reopen(target, out);
         }
-        self.cut_short(End::Broken(Broken::Runner(reason)), out);
     }
 
     /// What its policy says of its end could not be written down: the next runner asks.
@@ -1128,8 +1136,13 @@ impl Rollout {
     fn may_go_again(&self, target: usize) -> bool {
         let slot = &self.slots[target];
         matches!(slot.state, TargetState::Acted(Ending::Failed | Ending::TimedOut))
-            && slot.attempt - slot.tried_before < self.setup.attempts
+            && self.has_attempts_left(target)
             && self.ending.is_none()
+    }
+
+    fn has_attempts_left(&self, target: usize) -> bool {
+        let slot = &self.slots[target];
+        slot.attempt - slot.tried_before < self.setup.attempts
     }
 
     /// It keeps its slot for a while, and is tried again then.
@@ -1174,13 +1187,9 @@ impl Rollout {
             Err(refused) => {
                 self.say_refused(target, &refused, out);
                 let passes = match refused.refusal {
-                    Refusal::Paused { .. }
-                    | Refusal::Suspended
-                    | Refusal::UnknownHeld { .. }
-                    | Refusal::Wave { .. } => true,
-                    // An operator says how to continue.
+                    // An operator says how to continue, or the run ends.
                     Refusal::BudgetSpent { .. } => self.setup.on_exhausted == OnExhausted::Pause,
-                    _ => false,
+                    _ => true,
                 };
                 if passes {
                     // Its tries are not used up: it goes when its turn comes again.

@@ -1,6 +1,7 @@
 //! Endings that a runner saw and could not write before its session was over: written by the same process once the store is
 //! back, before anything else happens.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commit::{Write, commit_if};
@@ -19,12 +20,12 @@ pub enum Sight {
     NotStarted,
 }
 
-/// One ending that is not in the store.
+/// What was seen of a target and is not in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsaved {
     pub(super) target: String,
-    pub(super) attempt: u32,
-    pub(super) sight: Sight,
+    /// By the numbers of its newest attempts.
+    pub(super) sights: BTreeMap<u32, Sight>,
 }
 
 /// The endings of a run that its runner saw and that are not in the store.
@@ -57,7 +58,7 @@ impl Unwritten {
 
     /// The targets, and what the runner saw of each, in a few words.
     pub fn targets(&self) -> impl Iterator<Item = (&str, String)> {
-        self.endings.iter().map(|unsaved| (unsaved.target.as_str(), unsaved.sight.to_string()))
+        self.endings.iter().map(|unsaved| (unsaved.target.as_str(), unsaved.last_that_ran()))
     }
 
     /// Writes the endings, unless the run is another runner's by now. No lease of the job is needed: each write checks that
@@ -84,6 +85,12 @@ impl Unwritten {
 }
 
 impl Unsaved {
+    /// What was seen of the last attempt that ran, in a few words.
+    fn last_that_ran(&self) -> String {
+        let ran = self.sights.values().rev().find(|sight| matches!(sight, Sight::Ended(_)));
+        ran.or(self.sights.values().next_back()).map(ToString::to_string).unwrap_or_default()
+    }
+
     async fn write(
         &self,
         store: &Arc<dyn Store>,
@@ -91,7 +98,7 @@ impl Unsaved {
         own: &Op,
         done: &mut Rewritten,
     ) -> Result<(), LedgerError> {
-        let Self { target, attempt, sight } = self;
+        let Self { target, sights } = self;
         let path = paths.target(target);
         // Bounded by the writes of this process that were on their way when its session ended: one for a target.
         loop {
@@ -102,16 +109,23 @@ impl Unsaved {
                 Err(error) => return Err(error.into()),
             };
             let saved: Saved = read::parse(&path, &node.data)?;
-            if !saved.standing.is_under_way() || saved.attempt != *attempt {
+            let Some(sight) = sights.get(&saved.attempt).filter(|_| saved.standing.is_under_way()) else {
                 // What this runner wrote last happened after all, or another runner has settled it.
                 done.settled.push((target.clone(), saved.standing));
                 return Ok(());
-            }
-            let next = match sight {
-                Sight::Ended(standing) => Saved { standing: standing.clone(), ..saved.clone() },
-                // What never ran was no attempt.
-                Sight::NotStarted => Saved { standing: Standing::Leased, attempt: attempt - 1, ..saved.clone() },
             };
+            let (attempt, standing) = match sight {
+                Sight::Ended(standing) => (saved.attempt, standing.clone()),
+                // What never ran was no attempt: the one before it counts, if its end is not settled yet either.
+                Sight::NotStarted => {
+                    let before = saved.attempt.saturating_sub(1);
+                    match sights.get(&before) {
+                        Some(Sight::Ended(standing)) => (before, standing.clone()),
+                        _ => (before, Standing::Leased),
+                    }
+                }
+            };
+            let next = Saved { standing, attempt, ..saved.clone() };
             let write = Write { path: path.clone(), data: read::bytes(&next), version: Some(node.stat.version) };
             match commit_if(store.as_ref(), own, &write, &[]).await {
                 Ok(_) => done.written.push(target.clone()),

@@ -42,8 +42,8 @@ pub struct Ledger {
     memory: Mutex<Remembered>,
     /// Which of it is in the store. Held over a write, so that older never overwrites newer.
     written: tokio::sync::Mutex<u64>,
-    /// What was seen of each target's newest attempt.
-    sights: Mutex<BTreeMap<usize, (u32, Sight)>>,
+    /// What was seen of each target's newest attempts, by their numbers.
+    sights: Mutex<BTreeMap<usize, BTreeMap<u32, Sight>>>,
 }
 
 /// What is known of one target's node.
@@ -260,20 +260,24 @@ impl Ledger {
 
     /// What the runner sees of a target's attempt, kept in memory until the store has it.
     pub fn saw(&self, target: usize, attempt: u32, sight: Sight) {
-        unpoisoned(&self.sights).insert(target, (attempt, sight));
+        let mut sights = unpoisoned(&self.sights);
+        let of_target = sights.entry(target).or_default();
+        of_target.insert(attempt, sight);
+        // An attempt that was announced and not started leaves the one before it the last that ran.
+        of_target.retain(|seen, _| *seen + 1 >= attempt);
     }
 
     /// The endings that were seen and that the store does not have, as far as this runner knows.
     #[must_use]
     pub fn unwritten(&self) -> Unwritten {
         let mut endings = Vec::new();
-        for (target, (attempt, sight)) in unpoisoned(&self.sights).iter() {
+        for (target, sights) in unpoisoned(&self.sights).iter() {
             let Book { name, known, .. } = &self.targets[*target];
             let (saved, _) = &*unpoisoned(known);
             // The announcement of an attempt may have happened although nothing was heard of it.
-            let may_be_announced = saved.attempt < *attempt;
-            if may_be_announced || (saved.attempt == *attempt && saved.standing.is_under_way()) {
-                endings.push(Unsaved { target: name.clone(), attempt: *attempt, sight: sight.clone() });
+            let newest = sights.keys().next_back().copied().unwrap_or_default();
+            if saved.attempt < newest || (saved.attempt == newest && saved.standing.is_under_way()) {
+                endings.push(Unsaved { target: name.clone(), sights: sights.clone() });
             }
         }
         Unwritten { run: self.run.clone(), version: unpoisoned(&self.record).1, endings }

@@ -47,8 +47,12 @@ impl Rollout {
                     || self.asking.is_some_and(|(asked, _)| asked == target);
                 slot.leaving.is_none() && slot.retry_at_ms.is_none() && !(is_to_be_settled && self.may_go_again(target))
             }
-            // An earlier runner saw it fail; the policy may have it tried again, and then it counts no more.
-            TargetState::Unsettled => slot.found.as_ref().is_some_and(super::found::Found::was_seen_to_fail),
+            TargetState::Unsettled if self.is_roll_back_found(target) => self.failed_before_roll_back(target),
+            // An earlier runner saw it fail, and the policy cannot have it tried again.
+            TargetState::Unsettled => {
+                let was_seen_to_fail = slot.found.as_ref().is_some_and(super::found::Found::was_seen_to_fail);
+                was_seen_to_fail && !self.has_attempts_left(target)
+            }
             // Whatever becomes of undoing it, it counts.
             TargetState::Reverting | TargetState::Reverted(_) => true,
             TargetState::Queued | TargetState::Leased => {
@@ -56,6 +60,12 @@ impl Rollout {
             }
             _ => false,
         }
+    }
+
+    /// Whether a roll-back that no runner saw end is being settled.
+    fn is_roll_back_found(&self, target: usize) -> bool {
+        let slot = &self.slots[target];
+        slot.state == TargetState::Unsettled && slot.found.as_ref().is_some_and(super::found::Found::is_roll_back)
     }
 
     /// Whether its action did not succeed, where what is unknown is how its roll-back went.
@@ -80,6 +90,11 @@ impl Rollout {
         let is_meant = |target: usize| wave.is_none_or(|wave| self.waves.index_of(target) == Some(wave));
         let is_accepted = |target: &&usize| is_charged(self.slots[**target].state) && is_meant(**target);
         let all = all.saturating_sub(count(self.steer.accepted.iter().filter(is_accepted).count()));
+        // What is not known of them is how their roll-back went.
+        let is_rolled_back = |target: &&usize| {
+            is_meant(**target) && self.is_roll_back_found(**target) && self.failed_before_roll_back(**target)
+        };
+        let rolled_back = || count(self.in_flight.iter().filter(is_rolled_back).count());
         match counted {
             Counted::Final => all,
             Counted::ToStart(except) => {
@@ -90,9 +105,9 @@ impl Rollout {
                 let is_held = |target: &usize| !self.failed_before_roll_back(*target);
                 let held = self.unknown.difference(&self.steer.accepted).filter(|target| is_meant(**target));
                 let held = held.copied().filter(is_held);
-                all.saturating_sub(count(held.count()))
+                all.saturating_sub(count(held.count())) + rolled_back()
             }
-            Counted::ToEnd => all,
+            Counted::ToEnd => all + rolled_back(),
         }
     }
 

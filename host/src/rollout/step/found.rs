@@ -49,6 +49,11 @@ impl Found {
         Self { adopting, doing, is_own: false, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
     }
 
+    /// Whether it was a roll-back.
+    pub(super) fn is_roll_back(&self) -> bool {
+        self.doing == Doing::Revert
+    }
+
     /// Since when it has been asked.
     pub(super) fn since_mut(&mut self) -> Option<&mut u64> {
         self.since_ms.as_mut()

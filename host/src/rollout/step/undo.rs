@@ -97,6 +97,16 @@ impl Rollout {
         out.push(Action::Release { target, standing: was });
     }
 
+    /// Whether what is under way on a target is its roll-back, in sight or not: the others need not wait for that.
+    fn is_rolled_back_now(&self, target: usize) -> bool {
+        let slot = &self.slots[target];
+        match slot.state {
+            TargetState::Reverting | TargetState::Reverted(_) => true,
+            TargetState::Unsettled => slot.found.as_ref().is_some_and(super::found::Found::is_roll_back),
+            _ => false,
+        }
+    }
+
     /// The next that are to be undone, as many as there are slots and members for.
     pub(super) fn undo(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         match self.asking {
@@ -138,7 +148,7 @@ impl Rollout {
     fn undo_all(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         // What acts may end first: it may have to be undone, too.
         if self.to_undo.is_none() {
-            if !self.in_flight.is_empty() || self.steer.paused.is_some() {
+            if self.in_flight.iter().any(|target| !self.is_rolled_back_now(*target)) || self.steer.paused.is_some() {
                 return;
             }
             // A roll-back is not repeated unless an operator or an orchestration asks for it.
