@@ -161,7 +161,7 @@ fn a_clock_that_jumps_and_is_corrected_holds_nothing_up() {
     let mut run = ground.run("one", "log");
     eventually("the first runs", || ground.text("ran").lines().count() == 1);
     ground.clock("one", 20 * 3_600);
-    eventually("the jump is noticed", || ground.text("log").contains("was set forward by 20h"));
+    eventually("the jump is noticed", || ground.text("log").contains("was set forward by"));
     ground.world.file("go", "");
     eventually("the freeze holds the next", || ground.text("log").contains("by the job's limits"));
     assert_eq!(ground.text("ran").lines().count(), 1);

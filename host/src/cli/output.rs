@@ -261,14 +261,19 @@ impl Output {
                 let after = if *after_ms == 0 { String::new() } else { format!(" in {}", span(*after_ms)) };
                 self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}{after}: {reason}"));
             }
-            Event::Found { target, attempt } => {
-                self.say(Tone::Plain, "Found", &format!("{target} under way since an earlier runner, try {attempt}"));
+            Event::Found { target, attempt, roll_back } => {
+                let what = if *roll_back { "being rolled back" } else { "under way" };
+                self.say(Tone::Plain, "Found", &format!("{target} {what} since an earlier runner, try {attempt}"));
             }
-            Event::Probed { target, answer, detail } => {
-                let said = match answer.as_ref() {
-                    "done" => "its action was done",
-                    "not-started" => "its action never started; it goes when its turn comes",
-                    "failed" => "its action failed",
+            Event::Probed { target, answer, detail, roll_back } => {
+                let said = match (answer.as_ref(), *roll_back) {
+                    ("done", false) => "its action was done",
+                    ("done", true) => "its roll-back was done",
+                    ("not-started", false) => "its action never started; it goes when its turn comes",
+                    ("not-started", true) => "its roll-back never started",
+                    ("failed", false) => "its action failed",
+                    ("failed", true) => "its roll-back failed",
+                    (_, true) => "the outcome of its roll-back is unknown",
                     _ => "its outcome is unknown",
                 };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
@@ -277,10 +282,13 @@ impl Output {
             }
             Event::ClockSet { by_ms } => {
                 let way = if *by_ms > 0 { "forward" } else { "back" };
-                let text = format!("this machine's clock was set {way} by {}", span(by_ms.unsigned_abs()));
+                let text = format!(
+                    "this machine's clock was set {way} by {}",
+                    span(by_ms.unsigned_abs().saturating_add(500) / 1_000 * 1_000)
+                );
                 self.say(Tone::Bad, "Clock", &text);
             }
-            Event::OutOfSight { target, attempt, detail, asked_ms, log } => {
+            Event::OutOfSight { target, attempt, detail, asked_ms, log, .. } => {
                 let next = match asked_ms {
                     Some(asked) => format!("its probe is asked, for {} at most", span(*asked)),
                     None => "it has no probe".to_owned(),

@@ -228,7 +228,7 @@ impl Attempt<'_> {
             return;
         }
         let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
-        let by = humantime::format_duration(Duration::from_secs(ahead_ms.unsigned_abs() / 1_000));
+        let by = humantime::format_duration(Duration::from_secs(ahead_ms.unsigned_abs().saturating_add(500) / 1_000));
         self.output.warn(&format!(
             "this machine's clock is {by} {way} the store's: windows and freezes go by this machine's clock; set it right"
         ));

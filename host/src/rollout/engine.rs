@@ -175,6 +175,7 @@ pub async fn run<P: Decide>(
         inputs,
         clock,
         clock_set_ms: clock.set_ms(),
+        clock_began_ms: clock.set_ms(),
         question: None,
         keepers: HashMap::new(),
         kills: HashMap::new(),
@@ -389,6 +390,8 @@ struct Engine<P, T> {
     clock: Clock,
     /// How far that was ahead of a clock that nobody sets.
     clock_set_ms: i64,
+    /// The same when this runner began.
+    clock_began_ms: i64,
     /// What the policy is to be asked next.
     question: Option<Question>,
     /// One a target in flight.
@@ -631,8 +634,9 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Action::Start { target, doing, attempt, fence, standing } => {
                 self.start(target, doing, attempt, fence, standing);
             }
-            Action::Probe { target, doing, attempt, fence, after_ms } => {
-                self.probe(target, doing, attempt, fence, after_ms);
+            Action::Probe { target, doing, attempt, fence, after_ms, within_ms } => {
+                let within = within_ms.map(Duration::from_millis);
+                self.probe(target, doing, attempt, fence, Duration::from_millis(after_ms), within);
             }
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
@@ -739,24 +743,33 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     }
 
     /// Asks how an action or a roll-back went whose end no runner saw.
-    fn probe(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, after_ms: u64) {
+    fn probe(
+        &mut self,
+        target: usize,
+        doing: Doing,
+        attempt: u32,
+        fence: Fence,
+        after: Duration,
+        within: Option<Duration>,
+    ) {
         let about = self.rollout.target(target).clone();
         let mut invocation = self.invocation(target, &about, doing, attempt, fence);
         let probe = match doing {
             Doing::Act => invocation.probe.take(),
             Doing::Revert => self.roll_back_probe(target, &about, attempt, fence),
         };
+        invocation.timeout = within.into_iter().chain(invocation.timeout).min();
         let (sender, mut kill) = oneshot::channel();
         self.kills.insert(target, sender);
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             let killed = tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(after_ms)) => false,
+                () = tokio::time::sleep(after) => false,
                 _ = &mut kill => true,
             };
             let answer = match probe {
                 Some(run) if !killed => {
-                    let result = execute::run(Invocation { run, ..invocation }, kill).await;
+                    let result = execute::run(Invocation { run, what: "probe", ..invocation }, kill).await;
                     if result.course == Course::RunnerFailed {
                         let _ = inputs.send(Input::Broken(Broken::Runner(result.detail.clone()))).await;
                     }
@@ -810,6 +823,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         };
         Invocation {
             run,
+            what: "command",
             probe,
             environment,
             secrets: self.run.values.clone().into_iter().collect(),
@@ -952,7 +966,8 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     }
 
     fn say_finished(&mut self, report: &Report) {
-        let took_ms = self.clock.now_ms().saturating_sub(self.rollout.started_ms());
+        let now = self.clock.now_ms().saturating_add_signed(self.clock_began_ms.saturating_sub(self.clock_set_ms));
+        let took_ms = now.saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
     }
@@ -986,6 +1001,8 @@ fn probed(result: ActionResult) -> Probed {
         _ if matches!(course, Course::Unreachable | Course::RunnerFailed) => Probed::Unreachable { detail },
         // The code of ssh itself, in a probe that calls it.
         (Ending::Failed, Some(255)) => Probed::Unreachable { detail },
+        // It hangs, and may be asked again.
+        (Ending::TimedOut, _) => Probed::Unreachable { detail },
         (Ending::Succeeded, _) => Probed::Done,
         (Ending::Failed, Some(66)) => Probed::NotStarted,
         (Ending::Failed, Some(75)) => Probed::Running,

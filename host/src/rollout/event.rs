@@ -209,6 +209,9 @@ pub enum Event {
         target: String,
         /// Which try it was.
         attempt: u32,
+        /// Whether it is about the roll-back and not the action.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        roll_back: bool,
     },
     /// What became of such an action.
     Probed {
@@ -218,6 +221,9 @@ pub enum Event {
         answer: Cow<'static, str>,
         /// What was said.
         detail: String,
+        /// Whether it is about the roll-back and not the action.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        roll_back: bool,
     },
     /// An action, or what undoes it, was started, and its end is not in sight: the connection to it broke, or it could not be
     /// stopped.
@@ -232,6 +238,9 @@ pub enum Event {
         asked_ms: Option<u64>,
         /// Where its output is.
         log: String,
+        /// Whether it is about the roll-back and not the action.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        roll_back: bool,
     },
     /// An action, or what undoes it, ended under an earlier session of its runner, which saw that. What follows is decided now.
     EndingKept {

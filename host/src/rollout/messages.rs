@@ -595,6 +595,8 @@ pub enum Action {
         fence: Fence,
         /// How long to wait before, in milliseconds.
         after_ms: u64,
+        /// How long it may take at most, in milliseconds, beside the action's time-out. `None` if that alone bounds it.
+        within_ms: Option<u64>,
     },
     /// Give the slot back, and write down in the same transaction where the target stands then; answer with
     /// [`Input::Released`]. Said once for a slot.

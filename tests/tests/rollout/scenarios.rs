@@ -418,7 +418,7 @@ impl Scene {
                 };
                 (!by_hand).then_some(answer)
             }
-            Action::Probe { target, doing, attempt, fence, after_ms } => {
+            Action::Probe { target, doing, attempt, fence, after_ms, .. } => {
                 let after = if after_ms > 0 { format!(" in {}", span(after_ms)) } else { String::new() };
                 let what = if doing == Doing::Revert { "the roll-back of " } else { "" };
                 self.say(format!("> probe {what}{}, try {attempt}, fence {fence}{after}", self.name(target)));
@@ -723,8 +723,8 @@ fn line(event: &Event) -> Option<String> {
         Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
         Event::Stopping { reason, acting } => format!("stopping, {acting} under way: {reason}"),
         Event::Store { state } => format!("the session is {state}"),
-        Event::Found { target, attempt } => format!("{target} was under way, try {attempt}"),
-        Event::Probed { target, answer, detail } => {
+        Event::Found { target, attempt, .. } => format!("{target} was under way, try {attempt}"),
+        Event::Probed { target, answer, detail, .. } => {
             format!("{target} is found {answer} {detail}").trim_end().to_owned()
         }
         Event::ClockSet { by_ms } => format!("the clock is set by {by_ms} ms"),

@@ -37,6 +37,8 @@ const MIN_HIDDEN: usize = 4;
 pub(super) struct Invocation {
     /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
+    /// What `run` is, for a person.
+    pub what: &'static str,
     /// Asked after `run` succeeded: 0 is a success, 66, 75, 76 and a target that cannot be reached leave it open, anything else is
     /// a failure.
     pub probe: Option<Vec<String>>,
@@ -142,7 +144,7 @@ enum Stopped {
 pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill>) -> ActionResult {
     let began = Instant::now();
     let deadline = invocation.timeout.map(|timeout| began + timeout);
-    let mut what = "command";
+    let mut what = invocation.what;
     let dependent = invocation.ends_with_runner.then(Dependent::starts);
     let id = dependent.iter().map(|dependent| (liveness::ID.to_owned(), dependent.id().to_owned()));
     let mut own = invocation.clone();
@@ -171,7 +173,7 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
         let Ended::Exited(_, how) = ended else { unreachable!("it was just seen") };
         ended = Ended::Lost(format!("{what} {how} while the disk of its output was full: that may be why"));
     }
-    if what == "probe"
+    if what != invocation.what
         && let Some(detail) = unsettled(&ended, &invocation.place)
     {
         ended = Ended::Lost(detail);

@@ -177,6 +177,10 @@ pub struct Trail {
     pub left: Option<(String, String)>,
     /// It was undone.
     pub undone: bool,
+    /// What runs on it, or ran last, is its roll-back.
+    pub is_rolled_back_now: bool,
+    /// How its roll-back ended, if it was not done: where the target stands then, and in words.
+    pub roll_back_ended: Option<(Stand, String)>,
 }
 
 impl Trail {
@@ -194,6 +198,8 @@ impl Trail {
             ended: None,
             left: None,
             undone: false,
+            is_rolled_back_now: false,
+            roll_back_ended: None,
         }
     }
 }
@@ -473,7 +479,7 @@ impl Account {
             }
             Event::Started { attempt, fence, .. } => {
                 trail.stand = Stand::Acting;
-                trail.undone = false;
+                (trail.undone, trail.is_rolled_back_now, trail.roll_back_ended) = (false, false, None);
                 (trail.attempt, trail.fence, trail.ended) = (*attempt, Some(*fence), None);
                 trail.since = at;
             }
@@ -506,13 +512,16 @@ impl Account {
             }
             Event::Released { .. } | Event::NotReleased { .. } => {
                 trail.keeping = None;
-                trail.stand = match trail.undone {
-                    true => Stand::RolledBack,
-                    false => trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand),
+                trail.is_rolled_back_now = false;
+                trail.stand = match (trail.undone, &trail.roll_back_ended) {
+                    (true, _) => Stand::RolledBack,
+                    (false, Some((stand, _))) => *stand,
+                    (false, None) => trail.ended.as_ref().map_or(Stand::Waiting, Ended::stand),
                 };
             }
             Event::Reverting { attempt, fence, reason, .. } => {
                 trail.stand = Stand::Acting;
+                (trail.is_rolled_back_now, trail.roll_back_ended) = (true, None);
                 (trail.attempt, trail.fence) = (*attempt, Some(*fence));
                 trail.left = Some(("rolled-back".to_owned(), reason.clone()));
             }
@@ -520,13 +529,24 @@ impl Account {
                 trail.stand = Stand::Acted;
                 trail.undone = true;
             }
-            Event::Found { attempt, .. } => {
+            Event::Found { attempt, roll_back, .. } => {
                 trail.stand = Stand::OutOfSight;
                 trail.attempt = *attempt;
+                trail.is_rolled_back_now = *roll_back;
             }
-            Event::OutOfSight { attempt, .. } => {
+            Event::OutOfSight { attempt, roll_back, .. } => {
                 trail.stand = Stand::OutOfSight;
                 trail.attempt = *attempt;
+                trail.is_rolled_back_now = *roll_back;
+            }
+            // What its action came to stays; that its roll-back was done has an event of its own.
+            Event::Probed { answer, detail, roll_back: true, .. } => {
+                let (stand, how) = match answer.as_ref() {
+                    "failed" => (Stand::Failed, format!("its roll-back failed: {detail}")),
+                    "unknown" => (Stand::Unknown, format!("the outcome of its roll-back is unknown: {detail}")),
+                    _ => (Stand::Acted, String::new()),
+                };
+                (trail.stand, trail.roll_back_ended) = (stand, (stand != Stand::Acted).then_some((stand, how)));
             }
             Event::Probed { answer, detail, .. } => {
                 let ending = match answer.as_ref() {
@@ -549,6 +569,7 @@ impl Account {
             Event::RetryAsked { .. } => {
                 trail.stand = Stand::Waiting;
                 (trail.ended, trail.undone, trail.said, trail.refused) = (None, false, None, None);
+                (trail.is_rolled_back_now, trail.roll_back_ended) = (false, None);
             }
             Event::Skipped { code, reason, .. } => {
                 trail.stand = Stand::Skipped;

@@ -399,7 +399,23 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
     let detail = ended.map_or("", |ended| ended.detail.as_str());
     let waits = !trail.stand.is_final();
     answer.because = if waits { Because::UnderWay } else { Because::Settled };
+    let had = match ended.map(|ended| ended.ending) {
+        Some(Ending::Succeeded) => "; its action had succeeded".to_owned(),
+        Some(Ending::Unknown) => format!("; the outcome of its action was unknown: {detail}"),
+        Some(_) => format!("; its action had failed: {detail}"),
+        None => String::new(),
+    };
     answer.reason = match trail.stand {
+        Stand::Acting if trail.is_rolled_back_now => {
+            format!("is being rolled back: try {}{fence}, since {since}{had}", trail.attempt)
+        }
+        Stand::OutOfSight if trail.is_rolled_back_now => {
+            format!("was being rolled back (try {}{fence}): how that ended is being found out{had}", trail.attempt)
+        }
+        Stand::Failed | Stand::Unknown if trail.roll_back_ended.is_some() => {
+            let how = trail.roll_back_ended.as_ref().map_or("", |(_, how)| how.as_str());
+            format!("is {}, since {since}: {how}{had}", trail.stand.word())
+        }
         Stand::Queueing => {
             format!("may go, and queues for a slot of {} since {since}", slots_of(account))
         }
@@ -412,19 +428,16 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
             None => format!("has acted (try {attempt}){took}, {since}, and has its slot still"),
         },
         Stand::OutOfSight => {
-            format!("was acting (try {}{fence}) when its runner ended: nobody saw how that went", trail.attempt)
+            format!(
+                "was acting (try {}{fence}) when its runner lost sight of it: how it ended is being found out",
+                trail.attempt
+            )
         }
         Stand::Done => format!("is done, since {since}: try {attempt} succeeded{took}"),
         Stand::Failed => format!("failed, {since}: try {attempt}, {detail}{took}"),
-        Stand::Unknown => format!("is unknown, since {since}: nobody knows how try {attempt} ended ({detail})"),
+        Stand::Unknown => format!("is unknown, since {since}: the outcome of try {attempt} is unknown ({detail})"),
         Stand::RolledBack => {
             let why = trail.left.as_ref().map_or("", |(_, why)| why.as_str());
-            let had = match ended.map(|ended| ended.ending) {
-                Some(Ending::Succeeded) => "; its action had succeeded".to_owned(),
-                Some(Ending::Unknown) => format!("; the outcome of its action was unknown: {detail}"),
-                Some(_) => format!("; its action had failed: {detail}"),
-                None => String::new(),
-            };
             format!("is rolled back, since {since}: {why}{had}")
         }
         Stand::Skipped => {

@@ -19,6 +19,9 @@ const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// How long an action without a time-out may be said to be under way before nobody knows.
 const LONGEST_ACTION: Duration = Duration::from_secs(60 * 60);
 
+/// How long a probe gets that is asked when the time for asking is over, in milliseconds: as long as reaching a target may take.
+const SHORTEST_PROBE_MS: u64 = 30_000;
+
 /// How often in a row `on-unknown = "retry"` has a target go again: an action that always takes its own connection down would
 /// run for ever. Then it has failed.
 const MOST_UNKNOWN_RETRIES: u32 = 3;
@@ -159,12 +162,16 @@ impl Rollout {
         let Some(Found { doing, adopting, fence, .. }) = self.slots[target].found else { return };
         let attempt = self.slots[target].attempt;
         self.moved(target, TargetEvent::Found);
-        self.first.push(Action::Emit(Event::Found { target: self.name(target), attempt }));
+        self.first.push(Action::Emit(Event::Found {
+            target: self.name(target),
+            attempt,
+            roll_back: doing == Doing::Revert,
+        }));
         if adopting {
             self.first.push(Action::Adopt { target });
         }
         if self.probe_or_unknown(target) {
-            self.first.push(Action::Probe { target, doing, attempt, fence, after_ms: 0 });
+            self.first.push(Action::Probe { target, doing, attempt, fence, after_ms: 0, within_ms: None });
         }
     }
 
@@ -184,9 +191,16 @@ impl Rollout {
         self.moved(target, TargetEvent::Found);
         let has_probe = self.probe_or_unknown(target);
         let asked_ms = has_probe.then(|| millis(self.setup.action_timeout.unwrap_or(LONGEST_ACTION)));
-        out.push(Action::Emit(Event::OutOfSight { target: self.name(target), attempt, detail, asked_ms, log }));
+        out.push(Action::Emit(Event::OutOfSight {
+            target: self.name(target),
+            attempt,
+            detail,
+            asked_ms,
+            log,
+            roll_back: doing == Doing::Revert,
+        }));
         if has_probe {
-            out.push(Action::Probe { target, doing, attempt, fence, after_ms: 0 });
+            out.push(Action::Probe { target, doing, attempt, fence, after_ms: 0, within_ms: None });
         }
     }
 
@@ -305,8 +319,11 @@ impl Rollout {
             answer @ (Probed::Running | Probed::Unreachable { .. }) => {
                 let longest = self.setup.action_timeout.unwrap_or(LONGEST_ACTION);
                 if now_ms.saturating_sub(since) < millis(longest) {
-                    let after_ms = millis(pause);
-                    return out.push(Action::Probe { target, doing, attempt, fence, after_ms });
+                    // The last time is at the end.
+                    let left_ms = millis(longest).saturating_sub(now_ms.saturating_sub(since)).max(1);
+                    let after_ms = millis(pause).min(left_ms);
+                    let within_ms = Some(left_ms.saturating_sub(after_ms).max(SHORTEST_PROBE_MS));
+                    return out.push(Action::Probe { target, doing, attempt, fence, after_ms, within_ms });
                 }
                 let longest = humantime::format_duration(longest);
                 let detail = match answer {
@@ -325,7 +342,8 @@ impl Rollout {
             Probed::Unknown { detail } => ("unknown", detail.clone()),
             Probed::Running | Probed::Unreachable { .. } => ("running", String::new()),
         };
-        let told = Event::Probed { target: self.name(target), answer: word.into(), detail: detail.clone() };
+        let roll_back = doing == Doing::Revert;
+        let told = Event::Probed { target: self.name(target), answer: word.into(), detail: detail.clone(), roll_back };
         out.push(Action::Emit(told));
         self.slots[target].detail = match (detail.is_empty(), is_own) {
             (true, _) => String::new(),

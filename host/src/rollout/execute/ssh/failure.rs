@@ -19,7 +19,7 @@ const TURNED_AWAY: [&str; 8] = [
     "too many authentication failures for this source",
 ];
 
-/// How often a connection is tried that is turned away: over about a minute and a half.
+/// How often a connection is tried that is turned away: over about a minute.
 pub(super) const MOST_ATTEMPTS: u32 = 8;
 
 /// How often one is tried whose other side was there and said nothing in time.
