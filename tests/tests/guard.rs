@@ -305,7 +305,7 @@ fn a_killed_guard_takes_its_command_along_and_nobody_knows_how_it_went() {
 }
 
 #[test]
-fn a_command_whose_guards_are_all_killed_keeps_others_out_and_can_be_stopped() {
+fn a_child_of_a_command_whose_guards_are_all_killed_keeps_others_out_and_can_be_stopped() {
     let world = World::new();
     let (mut child, [leader, shell, below]) = running(&world, "--fence 5 --attempt 1", STUBBORN);
     // Stopped, neither can do anything about the other's end.
@@ -315,7 +315,8 @@ fn a_command_whose_guards_are_all_killed_keeps_others_out_and_can_be_stopped() {
     kill(pid(&child), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     eventually("the leader is gone", || !lives(leader));
-    assert!(lives(shell) && lives(below), "nobody was left to end them");
+    eventually("the kernel has killed the command", || !lives(shell));
+    assert!(lives(below), "no process was left to end it");
     assert_eq!(code(&world, "1"), 75);
     let busy = said(&mut guard(&world, "--fence 6 --attempt 1", &["touch", "harm"]));
     assert_eq!(busy.code, Some(75), "{busy:?}");

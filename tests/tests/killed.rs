@@ -89,7 +89,32 @@ fn the_slot_of_a_killed_holder_is_free_once_its_command_has_been_killed() {
 }
 
 #[test]
-fn while_a_command_outlives_its_killed_supervisor_the_slot_is_not_free() {
+fn a_command_dies_with_its_supervisor_and_holder_when_both_are_killed() {
+    for round in 0..10 {
+        let world = World::new();
+        let command = ["sh", "-c", "trap '' TERM HUP INT; echo $$ > pids.new; mv pids.new pids; while :; do :; done"];
+        let mut holder = lock_for(&world, "3s", &[], &command).spawn().unwrap();
+        let processes = written(&world);
+        let supervisor = children(pid(&holder))[0];
+        assert_eq!(children(supervisor), processes);
+        // Stopped first, neither can do anything about the other's death: that is what two kills at one instant come to.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            kill(supervisor, signal).unwrap();
+            kill(pid(&holder), signal).unwrap();
+        }
+        holder.wait().unwrap();
+        eventually(&format!("round {round}: the command is gone"), || !lives(processes[0]));
+        if round == 0 {
+            // No process was left to say that the command is gone: the slot is free after the session time-out.
+            let next = said(&mut lock(&world, &["--identifier", "next", "--timeout", "30s"], &["true"]));
+            assert_eq!(next.code, Some(0), "{next:?}");
+        }
+    }
+}
+
+/// The kernel kills the command, and not what the command has started.
+#[test]
+fn while_a_child_of_a_command_outlives_its_killed_supervisor_the_slot_is_not_free() {
     let world = World::new();
     let mut holder = lock(&world, &[], &STUBBORN).spawn().unwrap();
     let processes = written(&world);
@@ -100,10 +125,10 @@ fn while_a_command_outlives_its_killed_supervisor_the_slot_is_not_free() {
     kill(pid(&holder), Signal::SIGKILL).unwrap();
     holder.wait().unwrap();
     let refused = said(&mut lock(&world, &["--identifier", "next", "--timeout", "1500ms"], &["true"]));
-    let outlived = lives(processes[0]);
+    let (command, outlived) = (lives(processes[0]), lives(processes[1]));
     let _ = killpg(supervisor, Signal::SIGKILL);
     assert_eq!(refused.code, Some(75), "{refused:?}");
-    assert!(outlived);
+    assert!(!command && outlived);
 }
 
 #[test]

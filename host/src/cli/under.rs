@@ -1,7 +1,7 @@
 //! A command that runs under a lease or a membership: started, told to stop, ended with its own code.
 //!
 //! What must not outlive us gets a guard: our own binary, which the kernel tells when we are gone, and which then kills the
-//! command.
+//! command. If the guard is killed too, the kernel kills the command itself ([`ends_with_its_guard`]).
 //!
 //! # Process groups
 //! The guard leads a process group of its own, and the command is part of it: every process of the command gets what we
@@ -13,6 +13,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+#[cfg(target_os = "linux")]
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
@@ -359,6 +361,7 @@ async fn stand_guard(
     line.args(arguments);
     line.env_remove(liveness::ID);
     inherited::hand_on(line.as_std_mut());
+    ends_with_its_guard(line.as_std_mut());
     if let Some(group) = group {
         line.process_group(group.as_raw());
     }
@@ -430,6 +433,29 @@ async fn end_all(joined: Option<Pid>) -> bool {
         sleep(BETWEEN_KILLS).await;
     }
 }
+
+/// Has the kernel kill the command when its guard dies, whether or not another process is left to do it. A program that is setuid,
+/// setgid or has file capabilities clears this, and what the command starts does not inherit it.
+///
+/// The kernel takes the end of the thread that spawns for the guard's death: a guard spawns from its main thread, on which its
+/// runtime runs ([`context::block_on_this_thread`]).
+#[cfg(target_os = "linux")]
+fn ends_with_its_guard(command: &mut std::process::Command) {
+    let guard = getpid();
+    let ask = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have died before the kernel was asked.
+        if getppid() == guard { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    #[expect(unsafe_code, reason = "only the command itself can ask the kernel for it")]
+    // SAFETY: between fork and exec it calls `prctl` and `getppid`, which are async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(ask);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ends_with_its_guard(_: &mut std::process::Command) {}
 
 /// Has the kernel say when our parent is gone, by a signal that is never ignored: our own children say by it that they have
 /// ended.
