@@ -196,18 +196,18 @@ impl JobSpec {
         let variables = self.action.env.iter().filter_map(|(name, value)| {
             Some((format!("action.env.{name}"), secrets::of_variable(name, value)?, instead(name)))
         });
-        let arguments = self.action.templates().filter(|(key, _)| !key.starts_with("action.env."));
-        let arguments = arguments.filter_map(|(key, argument)| {
+        let arguments = self.action.commands().flat_map(|(key, command)| {
+            let found = secrets::of_command(command.arguments()).into_iter();
             let help = format!("{}; let the command read that variable", instead("NAME"));
-            Some((key, secrets::of_argument(argument)?, help))
+            found.map(move |(index, what)| (format!("{key}[{index}]"), what, help.clone()))
         });
         let words = match &self.targets.source {
             TargetSource::Command(words) => words.as_slice(),
             _ => &[],
         };
-        let listing = words.iter().enumerate().filter_map(|(index, word)| {
+        let listing = secrets::of_words(words).into_iter().map(|(index, what)| {
             let help = "let the command read it from a file: a job is copied into the store".to_owned();
-            Some((format!("targets.command[{index}]"), secrets::of_word_of_command(word)?, help))
+            (format!("targets.command[{index}]"), what, help)
         });
         let of_policy = secrets::of_settings(&self.policy.settings).into_iter();
         let of_policy = of_policy.map(|(path, what)| (setting_key(&self.places, &path), what));
@@ -608,18 +608,22 @@ pub enum ValueSource {
 impl ActionSpec {
     /// Everything that is filled in for a target, with its key.
     fn templates(&self) -> impl Iterator<Item = (String, &Template)> {
+        let arguments = self.commands().flat_map(|(key, command)| {
+            let arguments = command.arguments().iter().enumerate();
+            arguments.map(move |(index, argument)| (format!("{key}[{index}]"), argument))
+        });
+        arguments.chain(self.env.iter().map(|(name, value)| (format!("action.env.{name}"), value)))
+    }
+
+    /// Its commands, each with its key.
+    fn commands(&self) -> impl Iterator<Item = (&'static str, &Command)> {
         let commands = [
             ("action.run", Some(&self.run)),
             ("action.probe", self.probe.as_ref()),
             ("action.roll-back", self.roll_back.as_ref()),
             ("action.roll-back-probe", self.roll_back_probe.as_ref()),
         ];
-        let commands = commands.into_iter().filter_map(|(key, command)| Some((key, command?)));
-        let arguments = commands.flat_map(|(key, command)| {
-            let arguments = command.arguments().iter().enumerate();
-            arguments.map(move |(index, argument)| (format!("{key}[{index}]"), argument))
-        });
-        arguments.chain(self.env.iter().map(|(name, value)| (format!("action.env.{name}"), value)))
+        commands.into_iter().filter_map(|(key, command)| Some((key, command?)))
     }
 }
 

@@ -898,17 +898,17 @@ name = "j"
 [semaphore]
 path = "/s"
 [targets]
-command = ["list", "--token=abc"]
+command = ["list", "--token=abcd"]
 [policy]
 path = "p.wasm"
 [policy.settings]
-hooks = [{ password = "abc" }]
+hooks = [{ password = "abcd" }]
 [orchestration]
 path = "o.wasm"
-settings = { api-token = "abc", people = 3 }
+settings = { api-token = "abcd", people = 3 }
 [action]
-run = ["x", "https://me:abc@host/"]
-env = { DB_PASSWORD = "abc", PORT = "80" }
+run = ["x", "https://me:abcd@host/"]
+env = { DB_PASSWORD = "abcd", PORT = "80" }
 "#;
     let warnings = JobSpec::parse("job.toml", text).unwrap().warnings(None);
     let told: Vec<_> = warnings.iter().map(|warning| format!("{} {}", warning.place, warning.key)).collect();
@@ -920,5 +920,5 @@ env = { DB_PASSWORD = "abc", PORT = "80" }
         "job.toml:13:26 orchestration.settings.api-token",
     ];
     assert_eq!(told, expected);
-    assert!(warnings.iter().all(|warning| warning.help.is_some() && !warning.to_string().contains("abc")));
+    assert!(warnings.iter().all(|warning| warning.help.is_some() && !warning.to_string().contains("abcd")));
 }
