@@ -103,7 +103,7 @@ fn a_command_dies_with_its_supervisor_and_holder_when_both_are_killed() {
             kill(pid(&holder), signal).unwrap();
         }
         holder.wait().unwrap();
-        eventually(&format!("round {round}: the command is gone"), || !lives(processes[0]));
+        eventually(format!("round {round}: the command is gone"), || !lives(processes[0]));
         if round == 0 {
             // No process was left to say that the command is gone: the slot is free after the session time-out.
             let next = said(&mut lock(&world, &["--identifier", "next", "--timeout", "30s"], &["true"]));
