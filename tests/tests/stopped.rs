@@ -72,6 +72,32 @@ fn who_waits_for_a_stopped_process_says_which_and_what_continues_it() {
     assert!(locker.wait().unwrap().success());
 }
 
+/// With a time limit shorter than the store's own patience, and without the warnings.
+#[test]
+fn a_caller_whose_time_is_over_names_the_file_and_the_stopped_process() {
+    let world = World::new();
+    assert_eq!(world.run("lock /x -- true").code, Some(0));
+    let mut locker = locker(&world);
+    let named = format!("the stopped process {} (`", pid(&locker));
+    let next_step = format!("`kill -CONT {}` continues it", pid(&locker));
+    for timeout in ["1s", "4s"] {
+        let people = world.run(&format!("-q lock /x --timeout {timeout} -- true"));
+        let tools = world.run(&format!("-q lock /x --timeout {timeout} --format json -- true"));
+        assert_eq!((people.code, tools.code), (Some(69), Some(69)), "{people:?} {tools:?}");
+        let error: serde_json::Value = serde_json::from_str(tools.stderr.trim()).unwrap();
+        assert_eq!(error["error"], "unavailable", "{error}");
+        for message in [&*people.stderr, error["message"].as_str().unwrap()] {
+            assert!(message.contains(&named) && message.contains("file-locker"), "{message}");
+            assert!(message.contains(&format!("/store.db` locked for {timeout}")), "{message}");
+            assert!(message.contains(&next_step) && !message.contains("server"), "{message}");
+        }
+    }
+    drop(locker.stdin.take());
+    kill(pid(&locker), Signal::SIGCONT).unwrap();
+    assert!(locker.wait().unwrap().success());
+    assert_eq!(world.run("lock /x --timeout 4s -- true").code, Some(0));
+}
+
 #[test]
 fn a_stopped_process_that_is_killed_keeps_nothing() {
     let world = World::new();

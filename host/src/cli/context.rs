@@ -18,7 +18,7 @@ use super::{signals, under};
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use crate::recipe::Identifier;
-use crate::store::embedded::{Embedded, EmbeddedOptions};
+use crate::store::embedded::{self, Embedded, EmbeddedOptions};
 use crate::store::memory::{Memory, MemoryOptions};
 use crate::store::zookeeper::ZooKeeper;
 use crate::store::{Clock, Connect, NodePath, Store, StoreError, ZooKeeperOptions};
@@ -227,6 +227,20 @@ impl Opener {
                 }
             }
         }
+    }
+
+    /// That a caller's time is over, and the store has not answered: of a file, which process keeps it locked.
+    pub(super) fn no_answer(&self, waited: Duration) -> Failure {
+        let message = match &self.choice {
+            Choice::File { file, .. } => match embedded::blocked(file, waited) {
+                blocked if blocked.by.is_some() => blocked.to_string(),
+                blocked => {
+                    format!("`{}` could not be used within {}", blocked.file, humantime::format_duration(waited))
+                }
+            },
+            Choice::Servers { .. } => format!("no server answered within {}", humantime::format_duration(waited)),
+        };
+        Failure::message(ErrorKind::Unavailable, message)
     }
 
     fn failure(&self, error: StoreError) -> Failure {

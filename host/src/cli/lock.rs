@@ -56,7 +56,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     let connecting = args.timeout.map(|timeout| if timeout.is_zero() { CONNECTING_ONCE } else { timeout });
     let opener = global.store(output, None)?.within(connecting);
     let connecting = connecting.map(|most| begun + most);
-    let mut ground = match signals.or(within(connecting, begun, Ground::new(opener, &args))).await {
+    let opening = Ground::new(opener.clone(), &args);
+    let mut ground = match signals.or(within(connecting, begun, &opener, opening)).await {
         Ok(opened) => opened?,
         Err(wish) => return Ok(wish.exit()),
     };
@@ -69,10 +70,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     let most = if outcome.is_err() && args.timeout.is_some() { TIDYING } else { RELEASING };
     let closed = match signals.or(timeout(most, tidied)).await {
         Ok(Ok(closed)) => closed.map_err(Failure::from),
-        Ok(Err(_)) => Err(Failure::message(
-            ErrorKind::Unavailable,
-            format!("no server answered within {}", humantime::format_duration(most)),
-        )),
+        Ok(Err(_)) => Err(opener.no_answer(most)),
         Err(wish) => return Ok(wish.exit()),
     };
     let exit = outcome?;
@@ -80,17 +78,16 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     Ok(exit)
 }
 
-/// What `work` comes to by the deadline; then no server has answered.
+/// What `work` comes to by the deadline; then the store has not answered.
 async fn within<T>(
     deadline: Option<Instant>,
     begun: Instant,
+    opener: &Opener,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let Some(deadline) = deadline else { return work.await };
-    timeout_at(deadline, work).await.unwrap_or_else(|_| {
-        let waited = humantime::format_duration(deadline.saturating_duration_since(begun));
-        Err(Failure::message(ErrorKind::Unavailable, format!("no server answered within {waited}")))
-    })
+    let overdue = |_| Err(opener.no_answer(deadline.saturating_duration_since(begun)));
+    timeout_at(deadline, work).await.unwrap_or_else(overdue)
 }
 
 /// The session, and the semaphore on it.
@@ -444,12 +441,10 @@ async fn hold(
     };
     // What came until now was for the command.
     signals.forget();
+    let opener = ground.opener.clone();
     let released = match signals.or(timeout(RELEASING, release(args, ground, lease))).await {
         Ok(Ok(released)) => released,
-        Ok(Err(_)) => Err(Failure::message(
-            ErrorKind::Unavailable,
-            format!("no server answered within {}", humantime::format_duration(RELEASING)),
-        )),
+        Ok(Err(_)) => Err(opener.no_answer(RELEASING)),
         Err(wish) => return Ok(wish.exit()),
     };
     let exit = outcome?;

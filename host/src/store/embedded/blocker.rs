@@ -98,6 +98,16 @@ impl fmt::Display for Blocked {
     }
 }
 
+/// Which process holds the store at `path` locked for writing, for a caller that gives up after having waited so long.
+///
+/// This process may have the file open itself, so that what is opened to ask is never closed: to be called once, before the end.
+#[must_use]
+pub fn blocked(path: &Path, waited: Duration) -> Blocked {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let files = Box::leak(Box::<Files>::default());
+    Blocked { file: path.display().to_string(), waited, by: files.blocker(&path) }
+}
+
 /// The files of a store, open so that the kernel can be asked about their locks. To be dropped after the connection.
 #[derive(Debug, Default)]
 pub(super) struct Files {

@@ -32,5 +32,5 @@ mod tests;
 mod tree;
 mod watches;
 
-pub use blocker::{Blocked, Blocker};
+pub use blocker::{Blocked, Blocker, blocked};
 pub use connect::{Embedded, EmbeddedOptions};
