@@ -94,6 +94,8 @@ struct Slot {
     wake_ms: Option<u64>,
     /// The lease that it holds; none once that is lost.
     lease: Option<Held>,
+    /// The fence under which its newest attempt was started, whatever became of the lease since.
+    fence: Fence,
     /// When a kept slot is given back.
     keep_until_ms: Option<u64>,
     /// Why it is asked about next, if not for what happened elsewhere.
@@ -1288,6 +1290,7 @@ impl Rollout {
     fn start(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
         let fence = self.slots[target].lease.expect("a target whose lease is lost leaves, and is not started").fence;
         let attempt = self.slots[target].attempt;
+        self.slots[target].fence = fence;
         self.slots[target].left = 0;
         self.slots[target].without_slot = false;
         self.slots[target].before_roll_back = None;
@@ -1726,6 +1729,7 @@ impl Slot {
             waiting_since_ms: None,
             wake_ms: None,
             lease: None,
+            fence: Fence::new(0),
             keep_until_ms: None,
             refused: None,
             asked: false,

@@ -183,9 +183,8 @@ impl Rollout {
         };
         let ActionResult { detail, log, .. } = result;
         let slot = &mut self.slots[target];
-        // Its lease may have been lost meanwhile; a probe asks for the newest attempt then.
-        let fence = slot.lease.map_or(Fence::new(0), |held| held.fence);
-        let attempt = slot.attempt;
+        // Its lease may have been lost meanwhile.
+        let (fence, attempt) = (slot.fence, slot.attempt);
         slot.detail.clone_from(&detail);
         slot.found = Some(Found { is_own: true, since_ms: Some(now_ms), ..Found::new(doing, false, fence) });
         self.moved(target, TargetEvent::Found);

@@ -13,6 +13,7 @@ impl Rollout {
         let was = self.standing_without_slot(target);
         self.slots[target].attempt += 1;
         let (attempt, fence) = (self.slots[target].attempt, held.fence);
+        self.slots[target].fence = fence;
         self.slots[target].undone_for.clone_from(&reason);
         self.slots[target].recalled = None;
         self.slots[target].before_roll_back = Some(was.clone());
