@@ -51,7 +51,7 @@ extern crate self as lockkeeper_sdk;
 
 pub use bindings::exports::lockkeeper::policy::decider::{Diagnostic, Manifest, Outcome, View};
 pub use bindings::lockkeeper::policy::types::{
-    Admission, Cause, Ending, Event, Happening, Label, Lease, Member, Party, Progress, Semaphore, Settlement, Severity,
+    Admission, Cause, Ending, Event, EventKind, Label, Lease, Member, Party, Progress, Semaphore, Settlement, Severity,
     Target,
 };
 pub use decide::{Admitted, Settled, abort, fault, force, hold, keep, lock, release, retry, skip, wait};
@@ -116,7 +116,7 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Admitted, Cause, Diagnostic, Ending, Event, Happening, Lease, Level, Member, Memory, Outcome, Party, Period,
+        Admitted, Cause, Diagnostic, Ending, Event, EventKind, Lease, Level, Member, Memory, Outcome, Party, Period,
         Policy, Progress, Semaphore, Settled, Target, View, abort, fault, force, hold, keep, lock, policy, problem,
         release, retry, rules, settings, skip, trace, wait,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Happening, View};
+use crate::{EventKind, View};
 
 /// A target that was told `lock` and still holds no slot after this long no longer counts: if it queues it is asked
 /// once more anyway before it starts, and if it does not nobody should wait for it.
@@ -78,7 +78,7 @@ impl Turns {
 
 /// Whether the run left it out since.
 fn left_out(view: &View, name: &str, turn: &Turn) -> bool {
-    view.events_of(Happening::Skipped).any(|event| event.target == name && event.at >= turn.told)
+    view.events_of(EventKind::Skipped).any(|event| event.target == name && event.at >= turn.told)
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
     fn who_was_left_out_does_not_count() {
         let mut turns = Turns::default();
         turns.told(&view("a").at(NOON).build(), "");
-        let skipped = view("b").at(NOON + 10).event(NOON + 5, "a", Happening::Skipped).build();
+        let skipped = view("b").at(NOON + 10).event(NOON + 5, "a", EventKind::Skipped).build();
         turns.reconcile(&skipped);
         assert!(names(&turns, &skipped).is_empty());
     }

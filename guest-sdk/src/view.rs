@@ -1,7 +1,7 @@
 //! Questions that policies ask of a view.
 
 use crate::bindings::lockkeeper::policy::types::{Lease, Party, Semaphore, Target};
-use crate::{Event, Happening, View};
+use crate::{Event, EventKind, View};
 
 impl View {
     /// How many members the job's party has; 0 where the job names no party.
@@ -17,8 +17,8 @@ impl View {
     }
 
     /// The view's own events of one kind, oldest first.
-    pub fn events_of(&self, what: Happening) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(move |event| event.what == what)
+    pub fn events_of(&self, kind: EventKind) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.kind == kind)
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lockkeeper::policy::types::{
-    Cause, Event, Happening, Label, Lease, Member, Party, Progress, Semaphore, Target, View,
+    Cause, Event, EventKind, Label, Lease, Member, Party, Progress, Semaphore, Target, View,
 };
 use lockkeeper::policy::{Allocation, Engine, EngineOptions, Module, standard_policies};
 
@@ -150,8 +150,8 @@ fn bare_view() -> View {
             total: 40,
             pending: 25,
             waiting: 2,
-            acting: 10,
-            done: 3,
+            running: 10,
+            succeeded: 3,
             failed: 0,
             rolled_back: 0,
             skipped: 0,
@@ -178,7 +178,7 @@ fn typical_view() -> View {
     let members = (0..20).map(|index| Member { identifier: name(index), since: NOON - 3_600_000 }).collect();
     view.party = Some(Party { path: "/party/web".to_owned(), min_members: 4, members });
     view.events = (0..16)
-        .map(|index| Event { at: NOON + index, target: name(index), what: Happening::Started, detail: String::new() })
+        .map(|index| Event { at: NOON + index, target: name(index), kind: EventKind::Started, detail: String::new() })
         .collect();
     view
 }

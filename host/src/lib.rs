@@ -5,15 +5,15 @@
 //!
 //! ```text
 //! cli → rollout → policy → { job, recipe } → store ← { zookeeper, embedded, memory }
-//! cli → guard → rollout::group
+//! cli → guard → rollout::process_group
 //! all → files, terminal
 //! cli → author → policy
 //! ```
 
 pub mod author;
 pub mod cli;
+pub mod fence;
 pub mod files;
-pub mod guard;
 pub mod job;
 pub mod policy;
 pub mod recipe;

@@ -14,7 +14,7 @@ use lockkeeper::job::{
 use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::recipe::{Claims, Party, Semaphore, read_number};
 use lockkeeper::rollout::journal::{Reader, digest};
-use lockkeeper::rollout::{Plan, ledger};
+use lockkeeper::rollout::{Plan, run_state};
 use lockkeeper::store::memory::{Memory, MemoryOptions};
 use lockkeeper::store::{NodePath, Store, Version, create_all};
 
@@ -249,13 +249,13 @@ async fn look_at(nodes: &str) {
         let _ = read_number(&*store, &path).await;
         let _ = Party::new(Arc::clone(&store), path).members().await;
     }
-    let _ = ledger::summaries(&store).await;
-    for kept in ledger::all(&store).await.unwrap_or_default() {
-        let seen = ledger::Seen::look(&store, &kept.name).await;
+    let _ = run_state::summaries(&store).await;
+    for kept in run_state::all(&store).await.unwrap_or_default() {
+        let seen = run_state::Seen::look(&store, &kept.name).await;
         if let Ok(seen) = &seen {
             let _ = (seen.each().count(), seen.waves(), seen.held());
         }
-        let _ = ledger::wishes(&store, &kept.name).await;
-        let _ = ledger::outlook(&store, &kept.name).await;
+        let _ = run_state::requests(&store, &kept.name).await;
+        let _ = run_state::run_status(&store, &kept.name).await;
     }
 }

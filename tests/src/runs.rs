@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use lockkeeper::job::JobSpec;
 use lockkeeper::recipe::{Identifier, Patience, StoreId};
-use lockkeeper::rollout::ledger::{LAYOUT, NewRun, RunRecord, Runner};
+use lockkeeper::rollout::run_state::{LAYOUT, NewRun, RunRecord, Runner};
 use lockkeeper::rollout::{Decide, Plan, Run, resolve};
 use lockkeeper::store::Store;
 
@@ -36,8 +36,8 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
                 targets: u32::try_from(plan.targets.len())?,
                 semaphore: job.semaphore.path.clone(),
                 slots: plan.limits.slots,
-                stint: 0,
-                stints: Vec::new(),
+                runner_epoch: 0,
+                runner_epochs: Vec::new(),
                 ended: None,
             };
             let job_text = job.source.text().to_owned();
@@ -48,7 +48,7 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
         }
     };
     let plan = Plan::of(&job, opened.targets);
-    let (ledger, resumed, runner) = (opened.ledger, opened.resumed, Arc::new(runner));
+    let (run_state, resumed, runner) = (opened.run_state, opened.resumed, Arc::new(runner));
     let (folder, place) = (folder.to_owned(), "a test's".to_owned());
     let store_id = StoreId::of(&**store).await?;
     Ok(Run {
@@ -59,9 +59,9 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
         journal,
         place,
         runner,
-        ledger,
+        run_state,
         resumed,
-        conducting: None,
+        orchestration_job: None,
         store_id,
         tie: Vec::new(),
         values: BTreeMap::new(),

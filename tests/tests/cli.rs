@@ -563,7 +563,7 @@ fn ctrl_c_finishes_what_runs_and_starts_nothing() {
     let last = String::from_utf8(output.stdout).unwrap();
     let last: Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
     assert_eq!(
-        (last["end"].as_str(), last["done"].as_u64(), last["pending"].as_u64()),
+        (last["end"].as_str(), last["succeeded"].as_u64(), last["pending"].as_u64()),
         (Some("interrupted"), Some(1), Some(1))
     );
     assert!(world.holders("/locks/job").is_empty());

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use lockkeeper::recipe::{Identifier, MemberKind, Membership, Party};
-use lockkeeper::rollout::ledger;
+use lockkeeper::rollout::run_state;
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
 use lockkeeper::store::{Connect, NodePath, Store, StoreError, ZooKeeperOptions};
@@ -55,11 +55,11 @@ hosts = [HOSTS]
 [policy]
 use = "rolling"
 [action]
-run = ["GUARD", "guard", "--token-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+run = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
        "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/acted"]
-roll-back = ["GUARD", "guard", "--token-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+roll-back = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
              "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"]
-probe = ["GUARD", "guard", "--token-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
+probe = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
 attempts = 3
 [budget]
 stop-at = "unlimited"
@@ -83,7 +83,7 @@ impl Ground {
     fn conducted(place: impl FnOnce(&Path) -> String) -> Self {
         let ground = Self { undoes: true, ..Self::with(FEW_TARGETS, place) };
         ground.with_orchestration(
-            &hostile::built("conducted"),
+            &hostile::built("orchestrated"),
             "semaphores = [{ path = \"/locks/a\" }, { path = \"/locks/b\" }]\nsettings.mode = \"crash\"\n",
         );
         ground
@@ -125,7 +125,7 @@ impl Ground {
     }
 
     /// Runs it whole, and gives how many of these there were.
-    fn played(&self, of: &str) -> u64 {
+    fn result(&self, of: &str) -> u64 {
         let output = self.runs("never");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -159,13 +159,13 @@ impl Ground {
             for path in semaphores.into_iter().chain(queues).chain(["/lockkeeper/jobs/crashes/runner"]) {
                 held.extend(children(&store, path).await.into_iter().map(|child| format!("{path}/{child}")));
             }
-            let runs = ledger::all(&store).await.unwrap();
+            let runs = run_state::all(&store).await.unwrap();
             let [run] = runs.as_slice() else { panic!("one run, and not {runs:?}") };
             assert!(run.record.ended.is_some(), "{:?} is finished", run.record);
-            let targets = ledger::targets(&store, &run.name).await.unwrap();
-            let standings = ledger::standings_of(&store, &run.name, &targets).await.unwrap();
+            let targets = run_state::targets(&store, &run.name).await.unwrap();
+            let statuses = run_state::statuses_of(&store, &run.name, &targets).await.unwrap();
             store.close().await.unwrap();
-            (held, standings.into_iter().map(|(saved, _)| saved.standing.word()).collect())
+            (held, statuses.into_iter().map(|(saved, _)| saved.status.word()).collect())
         })
     }
 }
@@ -193,12 +193,12 @@ fn survives(ground: &Ground, crash: &str) -> bool {
     let acted = ground.did("acted");
     let targets = ground.targets;
     assert!(acted.len() == targets && acted.values().all(|times| *times == 1), "{crash}: {acted:?}\n{}", told(&killed));
-    let (held, standings) = ground.left();
-    let mut expected = vec!["done"; targets];
+    let (held, statuses) = ground.left();
+    let mut expected = vec!["succeeded"; targets];
     if ground.undoes {
         let undone: Vec<(String, usize)> = ground.did("undone").into_iter().collect();
         // Nobody can be asked how a roll-back went that was cut off, and so it is not tried again.
-        expected[0] = if standings[0] == "unknown" { "unknown" } else { "rolled-back" };
+        expected[0] = if statuses[0] == "unknown" { "unknown" } else { "rolled-back" };
         let once = [("t00".to_owned(), 1)];
         assert!(
             undone == once || (undone.is_empty() && expected[0] == "unknown"),
@@ -207,14 +207,14 @@ fn survives(ground: &Ground, crash: &str) -> bool {
         );
         assert!(died || expected[0] == "rolled-back", "{crash}");
     }
-    assert_eq!((held, standings), (Vec::new(), expected), "{crash}");
+    assert_eq!((held, statuses), (Vec::new(), expected), "{crash}");
     died
 }
 
 /// Plays crashes of a kind of store, several at once.
-fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
+fn scenario(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
     let whole = ground(0);
-    let writes = whole.played("writes");
+    let writes = whole.result("writes");
     // Queue, lease and state of each target, at the least.
     assert!(writes >= 4 * whole.targets as u64, "{writes} writes are too few to be all");
     let mut points: Vec<String> =
@@ -235,7 +235,7 @@ fn play(kind: &str, ground: impl Fn(usize) -> Ground + Send + Sync) {
 }
 
 /// Plays each, several at once; they are counted from 1.
-fn all(points: Vec<String>, play: impl Fn(usize, &str) + Send + Sync) {
+fn all(points: Vec<String>, scenario: impl Fn(usize, &str) + Send + Sync) {
     let points = Mutex::new(points.into_iter().enumerate().collect::<VecDeque<_>>());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -243,7 +243,7 @@ fn all(points: Vec<String>, play: impl Fn(usize, &str) + Send + Sync) {
                 loop {
                     let next = points.lock().unwrap().pop_front();
                     let Some((index, crash)) = next else { return };
-                    play(index + 1, &crash);
+                    scenario(index + 1, &crash);
                 }
             });
         }
@@ -308,7 +308,7 @@ fn killed_behind_any_of_its_calls_an_example_ends_as_if_nothing_had_happened() {
             (ground, members)
         };
         let (whole, _members) = ground(0);
-        let calls = whole.played("calls");
+        let calls = whole.result("calls");
         // At the least each target's standing, start and end.
         assert!(calls >= 3 * targets as u64, "{name}: {calls} calls");
         all((1..=calls).map(|number| format!("call:{number}")).collect(), |index, crash| {
@@ -320,7 +320,7 @@ fn killed_behind_any_of_its_calls_an_example_ends_as_if_nothing_had_happened() {
 
 #[test]
 fn killed_at_any_write_to_the_embedded_store_an_orchestration_is_gone_on_with() {
-    play("embedded", |_| Ground::conducted(|folder| folder.join("store.db").display().to_string()));
+    scenario("embedded", |_| Ground::conducted(|folder| folder.join("store.db").display().to_string()));
 }
 
 #[test]
@@ -329,12 +329,12 @@ fn killed_at_any_write_to_zookeeper_an_orchestration_is_gone_on_with() {
         return;
     }
     let server = zookeeper::shared();
-    play("zookeeper", |index| Ground::conducted(|_| format!("{}/conducted{index}", server.address())));
+    scenario("zookeeper", |index| Ground::conducted(|_| format!("{}/conducted{index}", server.address())));
 }
 
 #[test]
 fn killed_at_any_write_to_the_embedded_store_a_run_is_gone_on_with() {
-    play("embedded", |_| Ground::new(|folder| folder.join("store.db").display().to_string()));
+    scenario("embedded", |_| Ground::new(|folder| folder.join("store.db").display().to_string()));
 }
 
 #[test]
@@ -343,5 +343,5 @@ fn killed_at_any_write_to_zookeeper_a_run_is_gone_on_with() {
         return;
     }
     let server = zookeeper::shared();
-    play("zookeeper", |index| Ground::new(|_| format!("{}/crash{index}", server.address())));
+    scenario("zookeeper", |index| Ground::new(|_| format!("{}/crash{index}", server.address())));
 }

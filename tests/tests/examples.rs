@@ -158,7 +158,7 @@ fn canary_goes_alone_and_bakes() {
             events[position(&events, "started", other)]["at"].as_u64().unwrap() - events[first]["at"].as_u64().unwrap();
         assert!(baked >= 1000, "{other} started {baked} ms after the canary");
     }
-    assert_eq!(of(&events, "finished")[0]["done"], 6);
+    assert_eq!(of(&events, "finished")[0]["succeeded"], 6);
     shows_its_transcript(&world, "canary");
 }
 
@@ -172,21 +172,21 @@ fn rack_spread_never_has_two_of_a_rack() {
         "db4" | "db5" => "b",
         _ => "c",
     };
-    let (mut acting, mut most): (Vec<String>, usize) = (Vec::new(), 0);
+    let (mut running, mut most): (Vec<String>, usize) = (Vec::new(), 0);
     for event in &events {
         let target = event["target"].as_str().unwrap_or_default();
         match event["event"].as_str() {
             Some("started") => {
-                assert!(!acting.iter().any(|other| rack(other) == rack(target)), "{target} beside {acting:?}");
-                acting.push(target.to_owned());
-                most = most.max(acting.len());
+                assert!(!running.iter().any(|other| rack(other) == rack(target)), "{target} beside {running:?}");
+                running.push(target.to_owned());
+                most = most.max(running.len());
             }
-            Some("succeeded") => acting.retain(|other| other != target),
+            Some("succeeded") => running.retain(|other| other != target),
             _ => {}
         }
     }
     assert_eq!(most, 3, "one of each rack at once");
-    assert_eq!(of(&events, "finished")[0]["done"], 6);
+    assert_eq!(of(&events, "finished")[0]["succeeded"], 6);
     shows_its_transcript(&world, "rack-spread");
 }
 

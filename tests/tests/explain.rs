@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use lockkeeper::rollout::journal::{Page, Stints, Story, Want};
+use lockkeeper::rollout::journal::{History, Page, Segments, Want};
 use lockkeeper::rollout::timeline::{self, Recorder};
 use lockkeeper_tests::{Said, World, eventually, said};
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ fn who_waits_for_a_slot_is_told_who_has_them_and_who_acts_since_when() {
     says(&run, &["0 of 7 targets done, 3 under way, 4 to come", "web04, web05, web06, web07  waiting  all 3 slots"]);
     let object = told(&world, "web07");
     assert_eq!(
-        (&object["stands"], &object["because"], &object["verdict"], &object["end"]),
+        (&object["status"], &object["because"], &object["verdict"], &object["end"]),
         (&json!("not-asked"), &json!("slots"), &Value::Null, &Value::Null),
         "{object}"
     );
@@ -125,7 +125,7 @@ fn what_would_let_a_target_go_does_let_it_go() {
     members.push(member("other2"));
     eventually("the run is over", || journal_has(&world, "\"end\":\"done\"", 1));
     says(&explain(&world, &["web02"]), &["web02 is done, since ", "try 1 succeeded after "]);
-    assert_eq!(told(&world, "")["end"], json!("done"));
+    assert_eq!(told(&world, "")["end"], json!("succeeded"));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
         let object = told(&world, target);
         assert_eq!(object["earliest"]["at"], json!(expected), "{object}");
         assert_eq!(object["would-go"]["if"]["at"], json!(expected), "{object}");
-        assert!(object["stints"][0]["torn"].is_u64(), "{object}");
+        assert!(object["runner-epochs"][0]["torn"].is_u64(), "{object}");
     }
     let run = explain(&world, &[]);
     says(
@@ -205,15 +205,15 @@ fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
     let picture = world.folder().join("run.svg");
     let drew = world.run(&format!("status latest --timeline {}", picture.display()));
     assert_eq!(drew.code, Some(0), "{drew:?}");
-    let mut story = Story::new(Stints::alone(&journal(&world).unwrap()), Want::Everything);
+    let mut history = History::new(Segments::alone(&journal(&world).unwrap()), Want::Everything);
     let mut recorder = None;
-    while let Some(page) = story.page().unwrap() {
-        if let Page::Stint(header) = &page {
+    while let Some(page) = history.page().unwrap() {
+        if let Page::Segment(header) = &page {
             recorder = Some(Recorder::new(header));
         }
         recorder.as_mut().unwrap().follow(&page);
     }
-    let timeline = recorder.unwrap().finish(story.told()[0].closing.as_ref());
+    let timeline = recorder.unwrap().finish(history.told()[0].closing.as_ref());
     assert_eq!(timeline.holds.len(), 9);
     assert!(timeline.in_use().iter().all(|(_, used)| *used <= 3), "{:?}", timeline.in_use());
     assert_eq!(timeline.in_use().last().unwrap().1, 0);

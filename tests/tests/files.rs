@@ -144,7 +144,7 @@ fn what_a_job_names_must_be_a_regular_file() {
             assert!(answer.code != Some(0) && is_refused, "{line:?}: {answer:?}");
         }
     }
-    let token = soon(world.lockkeeper(["guard", "--token-file", "pipe", "--outcome", "1"]).current_dir(world.folder()));
+    let token = soon(world.lockkeeper(["guard", "--fence-file", "pipe", "--outcome", "1"]).current_dir(world.folder()));
     assert!(token.stderr.contains("a device or a pipe"), "{token:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The far end of a fence: real processes on one token file, as a host has it that is acted on.
+//! The far end of a fence: real processes on one fence file, as a host has it that is acted on.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -21,9 +21,9 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
-/// A guard of this world's token file.
+/// A guard of this world's fence file.
 fn guard(world: &World, options: &str, command: &[&str]) -> Command {
-    let mut line = world.lockkeeper(["guard", "--token-file", "token"]);
+    let mut line = world.lockkeeper(["guard", "--fence-file", "token"]);
     line.args(options.split_whitespace()).current_dir(world.folder());
     if !command.is_empty() {
         line.arg("--").args(command);
@@ -207,7 +207,7 @@ fn a_token_file_that_cannot_be_used_runs_nothing() {
         for rest in
             ["--fence 5 --attempt 1 -- touch harm", "--fence 5 --attempt 1 --format json -- touch harm", "--outcome 1"]
         {
-            let line = format!("guard --token-file {name} {rest}");
+            let line = format!("guard --fence-file {name} {rest}");
             let Said { code, stdout, stderr } = said(world.lockkeeper(line.split(' ')).current_dir(world.folder()));
             text += &format!("$ {line}\n{stdout}--- stderr\n{stderr}--- exit {}\n\n", code.unwrap());
         }
@@ -463,7 +463,7 @@ fn another_name_of_the_token_file_is_no_way_around_it() {
     let world = World::new();
     assert!(guard(&world, "--fence 5 --attempt 1", &["true"]).status().unwrap().success());
     std::os::unix::fs::symlink("token", world.folder().join("alias")).unwrap();
-    let line = "guard --token-file alias --fence 5 --attempt 1 -- touch harm";
+    let line = "guard --fence-file alias --fence 5 --attempt 1 -- touch harm";
     let said = said(world.lockkeeper(line.split(' ')).current_dir(world.folder()));
     assert_eq!(said.code, Some(77), "{said:?}");
 }
@@ -481,9 +481,9 @@ fn a_job_acts_through_the_guards_of_its_targets() {
         [policy]
         use = "rolling"
         [action]
-        run = ["lockkeeper", "guard", "--token-file", "{job-dir}/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+        run = ["lockkeeper", "guard", "--fence-file", "{job-dir}/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
                "--", "sh", "-c", "echo $LOCKKEEPER_TARGET $LOCKKEEPER_ATTEMPT >> $0", "{job-dir}/done"]
-        probe = ["lockkeeper", "guard", "--token-file", "{job-dir}/{target}", "--outcome", "{attempt}", "--fence", "{fence}"]
+        probe = ["lockkeeper", "guard", "--fence-file", "{job-dir}/{target}", "--outcome", "{attempt}", "--fence", "{fence}"]
     "#;
     world.file("job.toml", job);
     let run = |world: &World| said(world.lockkeeper(["run", "--again", "job.toml"]).current_dir(world.folder()));
@@ -492,10 +492,10 @@ fn a_job_acts_through_the_guards_of_its_targets() {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert_eq!(read(&world, "done").lines().count(), round * 3, "each lease has a greater fence");
     }
-    let ledger: Value = serde_json::from_str(&read(&world, "web2")).unwrap();
-    assert_eq!(ledger["attempts"].as_array().unwrap().len(), 2);
-    assert_eq!(ledger["attempts"][1]["target"], "web2");
-    assert!(ledger["attempts"][1]["run"].as_str().unwrap().starts_with("restart"), "{ledger}");
+    let accepted: Value = serde_json::from_str(&read(&world, "web2")).unwrap();
+    assert_eq!(accepted["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(accepted["attempts"][1]["target"], "web2");
+    assert!(accepted["attempts"][1]["run"].as_str().unwrap().starts_with("restart"), "{accepted}");
 }
 
 #[test]
@@ -522,9 +522,9 @@ fn a_fence_of_another_store_is_refused_until_a_reset() {
         ],
     );
     snapshot!(world, text);
-    let ledger: Value = serde_json::from_str(&read(&world, "token")).unwrap();
-    let reset = &ledger["resets"][0];
-    assert_eq!((&ledger["store"], &reset["from"], &reset["to"]), (&"two".into(), &"one".into(), &"two".into()));
+    let accepted: Value = serde_json::from_str(&read(&world, "token")).unwrap();
+    let reset = &accepted["resets"][0];
+    assert_eq!((&accepted["store"], &reset["from"], &reset["to"]), (&"two".into(), &"one".into(), &"two".into()));
     assert_eq!((&reset["reason"], &reset["least"]["fence"]), (&"rebuilt".into(), &6.into()), "{reset}");
     assert!(reset["by"].as_str().unwrap().contains('@') && reset["at"].is_string(), "{reset}");
 }
@@ -554,11 +554,11 @@ fn a_rebuilt_store_is_told_from_the_one_before() {
         [policy]
         use = "rolling"
         [action]
-        run = ["env", "-u", "LOCKKEEPER_STORE_ID", "lockkeeper", "guard", "--token-file", "{job-dir}/token", "--fence",
+        run = ["env", "-u", "LOCKKEEPER_STORE_ID", "lockkeeper", "guard", "--fence-file", "{job-dir}/token", "--fence",
                "{fence}", "--store-id", "{store-id}", "--attempt", "{attempt}", "--", "sh", "-c", "echo acted >> $0", "{job-dir}/done"]
     "#;
     world.file("job.toml", job);
-    let options = ["--token-file", "token", "--attempt", "1", "--fence"];
+    let options = ["--fence-file", "token", "--attempt", "1", "--fence"];
     let locked = |path: &str| {
         let script = format!("lockkeeper guard {} $LOCKKEEPER_FENCE -- true", options.join(" "));
         let mut line = world.lockkeeper(["lock", path, "--quiet", "--", "sh", "-c", &script]);
@@ -641,10 +641,10 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
     ];
     for (round, (options, order)) in rounds.into_iter().enumerate() {
         let world = World::new();
-        let mut tokens: Vec<(u64, u64)> = (0..20).map(|number| (10 + number / 2, 1 + number % 2)).collect();
+        let mut attempt_ids: Vec<(u64, u64)> = (0..20).map(|number| (10 + number / 2, 1 + number % 2)).collect();
         match order {
-            Order::Random => tokens.shuffle(&mut random),
-            Order::AlmostGrowing => tokens.chunks_mut(2).for_each(|two| two.shuffle(&mut random)),
+            Order::Random => attempt_ids.shuffle(&mut random),
+            Order::AlmostGrowing => attempt_ids.chunks_mut(2).for_each(|two| two.shuffle(&mut random)),
         }
         // What is stopped leaves its folder behind.
         let alone = if options.contains("stop") {
@@ -653,7 +653,7 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
         } else {
             ALONE
         };
-        let started: Vec<(Child, (u64, u64), PathBuf)> = tokens
+        let started: Vec<(Child, (u64, u64), PathBuf)> = attempt_ids
             .into_iter()
             .map(|(fence, attempt)| {
                 if order == Order::AlmostGrowing {
@@ -667,13 +667,13 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
             })
             .collect();
         let mut ran = Vec::new();
-        for (mut child, token, said) in started {
+        for (mut child, attempt_id, said) in started {
             let status = child.wait().unwrap();
             let said = fs::read_to_string(said).unwrap();
             if said.contains("Accepted") {
-                ran.push(token);
+                ran.push(attempt_id);
             } else {
-                assert!(matches!(status.code(), Some(75 | 77)), "{token:?}: {status}: {said}");
+                assert!(matches!(status.code(), Some(75 | 77)), "{attempt_id:?}: {status}: {said}");
             }
         }
         let done: Vec<(u64, u64)> = read(&world, "done")
@@ -683,7 +683,7 @@ fn twenty_guards_at_once_run_one_after_another_in_growing_order() {
         println!("round {round} `{options}`: {} ran: {done:?}", ran.len());
         assert_eq!(read(&world, "wrong"), "", "two ran at once");
         assert!(done.is_sorted_by(|one, next| one < next), "{done:?}");
-        assert!(done.iter().all(|token| ran.contains(token)), "{done:?} of {ran:?}");
+        assert!(done.iter().all(|attempt_id| ran.contains(attempt_id)), "{done:?} of {ran:?}");
         match (options, order) {
             ("" | "--wait 50ms", _) => assert!(!ran.is_empty()),
             _ => assert!(ran.contains(&(19, 2)), "who waits long enough and is the last is run: {ran:?}"),

@@ -66,7 +66,7 @@ fn in_python() {
     assert!(waits("db3"), "{ran:?}");
     assert!(!waits("db4"), "another rack goes on: {ran:?}");
     let last = events.last().unwrap();
-    assert_eq!((&last["done"], &last["failed"]), (&3.into(), &1.into()), "{ran:?}");
+    assert_eq!((&last["succeeded"], &last["failed"]), (&3.into(), &1.into()), "{ran:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use std::sync::Once;
 use std::thread;
 
-use lockkeeper::rollout::ledger;
+use lockkeeper::rollout::run_state;
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::{Connect, NodePath, Version};
 use lockkeeper_tests::zookeeper::{self, available};
@@ -171,11 +171,11 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
             parties.\"/party/db\" = [\"db1\", { identifier = \"db2\", joins = \"5s\" }]\n";
         let settings = "lock = \"/locks/failover\"\nparty = \"/party/db\"\nmembers = 2\npatience = \"1m\"\n";
         let wasm = root().join("examples/failover/failover.wasm");
-        let played = decided(&world, &wasm, view, settings);
-        assert_eq!(without_times(&seen["calls"]), without_times(&played["calls"]));
+        let result = decided(&world, &wasm, view, settings);
+        assert_eq!(without_times(&seen["calls"]), without_times(&result["calls"]));
         // The same calls come from the same answers.
         let replayed = world.json("replay latest");
-        let calls = &replayed["orchestration"]["stints"][0];
+        let calls = &replayed["orchestration"]["runner-epochs"][0];
         let identical = calls["calls"].as_u64().unwrap();
         assert!(identical >= 12 && calls["identical"] == identical && calls["then"] == "it is done", "{replayed}");
         let other = root().join("examples/two-datacentres/two_datacentres.wasm");
@@ -202,7 +202,7 @@ fn two_that_take_two_leases_in_opposite_order_both_come_to_an_end() {
             for running in runs {
                 let (answer, events) = running.join().unwrap();
                 assert_eq!(answer.code, Some(0), "{answer:?}");
-                assert_eq!(events.last().unwrap()["done"], 4, "{answer:?}");
+                assert_eq!(events.last().unwrap()["succeeded"], 4, "{answer:?}");
             }
         });
         nobody_holds(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
@@ -217,7 +217,7 @@ fn a_failure_ends_it_and_what_is_left_is_left_out() {
     let (answer, events) = run(&world, &Vec::new(), &job);
     assert_eq!(answer.code, Some(1), "{answer:?}");
     let last = events.last().unwrap();
-    assert_eq!((&last["done"], &last["failed"]), (&1.into(), &1.into()), "{answer:?}");
+    assert_eq!((&last["succeeded"], &last["failed"]), (&1.into(), &1.into()), "{answer:?}");
     assert!(answer.stdout.contains("the orchestration gave up: ams2 did not succeed: failed"), "{answer:?}");
     nobody_holds(&world, &Vec::new(), &["/locks/dc/ams", "/locks/dc/fra"]);
 }
@@ -235,7 +235,7 @@ fn what_the_job_does_not_list_is_refused_by_name() {
 fn misbehaving(world: &World, mode: &str, more: &str) -> String {
     let wasm = world.folder().join("conducted.wasm");
     if !wasm.exists() {
-        fs::write(&wasm, hostile::built("conducted")).unwrap();
+        fs::write(&wasm, hostile::built("orchestrated")).unwrap();
     }
     let job = format!(
         "name = \"{mode}\"\nsemaphore.path = \"/locks/own\"\ntargets.hosts = [\"a\"]\naction.run = [\"true\"]\npolicy.use = \"rolling\"\n\
@@ -272,7 +272,7 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
         nobody_holds(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
         // Made again, its calls are the same.
         let replayed = world.json(&format!("replay {mode}"));
-        let calls = &replayed["orchestration"]["stints"][0];
+        let calls = &replayed["orchestration"]["runner-epochs"][0];
         assert!(calls["difference"].is_null() && calls["calls"] == calls["identical"], "{mode}: {replayed}");
     }
 }
@@ -336,7 +336,7 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
     let place =
         |what: &str, call: &str| events.iter().position(|event| event["event"] == what && event["call"] == call);
     let started = events.iter().position(|event| event["event"] == "started").unwrap();
-    assert!(place("calling", "start").unwrap() < started, "{answer:?}");
+    assert!(place("call-started", "start").unwrap() < started, "{answer:?}");
     // The same policy says no where its window is closed.
     let job = misbehaving(&world, "advised", "");
     let text = fs::read_to_string(&job).unwrap().replacen("name = \"advised\"", "name = \"closed\"", 1);
@@ -362,7 +362,7 @@ fn a_lease_is_forced_where_the_job_grants_that() {
         assert_eq!(holders["holders"][0]["identifier"], "gone", "{holders}");
         let (answer, events) = run(&world, &place, &misbehaving(&world, "force", "grants = [\"force\"]"));
         assert_eq!(answer.code, Some(0), "{answer:?}");
-        assert_eq!(events.last().unwrap()["done"], 1, "{answer:?}");
+        assert_eq!(events.last().unwrap()["succeeded"], 1, "{answer:?}");
         let forced: Vec<_> = events.iter().filter(|event| event["event"] == "slot-forced").collect();
         assert_eq!(
             (forced.len(), &events.last().unwrap()["forced"]),
@@ -407,10 +407,10 @@ fn what_was_done_is_rolled_back_when_one_fails() {
              semaphores = { \"/locks/a\" = {}, \"/locks/b\" = {} }\n";
         let settings = "mode = \"undo\"\n";
         let wasm = world.folder().join("conducted.wasm");
-        let played = decided(&world, &wasm, view, settings);
-        assert_eq!(without_times(&seen["calls"]), without_times(&played["calls"]));
+        let result = decided(&world, &wasm, view, settings);
+        assert_eq!(without_times(&seen["calls"]), without_times(&result["calls"]));
         // The same calls come from the same answers.
-        let calls = &world.json("replay latest")["orchestration"]["stints"][0];
+        let calls = &world.json("replay latest")["orchestration"]["runner-epochs"][0];
         assert!(calls["calls"] == calls["identical"] && calls["calls"].as_u64() >= Some(15), "{calls}");
         nobody_holds(&world, &place, &["/locks/own"]);
         // Where the job does not say how, nothing is.
@@ -522,7 +522,7 @@ fn one_that_does_other_than_before_is_stopped_and_both_calls_are_shown() {
     // As if it had taken another lease first.
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let store = Embedded::new(file, EmbeddedOptions::default()).connect().await.unwrap();
-        let run = ledger::all(&store).await.unwrap().remove(0).name;
+        let run = run_state::all(&store).await.unwrap().remove(0).name;
         let node = NodePath::parse(&format!("/lockkeeper/runs/{run}/calls/00000000")).unwrap();
         let before = String::from_utf8(store.read(&node).await.unwrap().data.to_vec()).unwrap();
         assert!(before.contains("/locks/a"), "{before}");
@@ -608,7 +608,7 @@ fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
 fn cases_are_played_through_checkpoints_and_faults() {
     let world = World::new();
     let wasm = world.folder().join("conducted.wasm");
-    fs::write(&wasm, hostile::built("conducted")).unwrap();
+    fs::write(&wasm, hostile::built("orchestrated")).unwrap();
     let case = |settings: &str, ends: &str| {
         format!(
             "[[case]]\nname = \"{settings}\"\nsettings.mode = \"{settings}\"\nexpect.ends = \"{ends}\"\n\
@@ -616,10 +616,10 @@ fn cases_are_played_through_checkpoints_and_faults() {
         )
     };
     let cases = [
-        ("crash", "done"),
-        ("drop", "done"),
-        ("resume", "done"),
-        ("days", "done"),
+        ("crash", "succeeded"),
+        ("drop", "succeeded"),
+        ("resume", "succeeded"),
+        ("days", "succeeded"),
         ("checkpoints", "gave-up"),
         ("chatty", "fault"),
         ("spin", "fault"),

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use decide::{NOON, engine, label, lease, outcome, party, typical_view, view};
 use lockkeeper::job::{Grant, Grants, JobSpec, PolicySource};
-use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Event, Happening, Settlement, View};
+use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Event, EventKind, Settlement, View};
 use lockkeeper::policy::{Engine, Module, PolicyError, standard_policies};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -184,7 +184,7 @@ enum Stands {
     Open,
     Queued,
     Leased,
-    Acting,
+    Running,
     Kept { until: u64 },
     Done,
     Failed,
@@ -248,11 +248,11 @@ impl Simulation {
     }
 
     fn holding(stands: Stands) -> bool {
-        matches!(stands, Stands::Leased | Stands::Acting | Stands::Kept { .. })
+        matches!(stands, Stands::Leased | Stands::Running | Stands::Kept { .. })
     }
 
-    fn acting(&self) -> Vec<usize> {
-        self.all(|stands| stands == Stands::Acting)
+    fn running(&self) -> Vec<usize> {
+        self.all(|stands| stands == Stands::Running)
     }
 
     fn count(&self, which: impl Fn(Stands) -> bool) -> u32 {
@@ -261,7 +261,7 @@ impl Simulation {
 
     /// Who is in the party: everybody but who acts.
     fn members(&self) -> Vec<String> {
-        self.all(|stands| stands != Stands::Acting).into_iter().map(Self::name).collect()
+        self.all(|stands| stands != Stands::Running).into_iter().map(Self::name).collect()
     }
 
     fn view(&mut self, target: usize, cause: Cause) -> View {
@@ -281,16 +281,16 @@ impl Simulation {
         }
         let progress = &mut view.progress;
         progress.total = u32::try_from(self.stands.len()).unwrap();
-        progress.acting = self.count(|stands| matches!(stands, Stands::Acting | Stands::Kept { .. }));
-        progress.done = self.count(|stands| stands == Stands::Done);
+        progress.running = self.count(|stands| matches!(stands, Stands::Running | Stands::Kept { .. }));
+        progress.succeeded = self.count(|stands| stands == Stands::Done);
         progress.failed = self.count(|stands| stands == Stands::Failed);
         progress.skipped = self.count(|stands| stands == Stands::Skipped);
         view.events = self.events.iter().rev().take(16).rev().cloned().collect();
         view
     }
 
-    fn happened(&mut self, target: usize, what: Happening) {
-        self.events.push(Event { at: self.now, target: Self::name(target), what, detail: String::new() });
+    fn happened(&mut self, target: usize, what: EventKind) {
+        self.events.push(Event { at: self.now, target: Self::name(target), kind: what, detail: String::new() });
         self.changed();
     }
 
@@ -307,13 +307,13 @@ impl Simulation {
         let granted = cause == Cause::Granted;
         match answer.verdict {
             Admission::Lock if granted => {
-                self.stands[target] = Stands::Acting;
-                self.happened(target, Happening::Started);
+                self.stands[target] = Stands::Running;
+                self.happened(target, EventKind::Started);
             }
             Admission::Lock => self.stands[target] = Stands::Queued,
             Admission::Skip => {
                 self.stands[target] = Stands::Skipped;
-                self.happened(target, Happening::Skipped);
+                self.happened(target, EventKind::Skipped);
             }
             Admission::Abort => {
                 self.aborted = true;
@@ -345,7 +345,7 @@ impl Simulation {
             // The job allows one try.
             _ => Stands::Failed,
         };
-        self.happened(target, Happening::Released);
+        self.happened(target, EventKind::Released);
     }
 
     /// One random thing happens; false: nothing is left that could.
@@ -356,7 +356,7 @@ impl Simulation {
         let next_open = open.iter().copied().find(|target| *target >= self.cursor);
         let queued = self.all(|stands| stands == Stands::Queued);
         let leased = self.all(|stands| stands == Stands::Leased);
-        let acting = self.acting();
+        let running = self.running();
         let kept = self.all(|stands| matches!(stands, Stands::Kept { until } if until <= now));
         let slot_free = self.count(Self::holding) < self.slots;
 
@@ -370,7 +370,7 @@ impl Simulation {
         if slot_free && !queued.is_empty() {
             choices.extend([2, 2]);
         }
-        if !acting.is_empty() {
+        if !running.is_empty() {
             choices.push(3);
         }
         if !kept.is_empty() {
@@ -401,20 +401,20 @@ impl Simulation {
                 self.stands[target] = Stands::Leased;
                 self.fences[target] = self.sequence + 1_000_000;
                 self.sequence += 1;
-                self.happened(target, Happening::Leased);
+                self.happened(target, EventKind::Leased);
             }
             3 => {
-                let target = pick(&mut self.rng, &acting);
+                let target = pick(&mut self.rng, &running);
                 self.settle(target);
             }
             4 => {
                 self.stands[kept[0]] = Stands::Done;
-                self.happened(kept[0], Happening::Released);
+                self.happened(kept[0], EventKind::Released);
             }
             _ => {
                 let target = pick(&mut self.rng, &queued);
                 self.stands[target] = Stands::Skipped;
-                self.happened(target, Happening::Skipped);
+                self.happened(target, EventKind::Skipped);
             }
         }
         true
@@ -468,7 +468,7 @@ fn spread_never_takes_more_of_a_rack_than_told_and_comes_to_an_end() {
         }
         run.run(|run| {
             let mut per_rack: BTreeMap<Option<&str>, u64> = BTreeMap::new();
-            for target in run.acting() {
+            for target in run.running() {
                 *per_rack.entry(run.racks[target].as_deref()).or_default() += 1;
             }
             assert!(per_rack.values().all(|count| *count <= per_value), "seed {seed}: {per_rack:?}");
@@ -484,7 +484,7 @@ fn the_simulation_sees_a_policy_that_does_not_spread() {
     for target in 0..24 {
         run.racks[target] = Some(format!("r{}", target / 6));
     }
-    run.run(|run| most = most.max(run.acting().iter().filter(|target| **target < 6).count()));
+    run.run(|run| most = most.max(run.running().iter().filter(|target| **target < 6).count()));
     assert!(most > 1, "at most {most} of the first rack at once");
 }
 
@@ -496,12 +496,12 @@ fn canaries_act_alone_and_the_rest_only_after_the_bake() {
         let mut passed_at = None;
         run.run(|run| {
             let done = run.count(|stands| stands == Stands::Done);
-            let acting = run.count(|stands| stands == Stands::Acting);
+            let running = run.count(|stands| stands == Stands::Running);
             if done < canaries {
-                assert!(done + acting <= canaries, "seed {seed}: {done} done and {acting} act");
+                assert!(done + running <= canaries, "seed {seed}: {done} done and {running} act");
             } else {
                 let since = *passed_at.get_or_insert(run.now);
-                assert!(run.now >= since + 600_000 || done + acting <= canaries, "seed {seed}: too early");
+                assert!(run.now >= since + 600_000 || done + running <= canaries, "seed {seed}: too early");
             }
         });
         assert!(run.is_over(), "seed {seed}: {:?}", run.stands);

@@ -22,7 +22,7 @@ const WRAPPERS: [&[&str]; 4] = [
     &["lock", "/x"],
     &["lock", "/x", "--persistent"],
     &["party", "join", "/p"],
-    &["guard", "--token-file", "token", "--fence", "1", "--attempt", "1"],
+    &["guard", "--fence-file", "token", "--fence", "1", "--attempt", "1"],
 ];
 
 /// What shows the ignored and the blocked signals of a process.

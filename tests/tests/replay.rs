@@ -253,10 +253,10 @@ fn every_byte_that_changes_is_found_and_its_line_is_named() {
     for end in 1..text.len() {
         // Cut anywhere but between lines it has a torn line; there it is a journal without an end.
         match lines_read(&text[..end]) {
-            Ok((read, torn)) => {
+            Ok((read, recovering)) => {
                 let whole = text[end - 1] == b'\n';
                 assert!(read < lines(&journal).len(), "cut after {end} bytes");
-                assert_eq!(torn, (!whole).then(|| line_of(end - 1)), "cut after {end} bytes");
+                assert_eq!(recovering, (!whole).then(|| line_of(end - 1)), "cut after {end} bytes");
             }
             Err(error) => assert_eq!(error.line(), Some(1), "cut after {end} bytes: {error}"),
         }
@@ -270,7 +270,7 @@ fn lines_read(bytes: &[u8]) -> Result<(usize, Option<usize>), JournalError> {
     while reader.entry()?.is_some() {
         lines += 1;
     }
-    Ok((lines + usize::from(reader.closing().is_some()), reader.torn()))
+    Ok((lines + usize::from(reader.closing().is_some()), reader.recovering()))
 }
 
 #[test]
@@ -312,11 +312,14 @@ fn what_was_done_to_a_journal_is_said() {
     broken(&changed(&|lines| lines[event] = lines[event].replace("leased", "forced")), &["was changed: its hash"]);
     broken(&[], &["it is empty"]);
     // In the middle a line without an end is one that was changed.
-    let mut torn = joined(&whole);
-    let cut = torn.len() - whole[last - 1].len() - 2;
-    torn.replace_range(cut - 10..=cut, "");
-    let torn = replay_of(&world, torn);
-    assert!(torn.code == Some(1) && torn.stderr.contains(&format!("line {} was changed", last - 1)), "{torn:?}");
+    let mut recovering = joined(&whole);
+    let cut = recovering.len() - whole[last - 1].len() - 2;
+    recovering.replace_range(cut - 10..=cut, "");
+    let recovering = replay_of(&world, recovering);
+    assert!(
+        recovering.code == Some(1) && recovering.stderr.contains(&format!("line {} was changed", last - 1)),
+        "{recovering:?}"
+    );
     let other = joined(&whole).replace("\"journal\":2", "\"journal\":1");
     let other = replay_of(&world, rechained(&other.lines().map(ToOwned::to_owned).collect::<Vec<_>>()));
     assert!(other.code == Some(1) && other.stderr.contains("its format is 1, this program reads 2"), "{other:?}");
@@ -394,16 +397,16 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     assert_eq!(world.json("replay latest")["closed"], json!(false));
     // Killed in the middle of a line: that is said, and all before it is good.
     let text = fs::read(&journal).unwrap();
-    let torn = replay_of(&world, &text[..text.len() - 10]);
-    assert_eq!(torn.code, Some(0), "{torn:?}");
+    let recovering = replay_of(&world, &text[..text.len() - 10]);
+    assert_eq!(recovering.code, Some(0), "{recovering:?}");
     let said = format!("stops in the middle of line {}", lines(&journal).len());
-    assert!(torn.stdout.starts_with("Replayed ") && torn.stderr.contains(&said), "{torn:?}");
+    assert!(recovering.stdout.starts_with("Replayed ") && recovering.stderr.contains(&said), "{recovering:?}");
 }
 
 /// The same journal as another stint's: chained anew.
-fn as_stint(text: &str, stint: u32) -> String {
+fn as_runner_epoch(text: &str, runner_epoch: u32) -> String {
     let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
-    lines[0] = lines[0].replace("\"stint\":1", &format!("\"stint\":{stint}"));
+    lines[0] = lines[0].replace("\"runner-epoch\":1", &format!("\"runner-epoch\":{runner_epoch}"));
     rechained(&lines)
 }
 
@@ -415,7 +418,7 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     let folder = journal.parent().unwrap();
     let number = decisions(&lines(&journal)).len();
     // Killed in the middle of a line; gone on with elsewhere; and here again.
-    let third = as_stint(&text, 3);
+    let third = as_runner_epoch(&text, 3);
     fs::write(&journal, &text[..text.len() - 30]).unwrap();
     fs::write(folder.join("journal-3.jsonl"), &third).unwrap();
     let all = replay(&world, &["latest"]);
@@ -425,11 +428,15 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     }
     let told = world.json("replay latest");
     assert_eq!((&told["missing"], &told["closed"]), (&json!([2]), &json!(true)), "{told}");
-    assert_eq!(told["stints"][0]["torn"], json!(text.lines().count()), "{told}");
-    assert_eq!((&told["stints"][1]["stint"], &told["stints"][1]["end"]), (&json!(3), &json!("done")), "{told}");
+    assert_eq!(told["runner-epochs"][0]["torn"], json!(text.lines().count()), "{told}");
+    assert_eq!(
+        (&told["runner-epochs"][1]["runner-epoch"], &told["runner-epochs"][1]["end"]),
+        (&json!(3), &json!("done")),
+        "{told}"
+    );
     // One journal alone is that stint.
     let one = replay(&world, &[folder.join("journal-3.jsonl").to_str().unwrap()]);
-    assert_eq!((one.code, one.stdout, one.stderr.contains("stint")), (Some(0), identical(number), false));
+    assert_eq!((one.code, one.stdout, one.stderr.contains("runner-epoch")), (Some(0), identical(number), false));
     // A stint that died as it began hides nothing.
     fs::write(folder.join("journal-2.jsonl"), "{\"prev\":\"\",\"jour").unwrap();
     let all = replay(&world, &["latest"]);

@@ -53,7 +53,7 @@ impl Ground {
 
     /// With `guard`, an earlier action is stopped by the next; without, the probe says that it still runs.
     fn job(name: &str, ephemeral: bool, guarded: bool) -> String {
-        let guard = "\"lockkeeper\", \"guard\", \"--token-file\", \"{job-dir}/token.{target}\", \"--fence\", \"{fence}\", \
+        let guard = "\"lockkeeper\", \"guard\", \"--fence-file\", \"{job-dir}/token.{target}\", \"--fence\", \"{fence}\", \
                      \"--attempt\", \"{attempt}\", \"--wait\", \"20s\", \"--\", ";
         format!(
             "name = \"{name}\"\n[semaphore]\npath = \"/locks/hosts\"\nmax-concurrency = 2\nephemeral-lease = {ephemeral}\n\

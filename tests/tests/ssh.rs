@@ -98,14 +98,14 @@ impl Run {
     /// How the action on a target ended, and what is said of that.
     fn ending(&self, target: &str) -> (String, String) {
         let is_it = |event: &&Value| {
-            let kinds = ["succeeded", "failed", "out-of-sight"];
+            let kinds = ["succeeded", "failed", "contact-lost"];
             event["target"] == target && kinds.contains(&event["event"].as_str().unwrap())
         };
         let event = self.events.iter().find(is_it).unwrap_or_else(|| panic!("{target}: {self:#?}"));
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match event["event"].as_str() {
             Some("succeeded") => ("succeeded".to_owned(), String::new()),
-            Some("out-of-sight") => ("unknown".to_owned(), text("detail")),
+            Some("contact-lost") => ("unknown".to_owned(), text("detail")),
             _ => (text("ending"), text("detail")),
         }
     }
@@ -408,15 +408,15 @@ fn a_reboot_is_done_when_the_target_is_back() {
         return;
     }
     let mut fleet = Fleet::new();
-    let (boot, seen) = (fleet.path("boot-id"), fleet.path("seen"));
+    let (boot_clock, seen) = (fleet.path("boot-id"), fleet.path("seen"));
     // One that takes its time, and one that returns at once.
     let wanted = fleet.path("wanted").display().to_string();
     let reboot = format!("touch {wanted}.$LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = web01 || exec sleep 20");
     let reboot = fleet.world.file("reboot.sh", &reboot);
-    fs::write(&boot, "boot-0\n").unwrap();
+    fs::write(&boot_clock, "boot-0\n").unwrap();
     let example = fs::read_to_string(lockkeeper_tests::root().join("examples/reboot/job.toml")).unwrap();
     let job = example
-        .replace("/proc/sys/kernel/random/boot_id", &boot.display().to_string())
+        .replace("/proc/sys/kernel/random/boot_id", &boot_clock.display().to_string())
         .replace("/var/tmp/lockkeeper-reboot", &seen.display().to_string())
         .replace("sudo systemctl reboot", &format!("sh {}", reboot.display()))
         .replace("max-concurrency = 2", "max-concurrency = 1")
@@ -432,7 +432,7 @@ fn a_reboot_is_done_when_the_target_is_back() {
         let wanted = fleet.path(&format!("wanted.{target}"));
         eventually("a reboot is wanted", || wanted.exists());
         fleet.sshd.go_down();
-        fs::write(&boot, format!("booted-for-{target}\n")).unwrap();
+        fs::write(&boot_clock, format!("booted-for-{target}\n")).unwrap();
         fleet.sshd.come_back();
     }
     let run = Run::of_child(child);

@@ -72,7 +72,7 @@ impl Ground {
         self.command(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    fn acting(&self) -> usize {
+    fn running(&self) -> usize {
         fs::read_to_string(self.world.folder().join("acted")).unwrap_or_default().lines().count()
     }
 
@@ -142,7 +142,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
     let ground = Ground::embedded();
     let mut run = ground.starts("run job.toml --quiet");
     eventually("two are under way, and it has said so", || {
-        ground.acting() == 2 && ground.json("status looked")["now"]["acting"] == json!(2)
+        ground.running() == 2 && ground.json("status looked")["now"]["running"] == json!(2)
     });
     // Somebody else's, and somebody who waits.
     let alone = ground.does("lock /locks/looked --identifier else --max-concurrency 2 --force --reason why --quiet");
@@ -180,18 +180,18 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
     let list = ground.json("status");
     let row = &list[0];
     assert_eq!(
-        (&row["state"], &row["job"], &row["end"]["end"]),
+        (&row["status"], &row["job"], &row["end"]["end"]),
         (&json!("finished"), &json!("looked"), &json!("failed"))
     );
     assert_eq!(
-        (&row["counts"]["done"], &row["counts"]["failed"], &row["runner"]),
+        (&row["counts"]["succeeded"], &row["counts"]["failed"], &row["runner"]),
         (&json!(3), &json!(1), &Value::Null)
     );
     let one = ground.json("status latest");
     let targets: Vec<_> = one["targets"].as_array().unwrap().iter().map(|row| row["target"].clone()).collect();
     assert_eq!(targets, [json!("bad")], "who is done is not listed without --all");
     assert_eq!(
-        (&one["targets"][0]["wave"], &one["targets"][0]["standing"]["state"]),
+        (&one["targets"][0]["wave"], &one["targets"][0]["record"]["status"]),
         (&json!("first"), &json!("failed"))
     );
     assert_eq!(ground.json("status latest --all")["targets"].as_array().unwrap().len(), 4);
@@ -208,7 +208,7 @@ fn a_run_is_watched_until_it_is_finished() {
     let ground = Ground::embedded();
     ground.world.file("job.toml", &JOB.replace("approve = true", ""));
     let mut run = ground.starts("run job.toml --quiet");
-    eventually("two are under way", || ground.acting() == 2);
+    eventually("two are under way", || ground.running() == 2);
     let programs = ground.starts("status looked --watch --format json");
     let people = ground.starts("status looked --watch");
     // Whoever has seen enough says so.
@@ -224,7 +224,7 @@ fn a_run_is_watched_until_it_is_finished() {
     let (code, text) = rest_of(programs);
     let seen: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(seen.last().unwrap()["state"], "finished", "{text}");
+    assert_eq!(seen.last().unwrap()["status"], "finished", "{text}");
     let lasting = |seen: &Value| {
         let mut seen = seen.clone();
         seen["at"] = Value::Null;
@@ -245,20 +245,20 @@ fn a_run_is_watched_until_it_is_finished() {
 /// With an unfinished action, another slot whose target waits for its next try, and the way out.
 fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &Ground) {
     let mut run = ground.starts("run job.toml --quiet");
-    eventually("two are under way", || ground.acting() == 2);
+    eventually("two are under way", || ground.running() == 2);
     let list = ground.json("status");
-    assert_eq!((&list[0]["state"], &list[0]["left"]), (&json!("running"), &Value::Null), "{list:#}");
+    assert_eq!((&list[0]["status"], &list[0]["abandoned"]), (&json!("running"), &Value::Null), "{list:#}");
     // Nothing is taken from a living runner.
     let refused = ground.does("abort looked --release --format json");
     let error: Value = serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{refused:?}"));
     assert_eq!((refused.code, &error["error"]), (Some(75), &json!("running")), "{error}");
-    assert_eq!(ground.json("status looked")["wishes"]["aborted"], Value::Null);
+    assert_eq!(ground.json("status looked")["requests"]["aborted"], Value::Null);
 
     run.kill().unwrap();
     run.wait().unwrap();
-    eventually("its session is over", || ground.json("status looked")["state"] == json!("left"));
+    eventually("its session is over", || ground.json("status looked")["status"] == json!("abandoned"));
     let list = ground.json("status");
-    let left = &list[0]["left"];
+    let left = &list[0]["abandoned"];
     let (started, since) = (list[0]["started"].as_u64().unwrap(), left["since"].as_u64().unwrap());
     assert!(since >= started && since <= now_ms(), "{list:#}");
     let slots: Vec<_> =
@@ -292,9 +292,9 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     assert_eq!((&object["slots"][0]["target"], &object["slots"][0]["may-act"]), (&json!("a"), &json!(true)));
     assert_eq!(ground.json("holders /locks/looked")["holders"], json!([]));
     let list = ground.json("status");
-    assert_eq!((&list[0]["state"], &list[0]["left"]), (&json!("finished"), &Value::Null), "{list:#}");
+    assert_eq!((&list[0]["status"], &list[0]["abandoned"]), (&json!("finished"), &Value::Null), "{list:#}");
     let again = ground.json("abort looked --release");
-    assert_eq!((&again["new"], &again["done"]), (&json!(false), &json!("aborted")), "{again:#}");
+    assert_eq!((&again["new"], &again["result"]), (&json!(false), &json!("aborted")), "{again:#}");
     // The commands end before their folder goes.
     ground.opens_the_gate();
     let folder = ground.world.folder().display().to_string();
@@ -330,29 +330,32 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     let ground = Ground::on_zookeeper("status");
     let other = Ground { store: ground.store.clone(), ..Ground::embedded() };
     let mut run = ground.starts("run job.toml --quiet");
-    eventually("two are under way", || ground.acting() == 2);
+    eventually("two are under way", || ground.running() == 2);
     let seen = other.json("status looked");
-    assert_eq!((&seen["state"], &seen["counts"]["acting"]), (&json!("running"), &json!(2)), "{seen:#}");
-    let doing: Vec<_> =
-        seen["holders"].as_array().unwrap().iter().map(|held| held["standing"]["state"].clone()).collect();
-    assert_eq!(doing, [json!("acting"), json!("acting")]);
+    assert_eq!((&seen["status"], &seen["counts"]["running"]), (&json!("running"), &json!(2)), "{seen:#}");
+    let command_kind: Vec<_> =
+        seen["holders"].as_array().unwrap().iter().map(|held| held["record"]["status"].clone()).collect();
+    assert_eq!(command_kind, [json!("running"), json!("running")]);
     let paused = other.does("pause looked --reason elsewhere --format json");
     let paused: Value = serde_json::from_str(&paused.stdout).unwrap_or_else(|_| panic!("{paused:?}"));
-    assert_eq!((&paused["done"], &paused["new"], &paused["heard"]), (&json!("paused"), &json!(true), &json!(true)));
+    assert_eq!(
+        (&paused["result"], &paused["new"], &paused["acknowledged"]),
+        (&json!("paused"), &json!(true), &json!(true))
+    );
     let again = other.json("pause looked --reason again");
-    assert_eq!((&again["new"], &again["wish"]["reason"]), (&json!(false), &json!("elsewhere")), "{again:#}");
+    assert_eq!((&again["new"], &again["request"]["reason"]), (&json!(false), &json!("elsewhere")), "{again:#}");
 
     // Its runner dies: it is not finished, and whoever aborts it ends it.
     run.kill().unwrap();
     run.wait().unwrap();
-    eventually("its session is over", || other.json("status looked")["state"] == json!("left"));
-    let wished = other.json("resume looked");
-    assert_eq!((&wished["heard"], &wished["runner"]), (&json!(false), &Value::Null), "{wished:#}");
+    eventually("its session is over", || other.json("status looked")["status"] == json!("abandoned"));
+    let recorded = other.json("resume looked");
+    assert_eq!((&recorded["acknowledged"], &recorded["runner"]), (&json!(false), &Value::Null), "{recorded:#}");
     let aborted = other.json("abort looked --reason enough");
     assert_eq!((&aborted["freed"], &aborted["unknown"]), (&json!(["a", "bad"]), &json!(["a", "bad"])), "{aborted:#}");
     assert_eq!(other.json("holders /locks/looked")["holders"], json!([]));
     let over = other.json("status looked");
-    assert_eq!((&over["state"], &over["counts"]["unknown"]), (&json!("finished"), &json!(2)), "{over:#}");
+    assert_eq!((&over["status"], &over["counts"]["unknown"]), (&json!("finished"), &json!(2)), "{over:#}");
     assert_eq!(other.json("abort looked")["new"], json!(false));
     ground.opens_the_gate();
 
@@ -363,7 +366,7 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     let ended = ground.does("run job.toml --quiet");
     assert_eq!(ended.code, Some(1), "`bad` fails: {ended:?}");
     let over = other.json("status looked");
-    assert_eq!((&over["counts"]["done"], &over["record"]["ended"]["end"]), (&json!(3), &json!("failed")), "{over:#}");
+    assert_eq!((&over["counts"]["succeeded"], &over["record"]["ended"]["end"]), (&json!(3), &json!("failed")), "{over:#}");
     let pruned = other.json("prune --older-than 0");
     assert_eq!(pruned["runs"].as_array().unwrap().len(), 1, "{pruned:#}");
     assert_eq!(other.json("status"), json!([]));

@@ -62,11 +62,11 @@ impl Ground {
         }
     }
 
-    fn standing(&self, target: &str) -> String {
+    fn status_of(&self, target: &str) -> String {
         let status = self.status();
         let targets = status["targets"].as_array().unwrap();
         let found = targets.iter().find(|row| row["target"] == target).unwrap();
-        found["standing"]["state"].as_str().unwrap().to_owned()
+        found["record"]["status"].as_str().unwrap().to_owned()
     }
 
     fn starts(&self) -> Child {
@@ -101,9 +101,9 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
         "{paused:?}"
     );
     let status = ground.status();
-    assert_eq!((&status["state"], &status["wishes"]["paused"]["reason"]), (&json!("running"), &json!("looking")));
+    assert_eq!((&status["status"], &status["requests"]["paused"]["reason"]), (&json!("running"), &json!("looking")));
     ground.opens("go");
-    eventually("what acted has ended", || ground.status()["counts"]["done"] == json!(2));
+    eventually("what acted has ended", || ground.status()["counts"]["succeeded"] == json!(2));
     eventually("it waits, and says for what", || ground.status()["now"]["waits"]["code"] == json!("paused"));
     assert_eq!(ground.acted().len(), 2, "nothing new has started");
     let why = ground.does("explain latest d");
@@ -135,7 +135,7 @@ fn an_aborted_run_starts_nothing_more_and_is_finished() {
     ground.opens("go");
     assert_eq!(run.wait().unwrap().code(), Some(1));
     let status = ground.status();
-    assert_eq!((&status["state"], &status["record"]["ended"]["end"]), (&json!("finished"), &json!("aborted")));
+    assert_eq!((&status["status"], &status["record"]["ended"]["end"]), (&json!("finished"), &json!("aborted")));
     assert!(status["record"]["ended"]["reason"].as_str().unwrap().contains("enough"), "{status}");
     assert_eq!((ground.acted().len(), ground.world.holders("/locks/steered").len()), (2, 0));
     // The same job, not changed: there is nothing to do.
@@ -151,11 +151,11 @@ fn a_run_that_nobody_runs_is_ended_at_once_and_holds_nothing() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(ground.world.holders("/locks/steered").len(), 2, "its leases outlive it");
-    eventually("its session is over", || ground.status()["state"] == json!("left"));
+    eventually("its session is over", || ground.status()["status"] == json!("abandoned"));
     let aborted = ground.does("abort steered");
     assert!(aborted.code == Some(0) && aborted.stderr.contains("which no runner drives"), "{aborted:?}");
     assert_eq!(ground.world.holders("/locks/steered").len(), 0);
-    assert_eq!((ground.standing("a"), ground.standing("d")), ("unknown".to_owned(), "pending".to_owned()));
+    assert_eq!((ground.status_of("a"), ground.status_of("d")), ("unknown".to_owned(), "pending".to_owned()));
     ground.opens("go");
 
     // Once it is old enough it goes, and with it what is known of the job.
@@ -178,13 +178,13 @@ fn a_target_goes_again_while_its_run_goes_on() {
     }
     let mut run = ground.starts();
     eventually("one has failed", || ground.status()["counts"]["failed"] == json!(1));
-    eventually("two others act", || ground.status()["counts"]["acting"] == json!(2));
+    eventually("two others act", || ground.status()["counts"]["running"] == json!(2));
     let refused_all = ground.does("retry steered bad b --format json");
     assert!(refused(&refused_all, "bad-argument").contains("`b` is acting"), "{refused_all:?}");
     ground.opens("mended");
     let retry = ground.does("retry steered bad --format json");
     let retry: Value = serde_json::from_str(&retry.stdout).unwrap_or_else(|_| panic!("{retry:?}"));
-    assert_eq!((&retry["heard"], &retry["reopened"]), (&json!(true), &json!(false)), "{retry:#}");
+    assert_eq!((&retry["acknowledged"], &retry["reopened"]), (&json!(true), &json!(false)), "{retry:#}");
     let target = &retry["targets"][0];
     assert_eq!(
         (&target["target"], &target["was"], &target["taken-up"]),
@@ -204,7 +204,7 @@ fn old_runs_go_and_what_is_not_finished_stays() {
     assert_eq!(ground.does("run job.toml --quiet").code, Some(0));
     fs::remove_file(ground.world.folder().join("go")).unwrap();
     let mut run = ground.command("run job.toml --quiet --again").spawn().unwrap();
-    eventually("another is under way", || ground.status()["state"] == json!("running") && ground.acted().len() == 7);
+    eventually("another is under way", || ground.status()["status"] == json!("running") && ground.acted().len() == 7);
     let policies = || fs::read_dir(ground.world.folder().join("state/policies")).unwrap().count();
     // A folder whose run another store has, and that is not over.
     let others = ground.world.folder().join("state/runs/others-1");
@@ -252,7 +252,7 @@ fn a_spent_budget_holds_a_run_until_its_failures_are_accepted() {
     assert!(resumed.stderr.contains("--accept"), "{resumed:?}");
     assert_eq!(ground.does("resume steered --accept").code, Some(0));
     assert_eq!(run.wait().unwrap().code(), Some(1));
-    assert_eq!((ground.acted().len(), ground.status()["counts"]["done"].clone()), (5, json!(4)));
+    assert_eq!((ground.acted().len(), ground.status()["counts"]["succeeded"].clone()), (5, json!(4)));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn a_canary_of_one_that_fails_stops_a_run_of_many() {
     assert_eq!((ran.code, ground.acted().as_slice()), (Some(1), &["h0001".to_owned()][..]), "{ran:?}");
     assert!(ran.stderr.contains("1 of wave `canary` failed, the wave stops at 1"), "{ran:?}");
     assert!(ran.stderr.contains("299 not started"), "{ran:?}");
-    assert_eq!(ground.status()["state"], "finished");
+    assert_eq!(ground.status()["status"], "finished");
 }
 
 #[test]

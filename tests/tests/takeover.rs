@@ -24,9 +24,9 @@ hosts = ["a", "b", "c", "d"]
 [policy]
 use = "rolling"
 [action]
-run = ["lockkeeper", "guard", "--token-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+run = ["lockkeeper", "guard", "--fence-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--attempt", "{attempt}",
        "--", "sh", "-c", "echo {target} >> {job-dir}/begun; until test -e {job-dir}/go; do sleep 0.02; done; echo {target} >> {job-dir}/acted"]
-probe = ["lockkeeper", "guard", "--token-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
+probe = ["lockkeeper", "guard", "--fence-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
 attempts = 3
 "#;
 
@@ -111,9 +111,9 @@ fn who_stands_by_takes_over(ground: &Ground) {
     ground.opens_the_gate();
     let (code, events, stderr) = ended(second);
     assert_eq!(code, Some(0), "{events:#?}\n{stderr}");
-    let going_on = of(&events, "going-on");
+    let going_on = of(&events, "run-resumed");
     assert_eq!(going_on.len(), 1, "{events:#?}");
-    assert_eq!((&going_on[0]["stint"], &going_on[0]["left"]), (&2.into(), &4.into()));
+    assert_eq!((&going_on[0]["runner-epoch"], &going_on[0]["remaining"]), (&2.into(), &4.into()));
     ground.each_acted_once();
 
     // Once it is finished, there is nothing to do.

@@ -242,8 +242,8 @@ const COMMANDS: [&str; 36] = [
     "semaphore resize /locks/a",
     "party members",
     "party join /p --identifier",
-    "guard --token-file",
-    "guard --token-file t --outcome 1 --fence",
+    "guard --fence-file",
+    "guard --fence-file t --outcome 1 --fence",
     "check",
     "plan",
     "run",
@@ -504,7 +504,7 @@ fn a_run_that_is_watched_while_it_goes_is_drawn_as_text() {
     let mut run = ground.command(["run", "job.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the first target acts", || {
         let status = said(&mut ground.command(["status", "watched", "--all", "--format", "json"]));
-        status.stdout.contains("\"acting\":1")
+        status.stdout.contains("\"running\":1")
     });
     let mut watching = ground.command(["status", "watched", "--watch", "--all"]);
     let watcher = thread::spawn(move || shown(&mut watching));
@@ -578,17 +578,17 @@ fn what_a_token_file_has_is_told_as_text() {
     let file = file.to_str().unwrap();
     let (text, program) = (all().replace('\0', ""), "./pro\u{202e}\u{1b}[2Jgram");
     for line in [
-        vec!["guard", "--token-file", file, "--fence", "7", "--", program],
-        vec!["guard", "--token-file", file, "--fence", "6", "--", "true"],
-        vec!["guard", "--token-file", file, "--outcome", "1"],
-        vec!["guard", "--token-file", file, "--outcome", "1", "--fence", "7"],
+        vec!["guard", "--fence-file", file, "--fence", "7", "--", program],
+        vec!["guard", "--fence-file", file, "--fence", "6", "--", "true"],
+        vec!["guard", "--fence-file", file, "--outcome", "1"],
+        vec!["guard", "--fence-file", file, "--outcome", "1", "--fence", "7"],
     ] {
         let mut command = ground.command(&line);
         command.env("LOCKKEEPER_RUN", &text).env("LOCKKEEPER_TARGET", &text);
         judge(&format!("{line:?}"), &shown(&mut command));
     }
     fs::write(file, [text.as_bytes(), b"\xff\x9b"].concat()).unwrap();
-    ground.judged(&["guard", "--token-file", file, "--outcome", "1"]);
+    ground.judged(&["guard", "--fence-file", file, "--outcome", "1"]);
 }
 
 #[test]

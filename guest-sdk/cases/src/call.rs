@@ -43,7 +43,7 @@ pub enum Call {
         path: String,
     },
     /// Which leases does the run hold?
-    FoundLeases,
+    RecoveredLeases,
     /// What does a semaphore look like?
     Holders {
         /// Which.
@@ -64,7 +64,7 @@ pub enum Call {
         timeout: Option<u64>,
     },
     /// Where does a target stand?
-    StandingOf {
+    StatusOf {
         /// Which.
         target: String,
     },
@@ -146,14 +146,14 @@ impl std::fmt::Display for Call {
             Self::Force { path, breaking, .. } => write!(f, "force {path}, breaking {breaking:?}"),
             Self::Release { path } => write!(f, "release {path}"),
             Self::StillHeld { path } => write!(f, "still-held {path}"),
-            Self::FoundLeases => f.write_str("found-leases"),
+            Self::RecoveredLeases => f.write_str("recovered-leases"),
             Self::Holders { path } => write!(f, "holders {path}"),
             Self::Members { path } => write!(f, "members {path}"),
             Self::WaitMembers { path, at_least, timeout } => {
                 write!(f, "wait for {at_least} members of {path}{}", within(timeout))
             }
             Self::Admit { target } => write!(f, "admit {target}"),
-            Self::StandingOf { target } => write!(f, "standing-of {target}"),
+            Self::StatusOf { target } => write!(f, "standing-of {target}"),
             Self::Start { target, timeout } => write!(f, "start {target}{}", within(timeout)),
             Self::WaitAny { among, timeout } => write!(f, "wait for one of {}{}", among.join(", "), within(timeout)),
             Self::RollBack { target, reason, timeout } => {
@@ -180,8 +180,8 @@ pub fn answer_told(answer: &Value) -> String {
         "leases" => format!("{} leases", is.as_array().map_or(0, Vec::len)),
         "semaphore" => format!("{} of {} slots held", is["leases"].as_array().map_or(0, Vec::len), is["slots"]),
         "party" => format!("{} members", is["members"].as_array().map_or(0, Vec::len)),
-        "standing" if is == "skipped" => "left out".to_owned(),
-        "standing" => is.as_str().unwrap_or_default().replace('-', " "),
+        "status" if is == "skipped" => "left out".to_owned(),
+        "status" => is.as_str().unwrap_or_default().replace('-', " "),
         "advice" => {
             format!("{}: {}", is["verdict"].as_str().unwrap_or_default(), is["reason"].as_str().unwrap_or_default())
         }

@@ -23,12 +23,12 @@ mod case;
 mod node;
 mod read;
 mod shape;
-pub mod stage;
+pub mod simulation;
 mod view;
 
 pub use answer::{Answer, Difference, Expect, Fault, Remembered};
 pub use call::{Call, MOST_CALLS, answer_told};
 pub use case::{Case, Cases, Memory};
 pub use node::{Node, Problem, Spot};
-pub use shape::{Field, HAPPENINGS, LEASE, MEMBER, Shape, VIEW};
+pub use shape::{EVENT_KINDS, Field, LEASE, MEMBER, Shape, VIEW};
 pub use view::{NOON, base, difference, view_of_json, view_of_toml};

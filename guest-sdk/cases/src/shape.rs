@@ -53,7 +53,7 @@ pub(crate) const CAUSES: [&str; 6] = ["first", "leases-changed", "members-change
 pub(crate) const CAUSES_WITH_TEXT: [&str; 2] = ["refused", "operator"];
 
 /// What may have happened.
-pub const HAPPENINGS: [&str; 10] = [
+pub const EVENT_KINDS: [&str; 10] = [
     "leased",
     "forced",
     "started",
@@ -116,8 +116,8 @@ static PROGRESS: [Field; 13] = [
     field("total", "all targets of the run", COUNT),
     field("pending", "not asked about yet", COUNT),
     field("waiting", "asked about, or queueing", COUNT),
-    field("acting", "under way, or keeping their slot", COUNT),
-    field("done", "done", COUNT),
+    field("running", "under way, or keeping their slot", COUNT),
+    field("succeeded", "succeeded", COUNT),
     field("failed", "failed", COUNT),
     field("rolled-back", "failed and rolled back", COUNT),
     field("skipped", "left out", COUNT),
@@ -133,9 +133,9 @@ static EVENT: [Field; 4] = [
     field("at", "when", Shape::Instant),
     field("target", "to which target", Shape::Text),
     field(
-        "what",
-        "what: leased, forced, started, succeeded, failed, unknown, released, rolled-back, skipped or lease-lost",
-        Shape::Word(&HAPPENINGS),
+        "kind",
+        "kind: leased, forced, started, succeeded, failed, unknown, released, rolled-back, skipped or lease-lost",
+        Shape::Word(&EVENT_KINDS),
     ),
     field("detail", "more, for a person", Shape::Text),
 ];

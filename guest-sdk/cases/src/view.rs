@@ -26,8 +26,8 @@ pub fn base() -> Value {
         "other-semaphores": [],
         "other-parties": [],
         "progress": {
-            "job": "job", "run": "run-1", "started": NOON, "total": 10, "pending": 9, "waiting": 1, "acting": 0,
-            "done": 0, "failed": 0, "rolled-back": 0, "skipped": 0, "unknown": 0, "budget-left": null,
+            "job": "job", "run": "run-1", "started": NOON, "total": 10, "pending": 9, "waiting": 1, "running": 0,
+            "succeeded": 0, "failed": 0, "rolled-back": 0, "skipped": 0, "unknown": 0, "budget-left": null,
         },
         "events": [],
     })
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn times_are_told_by_their_distance() {
-        let view = read("now = 2025-01-01T00:00:00Z\nevents = [{ at = '-10m', target = 'a', what = 'failed' }]");
+        let view = read("now = 2025-01-01T00:00:00Z\nevents = [{ at = '-10m', target = 'a', kind = 'failed' }]");
         assert_eq!(view["now"], 1_735_689_600_000_u64);
         assert_eq!(view["events"][0]["at"], 1_735_689_000_000_u64);
     }
@@ -450,7 +450,7 @@ mod tests {
         for text in [
             "cause = 'granted'\nsemaphore.leases = ['a', { identifier = 'b', mine = true }]\nparty.members = ['a']",
             "target = { name = 'x', labels = { rack = 'r1' } }\nparty = { min-members = 3, path = '/p' }",
-            "events = [{ at = '-5m', target = 'a', what = 'failed', detail = 'x' }]\nprogress.budget-left = 2",
+            "events = [{ at = '-5m', target = 'a', kind = 'failed', detail = 'x' }]\nprogress.budget-left = 2",
             "other-semaphores = [{ path = '/s', leases = [{ identifier = 'q', alive = false }] }]\nnow = 5",
             "semaphore.leases = [{ identifier = 'q', alive = true, fence = 7 }]\ncause = { refused = 'no' }",
         ] {

@@ -18,7 +18,7 @@ pub fn settings(_: TokenStream, item: TokenStream) -> TokenStream {
     settings::expand(&item).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Exports an `impl Orchestrator for …` as the component's conductor. The manifest's name, version and summary are the crate's.
+/// Exports an `impl Orchestrator for …` as the component's driver. The manifest's name, version and summary are the crate's.
 #[proc_macro_attribute]
 pub fn orchestrator(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::ItemImpl);

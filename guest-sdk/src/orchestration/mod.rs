@@ -11,7 +11,7 @@
 //!
 //! #[orchestrator]
 //! impl Orchestrator for Failover {
-//!     fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+//!     fn run(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
 //!         let _held = lock(&self.lock, None)?;
 //!         for_each_target(1, |ended| ended.must_have_succeeded())
 //!     }
@@ -34,7 +34,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bindings::exports::lockkeeper::orchestration::conductor;
+use bindings::exports::lockkeeper::orchestration::driver;
 #[cfg(target_arch = "wasm32")]
 use bindings::lockkeeper::orchestration::coordination as host;
 #[cfg(not(target_arch = "wasm32"))]
@@ -44,7 +44,7 @@ use crate::export::{Described, report_panics};
 use crate::{Diagnostic, Ending, Manifest, Outcome, Party, Schema, Semaphore, Settings, Severity, Target, schema_of};
 
 pub use crate::orchestrator;
-pub use bindings::lockkeeper::orchestration::coordination::{Advice, Fault, Standing};
+pub use bindings::lockkeeper::orchestration::coordination::{Advice, CallError, TargetStatus};
 use host::HeldLease;
 
 /// All that an orchestration usually needs.
@@ -52,9 +52,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use super::{
-        Advice, Ended, Fault, Lease, Orchestrator, Standing, Stopped, admit, checkpoint, for_each_target, force,
-        found_leases, holders, lock, members, now, orchestrator, roll_back, skip, sleep, standing_of, start, targets,
-        try_lock, wait_any, wait_members, with_lease,
+        Advice, CallError, Ended, Lease, Orchestrator, Stopped, TargetStatus, admit, checkpoint, for_each_target,
+        force, holders, lock, members, now, orchestrator, recovered_leases, roll_back, skip, sleep, start, status_of,
+        targets, try_lock, wait_any, wait_members, with_lease,
     };
     pub use crate::{Admission, Diagnostic, Ending, Level, Outcome, Period, Target, problem, settings, trace};
 }
@@ -65,7 +65,7 @@ pub trait Orchestrator: Sized {
     ///
     /// # Errors
     /// Why it cannot go on: the run fails with it.
-    fn conduct(&self, state: Option<Vec<u8>>) -> Result<(), Stopped>;
+    fn run(&self, state: Option<Vec<u8>>) -> Result<(), Stopped>;
 
     /// What is wrong with settings that could be read, beyond what their types say.
     fn check(&self) -> Vec<Diagnostic> {
@@ -84,14 +84,14 @@ impl Stopped {
     }
 }
 
-impl From<Fault> for Stopped {
-    fn from(fault: Fault) -> Self {
+impl From<CallError> for Stopped {
+    fn from(fault: CallError) -> Self {
         Self(match fault {
-            Fault::TimedOut => "the time ran out".to_owned(),
-            Fault::LeaseLost(path) => format!("the lease of {path} was lost"),
-            Fault::Refused(why) => format!("refused: {why}"),
-            Fault::Conflict(why) => format!("the leases have changed: {why}"),
-            Fault::Unavailable(why) => format!("the store cannot be reached: {why}"),
+            CallError::TimedOut => "the time ran out".to_owned(),
+            CallError::LeaseLost(path) => format!("the lease of {path} was lost"),
+            CallError::Refused(why) => format!("refused: {why}"),
+            CallError::Conflict(why) => format!("the leases have changed: {why}"),
+            CallError::Unavailable(why) => format!("the store cannot be reached: {why}"),
         })
     }
 }
@@ -116,8 +116,8 @@ impl Lease {
     /// Whether nobody has taken it away.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`].
-    pub fn still_held(&self) -> Result<bool, Fault> {
+    /// [`CallError::Unavailable`].
+    pub fn still_held(&self) -> Result<bool, CallError> {
         self.0.still_held()
     }
 
@@ -133,9 +133,9 @@ fn millis(duration: Duration) -> u64 {
 /// A lease that the run holds already, and this guest does not, is that lease.
 ///
 /// # Errors
-/// [`Fault::TimedOut`]; [`Fault::Refused`]: the job does not list it, counts its slots otherwise than the store, or the guest
-/// has its lease in hand; [`Fault::LeaseLost`]: another lease is gone; [`Fault::Unavailable`].
-pub fn lock(path: &str, timeout: Option<Duration>) -> Result<Lease, Fault> {
+/// [`CallError::TimedOut`]; [`CallError::Refused`]: the job does not list it, counts its slots otherwise than the store, or the guest
+/// has its lease in hand; [`CallError::LeaseLost`]: another lease is gone; [`CallError::Unavailable`].
+pub fn lock(path: &str, timeout: Option<Duration>) -> Result<Lease, CallError> {
     host::lock(path, timeout.map(millis)).map(Lease)
 }
 
@@ -143,7 +143,7 @@ pub fn lock(path: &str, timeout: Option<Duration>) -> Result<Lease, Fault> {
 ///
 /// # Errors
 /// As [`lock`], but for the time.
-pub fn try_lock(path: &str) -> Result<Option<Lease>, Fault> {
+pub fn try_lock(path: &str) -> Result<Option<Lease>, CallError> {
     host::try_lock(path).map(|lease| lease.map(Lease))
 }
 
@@ -151,18 +151,18 @@ pub fn try_lock(path: &str) -> Result<Option<Lease>, Fault> {
 /// `force`. The reason is kept with the lease, for whoever wonders.
 ///
 /// # Errors
-/// [`Fault::Conflict`]: one of them is not there any more; [`Fault::Refused`]: without the grant, not listed, or the guest has
-/// its lease in hand; [`Fault::Unavailable`].
-pub fn force(path: &str, breaking: &[u64], reason: &str) -> Result<Lease, Fault> {
+/// [`CallError::Conflict`]: one of them is not there any more; [`CallError::Refused`]: without the grant, not listed, or the guest has
+/// its lease in hand; [`CallError::Unavailable`].
+pub fn force(path: &str, breaking: &[u64], reason: &str) -> Result<Lease, CallError> {
     host::force(path, breaking, reason).map(Lease)
 }
 
 /// The leases that the run holds and this guest does not, as after a checkpoint.
 ///
 /// # Errors
-/// [`Fault::Unavailable`].
-pub fn found_leases() -> Result<Vec<Lease>, Fault> {
-    host::found_leases().map(|leases| leases.into_iter().map(Lease).collect())
+/// [`CallError::Unavailable`].
+pub fn recovered_leases() -> Result<Vec<Lease>, CallError> {
+    host::recovered_leases().map(|leases| leases.into_iter().map(Lease).collect())
 }
 
 /// Does something while a slot is held, and gives it back, however that ended.
@@ -181,24 +181,24 @@ pub fn with_lease<T>(
 /// What a semaphore that the job lists looks like now: leases, oldest first, and how many queue.
 ///
 /// # Errors
-/// [`Fault::Refused`]: it is not listed; [`Fault::Unavailable`].
-pub fn holders(path: &str) -> Result<Semaphore, Fault> {
+/// [`CallError::Refused`]: it is not listed; [`CallError::Unavailable`].
+pub fn holders(path: &str) -> Result<Semaphore, CallError> {
     host::holders(path)
 }
 
 /// Who is in a party that the job lists, now, by name.
 ///
 /// # Errors
-/// [`Fault::Refused`]: it is not listed; [`Fault::Unavailable`].
-pub fn members(path: &str) -> Result<Party, Fault> {
+/// [`CallError::Refused`]: it is not listed; [`CallError::Unavailable`].
+pub fn members(path: &str) -> Result<Party, CallError> {
     host::members(path)
 }
 
 /// Waits until a party has at least so many members, and says who they were then: they may be gone again.
 ///
 /// # Errors
-/// [`Fault::TimedOut`]; [`Fault::LeaseLost`]; as [`members`].
-pub fn wait_members(path: &str, at_least: u32, timeout: Option<Duration>) -> Result<Party, Fault> {
+/// [`CallError::TimedOut`]; [`CallError::LeaseLost`]; as [`members`].
+pub fn wait_members(path: &str, at_least: u32, timeout: Option<Duration>) -> Result<Party, CallError> {
     host::wait_members(path, at_least, timeout.map(millis))
 }
 
@@ -211,16 +211,16 @@ pub fn targets() -> Vec<Target> {
 /// Where a target stands. What acts may have ended by the time that this is read: [`wait_any`] waits for it.
 ///
 /// # Errors
-/// [`Fault::Refused`]: the job has no such target.
-pub fn standing_of(target: &str) -> Result<Standing, Fault> {
-    host::standing_of(target)
+/// [`CallError::Refused`]: the job has no such target.
+pub fn status_of(target: &str) -> Result<TargetStatus, CallError> {
+    host::status_of(target)
 }
 
 /// What the job's policy says of a target that has not begun. Nothing follows from it: [`start`] asks again.
 ///
 /// # Errors
-/// [`Fault::Refused`]: the job has no such target, or it has begun.
-pub fn admit(target: &str) -> Result<Advice, Fault> {
+/// [`CallError::Refused`]: the job has no such target, or it has begun.
+pub fn admit(target: &str) -> Result<Advice, CallError> {
     host::admit(target)
 }
 
@@ -228,17 +228,17 @@ pub fn admit(target: &str) -> Result<Advice, Fault> {
 /// so, and no hard limit is in the way. Of one that acts already it returns at once.
 ///
 /// # Errors
-/// [`Fault::TimedOut`]: it had not begun by then, and will not unless it is called again; [`Fault::LeaseLost`] likewise.
-/// [`Fault::Refused`]: the job has no such target, it is over, or was left out meanwhile, by its policy or by people.
-pub fn start(target: &str, timeout: Option<Duration>) -> Result<(), Fault> {
+/// [`CallError::TimedOut`]: it had not begun by then, and will not unless it is called again; [`CallError::LeaseLost`] likewise.
+/// [`CallError::Refused`]: the job has no such target, it is over, or was left out meanwhile, by its policy or by people.
+pub fn start(target: &str, timeout: Option<Duration>) -> Result<(), CallError> {
     host::start(target, timeout.map(millis))
 }
 
 /// Leaves a target out that has not begun.
 ///
 /// # Errors
-/// [`Fault::Refused`]: the job has no such target, or it has begun.
-pub fn skip(target: &str, reason: &str) -> Result<(), Fault> {
+/// [`CallError::Refused`]: the job has no such target, or it has begun.
+pub fn skip(target: &str, reason: &str) -> Result<(), CallError> {
     host::skip(target, reason)
 }
 
@@ -269,9 +269,9 @@ impl Ended {
 /// keep it.
 ///
 /// # Errors
-/// [`Fault::Refused`]: the job has no roll-back, or the target has not acted, acts still, or is rolled back.
-/// [`Fault::TimedOut`]: it had not begun by then, and will not. [`Fault::LeaseLost`] likewise.
-pub fn roll_back(target: &str, reason: &str, timeout: Option<Duration>) -> Result<Ended, Fault> {
+/// [`CallError::Refused`]: the job has no roll-back, or the target has not acted, acts still, or is rolled back.
+/// [`CallError::TimedOut`]: it had not begun by then, and will not. [`CallError::LeaseLost`] likewise.
+pub fn roll_back(target: &str, reason: &str, timeout: Option<Duration>) -> Result<Ended, CallError> {
     let outcome = host::roll_back(target, reason, timeout.map(millis))?;
     Ok(Ended { target: target.to_owned(), outcome })
 }
@@ -280,8 +280,8 @@ pub fn roll_back(target: &str, reason: &str, timeout: Option<Duration>) -> Resul
 /// order. None: the timeout ran out first. Of one that was left out it says that it failed.
 ///
 /// # Errors
-/// [`Fault::LeaseLost`]: what acts goes to its end all the same. [`Fault::Refused`]: the job has no such target.
-pub fn wait_any(among: &[String], timeout: Option<Duration>) -> Result<Option<Ended>, Fault> {
+/// [`CallError::LeaseLost`]: what acts goes to its end all the same. [`CallError::Refused`]: the job has no such target.
+pub fn wait_any(among: &[String], timeout: Option<Duration>) -> Result<Option<Ended>, CallError> {
     let ended = host::wait_any(among, timeout.map(millis))?;
     Ok(ended.map(|(target, outcome)| Ended { target, outcome }))
 }
@@ -290,29 +290,29 @@ pub fn wait_any(among: &[String], timeout: Option<Duration>) -> Result<Option<En
 /// ends it once all that act are done.
 ///
 /// # Errors
-/// What `then` said first, or a [`Fault`].
+/// What `then` said first, or a [`CallError`].
 pub fn for_each_target(at_once: usize, mut then: impl FnMut(Ended) -> Result<(), Stopped>) -> Result<(), Stopped> {
     let mut open: VecDeque<String> = VecDeque::new();
-    let mut acting: Vec<String> = Vec::new();
+    let mut running: Vec<String> = Vec::new();
     for target in targets() {
-        match standing_of(&target.name)? {
-            Standing::Open => open.push_back(target.name),
-            Standing::Acting => acting.push(target.name),
+        match status_of(&target.name)? {
+            TargetStatus::Open => open.push_back(target.name),
+            TargetStatus::Running => running.push(target.name),
             _ => {}
         }
     }
     let mut stopped = None;
     loop {
-        while stopped.is_none() && acting.len() < at_once.max(1) {
+        while stopped.is_none() && running.len() < at_once.max(1) {
             let Some(target) = open.pop_front() else { break };
             start(&target, None)?;
-            acting.push(target);
+            running.push(target);
         }
-        if acting.is_empty() {
+        if running.is_empty() {
             return stopped.map_or(Ok(()), Err);
         }
-        if let Some(ended) = wait_any(&acting, None)? {
-            acting.retain(|target| *target != ended.target);
+        if let Some(ended) = wait_any(&running, None)? {
+            running.retain(|target| *target != ended.target);
             if let Err(why) = then(ended) {
                 stopped.get_or_insert(why);
             }
@@ -323,8 +323,8 @@ pub fn for_each_target(at_once: usize, mut then: impl FnMut(Ended) -> Result<(),
 /// Waits; a crash meanwhile does not make it longer.
 ///
 /// # Errors
-/// [`Fault::LeaseLost`]; [`Fault::Refused`]: longer than the job's `orchestration.timeout`.
-pub fn sleep(duration: Duration) -> Result<(), Fault> {
+/// [`CallError::LeaseLost`]; [`CallError::Refused`]: longer than the job's `orchestration.timeout`.
+pub fn sleep(duration: Duration) -> Result<(), CallError> {
     host::sleep(millis(duration))
 }
 
@@ -334,24 +334,24 @@ pub fn now() -> u64 {
     host::now()
 }
 
-/// Begins again from this state: [`Orchestrator::conduct`] is called with it, now and after every crash, and what was
+/// Begins again from this state: [`Orchestrator::run`] is called with it, now and after every crash, and what was
 /// called before is forgotten. Nothing behind this runs: `match checkpoint(&state)? {}`. Leases stay held, and
 /// [`found_leases`] hands them over; actions go on.
 ///
 /// # Errors
-/// [`Fault::Refused`]: the state has more than 64 KiB, or nothing was called since the last checkpoint.
-pub fn checkpoint(state: &[u8]) -> Result<Infallible, Fault> {
+/// [`CallError::Refused`]: the state has more than 64 KiB, or nothing was called since the last checkpoint.
+pub fn checkpoint(state: &[u8]) -> Result<Infallible, CallError> {
     match host::checkpoint(state) {
         Ok(()) => panic!("the host went on behind a checkpoint"),
         Err(fault) => Err(fault),
     }
 }
 
-/// The component's conductor, made of an orchestrator.
+/// The component's driver, made of an orchestrator.
 #[derive(Debug)]
 pub struct Export<P>(std::marker::PhantomData<P>);
 
-impl<P: Orchestrator + Described + Settings + Schema> conductor::Guest for Export<P> {
+impl<P: Orchestrator + Described + Settings + Schema> driver::Guest for Export<P> {
     fn describe() -> Manifest {
         let about = P::DESCRIPTION;
         Manifest {
@@ -373,8 +373,8 @@ impl<P: Orchestrator + Described + Settings + Schema> conductor::Guest for Expor
         }
     }
 
-    fn conduct(settings: String, state: Option<Vec<u8>>) -> Result<(), String> {
+    fn run(settings: String, state: Option<Vec<u8>>) -> Result<(), String> {
         report_panics();
-        P::read(&settings)?.conduct(state).map_err(|Stopped(why)| why)
+        P::read(&settings)?.run(state).map_err(|Stopped(why)| why)
     }
 }

@@ -1,20 +1,20 @@
-//! The host's calls where there is no host: a play's stage answers them.
+//! The host's calls where there is no host: a play's simulation answers them.
 
 use std::cell::RefCell;
 use std::panic::resume_unwind;
 use std::thread;
 
 use lockkeeper_cases::Call;
-use lockkeeper_cases::stage::Stage;
+use lockkeeper_cases::simulation::Simulation;
 use serde_json::Value;
 
-use super::{Advice, Fault, Standing};
+use super::{Advice, CallError, TargetStatus};
 use crate::testing::read::{each, outcome, party, semaphore, target, text};
 use crate::{Admission, Outcome, Party, Semaphore, Target};
 
 /// What is played on this thread.
 pub(super) struct On {
-    pub(super) stage: Stage,
+    pub(super) simulation: Simulation,
     pub(super) targets: Value,
 }
 
@@ -41,7 +41,7 @@ impl HeldLease {
         self.fence
     }
 
-    pub(super) fn still_held(&self) -> Result<bool, Fault> {
+    pub(super) fn still_held(&self) -> Result<bool, CallError> {
         Ok(ask(Call::StillHeld { path: self.path.clone() })?["is"] == true)
     }
 }
@@ -56,9 +56,9 @@ impl Drop for HeldLease {
 }
 
 /// The answer, or the fault that it is.
-fn ask(call: Call) -> Result<Value, Fault> {
+fn ask(call: Call) -> Result<Value, CallError> {
     let told = call.to_string();
-    let answer = ON.with_borrow_mut(|on| on.as_mut().map(|on| on.stage.call(call)));
+    let answer = ON.with_borrow_mut(|on| on.as_mut().map(|on| on.simulation.call(call)));
     match answer {
         Some(Some((answer, _))) => fault(&answer).map_or(Ok(answer), Err),
         Some(None) => resume_unwind(Box::new(Silent)),
@@ -66,19 +66,19 @@ fn ask(call: Call) -> Result<Value, Fault> {
     }
 }
 
-fn fault(answer: &Value) -> Option<Fault> {
+fn fault(answer: &Value) -> Option<CallError> {
     let is = &answer["is"];
     if answer["answer"] != "fault" {
         return None;
     }
     let told = |kind: &str| is[kind].as_str().map(str::to_owned);
     Some(match is.as_str() {
-        Some(_) => Fault::TimedOut,
+        Some(_) => CallError::TimedOut,
         None => told("refused")
-            .map(Fault::Refused)
-            .or_else(|| told("lease-lost").map(Fault::LeaseLost))
-            .or_else(|| told("conflict").map(Fault::Conflict))
-            .unwrap_or_else(|| Fault::Unavailable(text(is, "unavailable"))),
+            .map(CallError::Refused)
+            .or_else(|| told("lease-lost").map(CallError::LeaseLost))
+            .or_else(|| told("conflict").map(CallError::Conflict))
+            .unwrap_or_else(|| CallError::Unavailable(text(is, "unavailable"))),
     })
 }
 
@@ -88,38 +88,38 @@ fn held(path: &str, answer: &Value) -> Option<HeldLease> {
     Some(HeldLease { path: path.to_owned(), fence })
 }
 
-pub(super) fn lock(path: &str, timeout: Option<u64>) -> Result<HeldLease, Fault> {
+pub(super) fn lock(path: &str, timeout: Option<u64>) -> Result<HeldLease, CallError> {
     let answer = ask(Call::Lock { path: path.to_owned(), timeout })?;
-    held(path, &answer).ok_or(Fault::TimedOut)
+    held(path, &answer).ok_or(CallError::TimedOut)
 }
 
-pub(super) fn try_lock(path: &str) -> Result<Option<HeldLease>, Fault> {
+pub(super) fn try_lock(path: &str) -> Result<Option<HeldLease>, CallError> {
     Ok(held(path, &ask(Call::TryLock { path: path.to_owned() })?))
 }
 
-pub(super) fn force(path: &str, breaking: &[u64], reason: &str) -> Result<HeldLease, Fault> {
+pub(super) fn force(path: &str, breaking: &[u64], reason: &str) -> Result<HeldLease, CallError> {
     let (breaking, reason) = (breaking.to_vec(), reason.to_owned());
     let answer = ask(Call::Force { path: path.to_owned(), breaking, reason })?;
-    held(path, &answer).ok_or_else(|| Fault::Conflict("no lease was made".to_owned()))
+    held(path, &answer).ok_or_else(|| CallError::Conflict("no lease was made".to_owned()))
 }
 
-pub(super) fn found_leases() -> Result<Vec<HeldLease>, Fault> {
+pub(super) fn recovered_leases() -> Result<Vec<HeldLease>, CallError> {
     let lease = |lease: &Value| HeldLease {
         path: lease[0].as_str().unwrap_or_default().to_owned(),
         fence: lease[1].as_u64().unwrap_or_default(),
     };
-    Ok(each(&ask(Call::FoundLeases)?, "is", lease))
+    Ok(each(&ask(Call::RecoveredLeases)?, "is", lease))
 }
 
-pub(super) fn holders(path: &str) -> Result<Semaphore, Fault> {
+pub(super) fn holders(path: &str) -> Result<Semaphore, CallError> {
     Ok(semaphore(&ask(Call::Holders { path: path.to_owned() })?["is"]))
 }
 
-pub(super) fn members(path: &str) -> Result<Party, Fault> {
+pub(super) fn members(path: &str) -> Result<Party, CallError> {
     Ok(party(&ask(Call::Members { path: path.to_owned() })?["is"]))
 }
 
-pub(super) fn wait_members(path: &str, at_least: u32, timeout: Option<u64>) -> Result<Party, Fault> {
+pub(super) fn wait_members(path: &str, at_least: u32, timeout: Option<u64>) -> Result<Party, CallError> {
     Ok(party(&ask(Call::WaitMembers { path: path.to_owned(), at_least, timeout })?["is"]))
 }
 
@@ -128,20 +128,20 @@ pub(super) fn targets() -> Vec<Target> {
     targets.iter().flat_map(|targets| targets.as_array()).flatten().map(target).collect()
 }
 
-pub(super) fn standing_of(target: &str) -> Result<Standing, Fault> {
-    let answer = ask(Call::StandingOf { target: target.to_owned() })?;
+pub(super) fn status_of(target: &str) -> Result<TargetStatus, CallError> {
+    let answer = ask(Call::StatusOf { target: target.to_owned() })?;
     Ok(match answer["is"].as_str().unwrap_or_default() {
-        "acting" => Standing::Acting,
-        "done" => Standing::Done,
-        "failed" => Standing::Failed,
-        "unknown" => Standing::Unknown,
-        "rolled-back" => Standing::RolledBack,
-        "skipped" => Standing::Skipped,
-        _ => Standing::Open,
+        "running" => TargetStatus::Running,
+        "succeeded" => TargetStatus::Succeeded,
+        "failed" => TargetStatus::Failed,
+        "unknown" => TargetStatus::Unknown,
+        "rolled-back" => TargetStatus::RolledBack,
+        "skipped" => TargetStatus::Skipped,
+        _ => TargetStatus::Open,
     })
 }
 
-pub(super) fn admit(target: &str) -> Result<Advice, Fault> {
+pub(super) fn admit(target: &str) -> Result<Advice, CallError> {
     let answer = ask(Call::Admit { target: target.to_owned() })?;
     let is = &answer["is"];
     let verdict = match is["verdict"].as_str() {
@@ -156,35 +156,35 @@ pub(super) fn admit(target: &str) -> Result<Advice, Fault> {
     Ok(Advice { verdict, code, reason, wake_after: is["wake-after"].as_u64() })
 }
 
-pub(super) fn start(target: &str, timeout: Option<u64>) -> Result<(), Fault> {
+pub(super) fn start(target: &str, timeout: Option<u64>) -> Result<(), CallError> {
     ask(Call::Start { target: target.to_owned(), timeout }).map(drop)
 }
 
-pub(super) fn wait_any(among: &[String], timeout: Option<u64>) -> Result<Option<(String, Outcome)>, Fault> {
+pub(super) fn wait_any(among: &[String], timeout: Option<u64>) -> Result<Option<(String, Outcome)>, CallError> {
     let answer = ask(Call::WaitAny { among: among.to_vec(), timeout })?;
     let is = &answer["is"];
     Ok(is[0].as_str().map(|target| (target.to_owned(), outcome(&is[1]))))
 }
 
-pub(super) fn roll_back(target: &str, reason: &str, timeout: Option<u64>) -> Result<Outcome, Fault> {
+pub(super) fn roll_back(target: &str, reason: &str, timeout: Option<u64>) -> Result<Outcome, CallError> {
     let (target, reason) = (target.to_owned(), reason.to_owned());
     let answer = ask(Call::RollBack { target, reason, timeout })?;
     Ok(outcome(&answer["is"][1]))
 }
 
-pub(super) fn skip(target: &str, reason: &str) -> Result<(), Fault> {
+pub(super) fn skip(target: &str, reason: &str) -> Result<(), CallError> {
     ask(Call::Skip { target: target.to_owned(), reason: reason.to_owned() }).map(drop)
 }
 
-pub(super) fn sleep(duration: u64) -> Result<(), Fault> {
+pub(super) fn sleep(duration: u64) -> Result<(), CallError> {
     ask(Call::Sleep { duration }).map(drop)
 }
 
 pub(super) fn now() -> u64 {
-    ON.with_borrow(|on| on.as_ref().map_or(crate::testing::NOON, |on| on.stage.now()))
+    ON.with_borrow(|on| on.as_ref().map_or(crate::testing::NOON, |on| on.simulation.now()))
 }
 
-pub(super) fn checkpoint(state: &[u8]) -> Result<(), Fault> {
+pub(super) fn checkpoint(state: &[u8]) -> Result<(), CallError> {
     let state = state.iter().map(|byte| format!("{byte:02x}")).collect();
     ask(Call::Checkpoint { state }).map(drop)
 }

@@ -105,7 +105,7 @@ fn one<P: Policy + Settings>(case: &Case, memory: Vec<u8>) -> Result<Answer, Fau
 mod tests {
     use super::*;
     use crate::testing::{self, json};
-    use crate::{Admitted, Ending, Happening, Outcome, Settled, View, fault, force, keep, lock, retry, wait};
+    use crate::{Admitted, Ending, EventKind, Outcome, Settled, View, fault, force, keep, lock, retry, wait};
 
     /// Answers as it is told.
     #[crate::settings]
@@ -186,10 +186,10 @@ mod tests {
         assert_eq!(view(&lockkeeper_cases::base()), testing::view("web01").build());
         let told = json!({
             "cause": "granted", "party": { "members": ["web01"] }, "target": { "labels": { "rack": "r1" } },
-            "events": [{ "target": "a", "what": "failed", "at": "now" }], "semaphore": { "slots": 2, "leases": ["a"] },
+            "events": [{ "target": "a", "kind": "failed", "at": "now" }], "semaphore": { "slots": 2, "leases": ["a"] },
         });
         let built = testing::view("web01").slots(2).lease("a").members(["web01"]).label("rack", "r1");
-        let built = built.event(testing::NOON, "a", Happening::Failed).granted().build();
+        let built = built.event(testing::NOON, "a", EventKind::Failed).granted().build();
         assert_eq!(view(&lockkeeper_cases::view_of_json(&told).unwrap()), built);
     }
 }

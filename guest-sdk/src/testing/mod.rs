@@ -43,7 +43,7 @@ pub use serde_json::json;
 pub use cases::cases;
 
 use crate::{
-    Cause, Ending, Event, Happening, Label, Lease, Member, Outcome, Party, Policy, Progress, Semaphore, Settings,
+    Cause, Ending, Event, EventKind, Label, Lease, Member, Outcome, Party, Policy, Progress, Semaphore, Settings,
     Target, View,
 };
 
@@ -88,8 +88,8 @@ pub fn view(target: &str) -> ViewBuilder {
         total: 10,
         pending: 9,
         waiting: 1,
-        acting: 0,
-        done: 0,
+        running: 0,
+        succeeded: 0,
         failed: 0,
         rolled_back: 0,
         skipped: 0,
@@ -255,15 +255,15 @@ impl ViewBuilder {
         self
     }
 
-    /// Where the rollout stands: `.progress(|progress| progress.done = 3)`.
+    /// Where the rollout stands: `.progress(|progress| progress.succeeded = 3)`.
     pub fn progress(mut self, change: impl FnOnce(&mut Progress)) -> Self {
         change(&mut self.view.progress);
         self
     }
 
     /// Something that happened then, in milliseconds since the Unix epoch.
-    pub fn event(mut self, at: u64, target: &str, what: Happening) -> Self {
-        self.view.events.push(Event { at, target: target.to_owned(), what, detail: String::new() });
+    pub fn event(mut self, at: u64, target: &str, kind: EventKind) -> Self {
+        self.view.events.push(Event { at, target: target.to_owned(), kind, detail: String::new() });
         self
     }
 
@@ -320,8 +320,8 @@ mod tests {
             .lease_with("early", |lease| lease.fence = 3)
             .members(["c", "a"])
             .member_since("b", 5)
-            .event(20, "x", Happening::Succeeded)
-            .event(10, "x", Happening::Started)
+            .event(20, "x", EventKind::Succeeded)
+            .event(10, "x", EventKind::Started)
             .build();
         let keys: Vec<&str> = view.target.labels.iter().map(|label| label.key.as_str()).collect();
         assert_eq!(keys, ["rack", "zone"]);
@@ -330,7 +330,7 @@ mod tests {
         let members: Vec<&str> =
             view.party.iter().flat_map(|party| &party.members).map(|member| member.identifier.as_str()).collect();
         assert_eq!(members, ["a", "b", "c"]);
-        assert_eq!(view.events[0].what, Happening::Started);
+        assert_eq!(view.events[0].kind, EventKind::Started);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Cause, Ending, Event, Happening, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View};
+use crate::{Cause, Ending, Event, EventKind, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View};
 
 pub(crate) fn text(of: &Value, key: &str) -> String {
     of[key].as_str().unwrap_or_default().to_owned()
@@ -43,8 +43,8 @@ pub(crate) fn view(of: &Value) -> View {
             total: count(progress, "total"),
             pending: count(progress, "pending"),
             waiting: count(progress, "waiting"),
-            acting: count(progress, "acting"),
-            done: count(progress, "done"),
+            running: count(progress, "running"),
+            succeeded: count(progress, "succeeded"),
             failed: count(progress, "failed"),
             rolled_back: count(progress, "rolled-back"),
             skipped: count(progress, "skipped"),
@@ -54,7 +54,7 @@ pub(crate) fn view(of: &Value) -> View {
         events: each(of, "events", |event| Event {
             at: big(event, "at"),
             target: text(event, "target"),
-            what: happening(event["what"].as_str().unwrap_or_default()),
+            kind: event_kind(event["kind"].as_str().unwrap_or_default()),
             detail: text(event, "detail"),
         }),
     }
@@ -106,18 +106,18 @@ fn cause(of: &Value) -> Cause {
     }
 }
 
-fn happening(word: &str) -> Happening {
+fn event_kind(word: &str) -> EventKind {
     match word {
-        "forced" => Happening::Forced,
-        "started" => Happening::Started,
-        "succeeded" => Happening::Succeeded,
-        "failed" => Happening::Failed,
-        "unknown" => Happening::Unknown,
-        "released" => Happening::Released,
-        "rolled-back" => Happening::RolledBack,
-        "skipped" => Happening::Skipped,
-        "lease-lost" => Happening::LeaseLost,
-        _ => Happening::Leased,
+        "forced" => EventKind::Forced,
+        "started" => EventKind::Started,
+        "succeeded" => EventKind::Succeeded,
+        "failed" => EventKind::Failed,
+        "unknown" => EventKind::Unknown,
+        "released" => EventKind::Released,
+        "rolled-back" => EventKind::RolledBack,
+        "skipped" => EventKind::Skipped,
+        "lease-lost" => EventKind::LeaseLost,
+        _ => EventKind::Leased,
     }
 }
 

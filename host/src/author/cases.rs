@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockkeeper_cases::{Case, Cases, Difference, Memory, Problem, view_of_json, view_of_toml};
 use serde_json::Value;
 
-use super::{Question, Said, ask};
+use super::{Question, Said, decide};
 use crate::job::Problems;
 use crate::policy::types::{Outcome, Severity, View};
 use crate::policy::{Module, PolicyError};
@@ -66,7 +66,7 @@ pub fn try_cases(policy: &Module, cases: &Cases) -> Result<Vec<Tried>, PolicyErr
     let mut complaints: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, case) in cases.cases.iter().enumerate() {
         let memory = remembered(case, |earlier| left(&tried[earlier].said));
-        let said = ask(policy, &question(case, memory));
+        let said = decide(policy, &question(case, memory));
         let mut differences = case.expect.as_ref().map_or_else(unsaid, |expect| expect.differences(&said.answer));
         let key = case.settings.to_string();
         if !complaints.contains_key(&key) {
@@ -97,7 +97,7 @@ pub fn questions(policy: &Module, cases: &Cases) -> Vec<(String, Question)> {
     let goes_on = |index: usize| cases.cases.iter().any(|case| case.memory == Memory::After(index));
     let of_case = |(index, case): (usize, &Case)| {
         let question = question(case, remembered(case, |earlier| memories[earlier].clone()));
-        memories.push(if goes_on(index) { left(&ask(policy, &question)) } else { Vec::new() });
+        memories.push(if goes_on(index) { left(&decide(policy, &question)) } else { Vec::new() });
         (case.name.clone(), question)
     };
     cases.cases.iter().enumerate().map(of_case).collect()

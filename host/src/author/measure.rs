@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Question, ask};
+use super::{Question, decide};
 use crate::policy::Module;
 
 /// What one question costs.
@@ -56,14 +56,14 @@ pub fn measure(policy: &Module, questions: &[(String, Question)], rounds: usize)
     let mut cases: Vec<Cost> = questions
         .iter()
         .map(|(name, question)| {
-            let said = ask(policy, question);
+            let said = decide(policy, question);
             let answer = said.answer.map_or_else(|fault| fault.kind, |answer| answer.verdict);
             Cost { name: name.clone(), fuel: said.fuel, p50_us: 0.0, p99_us: 0.0, memory: said.memory, answer }
         })
         .collect();
     for _ in 0..rounds {
         for ((_, question), took) in questions.iter().zip(&mut took) {
-            took.push(ask(policy, question).took);
+            took.push(decide(policy, question).took);
         }
     }
     for (cost, took) in cases.iter_mut().zip(&mut took) {

@@ -3,21 +3,21 @@
 //!
 //! Everything here asks the policy through [`crate::policy`], as a rollout does; nothing here prints.
 
-mod ask;
+mod case_text;
 mod cases;
+mod decide;
 mod measure;
-mod paste;
-mod plays;
 pub mod project;
 mod properties;
-mod sample;
-mod update;
+mod sample_views;
+mod scenarios;
+mod update_cases;
 
-pub use ask::{Question, Said, ask};
+pub use case_text::case_text;
 pub use cases::{Tried, question as question_of, questions, read_cases, read_view, try_cases};
+pub use decide::{Question, Said, decide};
 pub use measure::{Baseline, BaselineError, Cost, Growth, Measured, measure};
-pub use paste::case_text;
-pub use plays::{judge, read_plays, read_world, run as play_once};
 pub use properties::{Broken, Looked, Property, Search, look};
-pub use sample::{sample_text, sample_view};
-pub use update::update;
+pub use sample_views::{sample_text, sample_view};
+pub use scenarios::{judge, read_scenarios, read_world, run as run_scenario_once};
+pub use update_cases::update_cases;

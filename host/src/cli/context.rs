@@ -14,7 +14,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::sessions::Sessions;
 use super::store::Choice;
-use super::{signals, under};
+use super::{signals, supervisor};
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use crate::recipe::Identifier;
@@ -156,7 +156,7 @@ impl Global {
             true => None,
             false => Some(self.state_dir()?.join("compiled")),
         };
-        let compiler = Compiler::Child(under::ourselves()?);
+        let compiler = Compiler::Child(supervisor::ourselves()?);
         let output = Output::new(self);
         let on_compile: OnCompile = Arc::new(move |bytes| {
             if bytes >= LONG_TO_COMPILE {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::output;
 use crate::policy::PolicyError;
 use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, Nested, ReleaseError, ResizeError, WaitError};
-use crate::rollout::ledger::LedgerError;
+use crate::rollout::run_state::RunStateError;
 use crate::rollout::{RunError, TargetsError};
 use crate::store::StoreError;
 
@@ -26,8 +26,8 @@ pub enum Exit {
     Unavailable,
     /// 70: the policy failed.
     PolicyFault,
-    /// 74: a guard's token file cannot be used.
-    TokenFile,
+    /// 74: a guard's fence file cannot be used.
+    FenceFile,
     /// 75: timed out waiting, or a command still runs.
     TimedOut,
     /// 76: nobody saw how an attempt ended that a guard was asked about.
@@ -51,7 +51,7 @@ impl Exit {
             Self::NotStarted => 66,
             Self::Unavailable => 69,
             Self::PolicyFault => 70,
-            Self::TokenFile => 74,
+            Self::FenceFile => 74,
             Self::TimedOut => 75,
             Self::Unknown => 76,
             Self::Refused => 77,
@@ -112,8 +112,8 @@ pub enum ErrorKind {
     OtherStore,
     /// An earlier attempt's command still runs.
     StillRunning,
-    /// A guard's token file.
-    TokenFile,
+    /// A guard's fence file.
+    FenceFile,
     /// A policy that its language's tools could not build.
     Build,
     /// A file of ours that cannot be written.
@@ -148,7 +148,7 @@ impl ErrorKind {
             Self::Stale => "stale",
             Self::OtherStore => "other-store",
             Self::StillRunning => "still-running",
-            Self::TokenFile => "token-file",
+            Self::FenceFile => "fence-file",
             Self::Build => "build",
             Self::Io => "io",
             Self::Internal => "internal",
@@ -168,7 +168,7 @@ impl ErrorKind {
             | Self::Finished => Exit::Usage,
             Self::Unavailable => Exit::Unavailable,
             Self::Refused | Self::Stale | Self::OtherStore | Self::Owned => Exit::Refused,
-            Self::TokenFile => Exit::TokenFile,
+            Self::FenceFile => Exit::FenceFile,
             Self::PolicyFault => Exit::PolicyFault,
             Self::LeaseLost => Exit::LeaseLost,
             Self::NotHeld | Self::BadJournal | Self::BadRun | Self::Build | Self::Io | Self::Internal => Exit::Failed,
@@ -414,24 +414,27 @@ impl From<TargetsError> for Failure {
     }
 }
 
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
+impl From<RunStateError> for Failure {
+    fn from(error: RunStateError) -> Self {
         let (kind, hint) = match &error {
-            LedgerError::Overtaken { .. } => (ErrorKind::Running, Some("say it again: it has changed meanwhile")),
-            LedgerError::SessionOver => (ErrorKind::Unavailable, None),
-            LedgerError::Together { source, .. } | LedgerError::Store(source) => {
+            RunStateError::Overtaken { .. } => (ErrorKind::Running, Some("say it again: it has changed meanwhile")),
+            RunStateError::SessionOver => (ErrorKind::Unavailable, None),
+            RunStateError::Together { source, .. } | RunStateError::Store(source) => {
                 return Self { hint: store_hint(source), ..Self::new(store_kind(source), error) };
             }
-            LedgerError::Runner(_) => match error {
-                LedgerError::Runner(error) => return error.into(),
+            RunStateError::Runner(_) => match error {
+                RunStateError::Runner(error) => return error.into(),
                 error => return Self::new(ErrorKind::Internal, error),
             },
-            LedgerError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
-            LedgerError::Layout { .. } => (ErrorKind::BadRun, Some("use the program that wrote it")),
-            LedgerError::NotNewest { .. } => {
+            RunStateError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
+            RunStateError::Layout { run, .. } => {
+                let hint = format!("`lockkeeper abort {run}` ends the run and releases what it holds");
+                return Self::new(ErrorKind::BadRun, anyhow::Error::new(error)).hint(hint);
+            }
+            RunStateError::NotNewest { .. } => {
                 (ErrorKind::Finished, Some("`lockkeeper run` goes on with a job's newest run only"))
             }
-            LedgerError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
+            RunStateError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
         };
         let failure = Self::new(kind, error);
         match hint {
@@ -443,12 +446,12 @@ impl From<LedgerError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        if let RunError::Ledger(error) = error {
+        if let RunError::RunStateWriter(error) = error {
             return error.into();
         }
         let kind = match &error {
             RunError::Journal { .. } => ErrorKind::Io,
-            RunError::Ledger(_) => ErrorKind::Unavailable,
+            RunError::RunStateWriter(_) => ErrorKind::Unavailable,
             RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
         };
         if matches!(error, RunError::Journal { .. }) {

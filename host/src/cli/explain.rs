@@ -7,15 +7,15 @@ use super::output::{Output, moment, of, shown};
 use super::replay::{self, PATIENT};
 use super::{ExplainArgs, Global, runs};
 use crate::cli::table::Table;
-use crate::rollout::explain::{self, Account, Answer, Because, Case, Counterfactual, Nearest, Said, Stand};
-use crate::rollout::journal::{Page, Stints, Story, Want};
+use crate::rollout::explain::{self, Answer, Because, Case, Counterfactual, Nearest, Said, Trail, TrailStatus};
+use crate::rollout::journal::{History, Page, Segments, Want};
 use crate::store::Clock;
 use crate::terminal;
 
 /// The width of the word that leads each line.
 const LABEL: usize = 10;
 
-/// How many names stand in a line of the table.
+/// How many names status in a line of the table.
 const MOST_NAMED: usize = 6;
 
 /// What is known of the decision that is in the way.
@@ -26,52 +26,52 @@ struct Why {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
-    let stints = runs::find(&global.state_dir()?, &args.run)?;
-    let (account, story) = followed(&stints)?;
+    let runner_epochs = runs::find(&global.state_dir()?, &args.run)?;
+    let (account, history) = followed(&runner_epochs)?;
     let now = Clock::System.now_ms();
     match &args.target {
         Some(name) => {
             let answer = explain::of_target(&account, name, now).ok_or_else(|| no_such_target(&account, name))?;
-            let why = why(global, &stints, &answer)?;
-            tell_of_target(output, &story, &account, &answer, why.as_ref(), now);
+            let why = why(global, &runner_epochs, &answer)?;
+            tell_of_target(output, &history, &account, &answer, why.as_ref(), now);
         }
         None => {
             let summary = explain::of_run(&account, now);
-            let first = summary.groups.iter().map(|(answer, _)| answer).find(|answer| answer.stand.is_open());
-            let why = first.map(|answer| why(global, &stints, answer)).transpose()?.flatten();
-            tell_of_run(output, &story, &account, &summary, first, why.as_ref(), now);
+            let first = summary.groups.iter().map(|(answer, _)| answer).find(|answer| answer.status.is_open());
+            let why = first.map(|answer| why(global, &runner_epochs, answer)).transpose()?.flatten();
+            tell_of_run(output, &history, &account, &summary, first, why.as_ref(), now);
         }
     }
     Ok(Exit::Done)
 }
 
 /// Reads a run from its beginning to its end.
-pub(super) fn followed(stints: &Stints) -> Result<(Account, Story), Failure> {
-    let mut story = Story::new(stints.clone(), Want::Everything);
-    let mut account: Option<Account> = None;
-    while let Some(page) = story.page().map_err(replay::distrusted_story)? {
-        if let Page::Stint(header) = &page {
-            account.get_or_insert_with(|| Account::new(header));
+pub(super) fn followed(runner_epochs: &Segments) -> Result<(Trail, History), Failure> {
+    let mut history = History::new(runner_epochs.clone(), Want::Everything);
+    let mut account: Option<Trail> = None;
+    while let Some(page) = history.page().map_err(replay::distrusted_history)? {
+        if let Page::Segment(header) = &page {
+            account.get_or_insert_with(|| Trail::new(header));
         }
         if let Some(account) = &mut account {
             account.follow(&page);
         }
     }
-    let mut account = account.ok_or_else(|| replay::nothing_written(stints))?;
-    account.close(story.told().last().and_then(|told| told.closing.as_ref()));
-    Ok((account, story))
+    let mut account = account.ok_or_else(|| replay::nothing_written(runner_epochs))?;
+    account.close(history.told().last().and_then(|told| told.closing.as_ref()));
+    Ok((account, history))
 }
 
 /// What is missing of the run, and when the last line was written: nobody can tell from it whether the runner lives.
-fn say_as_of(story: &Story, account: &Account, output: &Output, now: u64) {
-    replay::say_what_is_missing(story, replay::Newest::MayGoOn, output);
+fn say_as_of(history: &History, account: &Trail, output: &Output, now: u64) {
+    replay::say_what_is_missing(history, replay::Newest::MayGoOn, output);
     if account.closing.is_none() {
         let last = moment(account.last_at, now);
         output.talk("As of", &format!("{last}, the journal's last line: the run goes on, or was killed"));
     }
 }
 
-fn no_such_target(account: &Account, name: &str) -> Failure {
+fn no_such_target(account: &Trail, name: &str) -> Failure {
     let likely = account.targets().map(|(known, _)| (strsim::jaro_winkler(known, name), known));
     let likely = likely.filter(|(likeness, _)| *likeness > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
     let hint = match likely {
@@ -83,13 +83,13 @@ fn no_such_target(account: &Account, name: &str) -> Failure {
 }
 
 /// The decision that is in the way, taken again with other facts.
-fn why(global: &Global, stints: &Stints, answer: &Answer) -> Result<Option<Why>, Failure> {
+fn why(global: &Global, runner_epochs: &Segments, answer: &Answer) -> Result<Option<Why>, Failure> {
     let Some(place) = answer.place else { return Ok(None) };
-    let Some(case) = Case::find(stints, place).map_err(replay::distrusted_story)? else { return Ok(None) };
+    let Some(case) = Case::find(runner_epochs, place).map_err(replay::distrusted_history)? else { return Ok(None) };
     let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
     let case = case.refused_with(refused.and_then(|refused| refused.facts.as_deref().cloned()));
     let engine = global.engine_with(PATIENT)?;
-    let nearest = match replay::own(&engine, &case.header, &stints.folder) {
+    let nearest = match replay::own(&engine, &case.header, &runner_epochs.folder) {
         Ok((policy, _)) => Ok(explain::nearest(&policy, &case)),
         Err(failure) => Err(failure.text()),
     };
@@ -98,14 +98,14 @@ fn why(global: &Global, stints: &Stints, answer: &Answer) -> Result<Option<Why>,
 
 // ---------------------------------------------------------------------- one target
 
-fn tell_of_target(output: &Output, story: &Story, account: &Account, answer: &Answer, why: Option<&Why>, now: u64) {
+fn tell_of_target(output: &Output, history: &History, account: &Trail, answer: &Answer, why: Option<&Why>, now: u64) {
     if output.is_json() {
-        let mut object = about_run(story, account, now);
+        let mut object = about_run(history, account, now);
         extend(&mut object, of_answer(answer));
         extend(&mut object, of_why(answer, why, now));
         return output.json(&object);
     }
-    say_as_of(story, account, output, now);
+    say_as_of(history, account, output, now);
     output.data(&terminal::line(&answer.sentence));
     let mut lines = Lines::default();
     for more in &answer.more {
@@ -116,7 +116,7 @@ fn tell_of_target(output: &Output, story: &Story, account: &Account, answer: &An
     output.block(&lines.text());
 }
 
-fn tell_said(lines: &mut Lines, account: &Account, answer: &Answer, now: u64) {
+fn tell_said(lines: &mut Lines, account: &Trail, answer: &Answer, now: u64) {
     if let Some(said) = &answer.said {
         let Said { verdict, code, reason, sequence, at, .. } = said;
         let policy = &account.header.policy;
@@ -146,7 +146,7 @@ fn tell_why(lines: &mut Lines, answer: &Answer, why: Option<&Why>, now: u64) {
     }
     match &answer.earliest {
         Some(earliest) => lines.push("Earliest", &format!("{}: {}", moment(earliest.at, now), earliest.why)),
-        None if answer.stand.is_open() && answer.because != Because::Over => {
+        None if answer.status.is_open() && answer.because != Because::Over => {
             lines.push("Earliest", "no time is set: it is asked again when something changes");
         }
         None => {}
@@ -154,14 +154,14 @@ fn tell_why(lines: &mut Lines, answer: &Answer, why: Option<&Why>, now: u64) {
     for (label, text) in counterfactual(answer, why, now) {
         lines.push(label, &text);
     }
-    if why.is_none() && answer.stand.is_open() && matches!(answer.because, Because::Slots | Because::Turn) {
+    if why.is_none() && answer.status.is_open() && matches!(answer.because, Because::Slots | Because::Turn) {
         lines.push("Would go", "that is decided when its policy is asked");
     }
 }
 
 /// What would have to be different, in sentences.
 fn counterfactual(answer: &Answer, why: Option<&Why>, now: u64) -> Vec<(&'static str, String)> {
-    let Some(why) = why.filter(|_| answer.stand.is_open()) else { return Vec::new() };
+    let Some(why) = why.filter(|_| answer.status.is_open()) else { return Vec::new() };
     let about = &why.case.recorded.target;
     match &why.nearest {
         Err(text) => vec![("Would go", format!("cannot be said, as the policy cannot be asked: {text}"))],
@@ -200,15 +200,15 @@ fn conditional(found: &Counterfactual, now: u64) -> String {
 
 fn tell_of_run(
     output: &Output,
-    story: &Story,
-    account: &Account,
+    history: &History,
+    account: &Trail,
     summary: &explain::Summary,
     first: Option<&Answer>,
     why: Option<&Why>,
     now: u64,
 ) {
     if output.is_json() {
-        let mut object = about_run(story, account, now);
+        let mut object = about_run(history, account, now);
         let one = |(answer, targets): &(Answer, Vec<String>)| {
             let mut group = of_answer(answer);
             group["targets"] = json!(targets);
@@ -221,7 +221,7 @@ fn tell_of_run(
         }
         return output.json(&object);
     }
-    say_as_of(story, account, output, now);
+    say_as_of(history, account, output, now);
     output.data(&terminal::line(&format!(
         "Run {} of job `{}`: {}",
         account.header.run, account.header.job, summary.sentence
@@ -233,7 +233,7 @@ fn tell_of_run(
                 0 => targets.join(", "),
                 more => format!("{} and {more} more", targets[..MOST_NAMED].join(", ")),
             };
-            table.row([terminal::value(&names), stand(answer).to_owned(), terminal::value(&answer.reason)]);
+            table.row([terminal::value(&names), status(answer).to_owned(), terminal::value(&answer.reason)]);
         }
         output.table(&table);
     }
@@ -248,16 +248,16 @@ fn tell_of_run(
 }
 
 /// Whoever has not been asked about waits no less.
-fn stand(answer: &Answer) -> &'static str {
-    match answer.stand {
-        Stand::NotAsked => "waiting",
-        stand => stand.word(),
+fn status(answer: &Answer) -> &'static str {
+    match answer.status {
+        TrailStatus::NotAsked => "waiting",
+        status => status.word(),
     }
 }
 
 // ---------------------------------------------------------------------- for programs
 
-fn about_run(story: &Story, account: &Account, now: u64) -> Value {
+fn about_run(history: &History, account: &Trail, now: u64) -> Value {
     json!({
         "run": account.header.run,
         "job": account.header.job,
@@ -265,16 +265,16 @@ fn about_run(story: &Story, account: &Account, now: u64) -> Value {
         "now": now,
         "last": account.last_at,
         "end": account.closing.as_ref().map(|closing| &closing.end),
-        "stints": replay::of_stints(story),
-        "missing": story.stints().missing,
+        "runner-epochs": replay::of_runner_epochs(history),
+        "missing": history.runner_epochs().missing,
     })
 }
 
 fn of_answer(answer: &Answer) -> Value {
-    let Answer { target, stand, because, reason, sentence, more, said, refused, earliest, .. } = answer;
+    let Answer { target, status, because, reason, sentence, more, said, refused, earliest, .. } = answer;
     let said = said.as_ref().map(|said| {
         json!({
-            "stint": said.place.stint,
+            "runner-epoch": said.place.runner_epoch,
             "line": said.place.line,
             "sequence": said.sequence,
             "at": said.at,
@@ -296,7 +296,7 @@ fn of_answer(answer: &Answer) -> Value {
     });
     json!({
         "target": target,
-        "stands": stand.word(),
+        "status": status.word(),
         "because": because.word(),
         "reason": reason,
         "sentence": sentence,
@@ -311,7 +311,7 @@ fn of_why(answer: &Answer, why: Option<&Why>, now: u64) -> Value {
     let one = |found: &Counterfactual| json!({ "change": found.change, "verdict": found.verdict, "at": found.at });
     let sentences = counterfactual(answer, why, now).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ");
     let facts = why.map(|why| explain::rests_on(&why.case, now));
-    let nearest = why.filter(|_| answer.stand.is_open()).and_then(|why| why.nearest.as_ref().ok());
+    let nearest = why.filter(|_| answer.status.is_open()).and_then(|why| why.nearest.as_ref().ok());
     let would_go = match nearest {
         Some(Nearest::Found { nearest, also, tried }) => {
             json!({ "if": one(nearest), "also": also.iter().map(one).collect::<Vec<_>>(), "tried": tried })

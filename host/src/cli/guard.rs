@@ -16,10 +16,10 @@ use super::invocation::quoted;
 use super::lock::STORE_ID;
 use super::output::{self, Output, shown};
 use super::signals::{Received, Signals};
-use super::under::{Bond, Running, signal_name};
-use crate::guard::{
-    Answer, Attempt, CommandLock, Ended, Hold, Liveness, Locked, OtherStore, Outcome, Process, Stale, Token, TokenFile,
-    TokenFileError, Verdict,
+use super::supervisor::{Bond, Running, signal_name};
+use crate::fence::{
+    AcceptedAttempt, Answer, AttemptId, CommandLock, Ended, FenceFile, FenceFileError, Hold, Liveness, Locked,
+    OtherStore, Outcome, Process, Stale, Verdict,
 };
 use crate::recipe::StoreId;
 
@@ -30,14 +30,14 @@ const LOOK: Duration = Duration::from_millis(50);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(output: &Output, args: GuardArgs) -> Result<Exit, Failure> {
-    let file = TokenFile::new(&args.token_file)?;
+    let file = FenceFile::new(&args.fence_file)?;
     let args = GuardArgs { store_id: args.store_id.clone().or_else(named_by_environment), ..args };
     if args.reset {
         return reset(output, &file, &args).await;
     }
     match (args.outcome, args.fence, args.attempt) {
         (Some(attempt), fence, _) => tell(output, &file, &args, attempt, fence).await,
-        (None, Some(fence), Some(attempt)) => act(output, &file, &args, Token { fence, attempt }).await,
+        (None, Some(fence), Some(attempt)) => act(output, &file, &args, AttemptId { fence, attempt }).await,
         _ => Err(Failure::message(ErrorKind::BadArgument, "missing `--fence` or `--attempt`")),
     }
 }
@@ -54,11 +54,11 @@ fn store(args: &GuardArgs) -> Option<&str> {
 
 /// That a fence is from another store than those that were here.
 fn other_store(args: &GuardArgs, other: &OtherStore) -> Failure {
-    let file = quoted(&args.token_file.display().to_string());
+    let file = quoted(&args.fence_file.display().to_string());
     let hint = match other {
         OtherStore::Differs { given, .. } => format!(
             "a store that was rebuilt counts fences anew: if no runner of the earlier store can act any more, `lockkeeper guard \
-             --token-file {file} --reset --store-id {given} --reason TEXT` accepts the new store"
+             --fence-file {file} --reset --store-id {given} --reason TEXT` accepts the new store"
         ),
         OtherStore::Unnamed { .. } => {
             "add `--store-id` with the value of LOCKKEEPER_STORE_ID, or `--store-id {store-id}` in a job".to_owned()
@@ -72,23 +72,23 @@ fn other_store(args: &GuardArgs, other: &OtherStore) -> Failure {
 // -------------------------------------------------------------------------------------------------- to count anew
 
 /// Has the fences of another store count from now on.
-async fn reset(output: &Output, file: &TokenFile, args: &GuardArgs) -> Result<Exit, Failure> {
+async fn reset(output: &Output, file: &FenceFile, args: &GuardArgs) -> Result<Exit, Failure> {
     let Some((store, reason)) = store(args).zip(args.reason.as_ref()) else {
         return Err(Failure::message(ErrorKind::BadArgument, "missing `--store-id` or `--reason`")
             .hint("the refused command's error and `lockkeeper holders PATH --format json` name the store's id"));
     };
     let mut locked = file.lock().await?;
-    let mut ledger = locked.ledger().clone();
+    let mut accepted = locked.accepted().clone();
     if locked.liveness()? == Liveness::Alive {
-        let what = described(ledger.running(), file);
+        let what = described(accepted.running(), file);
         return Err(Failure::message(ErrorKind::StillRunning, format!("{what} still runs; nothing was reset"))
             .hint("try again when it has ended"));
     }
-    let before = ledger.store().map(str::to_owned);
-    ledger.reset(store, context::person(), reason.clone(), Timestamp::now());
-    locked.keep(ledger)?;
+    let before = accepted.store().map(str::to_owned);
+    accepted.reset(store, context::person(), reason.clone(), Timestamp::now());
+    locked.keep(accepted)?;
     let earlier = before.as_ref().map_or("an unknown store".to_owned(), |before| format!("store `{before}`"));
-    let path = args.token_file.display();
+    let path = args.fence_file.display();
     say(
         output,
         &format!(
@@ -101,16 +101,18 @@ async fn reset(output: &Output, file: &TokenFile, args: &GuardArgs) -> Result<Ex
 
 // -------------------------------------------------------------------------------------------------- to run a command
 
-async fn act(output: &Output, file: &TokenFile, args: &GuardArgs, token: Token) -> Result<Exit, Failure> {
+async fn act(output: &Output, file: &FenceFile, args: &GuardArgs, attempt_id: AttemptId) -> Result<Exit, Failure> {
     // Before anything is promised: a signal must not keep us from writing down how it ended.
     let mut signals = Signals::for_a_command()?;
-    let (hold, attempt) = match Admission::new(output, file, args, token).wait(&mut signals).await? {
+    let (hold, attempt) = match Admission::new(output, file, args, attempt_id).wait(&mut signals).await? {
         Ok(admitted) => admitted,
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
-    output.talk("Accepted", &token.to_string());
-    let mut environment =
-        vec![("LOCKKEEPER_FENCE", token.fence.to_string()), ("LOCKKEEPER_ATTEMPT", token.attempt.to_string())];
+    output.talk("Accepted", &attempt_id.to_string());
+    let mut environment = vec![
+        ("LOCKKEEPER_FENCE", attempt_id.fence.to_string()),
+        ("LOCKKEEPER_ATTEMPT", attempt_id.attempt.to_string()),
+    ];
     environment.extend(store(args).map(|id| (STORE_ID, id.to_owned())));
     let bond = Bond::Locked(output.format(), file.command_lock());
     let (outcome, exit) = match Running::start(&args.command, &environment, bond) {
@@ -118,7 +120,7 @@ async fn act(output: &Output, file: &TokenFile, args: &GuardArgs, token: Token) 
             let exit = loop {
                 tokio::select! {
                     exit = running.wait() => break exit?,
-                    wish = signals.next() => running.pass(wish),
+                    request = signals.next() => running.pass(request),
                 }
             };
             (CommandLock::reported(&file.command_lock()).unwrap_or_else(|| inferred(exit)), Ok(exit))
@@ -143,12 +145,12 @@ fn inferred(exit: Exit) -> Outcome {
 }
 
 /// Writes down how an attempt ended, and lets the next one start.
-async fn finish(file: &TokenFile, hold: Hold, mut attempt: Attempt, outcome: Outcome) -> Result<(), Failure> {
+async fn finish(file: &FenceFile, hold: Hold, mut attempt: AcceptedAttempt, outcome: Outcome) -> Result<(), Failure> {
     let mut locked = file.lock().await?;
     attempt.ended = Some(Ended { at: Timestamp::now(), how: outcome });
-    let mut ledger = locked.ledger().clone();
-    ledger.record(attempt);
-    let kept = locked.keep(ledger);
+    let mut accepted = locked.accepted().clone();
+    accepted.record(attempt);
+    let kept = locked.keep(accepted);
     // While the ledger is locked, so that nobody ever sees a command that has ended and still runs.
     drop(hold);
     Ok(kept?)
@@ -157,32 +159,32 @@ async fn finish(file: &TokenFile, hold: Hold, mut attempt: Attempt, outcome: Out
 /// A token on its way to be accepted.
 struct Admission<'a> {
     output: &'a Output,
-    file: &'a TokenFile,
+    file: &'a FenceFile,
     args: &'a GuardArgs,
-    token: Token,
+    attempt_id: AttemptId,
     stopping: Option<Stopping>,
 }
 
 /// An earlier attempt that we stop.
 struct Stopping {
-    token: Token,
+    attempt_id: AttemptId,
     kill_at: Instant,
     killed: Option<(Instant, Timestamp)>,
 }
 
 /// What came of one look.
 enum Step {
-    Admitted(Hold, Attempt),
-    Busy(Option<Attempt>),
+    Admitted(Hold, AcceptedAttempt),
+    Busy(Option<AcceptedAttempt>),
 }
 
 impl<'a> Admission<'a> {
-    fn new(output: &'a Output, file: &'a TokenFile, args: &'a GuardArgs, token: Token) -> Self {
-        Self { output, file, args, token, stopping: None }
+    fn new(output: &'a Output, file: &'a FenceFile, args: &'a GuardArgs, attempt_id: AttemptId) -> Self {
+        Self { output, file, args, attempt_id, stopping: None }
     }
 
     /// Waits until nothing earlier runs, as long as that is wanted, or until a signal comes.
-    async fn wait(mut self, signals: &mut Signals) -> Result<Result<(Hold, Attempt), Received>, Failure> {
+    async fn wait(mut self, signals: &mut Signals) -> Result<Result<(Hold, AcceptedAttempt), Received>, Failure> {
         let deadline = Instant::now() + self.args.wait;
         let mut said = false;
         loop {
@@ -199,8 +201,8 @@ impl<'a> Admission<'a> {
                 self.output.talk("Waiting", &format!("until {} ends", described(before.as_ref(), self.file)));
                 said = true;
             }
-            if let Err(wish) = signals.or(sleep(LOOK)).await {
-                return Ok(Err(wish));
+            if let Err(request) = signals.or(sleep(LOOK)).await {
+                return Ok(Err(request));
             }
         }
     }
@@ -210,18 +212,20 @@ impl<'a> Admission<'a> {
         let mut locked = self.file.lock().await?;
         let hold = locked.hold()?;
         let liveness = if hold.is_some() { Liveness::Nobody } else { Liveness::Alive };
-        let mut ledger = locked.ledger().clone();
-        ledger.compares_with(store(self.args)).map_err(|other| self.with_token(other_store(self.args, &other)))?;
-        ledger.name_store(store(self.args));
-        match (ledger.admit(self.token, liveness), hold) {
+        let mut accepted = locked.accepted().clone();
+        accepted
+            .compares_with(store(self.args))
+            .map_err(|other| self.with_attempt_id(other_store(self.args, &other)))?;
+        accepted.name_store(store(self.args));
+        match (accepted.admit(self.attempt_id, liveness), hold) {
             (Verdict::Stale(stale), _) => Err(self.stale(&stale)),
             (Verdict::Start, Some(hold)) => {
-                if let Some(Stopping { token, killed, .. }) = &self.stopping {
-                    ledger.stopped(*token, self.token, killed.map(|(_, at)| at));
+                if let Some(Stopping { attempt_id, killed, .. }) = &self.stopping {
+                    accepted.stopped(*attempt_id, self.attempt_id, killed.map(|(_, at)| at));
                 }
                 let attempt = self.attempt();
-                ledger.record(attempt.clone());
-                locked.keep(ledger)?;
+                accepted.record(attempt.clone());
+                locked.keep(accepted)?;
                 Ok(Step::Admitted(hold, attempt))
             }
             (Verdict::Busy(before), _) => {
@@ -233,18 +237,18 @@ impl<'a> Admission<'a> {
     }
 
     /// From now on whoever is before us is superseded, though we cannot start yet.
-    fn see(&self, locked: &mut Locked) -> Result<(), TokenFileError> {
-        let mut ledger = locked.ledger().clone();
-        ledger.name_store(store(self.args));
-        ledger.see(self.token);
-        if ledger == *locked.ledger() { Ok(()) } else { locked.keep(ledger) }
+    fn see(&self, locked: &mut Locked) -> Result<(), FenceFileError> {
+        let mut accepted = locked.accepted().clone();
+        accepted.name_store(store(self.args));
+        accepted.see(self.attempt_id);
+        if accepted == *locked.accepted() { Ok(()) } else { locked.keep(accepted) }
     }
 
-    fn attempt(&self) -> Attempt {
+    fn attempt(&self) -> AcceptedAttempt {
         let said = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let program = self.args.command.first().map(|program| program.to_string_lossy().into_owned());
-        Attempt {
-            token: self.token,
+        AcceptedAttempt {
+            attempt_id: self.attempt_id,
             run: said("LOCKKEEPER_RUN"),
             target: said("LOCKKEEPER_TARGET"),
             program: program.unwrap_or_default(),
@@ -256,12 +260,12 @@ impl<'a> Admission<'a> {
     }
 
     /// SIGTERM at first, SIGKILL when that did not help in time, and then an error.
-    fn stop(&mut self, before: Option<&Attempt>) -> Result<(), Failure> {
+    fn stop(&mut self, before: Option<&AcceptedAttempt>) -> Result<(), Failure> {
         // Somebody holds a lock of whom we know nothing.
         let Some(before) = before else { return Err(self.busy(None)) };
         let now = Instant::now();
         let signal = match &mut self.stopping {
-            Some(stopping) if stopping.token == before.token => match stopping.killed {
+            Some(stopping) if stopping.attempt_id == before.attempt_id => match stopping.killed {
                 Some((at, _)) if now >= at + AFTER_KILL => return Err(self.busy(Some(before))),
                 None if now >= stopping.kill_at => {
                     stopping.killed = Some((now, Timestamp::now()));
@@ -271,7 +275,7 @@ impl<'a> Admission<'a> {
             },
             _ => {
                 let kill_at = now + self.args.kill_after;
-                self.stopping = Some(Stopping { token: before.token, kill_at, killed: None });
+                self.stopping = Some(Stopping { attempt_id: before.attempt_id, kill_at, killed: None });
                 Signal::SIGTERM
             }
         };
@@ -290,28 +294,28 @@ impl<'a> Admission<'a> {
     fn stale(&self, stale: &Stale) -> Failure {
         let hint = match stale {
             Stale::Started(_) => {
-                let Token { fence, attempt } = self.token;
+                let AttemptId { fence, attempt } = self.attempt_id;
                 format!("`--outcome {attempt} --fence {fence}` says how it went")
             }
-            Stale::Fence { .. } | Stale::Attempt { .. } => {
+            Stale::Fence { .. } | Stale::AcceptedAttempt { .. } => {
                 "whoever sent this is superseded, and must not act any more; nothing was run".to_owned()
             }
         };
         let failure = Failure::message(ErrorKind::Stale, stale.to_string()).hint(hint);
-        self.with_token(failure)
+        self.with_attempt_id(failure)
     }
 
-    fn busy(&self, before: Option<&Attempt>) -> Failure {
+    fn busy(&self, before: Option<&AcceptedAttempt>) -> Failure {
         let message = format!("{} still runs; nothing was run", described(before, self.file));
         let hint = match (self.args.stop, before) {
             (false, Some(_)) => "try again later, `--wait` for its end, or `--stop` it",
             _ => "it does not end: look at that process",
         };
-        self.with_token(Failure::message(ErrorKind::StillRunning, message).hint(hint))
+        self.with_attempt_id(Failure::message(ErrorKind::StillRunning, message).hint(hint))
     }
 
-    fn with_token(&self, mut failure: Failure) -> Failure {
-        let mut more = json!({ "fence": self.token.fence, "attempt": self.token.attempt });
+    fn with_attempt_id(&self, mut failure: Failure) -> Failure {
+        let mut more = json!({ "fence": self.attempt_id.fence, "attempt": self.attempt_id.attempt });
         if let (Some(more), Some(Value::Object(known))) = (more.as_object_mut(), failure.more.take()) {
             more.extend(known);
         }
@@ -321,21 +325,21 @@ impl<'a> Admission<'a> {
 }
 
 /// An attempt as somebody needs it who has to find it among the processes.
-fn described(attempt: Option<&Attempt>, file: &TokenFile) -> String {
+fn described(attempt: Option<&AcceptedAttempt>, file: &FenceFile) -> String {
     let Some(attempt) = attempt else {
         return format!("a process that holds the locks of `{}`", file.path().display());
     };
-    let Attempt { token, guard, program, started, .. } = attempt;
+    let AcceptedAttempt { attempt_id, guard, program, started, .. } = attempt;
     let since = started.strftime("%Y-%m-%d %H:%M:%SZ");
     let process = match (guard.lives(), file.group()) {
         (false, Some(group)) => format!("process group {group}, its guard was killed"),
         _ => format!("pid {}", guard.pid),
     };
-    format!("`{}` of {token} ({process}, since {since}{})", shown(program), whose(attempt, ", "))
+    format!("`{}` of {attempt_id} ({process}, since {since}{})", shown(program), whose(attempt, ", "))
 }
 
 /// Which run it was for which target, where that is known.
-fn whose(attempt: &Attempt, lead: &str) -> String {
+fn whose(attempt: &AcceptedAttempt, lead: &str) -> String {
     let part = |name, value: &Option<String>| value.as_ref().map(|value| format!("{name} {}", shown(value)));
     let parts: Vec<String> =
         [part("run", &attempt.run), part("target", &attempt.target)].into_iter().flatten().collect();
@@ -346,29 +350,29 @@ fn whose(attempt: &Attempt, lead: &str) -> String {
 
 async fn tell(
     output: &Output,
-    file: &TokenFile,
+    file: &FenceFile,
     args: &GuardArgs,
     attempt: u64,
     fence: Option<u64>,
 ) -> Result<Exit, Failure> {
     let mut locked = if args.settle { file.lock().await? } else { file.look().await? };
-    let known = locked.ledger().store().map(str::to_owned);
+    let known = locked.accepted().store().map(str::to_owned);
     // A person who asks about the newest fence need not know the store. What is written for good must be about a fence of it.
     if args.settle || args.store_id.is_some() {
-        locked.ledger().compares_with(store(args)).map_err(|other| other_store(args, &other))?;
+        locked.accepted().compares_with(store(args)).map_err(|other| other_store(args, &other))?;
     }
-    let Some(fence) = fence.or(locked.ledger().newest_fence()) else {
-        let text = format!("not started: attempt {attempt}; nobody has used `{}` yet", args.token_file.display());
+    let Some(fence) = fence.or(locked.accepted().newest_fence()) else {
+        let text = format!("not started: attempt {attempt}; nobody has used `{}` yet", args.fence_file.display());
         say(output, &text, &object(known.as_deref(), None, attempt, "not-started", None));
         return Ok(Exit::NotStarted);
     };
-    let token = Token { fence, attempt };
-    let mut answer = locked.ledger().answer(token, locked.liveness()?);
+    let attempt_id = AttemptId { fence, attempt };
+    let mut answer = locked.accepted().answer(attempt_id, locked.liveness()?);
     if args.settle && answer == (Answer::NotStarted { may_start: true }) {
-        let mut ledger = locked.ledger().clone();
-        ledger.name_store(store(args));
-        ledger.settle(token);
-        locked.keep(ledger)?;
+        let mut accepted = locked.accepted().clone();
+        accepted.name_store(store(args));
+        accepted.settle(attempt_id);
+        locked.keep(accepted)?;
         answer = Answer::NotStarted { may_start: false };
     }
     let (state, exit) = match &answer {
@@ -382,7 +386,7 @@ async fn tell(
     if let Answer::NotStarted { may_start } = answer {
         object["may-start"] = may_start.into();
     }
-    say(output, &sentence(token, &answer), &object);
+    say(output, &sentence(attempt_id, &answer), &object);
     Ok(exit)
 }
 
@@ -393,7 +397,7 @@ fn say(output: &Output, text: &str, object: &Value) {
     }
 }
 
-fn record(answer: &Answer) -> Option<&Attempt> {
+fn record(answer: &Answer) -> Option<&AcceptedAttempt> {
     match answer {
         Answer::Succeeded(attempt) | Answer::Failed(attempt) | Answer::Running(attempt) => Some(attempt),
         Answer::Unknown(attempt) => attempt.as_ref(),
@@ -401,37 +405,49 @@ fn record(answer: &Answer) -> Option<&Attempt> {
     }
 }
 
-fn sentence(token: Token, answer: &Answer) -> String {
+fn sentence(attempt_id: AttemptId, answer: &Answer) -> String {
     let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
     let when = |at: Timestamp| output::moment(u64::try_from(at.as_millisecond()).unwrap_or_default(), now);
     let whose = record(answer).map_or_else(String::new, |attempt| whose(attempt, "; "));
     match answer {
         Answer::Succeeded(attempt) | Answer::Failed(attempt) => {
-            let Some(Ended { at, how }) = &attempt.ended else { return format!("ended: {token}") };
+            let Some(Ended { at, how }) = &attempt.ended else { return format!("ended: {attempt_id}") };
             let verb = if how.is_success() { "succeeded" } else { "failed" };
             let took = at.duration_since(attempt.started).as_millis();
             let took = output::span(u64::try_from(took).unwrap_or_default());
             let by = attempt.stopped_for.map_or_else(String::new, |by| format!("; stopped for {by}"));
             let program = shown(&attempt.program);
-            format!("{verb}: {token}: `{program}` {how} after {took}, {}{by}{whose}", when(*at))
+            format!("{verb}: {attempt_id}: `{program}` {how} after {took}, {}{by}{whose}", when(*at))
         }
         Answer::Running(attempt) => {
             let program = shown(&attempt.program);
-            format!("running: {token}: `{program}`, pid {}, since {}{whose}", attempt.guard.pid, when(attempt.started))
+            format!(
+                "running: {attempt_id}: `{program}`, pid {}, since {}{whose}",
+                attempt.guard.pid,
+                when(attempt.started)
+            )
         }
-        Answer::NotStarted { may_start: true } => format!("not started: {token}; it still may"),
-        Answer::NotStarted { may_start: false } => format!("not started: {token}; it never will"),
+        Answer::NotStarted { may_start: true } => format!("not started: {attempt_id}; it still may"),
+        Answer::NotStarted { may_start: false } => format!("not started: {attempt_id}; it never will"),
         Answer::Unknown(Some(attempt)) => {
             let started = when(attempt.started);
             let program = shown(&attempt.program);
-            format!("unknown: {token}: `{program}` was accepted {started} and died with its guard or the host{whose}")
+            format!(
+                "unknown: {attempt_id}: `{program}` was accepted {started} and died with its guard or the host{whose}"
+            )
         }
-        Answer::Unknown(None) => format!("unknown: {token}: that is too long ago to be remembered"),
+        Answer::Unknown(None) => format!("unknown: {attempt_id}: that is too long ago to be remembered"),
     }
 }
 
 /// An answer for programs; every key is always there.
-fn object(store: Option<&str>, fence: Option<u64>, attempt: u64, state: &str, record: Option<&Attempt>) -> Value {
+fn object(
+    store: Option<&str>,
+    fence: Option<u64>,
+    attempt: u64,
+    state: &str,
+    record: Option<&AcceptedAttempt>,
+) -> Value {
     let ended = record.and_then(|record| record.ended.as_ref());
     let how = ended.map(|ended| &ended.how);
     let (exit, signal, not_run) = match how {
@@ -458,21 +474,21 @@ fn object(store: Option<&str>, fence: Option<u64>, attempt: u64, state: &str, re
     })
 }
 
-impl From<TokenFileError> for Failure {
-    fn from(error: TokenFileError) -> Self {
+impl From<FenceFileError> for Failure {
+    fn from(error: FenceFileError) -> Self {
         let hint = match &error {
-            TokenFileError::NoFolder(_) => {
+            FenceFileError::NoFolder(_) => {
                 Some("make it on a disk that outlives a reboot, once; if it was there, is something not mounted?")
             }
-            TokenFileError::Shape { .. } | TokenFileError::Incoherent { .. } => {
+            FenceFileError::Shape { .. } | FenceFileError::Incoherent { .. } => {
                 Some("it is moved away only when nothing earlier can be on its way: without it every token is new")
             }
-            TokenFileError::Locked(_) => Some("it is held for one write to the disk: is that process stopped?"),
-            TokenFileError::NoFile { .. } | TokenFileError::Io { .. } => None,
+            FenceFileError::Locked(_) => Some("it is held for one write to the disk: is that process stopped?"),
+            FenceFileError::NoFile { .. } | FenceFileError::Io { .. } => None,
         };
         let kind = match &error {
-            TokenFileError::Locked(_) => ErrorKind::TimedOut,
-            _ => ErrorKind::TokenFile,
+            FenceFileError::Locked(_) => ErrorKind::TimedOut,
+            _ => ErrorKind::FenceFile,
         };
         Self { hint: hint.map(str::to_owned), ..Self::new(kind, error) }
     }

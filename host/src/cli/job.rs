@@ -19,7 +19,7 @@ use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
 use crate::recipe::Party;
-use crate::rollout::{Conducting, RollCall, TargetsError, read_inventory, resolve};
+use crate::rollout::{OrchestrationJob, RollCall, TargetsError, read_inventory, resolve};
 use crate::store::{Secret, Store, StoreError};
 
 /// A job that was read, and its policy.
@@ -152,9 +152,9 @@ impl Loaded {
     }
 
     /// The orchestration and what the job allows it.
-    pub(super) fn conducting(&self) -> Option<Conducting> {
+    pub(super) fn orchestration_job(&self) -> Option<OrchestrationJob> {
         let (spec, orchestration) = self.job.orchestration.as_ref().zip(self.orchestration.clone())?;
-        Some(Conducting::new(spec, orchestration))
+        Some(OrchestrationJob::new(spec, orchestration))
     }
 
     /// What the job says of its store.

@@ -14,13 +14,13 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::Held;
 use super::output::{Output, moment};
 use super::signals::Signals;
-use super::under::{Bond, Running};
+use super::supervisor::{Bond, Running};
 use super::{Global, LockArgs, context};
 use crate::recipe::{
     AcquireError, Acquired, Acquisition, Claims, Force, ForceError, Forced, Holder, Identifier, IfHeld, Lease, Loss,
-    Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, StoreId, broken,
+    Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, StoreId, broken_lease,
 };
-use crate::rollout::group;
+use crate::rollout::process_group;
 use crate::store::{Clock, Fence, Lifetime, NodePath, Op, Reply, SessionState, Store, StoreError};
 use crate::terminal;
 
@@ -59,7 +59,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     let opening = Ground::new(opener.clone(), &args);
     let mut ground = match signals.or(within(connecting, begun, &opener, opening)).await {
         Ok(opened) => opened?,
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
     let outcome = locked(output, &args, &identifier, &mut ground, &mut signals, begun).await;
     // Whatever was given up half-way is gone before the session is, unless another signal asks not to wait for that.
@@ -71,7 +71,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: LockArgs) -> Res
     let closed = match signals.or(timeout(most, tidied)).await {
         Ok(Ok(closed)) => closed.map_err(Failure::from),
         Ok(Err(_)) => Err(opener.no_answer(most)),
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
     let exit = outcome?;
     closed?;
@@ -178,7 +178,7 @@ async fn locked(
 ) -> Result<Exit, Failure> {
     let (lease, how) = match signals.or(taken(output, args, identifier, ground, begun)).await {
         Ok(taken) => taken?,
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
     let again = how == Acquisition::Reentered;
     let verb = if again { "Held" } else { "Leased" };
@@ -437,7 +437,7 @@ async fn hold(
     let outcome = match signals.or(ground.store_id()).await {
         Ok(Ok(store_id)) => run_command(output, args, ground, &lease, store_id, signals).await,
         Ok(Err(error)) => Err(error.into()),
-        Err(wish) => Ok(wish.exit()),
+        Err(request) => Ok(request.exit()),
     };
     // What came until now was for the command.
     signals.forget();
@@ -445,7 +445,7 @@ async fn hold(
     let released = match signals.or(timeout(RELEASING, release(args, ground, lease))).await {
         Ok(Ok(released)) => released,
         Ok(Err(_)) => Err(opener.no_answer(RELEASING)),
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
     let exit = outcome?;
     released.map_err(|failure| still_held(args, failure))?;
@@ -526,7 +526,7 @@ async fn watch(
             exit = running.wait() => return exit,
             loss = lease.lost(), if watching => {
                 watching = false;
-                let by = timeout(LOOK_WHO_BROKE, broken(ground.store.as_ref(), lease.path()));
+                let by = timeout(LOOK_WHO_BROKE, broken_lease(ground.store.as_ref(), lease.path()));
                 let reason = match (loss, lease.lifetime()) {
                     (Loss::Deleted, _) => match by.await {
                         Ok(Some(record)) => format!("{} broke it: {}", terminal::value(&record.by), terminal::value(&record.reason)),
@@ -539,7 +539,7 @@ async fn watch(
                 // Who broke it has not waited for the command; who gets it after the session may not have to.
                 let others_from = lease.safe_until(loss);
                 let patient = Instant::now() + args.kill_after;
-                let by = others_from.checked_sub(group::KILL_LEAD).unwrap_or(others_from);
+                let by = others_from.checked_sub(process_group::KILL_LEAD).unwrap_or(others_from);
                 running.stop(if loss == Loss::SessionOver { patient.min(by) } else { patient }).await;
                 let overran = Instant::now().saturating_duration_since(others_from);
                 let overran = match u64::try_from(overran.as_millis()) {
@@ -554,11 +554,11 @@ async fn watch(
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
                     .hint("what it did until then is done: look before you run it again"));
             }
-            wish = signals.next() => {
+            request = signals.next() => {
                 // Stopped for longer than its session lived, it may not go on: its lease may be another's.
                 let is_too_late = lease.lifetime() == Lifetime::Ephemeral && Instant::now() >= ground.store.safe_until();
-                if wish.signal() != Signal::SIGCONT || !is_too_late {
-                    running.pass(wish);
+                if request.signal() != Signal::SIGCONT || !is_too_late {
+                    running.pass(request);
                 }
             }
         }

@@ -3,19 +3,20 @@
 //! Data goes to stdout, talk to stderr. With `--format json` data is one JSON value a line, and an error is one object on
 //! stderr.
 
+mod argv_secret;
 mod check;
+mod container_init;
 mod context;
+mod control;
 mod exit;
 mod explain;
+mod find_run;
 mod generate;
 mod guard;
 mod holders;
-mod init;
 mod invocation;
 mod job;
-mod kept;
 mod lock;
-mod number;
 mod output;
 mod party;
 mod plan;
@@ -28,15 +29,14 @@ mod semaphore;
 mod sessions;
 mod signals;
 mod sink;
+mod slot_check;
 mod status;
-mod steer;
 mod store;
+mod supervisor;
 mod table;
 mod timeline;
-mod under;
 mod unlock;
 mod usage;
-mod veil;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -446,20 +446,20 @@ impl From<Kind> for MemberKind {
     after_help = "A paused runner that comes back has lost its slot, and its fence is below the one that was here since: \
     the guard refuses it. What was accepted is on disk before the command starts, how it ended when it has; the command is \
     killed with its guard. No two run at once, and no store is asked. The whole story is in `docs/guard.md`.\n\n\
-    The token file's folder must be there, on a disk that outlives a reboot. One file for each thing that must not be done \
+    The fence file's folder must be there, on a disk that outlives a reboot. One file for each thing that must not be done \
     twice; every command that does it goes through the guard.\n\n\
     The command gets LOCKKEEPER_FENCE, LOCKKEEPER_ATTEMPT and LOCKKEEPER_STORE_ID in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
     remembered where they are set.\n\n\
     Examples:\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- ./restart\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --stop -- ./restart\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n  \
-    lockkeeper guard --token-file /var/lib/lockkeeper/app --reset --store-id ID --reason 'the servers were rebuilt'\n\n\
+    lockkeeper guard --fence-file /var/lib/lockkeeper/app --fence 17 --attempt 1 -- ./restart\n  \
+    lockkeeper guard --fence-file /var/lib/lockkeeper/app --fence 18 --attempt 1 --stop -- ./restart\n  \
+    lockkeeper guard --fence-file /var/lib/lockkeeper/app --outcome 1 --fence 17\n  \
+    lockkeeper guard --fence-file /var/lib/lockkeeper/app --reset --store-id ID --reason 'the servers were rebuilt'\n\n\
     In a job, an argument each:\n  \
-    ssh {target} lockkeeper guard --token-file FILE --store-id {store-id} --fence {fence} --attempt {attempt} -- ./restart\n\n\
+    ssh {target} lockkeeper guard --fence-file FILE --store-id {store-id} --fence {fence} --attempt {attempt} -- ./restart\n\n\
     Exit codes with a command: its own, or\n  \
     2   bad usage                               nothing was run\n  \
-    74  the token file cannot be used           nothing was run\n  \
+    74  the fence file cannot be used           nothing was run\n  \
     75  an earlier token's command still runs   nothing was run; try again, or --stop it\n  \
     77  a stale fence or attempt                nothing was run, nor ever will be\n  \
     77  a fence of another store                nothing was run; --reset accepts that store\n  \
@@ -469,14 +469,14 @@ impl From<Kind> for MemberKind {
     0   it succeeded\n  \
     1   it failed\n  \
     66  it has not started; with --settle it never will\n  \
-    74  the token file cannot be used\n  \
+    74  the fence file cannot be used\n  \
     75  it still runs\n  \
     76  unknown: it started and died with its guard or the host, or is too long ago"
 )]
 struct GuardArgs {
     /// Where it is remembered what was here, for whatever must not be done twice at once.
     #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
+    fence_file: PathBuf,
     /// The lease's fence: `{fence}` in a job. With --outcome: of which lease [default: the newest that was here].
     #[arg(long, value_name = "N", value_parser = fence, allow_negative_numbers = true,
         required_unless_present_any = ["outcome", "reset"])]
@@ -508,7 +508,7 @@ struct GuardArgs {
     #[arg(long, requires = "reason",
         conflicts_with_all = ["fence", "attempt", "outcome", "settle", "wait", "stop", "command"])]
     reset: bool,
-    /// Why; recorded in the token file together with who and when.
+    /// Why; recorded in the fence file together with who and when.
     #[arg(long, value_name = "TEXT", value_parser = reason, requires = "reset")]
     reason: Option<String>,
     /// What to run.
@@ -805,13 +805,13 @@ struct ManArgs {
 pub fn main() -> ExitCode {
     sink::tame_panics();
     inherited::hear_of_children();
-    if let Some(code) = under::guard().or_else(policy::compiler) {
+    if let Some(code) = supervisor::guard().or_else(policy::compiler) {
         return code;
     }
-    if let Err(failure) = veil::draw() {
+    if let Err(failure) = argv_secret::draw() {
         return usage::fail(&failure);
     }
-    if let Some(code) = init::first_process() {
+    if let Some(code) = container_init::first_process() {
         return code;
     }
     let mut cli = match Cli::try_parse() {
@@ -820,7 +820,7 @@ pub fn main() -> ExitCode {
     };
     let output = output::Output::new(&cli.global);
     // Before anything is started that could inherit it.
-    let received = cli.global.store.password_fd.map(veil::receive).transpose();
+    let received = cli.global.store.password_fd.map(argv_secret::receive).transpose();
     let done = received.and_then(|secret| {
         cli.global.store.secret = secret;
         dispatch(cli, &output)
@@ -860,11 +860,11 @@ fn dispatch(cli: Cli, output: &output::Output) -> Result<Exit, exit::Failure> {
         Command::Plan(args) => global.block_on(plan::run(global, output, args)),
         Command::Run(args) => global.block_on(run::run(global, output, args)),
         Command::Status(args) => global.block_on(status::run(global, output, args)),
-        Command::Pause(args) => global.block_on(steer::pause(global, output, args)),
-        Command::Resume(args) => global.block_on(steer::resume(global, output, args)),
-        Command::Abort(args) => global.block_on(steer::abort(global, output, args)),
-        Command::Approve(args) => global.block_on(steer::approve(global, output, args)),
-        Command::Retry(args) => global.block_on(steer::retry(global, output, args)),
+        Command::Pause(args) => global.block_on(control::pause(global, output, args)),
+        Command::Resume(args) => global.block_on(control::resume(global, output, args)),
+        Command::Abort(args) => global.block_on(control::abort(global, output, args)),
+        Command::Approve(args) => global.block_on(control::approve(global, output, args)),
+        Command::Retry(args) => global.block_on(control::retry(global, output, args)),
         Command::Prune(args) => global.block_on(prune::run(global, output, args)),
     }
 }

@@ -16,7 +16,7 @@ use super::table::Table;
 use super::{Format, Global};
 use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
-use crate::rollout::ledger::Called;
+use crate::rollout::run_state::Called;
 use crate::rollout::{Event, Stamped};
 use crate::terminal;
 
@@ -202,9 +202,11 @@ impl Output {
                 self.say(Tone::Good, "Planned", &text);
                 self.say(Tone::Plain, "Run", &format!("{run}, journal in {journal}"));
             }
-            Event::GoingOn { run, before, stint, settled, left } => {
-                let text = format!("with {run}, stint {stint} after {before}: {settled} done with, {left} left");
-                self.say(Tone::Good, "Going on", &text);
+            Event::RunResumed { run, previous_runner, runner_epoch, finished, remaining } => {
+                let text = format!(
+                    "run {run} (epoch {runner_epoch}, previous runner {previous_runner}): {finished} finished, {remaining} remaining"
+                );
+                self.say(Tone::Good, "Resuming", &text);
             }
             Event::Waiting { target, code, reason, ask_again_ms } => {
                 self.say(Tone::Plain, "Waiting", &format!("{target}: {reason} ({code}){}", again(ask_again_ms)));
@@ -242,7 +244,9 @@ impl Output {
                 };
                 self.say(Tone::Bad, "Forced", &format!("{target}, {what}: {reason} ({code})"));
             }
-            Event::GivenBack { target, reason } => self.say(Tone::Plain, "Gave back", &format!("{target}: {reason}")),
+            Event::ReleasedUnused { target, reason } => {
+                self.say(Tone::Plain, "Gave back", &format!("{target}: {reason}"))
+            }
             Event::Succeeded { target, took_ms } => {
                 self.say(Tone::Good, "Done", &format!("{target} in {}", span(*took_ms)))
             }
@@ -254,21 +258,21 @@ impl Output {
                     self.say(Tone::Plain, "|", line);
                 }
             }
-            Event::Keeping { target, keep_ms, reason } => {
+            Event::KeepingSlot { target, keep_ms, reason } => {
                 self.say(Tone::Plain, "Keeping", &format!("{target} for {}: {reason}", span(*keep_ms)));
             }
             Event::Retrying { target, attempt, reason, after_ms } => {
                 let after = if *after_ms == 0 { String::new() } else { format!(" in {}", span(*after_ms)) };
                 self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}{after}: {reason}"));
             }
-            Event::Found { target, attempt, roll_back } => {
+            Event::Recovered { target, attempt, roll_back } => {
                 let what = if *roll_back { "being rolled back" } else { "under way" };
                 self.say(Tone::Plain, "Found", &format!("{target} {what} since an earlier runner, try {attempt}"));
             }
             Event::Probed { target, answer, detail, roll_back } => {
                 let said = match (answer.as_ref(), *roll_back) {
-                    ("done", false) => "its action was done",
-                    ("done", true) => "its roll-back was done",
+                    ("succeeded", false) => "its action had succeeded",
+                    ("succeeded", true) => "its roll-back had succeeded",
                     ("not-started", false) => "its action never started; it goes when its turn comes",
                     ("not-started", true) => "its roll-back never started",
                     ("failed", false) => "its action failed",
@@ -277,7 +281,7 @@ impl Output {
                     _ => "its outcome is unknown",
                 };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-                let tone = if answer == "done" { Tone::Good } else { Tone::Bad };
+                let tone = if answer == "succeeded" { Tone::Good } else { Tone::Bad };
                 self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
             }
             Event::ClockSet { by_ms } => {
@@ -288,14 +292,14 @@ impl Output {
                 );
                 self.say(Tone::Bad, "Clock", &text);
             }
-            Event::OutOfSight { target, attempt, detail, asked_ms, log, .. } => {
+            Event::ContactLost { target, attempt, detail, asked_ms, log, .. } => {
                 let next = match asked_ms {
                     Some(asked) => format!("its probe is asked, for {} at most", span(*asked)),
                     None => "it has no probe".to_owned(),
                 };
                 self.say(Tone::Bad, "Lost", &format!("{target}, attempt {attempt}: {detail}; {next}; output in {log}"));
             }
-            Event::EndingKept { target, attempt, ending, detail, roll_back } => {
+            Event::EndingRestored { target, attempt, ending, detail, roll_back } => {
                 let what = if *roll_back { "its roll-back" } else { "its action" };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
                 let (tone, how) = match ending {
@@ -311,47 +315,47 @@ impl Output {
                 self.say(Tone::Bad, "Paused", &format!("by {by}{reason}"));
             }
             Event::Unpaused {} => self.say(Tone::Good, "Resumed", "it goes on"),
-            Event::RetryAsked { target, by } => {
+            Event::RetryRequested { target, by } => {
                 self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
             }
             Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
             // What does not wait is said with its answer.
-            Event::Calling { call, .. } if !call.waits() => {}
-            Event::Calling { call, .. } => {
+            Event::CallStarted { call, .. } if !call.waits() => {}
+            Event::CallStarted { call, .. } => {
                 self.say(Tone::Plain, "Calls", &terminal::line(&call.to_string()));
             }
-            Event::Answered { called: Called { call, answer, .. } } => {
+            Event::CallAnswered { called: Called { call, answer, .. } } => {
                 let text = if call.waits() { answer.to_string() } else { format!("{call}: {answer}") };
                 self.say(Tone::Good, if call.waits() { "Answered" } else { "Called" }, &terminal::line(&text));
             }
             // They were told when they were new.
-            Event::Recalled { .. } => {}
+            Event::CallReplayed { .. } => {}
             Event::OrchestrationFault { message, hint, .. } => {
                 self.say(Tone::Bad, "Fault", message);
                 if let Some(hint) = hint {
                     self.say(Tone::Plain, "Hint", hint);
                 }
             }
-            Event::Remarked { level, message } => self.say(Tone::Plain, "Says", &format!("{level}: {message}")),
-            Event::WaveBegan { wave, targets } => {
+            Event::OrchestrationLog { level, message } => self.say(Tone::Plain, "Says", &format!("{level}: {message}")),
+            Event::WaveStarted { wave, targets } => {
                 self.say(Tone::Good, "Wave", &format!("`{wave}` begins, {}", of(*targets, "target")));
             }
             Event::WaveBaking { wave, until } => {
                 let until = moment(*until, stamped.at);
                 self.say(Tone::Good, "Baking", &format!("wave `{wave}` is complete; the next begins {until}"));
             }
-            Event::WaveWaits { wave, run } => {
+            Event::WaveAwaitsApproval { wave, run } => {
                 let how = format!("`lockkeeper approve {run} {wave}` lets it begin");
                 self.say(Tone::Bad, "Waiting", &format!("wave `{wave}` wants approval: {how}"));
             }
-            Event::Reverting { target, reason, .. } => {
+            Event::RollingBack { target, reason, .. } => {
                 self.say(Tone::Bad, "Undoing", &format!("{target}: {reason}"));
             }
             Event::RolledBack { target, took_ms, had } => {
                 let had = had.as_ref().map(|had| format!("; {had}")).unwrap_or_default();
                 self.say(Tone::Plain, "Undone", &format!("{target} in {}{had}", span(*took_ms)));
             }
-            Event::Undoing { targets } => {
+            Event::RollingBackRun { targets } => {
                 self.say(Tone::Bad, "Undoing", &format!("what was done, {}", of(*targets, "target")));
             }
             Event::NotReleased { target, reason } => {
@@ -363,7 +367,7 @@ impl Output {
             Event::LeaseLost { target, reason } => {
                 self.say(Tone::Bad, "Lost", &format!("the lease of {target}: {reason}"))
             }
-            Event::Said { target, line } => {
+            Event::PolicyLog { target, line } => {
                 self.say(Tone::Plain, "Policy", &format!("about {target}, {}: {}", line.level, line.message));
             }
             Event::PolicyFault { target, kind, message, hint } => {
@@ -372,13 +376,13 @@ impl Output {
                     self.say(Tone::Plain, "Hint", hint);
                 }
             }
-            Event::Stopping { reason, acting } => {
-                let rest = if *acting > 0 { format!("; {acting} under way") } else { String::new() };
+            Event::Stopping { reason, running } => {
+                let rest = if *running > 0 { format!("; {running} under way") } else { String::new() };
                 self.say(Tone::Bad, "Stopping", &format!("{reason}{rest}"));
             }
             Event::Store { state } => self.say(Tone::Bad, "Store", state),
             Event::Finished { counts, forced, took_ms, end } => {
-                let mut parts = vec![format!("{} done", counts.done), format!("{} failed", counts.failed)];
+                let mut parts = vec![format!("{} succeeded", counts.succeeded), format!("{} failed", counts.failed)];
                 let rest = counts.pending + counts.waiting;
                 for (number, word) in [
                     (counts.unknown, "unknown"),
@@ -391,7 +395,7 @@ impl Output {
                         parts.push(format!("{number} {word}"));
                     }
                 }
-                let tone = if *end == "done" { Tone::Good } else { Tone::Bad };
+                let tone = if *end == "succeeded" { Tone::Good } else { Tone::Bad };
                 let counts = parts.join(", ");
                 match end.as_ref() {
                     // This process opens another session and resumes the run, unless another runner has it.

@@ -10,7 +10,7 @@ use super::context::Opener;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
-use super::under::{Bond, Running};
+use super::supervisor::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
 use crate::cli::table::Table;
 use crate::recipe::{self, Identifier, Membership, Party, Patience};
@@ -34,7 +34,7 @@ pub(super) async fn members(global: &Global, output: &Output, args: MembersArgs)
         None => looked.await?,
         Some(_) => match Signals::new()?.or(looked).await {
             Ok(looked) => looked?,
-            Err(wish) => return Ok(wish.exit()),
+            Err(request) => return Ok(request.exit()),
         },
     };
     if output.is_json() {
@@ -86,7 +86,7 @@ pub(super) async fn join(global: &Global, output: &Output, args: JoinArgs) -> Re
     let opener = global.store(output, None)?;
     let first = match signals.or(Joined::new(&opener, &args, &identifier)).await {
         Ok(joined) => joined?,
-        Err(wish) => return Ok(wish.exit()),
+        Err(request) => return Ok(request.exit()),
     };
     let mut member = Member { opener: &opener, output, args: &args, identifier: &identifier, joined: Some(first) };
     member.announce("Joined");
@@ -113,7 +113,7 @@ async fn while_it_runs(member: &mut Member<'_>, signals: &mut Signals) -> Result
                 running.stop(Instant::now() + KILL_AFTER).await;
                 return Err(failure);
             }
-            wish = signals.next() => running.pass(wish),
+            request = signals.next() => running.pass(request),
         }
     }
 }

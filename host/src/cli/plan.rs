@@ -8,7 +8,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::job::{Loaded, load};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
-use super::{Global, JobArgs, number};
+use super::{Global, JobArgs, slot_check};
 use crate::cli::table::Table;
 use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
 use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
@@ -36,7 +36,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         // A share of no targets is a number that no run writes.
         let compared = match plan.targets.is_empty() {
             true => Ok(()),
-            false => number::compare(output, &*store, job, &plan).await,
+            false => slot_check::compare(output, &*store, job, &plan).await,
         };
         store.close().await?;
         compared?;

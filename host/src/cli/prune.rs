@@ -8,7 +8,7 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of};
 use super::{Global, PruneArgs, runs};
-use crate::rollout::ledger::{self, RunState, Summary};
+use crate::rollout::run_state::{self, RunPhase, Summary};
 use crate::terminal;
 
 /// What never began is left alone for so long: somebody may be about to begin it.
@@ -21,7 +21,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let now = store.clock().now_ms();
     let before = |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let is_meant = |job: &str| args.job.as_deref().is_none_or(|meant| meant == job);
-    let all = ledger::summaries(&store).await?;
+    let all = run_state::summaries(&store).await?;
     if let Some(job) = args.job.as_deref().filter(|job| !all.iter().any(|run| run.kept.record.job == *job)) {
         let jobs: BTreeSet<&str> = all.iter().map(|run| run.kept.record.job.as_str()).collect();
         return Err(no_such_job(job, &jobs, &opener.choice.to_string()));
@@ -30,17 +30,17 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let (goes, stays): (Vec<Summary>, Vec<Summary>) =
         all.into_iter().partition(|run| is_meant(&run.kept.record.job) && is_old(run));
     let stillborn = match args.job {
-        None => ledger::stillborn(&store, before(STILLBORN_AFTER)).await?,
+        None => run_state::stillborn(&store, before(STILLBORN_AFTER)).await?,
         Some(_) => Vec::new(),
     };
     if !args.dry_run {
         for run in &goes {
-            ledger::delete(&store, &run.kept).await?;
+            run_state::delete(&store, &run.kept).await?;
         }
         for name in &stillborn {
-            ledger::delete_stillborn(&store, name).await?;
+            run_state::delete_stillborn(&store, name).await?;
         }
-        ledger::forget_jobs(&store, &ledger::all(&store).await?).await?;
+        run_state::forget_jobs(&store, &run_state::all(&store).await?).await?;
     }
     store.close().await?;
     let gone: BTreeSet<&str> = goes.iter().map(|run| run.kept.name.as_str()).collect();
@@ -49,7 +49,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let swept = runs::sweep(&state, &wanted, args.dry_run)?;
 
     let unfinished: Vec<&Summary> =
-        stays.iter().filter(|run| run.state() != RunState::Finished && is_meant(&run.kept.record.job)).collect();
+        stays.iter().filter(|run| run.state() != RunPhase::Finished && is_meant(&run.kept.record.job)).collect();
     if output.is_json() {
         output.json(&json!({
             "dry-run": args.dry_run,
@@ -75,8 +75,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     }
     for run in &unfinished {
         let why = match run.state() {
-            RunState::Running => "somebody runs it",
-            RunState::Left | RunState::Finished => {
+            RunPhase::Running => "somebody runs it",
+            RunPhase::Abandoned | RunPhase::Finished => {
                 &format!("it is not finished: `lockkeeper abort {}` ends it", run.kept.name)
             }
         };

@@ -18,12 +18,12 @@ use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::status::next;
-use super::{Global, RunArgs, context, number, runs, under};
+use super::{Global, RunArgs, context, runs, slot_check, supervisor};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobName, Target, TargetSource};
 use crate::recipe::{AcquireError, Patience, StoreId};
-use crate::rollout::ledger::{
-    Ended, Kept, LAYOUT, LedgerError, NewRun, Opened, Rewritten, RunRecord, Runner, Standing, Unwritten,
+use crate::rollout::run_state::{
+    Ended, Kept, LAYOUT, NewRun, Opened, RecordedStatus, Rewritten, RunRecord, RunStateError, Runner, Unwritten,
 };
 use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
 use crate::store::{Lifetime, Store, StoreError};
@@ -123,7 +123,7 @@ impl Attempt<'_> {
             }
             store = match signals.or(self.settled_session(unwritten)).await {
                 Ok(store) => store?,
-                Err(wish) => return Ok(wish.exit()),
+                Err(request) => return Ok(request.exit()),
             };
             if is_stopped {
                 let _ = store.close().await;
@@ -184,10 +184,10 @@ impl Attempt<'_> {
             self.output.talk("Recorded", &format!("what this runner saw of {}", few(&written)));
         }
         let by = by.as_deref().unwrap_or("another runner");
-        for (target, standing) in settled {
-            let text = match standing.is_under_way() {
+        for (target, status) in settled {
+            let text = match status.is_under_way() {
                 true => format!("{target} is left to {by}, which has taken the run over"),
-                false => format!("{target} is {}, as {by} has recorded it", standing.word()),
+                false => format!("{target} is {}, as {by} has recorded it", status.word()),
             };
             self.output.talk("Settled", &text);
         }
@@ -204,16 +204,15 @@ impl Attempt<'_> {
     }
 
     /// Names the targets whose actions did not succeed, each with its reason and where its output is.
-    fn say_failures(&self, failures: &[(String, Standing)], logs: &BTreeMap<String, String>) {
-        for (target, standing) in failures.iter().take(MOST_NAMED) {
+    fn say_failures(&self, failures: &[(String, RecordedStatus)], logs: &BTreeMap<String, String>) {
+        for (target, status) in failures.iter().take(MOST_NAMED) {
             let log = logs.get(target).map(|log| format!("; output in {log}")).unwrap_or_default();
-            let (verb, text) = match standing {
-                Standing::RolledBack { .. } => (
-                    "Failed",
-                    format!("rolled back; {}", standing.had().unwrap_or_else(|| "its result was lost".into())),
-                ),
-                Standing::Unknown { .. } => ("Unknown", standing.account().unwrap_or_default()),
-                _ => ("Failed", standing.account().unwrap_or_default()),
+            let (verb, text) = match status {
+                RecordedStatus::RolledBack { .. } => {
+                    ("Failed", format!("rolled back; {}", status.had().unwrap_or_else(|| "its result was lost".into())))
+                }
+                RecordedStatus::Unknown { .. } => ("Unknown", status.account().unwrap_or_default()),
+                _ => ("Failed", status.account().unwrap_or_default()),
             };
             self.output.talk(verb, &format!("{target}: {text}{log}"));
         }
@@ -254,7 +253,7 @@ impl Attempt<'_> {
         let runner = match signals.or(self.become_runner(&loaded.job.name, store, again)).await {
             Ok(Ok(runner)) => runner,
             Ok(Err(error)) => return error,
-            Err(wish) => return Ok(Stood::Over(wish.exit())),
+            Err(request) => return Ok(Stood::Over(request.exit())),
         };
         let runner = Arc::new(runner);
         let stood = self.act(loaded, &runner, signals, again).await;
@@ -273,7 +272,7 @@ impl Attempt<'_> {
     ) -> Result<Runner, Result<Stood, Failure>> {
         let who = context::process().map_err(Err)?;
         match Runner::become_one(store, job, who.clone(), Patience::Once).await {
-            Err(LedgerError::Runner(AcquireError::Full { .. })) => {}
+            Err(RunStateError::Runner(AcquireError::Full { .. })) => {}
             answer => return answer.map(|runner| self.with_job_file(runner)).map_err(lost_or),
         }
         let (holder, standing_by) = Runner::of(store, job).await.map_err(lost_or)?;
@@ -342,7 +341,7 @@ impl Attempt<'_> {
             earlier => {
                 let targets = match signals.or(loaded.targets(Some(runner.store()))).await {
                     Ok(targets) => targets?,
-                    Err(wish) => return Ok(Stood::Over(wish.exit())),
+                    Err(request) => return Ok(Stood::Over(request.exit())),
                 };
                 // No run is recorded: the next one acts on whatever is listed then.
                 if targets.is_empty() {
@@ -371,13 +370,13 @@ impl Attempt<'_> {
         loaded: &Loaded,
         runner: &Arc<Runner>,
         targets: Vec<Target>,
-    ) -> Result<Result<(Opened, PathBuf), LedgerError>, Failure> {
+    ) -> Result<Result<(Opened, PathBuf), RunStateError>, Failure> {
         let Loaded { job, policy, .. } = loaded;
         let plan = Plan::new(job, targets);
         if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, Begun::Not).await? {
             return Ok(Err(error));
         }
-        number::settle(self.output, &**runner.store(), job, &plan).await?;
+        slot_check::settle(self.output, &**runner.store(), job, &plan).await?;
         let name = run_name(job.name.as_str());
         let folder = runs::create(&self.state, &name)?;
         let record = RunRecord {
@@ -390,8 +389,8 @@ impl Attempt<'_> {
             targets: u32::try_from(plan.targets.len()).unwrap_or(u32::MAX),
             semaphore: job.semaphore.path.clone(),
             slots: plan.limits.slots,
-            stint: 0,
-            stints: Vec::new(),
+            runner_epoch: 0,
+            runner_epochs: Vec::new(),
             ended: None,
         };
         let journal = folder.display().to_string();
@@ -408,11 +407,11 @@ impl Attempt<'_> {
         runner: &Runner,
         targets: &[Target],
         begun: Begun,
-    ) -> Result<Result<(), LedgerError>, Failure> {
+    ) -> Result<Result<(), RunStateError>, Failure> {
         let Some(party) = &loaded.job.party else { return Ok(Ok(())) };
         let roll_call = match loaded.roll_call(runner.store(), targets).await {
             Ok(roll_call) => roll_call,
-            Err(StoreError::SessionOver) => return Ok(Err(LedgerError::SessionOver)),
+            Err(StoreError::SessionOver) => return Ok(Err(RunStateError::SessionOver)),
             Err(error) => {
                 let failure = Failure::from(error);
                 let error = failure.error.context(format!("cannot look who is in the party `{}`", party.path));
@@ -442,9 +441,9 @@ impl Attempt<'_> {
         if let Some((spec, orchestration)) = job.orchestration.as_ref().zip(loaded.orchestration.as_ref()) {
             runs::keep_orchestration(&self.state, &journal, &folder.join(&spec.path), orchestration.digest())?;
         }
-        let Opened { ledger, targets, resumed, clock_ahead_ms } = opened;
+        let Opened { run_state, targets, resumed, clock_ahead_ms } = opened;
         self.warn_of_clock(clock_ahead_ms);
-        let (name, run_name) = (job.name.to_string(), ledger.run().to_owned());
+        let (name, run_name) = (job.name.to_string(), run_state.run().to_owned());
         let plan = Plan::of(job, targets);
         if let Some(resumed) = &resumed {
             let begun = match resumed.targets.iter().any(|target| target.attempt > 0) {
@@ -463,7 +462,7 @@ impl Attempt<'_> {
         let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
             .map_err(|error| Failure::new(ErrorKind::Io, error))?;
         let mut settled =
-            resumed.iter().flat_map(|resumed| &resumed.targets).filter(|t| t.standing.is_final()).count() as u64;
+            resumed.iter().flat_map(|resumed| &resumed.targets).filter(|t| t.status.is_final()).count() as u64;
         let run = Run {
             job: job.clone(),
             folder,
@@ -472,13 +471,13 @@ impl Attempt<'_> {
             journal,
             place: self.opener.choice.place(),
             runner: Arc::clone(runner),
-            ledger: Arc::clone(&ledger),
+            run_state: Arc::clone(&run_state),
             resumed,
-            conducting: loaded.conducting(),
+            orchestration_job: loaded.orchestration_job(),
             values: loaded.values()?,
             store_id,
             tie: match job.semaphore.lifetime {
-                Lifetime::Ephemeral => under::tie()?,
+                Lifetime::Ephemeral => supervisor::tie()?,
                 Lifetime::Persistent => Vec::new(),
             },
         };
@@ -511,22 +510,24 @@ impl Attempt<'_> {
         let (sender, stops) = mpsc::channel(MAX_STOPS);
         let (report, is_stopped) = obeyed(rollout::run(run, stops, tell), signals, &sender).await;
         output.end_bar();
-        let unwritten = Some(ledger.unwritten());
+        let unwritten = Some(run_state.unwritten());
         match report {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
-                self.say_given_up(&ledger.unwritten());
+                self.say_given_up(&run_state.unwritten());
                 self.output.talk("Left", &self.resume_with());
                 outcome(&report).map(Stood::Over)
             }
             Ok(report) => {
-                self.say_failures(&ledger.failures(), &logs);
+                self.say_failures(&run_state.failures(), &logs);
                 if let Some(next) = next(&report.counts, &name, &self.job_file()) {
                     self.output.talk("Next", &next);
                 }
                 outcome(&report).map(Stood::Over)
             }
-            Err(rollout::RunError::Ledger(error)) if error.is_lost() => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
+            Err(rollout::RunError::RunStateWriter(error)) if error.is_lost() => {
+                Ok(Stood::Lost(Lost { unwritten, is_stopped }))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -562,7 +563,7 @@ impl Attempt<'_> {
                 "event": "finished-before", "run": name, "end": end, "ended": ended.at, "counts": counts,
             }));
         }
-        match counts.all_done() {
+        match counts.all_succeeded() {
             true => Exit::Done,
             false => Exit::Failed,
         }
@@ -594,7 +595,7 @@ fn few(names: &[&str]) -> String {
 }
 
 /// A session that ended is no failure: the next goes on.
-fn lost_or(error: LedgerError) -> Result<Stood, Failure> {
+fn lost_or(error: RunStateError) -> Result<Stood, Failure> {
     match error.is_lost() {
         true => Ok(Stood::Lost(Lost::default())),
         false => Err(error.into()),

@@ -13,7 +13,7 @@ use super::output::{of, shown};
 use crate::files::{self, MAX_POLICY_BYTES};
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
-use crate::rollout::journal::{Reader, Stints, digest};
+use crate::rollout::journal::{Reader, Segments, digest};
 use crate::terminal;
 
 /// The newest run, for whoever does not want to type its name.
@@ -25,7 +25,7 @@ const MOST_NAMED: usize = 10;
 /// A run that is kept.
 struct Kept {
     name: String,
-    stints: Stints,
+    runner_epochs: Segments,
     started: u64,
 }
 
@@ -96,11 +96,11 @@ fn link(wasm: &[u8], digest: &str, shared: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The journals that are meant: by a run's name, the beginning of one, `latest`, or a path to a journal or its folder.
-pub(super) fn find(state: &Path, wanted: &str) -> Result<Stints, Failure> {
+pub(super) fn find(state: &Path, wanted: &str) -> Result<Segments, Failure> {
     let folder = state.join("runs");
     let mut kept = kept(&folder);
     if let Some(run) = kept.iter().position(|run| run.name == wanted) {
-        return Ok(kept.swap_remove(run).stints);
+        return Ok(kept.swap_remove(run).runner_epochs);
     }
     let path = Path::new(wanted);
     if wanted.contains('/') || path.exists() {
@@ -108,11 +108,11 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<Stints, Failure> {
     }
     kept.sort_by_cached_key(|run| (Reverse(run.started), run.name.clone()));
     if wanted == LATEST && !kept.is_empty() {
-        return Ok(kept.swap_remove(0).stints);
+        return Ok(kept.swap_remove(0).runner_epochs);
     }
     let mut meant: Vec<usize> = (0..kept.len()).filter(|run| kept[*run].name.starts_with(wanted)).collect();
     match (meant.pop(), meant.len()) {
-        (Some(only), 0) => Ok(kept.swap_remove(only).stints),
+        (Some(only), 0) => Ok(kept.swap_remove(only).runner_epochs),
         (Some(last), others) => {
             meant.push(last);
             let named = named(meant.iter().map(|run| kept[*run].name.as_str()));
@@ -134,10 +134,10 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<Stints, Failure> {
 }
 
 /// A run's folder, or one journal alone, by its path.
-fn at(path: &Path) -> Result<Stints, Failure> {
+fn at(path: &Path) -> Result<Segments, Failure> {
     let found = match path.is_dir() {
-        true => Stints::of(path).map_err(|error| Failure::new(ErrorKind::Io, error))?,
-        false => path.is_file().then(|| Stints::alone(path)),
+        true => Segments::of(path).map_err(|error| Failure::new(ErrorKind::Io, error))?,
+        false => path.is_file().then(|| Segments::alone(path)),
     };
     found.ok_or_else(|| {
         let text = match path.is_dir() {
@@ -151,19 +151,19 @@ fn at(path: &Path) -> Result<Stints, Failure> {
 fn kept(folder: &Path) -> Vec<Kept> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let runs = entries.filter_map(|entry| {
-        let stints = Stints::of(&entry.path()).ok()??;
+        let runner_epochs = Segments::of(&entry.path()).ok()??;
         let name = entry.file_name().into_string().ok()?;
-        Some(Kept { name, started: started(&stints), stints })
+        Some(Kept { name, started: started(&runner_epochs), runner_epochs })
     });
     runs.collect()
 }
 
 /// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
 /// run the newest: what is wrong with it is said when it is read.
-fn started(stints: &Stints) -> u64 {
-    let said = stints.here.iter().find_map(|stint| Some(Reader::of(stint).ok()?.header().started));
+fn started(runner_epochs: &Segments) -> u64 {
+    let said = runner_epochs.here.iter().find_map(|runner_epoch| Some(Reader::of(runner_epoch).ok()?.header().started));
     let changed = || {
-        let changed = fs::metadata(&stints.here.first()?.path).and_then(|file| file.modified()).ok()?;
+        let changed = fs::metadata(&runner_epochs.here.first()?.path).and_then(|file| file.modified()).ok()?;
         let since = changed.duration_since(UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()
     };
@@ -245,8 +245,10 @@ fn is_old(name: &str, folder: &Path, old: &Old<'_>) -> bool {
     if old.known.contains(name) {
         return false;
     }
-    let Ok(Some(stints)) = Stints::of(folder) else { return false };
-    let Some(mut reader) = stints.here.last().and_then(|stint| Reader::of(stint).ok()) else { return false };
+    let Ok(Some(runner_epochs)) = Segments::of(folder) else { return false };
+    let Some(mut reader) = runner_epochs.here.last().and_then(|runner_epoch| Reader::of(runner_epoch).ok()) else {
+        return false;
+    };
     if !(old.is_meant)(&reader.header().job) {
         return false;
     }
@@ -257,5 +259,5 @@ fn is_old(name: &str, folder: &Path, old: &Old<'_>) -> bool {
 
 /// Whether somebody may not go on with a run that ended so.
 fn is_final(end: &str) -> bool {
-    matches!(end, "done" | "failed" | "aborted")
+    matches!(end, "succeeded" | "failed" | "aborted")
 }

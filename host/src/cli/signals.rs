@@ -19,8 +19,8 @@ use nix::sys::socket::{MsgFlags, send};
 use tokio::signal::unix::{self, SignalKind};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use crate::rollout::group;
 use crate::rollout::inherited::is_ignored;
+use crate::rollout::process_group;
 use crate::store::between_transactions;
 
 /// The signals that ask a process to end.
@@ -111,11 +111,11 @@ fn stop_by(signal: Signal) {
     if signal == Signal::SIGTSTP && !STOPS_BY_ITSELF.load(Ordering::SeqCst) {
         return;
     }
-    let stopped = group::stop_all();
+    let stopped = process_group::stop_all();
     between_transactions(|| stop_by_default(signal));
     if !stopped.is_empty() {
         thread::sleep(BEFORE_CONTINUING);
-        group::continue_all(&stopped);
+        process_group::continue_all(&stopped);
     }
 }
 

@@ -16,7 +16,7 @@ use directories::ProjectDirs;
 use super::exit::{ErrorKind, Failure};
 use super::invocation::{self, Invocation, Part};
 use super::output::{Output, problems_failure};
-use super::{Global, StoreFlags, veil};
+use super::{Global, StoreFlags, argv_secret};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{
     Password, Problems, Profiles, StoreSpec, SystemConfig, SystemStore, parse_profiles, parse_system, text_of,
@@ -194,7 +194,9 @@ impl StoreFlags {
         let given = match (&self.password, &self.secret) {
             (Some(_), Some(secret)) => Some(Password::Given(secret.clone())),
             // Nobody has hidden it: it is what it looks like.
-            (Some(shown), None) => Some(Password::Given(veil::secret(shown.clone().into_bytes(), "the password")?)),
+            (Some(shown), None) => {
+                Some(Password::Given(argv_secret::secret(shown.clone().into_bytes(), "the password")?))
+            }
             (None, _) => None,
         };
         if let (Some(_), Some(_)) = (&given, &self.password_file) {
@@ -528,10 +530,10 @@ fn login(output: &Output, said: &[StoreSpec]) -> Result<Option<(String, Login)>,
 fn read_password(output: &Output, file: &Path) -> Result<Secret, Failure> {
     let shown = file.display();
     let text = files::open_given(file)
-        .and_then(veil::read)
+        .and_then(argv_secret::read)
         .map_err(|error| bad(format!("cannot read the password from `{shown}`: {error}")))?;
     warn_of_readers(output, file);
-    veil::secret(text, &format!("the password in `{shown}`"))
+    argv_secret::secret(text, &format!("the password in `{shown}`"))
         .map_err(|failure| failure.hint("the file has the password and nothing else"))
 }
 

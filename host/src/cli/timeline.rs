@@ -7,30 +7,31 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::{Global, replay, runs};
-use crate::rollout::journal::{Page, Story, Want};
+use crate::rollout::journal::{History, Page, Want};
 use crate::rollout::timeline::{self, Recorder, Timeline};
 
 /// Draws a run into a file.
 pub(super) fn write(global: &Global, output: &Output, run: &str, file: &Path) -> Result<Exit, Failure> {
-    let stints = runs::find(&global.state_dir()?, run)?;
-    let mut story = Story::new(stints.clone(), Want::Everything);
+    let runner_epochs = runs::find(&global.state_dir()?, run)?;
+    let mut history = History::new(runner_epochs.clone(), Want::Everything);
     let mut recorder: Option<Recorder> = None;
-    while let Some(page) = story.page().map_err(replay::distrusted_story)? {
-        if let Page::Stint(header) = &page {
+    while let Some(page) = history.page().map_err(replay::distrusted_history)? {
+        if let Page::Segment(header) = &page {
             recorder.get_or_insert_with(|| Recorder::new(header));
         }
         if let Some(recorder) = &mut recorder {
             recorder.follow(&page);
         }
     }
-    let recorder = recorder.ok_or_else(|| replay::nothing_written(&stints))?;
-    let drawn: Timeline = recorder.finish(story.told().last().and_then(|told| told.closing.as_ref()));
+    let recorder = recorder.ok_or_else(|| replay::nothing_written(&runner_epochs))?;
+    let drawn: Timeline = recorder.finish(history.told().last().and_then(|told| told.closing.as_ref()));
     std::fs::write(file, timeline::svg(&drawn)).map_err(|error| {
         Failure::message(ErrorKind::Io, format!("cannot write the picture `{}`: {error}", file.display()))
     })?;
-    replay::say_what_is_missing(&story, replay::Newest::MayGoOn, output);
+    replay::say_what_is_missing(&history, replay::Newest::MayGoOn, output);
     if output.is_json() {
-        output.json(&json!({ "run": drawn.run, "timeline": file, "stints": replay::of_stints(&story) }));
+        output
+            .json(&json!({ "run": drawn.run, "timeline": file, "runner-epochs": replay::of_runner_epochs(&history) }));
     } else {
         output.talk("Drew", &format!("run {} into {}: open it in a browser", drawn.run, file.display()));
     }

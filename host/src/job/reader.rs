@@ -11,8 +11,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, Problems, Source, quote};
+use super::recovering;
 use super::spec::setting_key;
-use super::torn;
 
 /// Where something stands.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub(super) struct Report {
     /// Keys that an unknown one was probably meant to be: they are not missing, too.
     meant: BTreeSet<String>,
     /// Whether some of it is not TOML, so that keys may only seem to be missing.
-    is_torn: bool,
+    has_syntax_errors: bool,
 }
 
 #[derive(Debug)]
@@ -123,20 +123,20 @@ impl Report {
             places: BTreeMap::new(),
             known: Vec::new(),
             meant: BTreeSet::new(),
-            is_torn: false,
+            has_syntax_errors: false,
         }
     }
 
     /// Reads the whole text; none where nothing of the shape is there.
     pub(super) fn read<T: FromToml>(&mut self) -> Option<T> {
         collect_known("", &T::keys(), &mut self.known);
-        let torn = torn::mend(&self.source);
-        self.is_torn = !torn.slips.is_empty();
-        for slip in torn.slips.into_iter().chain(torn.twice) {
+        let recovering = recovering::mend(&self.source);
+        self.has_syntax_errors = !recovering.slips.is_empty();
+        for slip in recovering.slips.into_iter().chain(recovering.twice) {
             let problem = self.draft(Kind::Wrong, &slip.key, slip.span, slip.message);
             problem.help = slip.help.map(str::to_owned);
         }
-        let (root, _) = DeTable::parse_recoverable(&torn.rest);
+        let (root, _) = DeTable::parse_recoverable(&recovering.rest);
         let at = At { key: String::new(), span: 0..0 };
         T::from_toml(&DeValue::Table(root.into_inner()), &at, self)
     }
@@ -223,7 +223,7 @@ impl Report {
             }
             _ => {}
         }
-        let is_told = |draft: &Draft| draft.kind != Kind::Missing || !self.is_torn;
+        let is_told = |draft: &Draft| draft.kind != Kind::Missing || !self.has_syntax_errors;
         let problems = self.drafts.into_iter().filter(is_told).map(|draft| draft.problem).collect();
         Err(Problems::new(self.what, self.shown, problems))
     }

@@ -711,9 +711,9 @@ fn complaints_about_settings_come_with_all_others() {
 fn settings_that_were_not_read_to_their_end_are_not_blamed_for_what_is_missing() {
     let unreadable = told_with_a_critic(&with("ratio = 0.5", "ratio = nan"));
     assert!(unreadable.iter().all(|line| !line.contains("bad")), "{unreadable:?}");
-    let torn = told_with_a_critic(&with("ratio = 0.5", "ratio = "));
-    assert_eq!(torn.iter().filter(|line| line.contains("bad \"floor\"")).count(), 1, "{torn:?}");
-    assert_eq!(torn.iter().filter(|line| line.contains("bad")).count(), 1, "{torn:?}");
+    let recovering = told_with_a_critic(&with("ratio = 0.5", "ratio = "));
+    assert_eq!(recovering.iter().filter(|line| line.contains("bad \"floor\"")).count(), 1, "{recovering:?}");
+    assert_eq!(recovering.iter().filter(|line| line.contains("bad")).count(), 1, "{recovering:?}");
 }
 
 #[test]

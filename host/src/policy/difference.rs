@@ -15,7 +15,7 @@ const MOST: usize = 12;
 
 /// The interface that a policy exports, and the one that an orchestration will.
 const DECIDER: &str = "decider";
-const CONDUCTOR: &str = "conductor";
+const ORCHESTRATION: &str = "driver";
 
 /// Every difference that keeps a component from being a policy, function by function and type by type; empty where none can
 /// be made out.
@@ -65,8 +65,10 @@ fn exported(resolve: &Resolve, world: WorldId, name: &str) -> Option<InterfaceId
 
 /// What a component exports that has no decider.
 fn instead(resolve: &Resolve, world: WorldId) -> String {
-    if exported(resolve, world, CONDUCTOR).is_some() {
-        return format!("it exports `{CONDUCTOR}`: an orchestration, which this version of Lockkeeper does not run");
+    if exported(resolve, world, ORCHESTRATION).is_some() {
+        return format!(
+            "it exports `{ORCHESTRATION}`: an orchestration, which this version of Lockkeeper does not run"
+        );
     }
     let exports = &resolve.worlds[world].exports;
     let names: Vec<String> =
@@ -268,9 +270,8 @@ mod tests {
     fn another_world_is_told_by_what_it_exports() {
         let http = "package a:b@0.3.0; interface handler { handle: func(); } world w { export handler; }";
         assert_eq!(text(http, "w"), ["it exports `a:b/handler@0.3.0`"]);
-        let conductor =
-            "package lockkeeper:policy@1.1.0; interface conductor { conduct: func(); } world w { export conductor; }";
-        assert!(text(conductor, "w")[0].contains("an orchestration"));
+        let driver = "package lockkeeper:policy@1.1.0; interface driver { run: func(); } world w { export driver; }";
+        assert!(text(driver, "w")[0].contains("an orchestration"));
         assert!(of(b"no wasm").is_empty());
     }
 }

@@ -136,7 +136,7 @@ struct Shared {
     wasmtime: wasmtime::Engine,
     linker: Linker<Guest>,
     /// For orchestrations.
-    conducting: Linker<Instance>,
+    orchestration_job: Linker<Instance>,
     limits: Limits,
     cache: Option<Cache>,
     compiler: Compiler,
@@ -175,7 +175,7 @@ impl Engine {
         let (wasmtime, is_pooled) = wasmtime(allocation)?;
         let mut linker = Linker::new(&wasmtime);
         Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest).map_err(failed)?;
-        let conducting = orchestration::linker(&wasmtime).map_err(failed)?;
+        let orchestration_job = orchestration::linker(&wasmtime).map_err(failed)?;
         let ticker = Ticker::start(wasmtime.weak())
             .map_err(|error| PolicyError::Engine { reason: format!("no thread for the ticker: {error}") })?;
         let cache = options.cache.as_deref().map(|folder| Cache::new(folder, &wasmtime));
@@ -184,7 +184,7 @@ impl Engine {
         let shared = Shared {
             wasmtime,
             linker,
-            conducting,
+            orchestration_job,
             limits,
             cache,
             compiler,
@@ -322,8 +322,8 @@ impl Engine {
         &self.shared.linker
     }
 
-    pub(super) fn conducting(&self) -> &Linker<Instance> {
-        &self.shared.conducting
+    pub(super) fn orchestration_job(&self) -> &Linker<Instance> {
+        &self.shared.orchestration_job
     }
 
     /// What one decision may use.

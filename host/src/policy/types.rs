@@ -131,9 +131,9 @@ record!(
         /// Asked about, or queueing.
         waiting: u32,
         /// Under way, or keeping their slot.
-        acting: u32,
+        running: u32,
         /// Done.
-        done: u32,
+        succeeded: u32,
         /// Failed.
         failed: u32,
         /// Failed and rolled back.
@@ -143,14 +143,14 @@ record!(
         /// Nobody knows.
         unknown: u32,
         /// Failures until something is refused for them: until nothing new starts, or, where the job reserves failures, those
-        /// that are not reserved by acting targets, if these are fewer. None: any number may fail.
+        /// that are not reserved by running targets, if these are fewer. None: any number may fail.
         budget_left("budget-left"): Option<u32>,
     }
 );
 
 choice!(
     /// What happened to a target.
-    Happening {
+    EventKind {
         /// Its slot is held.
         Leased = "leased",
         /// Its slot was taken by force.
@@ -182,7 +182,7 @@ record!(
         /// To which target.
         target: String,
         /// What.
-        what: Happening,
+        kind: EventKind,
         /// More, for a person.
         detail: String,
     }

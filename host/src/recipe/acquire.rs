@@ -28,14 +28,14 @@ use super::claim::{self, Claim, Claimed, Owner};
 use super::lease::Lease;
 use super::names;
 use super::observe::first;
-use super::own::{self, Placed};
-use super::patience::{Backoff, Patience};
+use super::own_node::{self, Placed};
 use super::request::{HeldBy, Ownership, Request};
 use super::semaphore::{
     AcquireError, Acquired, Acquisition, Holder, Inner, Semaphore, holders, is_of, read_all, unless_missing,
 };
+use super::session::{Entry, Leftovers, Tools, found};
 use super::slots::Number;
-use super::tools::{Entry, Leftovers, Tools, found};
+use super::wait::{Backoff, Patience};
 use crate::store::{Node, NodeKind, NodePath, Op, Reply, Stat, StoreError, Version, Watch, WatchEvent};
 
 /// How many at the front of the queue watch the leases themselves, if there are as many slots. More of them keep the
@@ -82,7 +82,7 @@ pub(super) async fn acquire(semaphore: &Semaphore, request: &Request<'_>) -> Res
         };
         // Leaves the queue: it must not keep a slot reserved while it cannot take one.
         drop(attempt);
-        if once || !request.ownership.waits_for(&by) {
+        if once || !request.ownership.blockers(&by) {
             return Err(AcquireError::Held { path: semaphore.path().clone(), by });
         }
         until_changed(semaphore, &by).await?;
@@ -544,7 +544,7 @@ impl<'a> Attempt<'a> {
         ops.extend(along(&lease));
         self.lease = Some((lease.clone(), claimed.clone()));
         let list = self.request.ownership.excludes().then_some(path);
-        let placed = own::place(self.tools, ops, &lease, lifetime, list, &mut self.backoff).await;
+        let placed = own_node::place(self.tools, ops, &lease, lifetime, list, &mut self.backoff).await;
         match placed.map_err(|source| self.error(source))? {
             Placed::There(stat, watch, listed) => {
                 self.entry = Entry::None;

@@ -785,7 +785,7 @@ pub async fn unlock_takes_no_lease_of_a_run(ground: Ground) {
     let broken = elsewhere.break_leases(&a, "root@host", "it is gone for good").await.unwrap();
     assert_eq!(broken.len(), 1);
     assert_eq!(soon("the loss", owned.lost()).await, Loss::Deleted);
-    let record = super::broken(store.as_ref(), owned.path()).await.expect("a record");
+    let record = super::broken_lease(store.as_ref(), owned.path()).await.expect("a record");
     assert_eq!((record.by.as_str(), record.reason.as_str()), ("root@host", "it is gone for good"));
     assert_eq!(Claims::new(Arc::clone(&store), ground.path()).of("a").await.unwrap(), None);
 }

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::claim::{Claim, Claimed, Deletion, Owner};
 use super::identifier::Identifier;
-use super::own::{Loss, Monitor};
-use super::patience::Backoff;
-use super::tools::{Entry, Leftovers, Tools};
+use super::own_node::{Loss, Monitor};
+use super::session::{Entry, Leftovers, Tools};
+use super::wait::Backoff;
 use crate::store::{Fence, Lifetime, NodePath, Op, StoreError, Watch};
 
 /// A held slot of a semaphore.

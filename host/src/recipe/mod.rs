@@ -22,36 +22,35 @@
 
 mod acquire;
 pub mod behaviour;
-mod broken;
+mod broken_lease;
 mod claim;
 mod identifier;
 mod lease;
 mod names;
-mod nested;
+mod nested_semaphores;
 mod observe;
-mod own;
+mod own_node;
 mod party;
-mod patience;
 mod request;
 mod semaphore;
+mod session;
 mod slots;
 mod store_id;
-mod tools;
+mod wait;
 
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use broken::{Broken, broken};
+pub use broken_lease::{Broken, broken_lease};
 pub use claim::{Claim, Claims, Deletion, Forced, Owner, ROOT, SeenClaim};
 pub use identifier::{Identifier, IdentifierError};
 pub use lease::{Lease, ReleaseError, Released};
-pub use nested::{Nested, nested};
+pub use nested_semaphores::{Nested, nested_semaphore};
 pub use observe::Changed;
-pub use own::Loss;
+pub use own_node::Loss;
 pub use party::{JoinError, LeaveError, Member, MemberKind, Membership, Party, WaitError};
-pub use patience::Patience;
 pub use request::{HeldBy, IfHeld, Ownership, Request};
 pub use semaphore::{
     AcquireError, Acquired, Acquisition, Along, Force, ForceError, Holder, Semaphore, SemaphoreState, Unlocked,
@@ -61,3 +60,4 @@ pub use slots::{
     queue_of, read_number, resize, would_agree,
 };
 pub use store_id::StoreId;
+pub use wait::Patience;

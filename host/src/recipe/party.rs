@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::identifier::Identifier;
 use super::names::{self, MemberName};
 use super::observe::Changed;
-use super::own::{self, Loss, Monitor, Placed};
-use super::patience::{Backoff, Patience};
+use super::own_node::{self, Loss, Monitor, Placed};
 use super::semaphore::{Unsure, unless_missing};
-use super::tools::{Entry, Leftovers, Tools};
+use super::session::{Entry, Leftovers, Tools};
+use super::wait::{Backoff, Patience};
 use crate::store::{
     Lifetime, Node, NodeKind, NodePath, Op, PathError, Reply, Stat, Store, StoreError, Version, create_all,
 };
@@ -182,7 +182,8 @@ impl Party {
             };
             let create = Op::Create { path: node.clone(), data: identifier.data(), kind: NodeKind::Ephemeral };
             let mut unsure = Unsure::new(&self.tools, node.clone(), None);
-            let placed = own::place(&self.tools, vec![create], &node, Lifetime::Ephemeral, None, &mut backoff).await;
+            let placed =
+                own_node::place(&self.tools, vec![create], &node, Lifetime::Ephemeral, None, &mut backoff).await;
             let placed = placed.map_err(|source| self.join_error(source))?;
             unsure.sure();
             match placed {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::claim::{Owner, SeenClaim};
 use super::identifier::Identifier;
-use super::patience::Patience;
 use super::semaphore::{Along, Holder};
+use super::wait::Patience;
 use crate::store::{Lifetime, NodePath};
 
 /// One acquisition.
@@ -59,7 +59,7 @@ impl Ownership {
         matches!(self, Self::Exclusive(..))
     }
 
-    pub(super) fn waits_for(&self, by: &HeldBy) -> bool {
+    pub(super) fn blockers(&self, by: &HeldBy) -> bool {
         match self {
             Self::Own | Self::ByHand(_) | Self::Exclusive(_, IfHeld::Wait) => true,
             Self::Exclusive(_, IfHeld::WaitWhileItLives) => !by.stays_until_unlocked(),

@@ -12,18 +12,18 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::acquire;
-use super::broken::{self, Broken};
+use super::broken_lease::{self, Broken};
 use super::claim::{self, Claim, Claimed, Deletion, Forced, Owner};
 use super::identifier::Identifier;
 use super::lease::Lease;
 use super::names;
-use super::nested::{self, Above, Nested};
+use super::nested_semaphores::{self, Above, Nested};
 use super::observe::Changed;
-use super::own::{self, Placed};
-use super::patience::{Backoff, Patience};
+use super::own_node::{self, Placed};
 use super::request::{HeldBy, Ownership, Request};
+use super::session::{Entry, Leftovers, Tools};
 use super::slots::{Number, SlotsRule, queue_of, so_many_are, so_many_slots};
-use super::tools::{Entry, Leftovers, Tools};
+use super::wait::{Backoff, Patience};
 use crate::store::{
     Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
 };
@@ -289,7 +289,7 @@ impl SemaphoreState {
     #[must_use]
     pub fn nested(&self, path: &NodePath) -> Option<Nested> {
         let names = self.holders.iter().map(|holder| holder.path.name());
-        let other = self.slots.is_none().then(|| nested::among(path, names))??;
+        let other = self.slots.is_none().then(|| nested_semaphores::among(path, names))??;
         Some(Nested { path: path.clone(), other })
     }
 }
@@ -441,7 +441,7 @@ impl Semaphore {
             let own = ops.len();
             ops.extend(along(&node));
             let mut unsure = Unsure::new(tools, node.clone(), Some(claimed.clone()));
-            let placed = own::place(tools, ops, &node, lifetime, None, &mut backoff).await;
+            let placed = own_node::place(tools, ops, &node, lifetime, None, &mut backoff).await;
             match placed.map_err(|source| self.force_error(source))? {
                 Placed::There(stat, watch, _) => {
                     unsure.sure();
@@ -750,7 +750,7 @@ impl Semaphore {
         let Inner { tools, path, .. } = &*self.0;
         let mut backoff = Backoff::brief();
         let mut broken = Vec::new();
-        broken::prepare(&*tools.store).await?;
+        broken_lease::prepare(&*tools.store).await?;
         // Bounded by the back-off.
         loop {
             // In this order, as for `unlock`.
@@ -762,7 +762,7 @@ impl Semaphore {
                 let at = tools.store.clock().now_ms();
                 let record = Broken { lease: holder.path.clone(), by: by.to_owned(), reason: reason.to_owned(), at };
                 let lease = Op::Delete { path: holder.path.clone(), version: Version::Any };
-                let mut ops = vec![lease, broken::create(&record)];
+                let mut ops = vec![lease, broken_lease::create(&record)];
                 if claim.as_ref().is_some_and(|seen| seen.claim.lease == holder.path) {
                     ops.extend(Claimed::new(path, identifier.as_str(), &holder.path).delete());
                 }
@@ -845,7 +845,7 @@ impl Semaphore {
     pub(super) fn ask_number(&self) -> AskedNumber {
         let Inner { tools, path, .. } = &*self.0;
         let is_first = !self.0.was_compared.load(Ordering::Relaxed);
-        let above = if is_first { nested::ask_above(&*tools.store, path) } else { Vec::new() };
+        let above = if is_first { nested_semaphores::ask_above(&*tools.store, path) } else { Vec::new() };
         AskedNumber { store: Arc::clone(&tools.store), node: tools.store.read(path), above }
     }
 
@@ -880,7 +880,7 @@ impl Semaphore {
 
     /// Refuses a path among whose children are semaphores.
     pub(super) fn refuse_what_lies_below(&self, children: &[String]) -> Result<(), AcquireError> {
-        let below = nested::among(&self.0.path, children.iter().map(String::as_str));
+        let below = nested_semaphores::among(&self.0.path, children.iter().map(String::as_str));
         below.map_or(Ok(()), |other| Err(self.nested(other)))
     }
 
@@ -900,7 +900,7 @@ impl Semaphore {
                     let is_known = self.learn(seen)?.is_some();
                     debug_assert!(other.is_none(), "`learn` refuses it");
                     if !is_known {
-                        match nested::below(&*tools.store, path).await {
+                        match nested_semaphores::below(&*tools.store, path).await {
                             Ok(None) => {}
                             Ok(Some(other)) => return Err(self.nested(other)),
                             Err(error) => {
@@ -952,7 +952,7 @@ impl Semaphore {
     /// The nearest semaphore above the path.
     async fn semaphore_above(&self) -> Result<Option<NodePath>, StoreError> {
         let AskedNumber { store, above, .. } = self.ask_number();
-        nested::nearest_above(&*store, above).await
+        nested_semaphores::nearest_above(&*store, above).await
     }
 
     fn comes_and_goes(&self) -> StoreError {
@@ -1073,7 +1073,7 @@ impl AskedNumber {
     pub(super) async fn answer(self) -> Result<SeenNode, StoreError> {
         let Self { store, node, above } = self;
         let node = node.await;
-        let above = nested::nearest_above(&*store, above).await?;
+        let above = nested_semaphores::nearest_above(&*store, above).await?;
         Ok(SeenNode { node: node?, above })
     }
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::claim::ROOT;
 use super::names;
-use super::nested::{self, Nested};
+use super::nested_semaphores::{self, Nested};
 use super::semaphore::unless_missing;
 use crate::store::{NodeKind, NodePath, Op, Stat, Store, StoreError, Version, create_all, node_name};
 
@@ -313,7 +313,7 @@ pub async fn agree(
 }
 
 async fn refuse_nested(store: &dyn Store, path: &NodePath) -> Result<(), ResizeError> {
-    let nested = nested::nested(store, path).await.map_err(|source| failed(path, source))?;
+    let nested = nested_semaphores::nested_semaphore(store, path).await.map_err(|source| failed(path, source))?;
     nested.map_or(Ok(()), |nested| Err(ResizeError::Nested(nested)))
 }
 

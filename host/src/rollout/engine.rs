@@ -13,18 +13,18 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::Plan;
-use super::conduct::{Claimed, Conducting, Conductor, Stands};
 use super::decide::Decide;
 use super::event::{Event, Stamped};
-use super::execute::{self, Connections, Host, Invocation, Kill, Place};
+use super::exec::{self, Connections, Host, Invocation, Kill, Place};
 use super::journal::{self, Asked, Bounds, Closing, Header, Journal, Orchestrated, Record, Together, Written};
-use super::keeper::{self, Keeper, Order, Way};
-use super::ledger::{Calls, Ended, Known, Ledger, LedgerError, OwnLeases, Runner, Standing};
+use super::lease_task::{self, LeaseTask, Order, Way};
 use super::messages::{
-    Action, ActionResult, Broken, Course, Doing, End, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop,
+    Action, ActionResult, Broken, CommandKind, Course, End, Fault, Floor, Input, Probed, Report, Resumed, Setup, Stop,
 };
-use super::observe::{Observer, Wishing};
-use super::outlook::Outlook;
+use super::observe::{Observer, RequestsWatch};
+use super::orchestration::{Claimed, OrchestrationDriver, OrchestrationJob, Stands};
+use super::run_state::{Calls, Ended, Known, OwnLeases, RecordedStatus, RunStateError, RunStateWriter, Runner};
+use super::run_status::RunStatus;
 use super::step::Rollout;
 use crate::files;
 use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutions, Target};
@@ -38,7 +38,7 @@ use crate::store::{Clock, Fence, Secret, Store};
 const MAX_INPUTS: usize = 1024;
 
 /// How often it is said what the run waits for.
-const BETWEEN_OUTLOOKS_MS: u64 = 1_000;
+const BETWEEN_RUN_STATUSES_MS: u64 = 1_000;
 
 /// By how much the wall clock must have been set at least before a run hears of it, in milliseconds: smaller steps are how clocks
 /// are kept right.
@@ -68,11 +68,11 @@ pub struct Run<P = Module> {
     /// That the run is ours, and the session.
     pub runner: Arc<Runner>,
     /// Where its state is written.
-    pub ledger: Arc<Ledger>,
+    pub run_state: Arc<RunStateWriter>,
     /// What an earlier runner left; none: it begins.
     pub resumed: Option<Resumed>,
     /// Who says which target may go at all; none: the policy alone decides.
-    pub conducting: Option<Conducting>,
+    pub orchestration_job: Option<OrchestrationJob>,
     /// The values of the commands' environment that do not stand in the job, by name.
     pub values: BTreeMap<String, Secret>,
     /// The id of the store, which goes with every fence. `None` if this caller may not read it.
@@ -107,7 +107,7 @@ pub enum RunError {
     },
     /// The run's state cannot be read or written.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    RunStateWriter(#[from] RunStateError),
 }
 
 /// Runs a job until it is finished, or stopped, or somebody else's. Every event goes to `tell`; `stops` are obeyed as
@@ -140,8 +140,8 @@ pub async fn run<P: Decide>(
     let output = run.journal.join("output");
     let cannot_write = |source| RunError::Journal { folder: run.journal.clone(), source };
     files::make_folders(&output).map_err(cannot_write)?;
-    let wishes = Wishing::new(Arc::clone(&run.ledger), &run.plan.targets);
-    let steer = wishes.read(&store).await?;
+    let requests_watch = RequestsWatch::new(Arc::clone(&run.run_state), &run.plan.targets);
+    let requests = requests_watch.read(&store).await?;
     let slots = NonZeroU32::new(run.plan.limits.slots).unwrap_or(NonZeroU32::MIN);
     let semaphore = Semaphore::of_stored_slots(Arc::clone(&store), run.job.semaphore.path.clone(), slots);
     let (inputs, inbox) = mpsc::channel(MAX_INPUTS);
@@ -151,19 +151,19 @@ pub async fn run<P: Decide>(
         semaphore: semaphore.clone(),
         party: run.job.party.as_ref().map(|party| Party::new(Arc::clone(&store), party.path.clone())),
         others: run.job.observe.clone(),
-        wishes,
+        requests: requests_watch,
         inputs: inputs.clone(),
     };
     let grants = run.job.policy.grants;
     let connections = run.job.action.ssh.clone().map(|ssh| Arc::new(Connections::new(ssh, &run.folder)));
     let (board, seen) = watch::channel(Vec::new());
-    let conductor = match &run.conducting {
-        Some(spec) => Some(conductor(&run, spec.clone(), seen, inputs.clone()).await?),
+    let driver = match &run.orchestration_job {
+        Some(spec) => Some(driver(&run, spec.clone(), seen, inputs.clone()).await?),
         None => None,
     };
-    let header = header(&run, conductor.as_ref().map(|(_, beginning)| beginning));
-    let journal =
-        Journal::create(&run.journal.join(journal::file_name(run.ledger.stint())), &header).map_err(cannot_write)?;
+    let header = header(&run, driver.as_ref().map(|(_, beginning)| beginning));
+    let journal = Journal::create(&run.journal.join(journal::file_name(run.run_state.runner_epoch())), &header)
+        .map_err(cannot_write)?;
     let mut engine = Engine {
         board,
         settings: run.job.policy.settings.to_string(),
@@ -180,7 +180,7 @@ pub async fn run<P: Decide>(
         keepers: HashMap::new(),
         kills: HashMap::new(),
         writes: HashMap::new(),
-        said_now: Outlook::default(),
+        said_now: RunStatus::default(),
         tasks: JoinSet::new(),
         journal: Some(journal),
         members: None,
@@ -192,13 +192,13 @@ pub async fn run<P: Decide>(
     };
     engine.board.send_replace(engine.stands());
     engine.say_begun();
-    engine.step(Input::Steer(steer));
-    let conductor = conductor.map(|(conductor, beginning)| tokio::spawn(conductor.conduct(beginning)));
+    engine.step(Input::Requests(requests));
+    let driver = driver.map(|(driver, beginning)| tokio::spawn(driver.orchestration(beginning)));
     let mut report = engine.drive(observer, inbox, stops).await;
-    if let Some(conductor) = conductor {
+    if let Some(driver) = driver {
         // What it waits for is in the store, or was never written: whoever goes on finds it.
-        conductor.abort();
-        check_task(conductor.await);
+        driver.abort();
+        check_task(driver.await);
     }
     if let Ok(report) = &mut report
         && report.end.is_final()
@@ -210,16 +210,16 @@ pub async fn run<P: Decide>(
 }
 
 /// Who carries out what the orchestration calls, and what that begins with.
-async fn conductor<P>(
+async fn driver<P>(
     run: &Run<P>,
-    spec: Conducting,
+    spec: OrchestrationJob,
     board: watch::Receiver<Vec<Stands>>,
     inputs: mpsc::Sender<Input>,
-) -> Result<(Conductor, Beginning), RunError> {
-    let who = Identifier::new(run.ledger.run())
-        .map_err(|error| RunError::Identifier { target: run.ledger.run().to_owned(), reason: error.to_string() })?;
-    let (calls, Known { checkpoint, called, begun }) = Calls::open(&run.ledger).await?;
-    let started = run.ledger.started();
+) -> Result<(OrchestrationDriver, Beginning), RunError> {
+    let who = Identifier::new(run.run_state.run())
+        .map_err(|error| RunError::Identifier { target: run.run_state.run().to_owned(), reason: error.to_string() })?;
+    let (calls, Known { checkpoint, called, begun }) = Calls::open(&run.run_state).await?;
+    let started = run.run_state.started();
     let target = |target: &Target| contract::Target {
         name: target.name.to_string(),
         labels: target
@@ -238,9 +238,9 @@ async fn conductor<P>(
         now: checkpoint.at.unwrap_or(started),
     };
     let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
-    let conductor = Conductor {
+    let driver = OrchestrationDriver {
         owner: owner(run),
-        own_leases: OwnLeases::open(&run.ledger).await?,
+        own_leases: OwnLeases::open(&run.run_state).await?,
         spec,
         store: Arc::clone(run.runner.store()),
         who,
@@ -257,13 +257,13 @@ async fn conductor<P>(
         recalled: Vec::new(),
         has_called: false,
     };
-    Ok((conductor, beginning))
+    Ok((driver, beginning))
 }
 
 /// This run, as the owner of its leases.
 fn owner<P>(run: &Run<P>) -> Owner {
     let runner = run.runner.who().to_string();
-    Owner::Run { run: run.ledger.run().to_owned(), job: run.job.name.to_string(), runner }
+    Owner::Run { run: run.run_state.run().to_owned(), job: run.job.name.to_string(), runner }
 }
 
 /// Everything that could not be made of a target later is found before anything is touched.
@@ -291,11 +291,19 @@ struct Commands {
 }
 
 fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u64) -> Result<Commands, MissingLabel> {
-    let Run { job, ledger, folder, .. } = run;
+    let Run { job, run_state, folder, .. } = run;
     let folder = folder.display().to_string();
     let store_id = run.store_id.as_ref().map_or("", StoreId::as_str);
-    let with =
-        Substitutions { target, job: &job.name, run: ledger.run(), wave, attempt, fence, store_id, job_dir: &folder };
+    let with = Substitutions {
+        target,
+        job: &job.name,
+        run: run_state.run(),
+        wave,
+        attempt,
+        fence,
+        store_id,
+        job_dir: &folder,
+    };
     let render = |command: &Option<Command>| command.as_ref().map(|command| command.render(&with)).transpose();
     let ActionSpec { run, probe, roll_back, roll_back_probe, env, .. } = &job.action;
     let environment =
@@ -310,11 +318,11 @@ fn commands<P>(run: &Run<P>, target: &Target, wave: &str, attempt: u32, fence: u
 }
 
 fn setup<P>(run: &Run<P>) -> Setup {
-    let seed = journal::digest(run.ledger.run().as_bytes());
+    let seed = journal::digest(run.run_state.run().as_bytes());
     Setup {
         job: run.job.name.to_string(),
-        run: run.ledger.run().to_owned(),
-        started_ms: run.ledger.started(),
+        run: run.run_state.run().to_owned(),
+        started_ms: run.run_state.started(),
         seed: u64::from_str_radix(&seed[..16], 16).unwrap_or(0),
         targets: run.plan.targets.clone(),
         limits: run.plan.limits.clone(),
@@ -339,13 +347,13 @@ fn setup<P>(run: &Run<P>) -> Setup {
         on_unknown: run.job.action.on_unknown,
         on_exhausted: run.job.budget().on_exhausted,
         observe: run.job.observe.clone(),
-        is_conducted: run.conducting.is_some(),
+        has_orchestration: run.orchestration_job.is_some(),
         resumed: run.resumed.clone(),
     }
 }
 
 fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
-    let orchestrated = |(spec, beginning): (&Conducting, &Beginning)| Orchestrated {
+    let orchestrated = |(spec, beginning): (&OrchestrationJob, &Beginning)| Orchestrated {
         name: spec.orchestration.manifest().name.clone(),
         digest: spec.orchestration.digest().to_owned(),
         settings: serde_json::from_str(&spec.settings).unwrap_or_default(),
@@ -356,8 +364,8 @@ fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
     Header {
         journal: journal::VERSION,
         job: run.job.name.to_string(),
-        run: run.ledger.run().to_owned(),
-        started: run.ledger.started(),
+        run: run.run_state.run().to_owned(),
+        started: run.run_state.started(),
         job_digest: run.job.digest.clone(),
         policy: run.policy.name().to_owned(),
         policy_digest: run.policy.digest().to_owned(),
@@ -365,12 +373,12 @@ fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
         host: format!("lockkeeper {}", env!("CARGO_PKG_VERSION")),
         grants: run.job.policy.grants.iter().map(|grant| grant.as_str().to_owned()).collect(),
         settings: run.job.policy.settings.clone(),
-        stint: run.ledger.stint(),
+        runner_epoch: run.run_state.runner_epoch(),
         sequence: run.resumed.as_ref().map_or(0, |resumed| resumed.sequence),
         memory: run.resumed.as_ref().map_or_else(Vec::new, |resumed| resumed.memory.clone()),
         limits: Bounds::new(&run.plan.limits, run.job.action.timeout),
         targets: run.plan.targets.iter().map(|target| target.name.to_string()).collect(),
-        orchestration: run.conducting.as_ref().zip(beginning).map(orchestrated),
+        orchestration: run.orchestration_job.as_ref().zip(beginning).map(orchestrated),
         waves: run.plan.waves.iter().map(Together::from).collect(),
     }
 }
@@ -409,7 +417,7 @@ struct Engine<P, T> {
     /// The machine has heard of that.
     is_failure_told: bool,
     /// What was said last of what it waits for.
-    said_now: Outlook,
+    said_now: RunStatus,
     rollout: Rollout,
     tell: T,
 }
@@ -487,23 +495,23 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             at: self.clock.now_ms(),
             counts: report.counts,
         };
-        Ok(self.run.ledger.end(ended).await?)
+        Ok(self.run.run_state.end(ended).await?)
     }
 
     /// Once a second at most, and only what is new.
     fn say_now(&mut self) {
-        if self.clock.now_ms() < self.said_now.at.saturating_add(BETWEEN_OUTLOOKS_MS) {
+        if self.clock.now_ms() < self.said_now.at.saturating_add(BETWEEN_RUN_STATUSES_MS) {
             return;
         }
-        let outlook = self.rollout.outlook();
-        let same = Outlook { at: self.said_now.at, ..outlook.clone() } == self.said_now;
+        let run_status = self.rollout.run_status();
+        let same = RunStatus { at: self.said_now.at, ..run_status.clone() } == self.said_now;
         if same {
             return;
         }
-        self.said_now = outlook.clone();
-        let ledger = Arc::clone(&self.run.ledger);
+        self.said_now = run_status.clone();
+        let run_state = Arc::clone(&self.run.run_state);
         // Whoever looks sees an older one if this is not written; the run goes on all the same.
-        self.tasks.spawn(async move { drop(ledger.say_now(&outlook).await) });
+        self.tasks.spawn(async move { drop(run_state.say_now(&run_status).await) });
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -517,7 +525,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let by_ms = now.saturating_sub(self.clock_set_ms);
         self.clock_set_ms = now;
         if by_ms.unsigned_abs() >= CLOCK_SET_MS {
-            self.said_now = Outlook::default();
+            self.said_now = RunStatus::default();
             self.step(Input::ClockSet { by_ms });
         }
     }
@@ -539,7 +547,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         if let Input::Ended { target, result } = &input
             && let Some(sight) = self.rollout.sight(*target, result)
         {
-            self.run.ledger.saw(*target, self.rollout.attempt(*target), sight);
+            self.run.run_state.saw(*target, self.rollout.attempt(*target), sight);
         }
         let lost = match &input {
             Input::Lost { others, .. } => Some(*others),
@@ -586,10 +594,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     /// What the orchestration has left: nobody else will release it. Says what is held still, which makes the run's end another.
     async fn release_own_leases(&mut self) -> Result<(), Broken> {
-        if self.run.conducting.is_none() {
+        if self.run.orchestration_job.is_none() {
             return Ok(());
         }
-        let released = match OwnLeases::open(&self.run.ledger).await {
+        let released = match OwnLeases::open(&self.run.run_state).await {
             Ok(own) => own.release_all().await,
             Err(error) => Err(error),
         };
@@ -619,24 +627,24 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Action::Settle { target, view, outcome } => {
                 self.question = Some(Question { target, view, outcome: Some(outcome) });
             }
-            Action::Adopt { target } => self.keep(target, Way::Adopt(self.run.ledger.lease(target))),
-            Action::Acquire { target, give_up_at_ms, standing } => {
-                let patience = keeper::patience(self.clock.now_ms(), give_up_at_ms);
-                self.keep(target, Way::Queue { patience, standing });
+            Action::Adopt { target } => self.keep(target, Way::Adopt(self.run.run_state.lease(target))),
+            Action::Acquire { target, give_up_at_ms, status } => {
+                let patience = lease_task::patience(self.clock.now_ms(), give_up_at_ms);
+                self.keep(target, Way::Queue { patience, status });
             }
             Action::Force { target, breaking, reason } => {
-                let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.ledger.run());
+                let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.run_state.run());
                 self.keep(target, Way::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
-            Action::Release { target, standing } => self.release(target, standing),
-            Action::Save { target, standing } => self.save(target, standing),
-            Action::Start { target, doing, attempt, fence, standing } => {
-                self.start(target, doing, attempt, fence, standing);
+            Action::Release { target, status } => self.release(target, status),
+            Action::Save { target, status } => self.save(target, status),
+            Action::Start { target, command_kind, attempt, fence, status } => {
+                self.start(target, command_kind, attempt, fence, status);
             }
-            Action::Probe { target, doing, attempt, fence, after_ms, within_ms } => {
+            Action::Probe { target, command_kind, attempt, fence, after_ms, within_ms } => {
                 let within = within_ms.map(Duration::from_millis);
-                self.probe(target, doing, attempt, fence, Duration::from_millis(after_ms), within);
+                self.probe(target, command_kind, attempt, fence, Duration::from_millis(after_ms), within);
             }
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
@@ -654,13 +662,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let (sender, orders) = mpsc::channel(Order::MOST);
         let identifier = Identifier::new(self.rollout.target(target).name.as_str());
         let identifier = identifier.expect("`check` made one of it");
-        let keeper = Keeper {
+        let lease_task = LeaseTask {
             target,
             identifier,
             lifetime: self.run.job.semaphore.lifetime,
             store: Arc::clone(&self.store),
             semaphore: self.semaphore.clone(),
-            ledger: Arc::clone(&self.run.ledger),
+            run_state: Arc::clone(&self.run.run_state),
             owner: owner(&self.run),
             inputs: self.inputs.clone(),
         };
@@ -668,7 +676,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let before = self.writes.remove(&target);
         self.tasks.spawn(async move {
             after(before).await;
-            keeper.keep(way, orders).await;
+            lease_task.keep(way, orders).await;
         });
     }
 
@@ -679,23 +687,24 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     }
 
     fn order(&mut self, target: usize, order: Order) {
-        if let Some(keeper) = self.keepers.get(&target) {
+        if let Some(lease_task) = self.keepers.get(&target) {
             // There is room for each order once. Closed: the keeper has said that it has nothing to give.
-            let _ = keeper.try_send(order);
+            let _ = lease_task.try_send(order);
         }
     }
 
     /// Its keeper does that. Without one there is no lease either, and what is left is to write that down.
-    fn release(&mut self, target: usize, standing: Standing) {
+    fn release(&mut self, target: usize, status: RecordedStatus) {
         if self.keepers.contains_key(&target) {
-            return self.order(target, Order::Release(standing));
+            return self.order(target, Order::Release(status));
         }
-        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (run_state, store, inputs) =
+            (Arc::clone(&self.run.run_state), Arc::clone(&self.store), self.inputs.clone());
         let (before, done) = self.written(target);
         self.tasks.spawn(async move {
             after(before).await;
-            if let Err(error) = ledger.save(target, standing).await {
-                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            if let Err(error) = run_state.save(target, status).await {
+                let _ = inputs.send(lease_task::failed_write(error, store.as_ref())).await;
             }
             let _ = inputs.send(Input::Released { target }).await;
             drop(done);
@@ -703,16 +712,17 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     }
 
     /// Its keeper writes, in its order; without one nobody else writes about this target.
-    fn save(&mut self, target: usize, standing: Standing) {
+    fn save(&mut self, target: usize, status: RecordedStatus) {
         if self.keepers.contains_key(&target) {
-            return self.order(target, Order::Save(standing));
+            return self.order(target, Order::Save(status));
         }
-        let (ledger, store, inputs) = (Arc::clone(&self.run.ledger), Arc::clone(&self.store), self.inputs.clone());
+        let (run_state, store, inputs) =
+            (Arc::clone(&self.run.run_state), Arc::clone(&self.store), self.inputs.clone());
         let (before, done) = self.written(target);
         self.tasks.spawn(async move {
             after(before).await;
-            if let Err(error) = ledger.save(target, standing).await {
-                let _ = inputs.send(keeper::failed_write(error, store.as_ref())).await;
+            if let Err(error) = run_state.save(target, status).await {
+                let _ = inputs.send(lease_task::failed_write(error, store.as_ref())).await;
             }
             drop(done);
         });
@@ -721,19 +731,19 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     // ------------------------------------------------------------------ actions
 
     /// Written down first; only what is written down starts.
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, standing: Standing) {
+    fn start(&mut self, target: usize, command_kind: CommandKind, attempt: u32, fence: Fence, status: RecordedStatus) {
         let about = self.rollout.target(target).clone();
-        let invocation = self.invocation(target, &about, doing, attempt, fence);
+        let invocation = self.invocation(target, &about, command_kind, attempt, fence);
         let (sender, kill) = oneshot::channel();
         self.kills.insert(target, sender);
         let (may, written) = oneshot::channel();
-        self.order(target, Order::Announce { standing, attempt, may });
+        self.order(target, Order::Announce { status, attempt, may });
         let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
             // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
             let late = || store.safe_until() <= Instant::now();
             let result = match written.await {
-                Ok(()) if !late() => execute::run(invocation, kill).await,
+                Ok(()) if !late() => exec::run(invocation, kill).await,
                 Ok(()) => not_started(&invocation, "the session with the store had ended by then"),
                 Err(_) => not_started(&invocation, "that could not be written down before"),
             };
@@ -746,17 +756,17 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn probe(
         &mut self,
         target: usize,
-        doing: Doing,
+        command_kind: CommandKind,
         attempt: u32,
         fence: Fence,
         after: Duration,
         within: Option<Duration>,
     ) {
         let about = self.rollout.target(target).clone();
-        let mut invocation = self.invocation(target, &about, doing, attempt, fence);
-        let probe = match doing {
-            Doing::Act => invocation.probe.take(),
-            Doing::Revert => self.roll_back_probe(target, &about, attempt, fence),
+        let mut invocation = self.invocation(target, &about, command_kind, attempt, fence);
+        let probe = match command_kind {
+            CommandKind::Action => invocation.probe.take(),
+            CommandKind::RollBack => self.roll_back_probe(target, &about, attempt, fence),
         };
         invocation.timeout = within.into_iter().chain(invocation.timeout).min();
         let (sender, mut kill) = oneshot::channel();
@@ -769,7 +779,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             };
             let answer = match probe {
                 Some(run) if !killed => {
-                    let result = execute::run(Invocation { run, what: "probe", ..invocation }, kill).await;
+                    let result = exec::run(Invocation { run, what: "probe", ..invocation }, kill).await;
                     if result.course == Course::RunnerFailed {
                         let _ = inputs.send(Input::Broken(Broken::Runner(result.detail.clone()))).await;
                     }
@@ -788,7 +798,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         commands.expect("`check` made them once already").roll_back_probe
     }
 
-    fn invocation(&self, index: usize, target: &Target, doing: Doing, attempt: u32, fence: Fence) -> Invocation {
+    fn invocation(
+        &self,
+        index: usize,
+        target: &Target,
+        command_kind: CommandKind,
+        attempt: u32,
+        fence: Fence,
+    ) -> Invocation {
         let fence = fence.get();
         let job = &self.run.job;
         let wave = self.rollout.wave_of(index).unwrap_or_default();
@@ -802,7 +819,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 self.run.store_id.as_ref().map_or_else(String::new, ToString::to_string),
             ),
             ("LOCKKEEPER_ATTEMPT".to_owned(), attempt.to_string()),
-            ("LOCKKEEPER_RUN".to_owned(), self.run.ledger.run().to_owned()),
+            ("LOCKKEEPER_RUN".to_owned(), self.run.run_state.run().to_owned()),
             ("LOCKKEEPER_JOB".to_owned(), job.name.to_string()),
             ("LOCKKEEPER_WAVE".to_owned(), wave.to_owned()),
         ];
@@ -813,9 +830,9 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }));
         environment.extend(commands.environment);
         let there = |connections| Place::There(Host { name: target.name.to_string(), connections });
-        let (run, probe) = match doing {
-            Doing::Act => (commands.run, commands.probe),
-            Doing::Revert => (commands.roll_back.unwrap_or_default(), None),
+        let (run, probe) = match command_kind {
+            CommandKind::Action => (commands.run, commands.probe),
+            CommandKind::RollBack => (commands.roll_back.unwrap_or_default(), None),
         };
         let run = match self.connections {
             Some(_) => run,
@@ -854,7 +871,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
             Some(outcome) if self.failed.is_some() => Input::NotSettled { target, outcome },
             Some(outcome) => {
-                if self.run.conducting.is_some() {
+                if self.run.orchestration_job.is_some() {
                     self.board.send_modify(|board| {
                         if let Some(stands) = board.get_mut(target) {
                             stands.outcome = Some(outcome);
@@ -871,7 +888,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
         };
         self.step(answer);
-        self.run.ledger.remember(self.rollout.memory());
+        self.run.run_state.remember(self.rollout.memory());
     }
 
     fn record<'a, A>(
@@ -941,12 +958,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
     fn say_said<A>(&mut self, target: usize, decision: &Decision<A>) {
         for line in &decision.trace {
             let target = self.rollout.target(target).name.to_string();
-            self.emit(Event::Said { target, line: line.clone() });
+            self.emit(Event::PolicyLog { target, line: line.clone() });
         }
     }
 
     fn say_begun(&mut self) {
-        let run = self.run.ledger.run().to_owned();
+        let run = self.run.run_state.run().to_owned();
         self.emit(Event::Planned {
             job: self.run.job.name.to_string(),
             run: run.clone(),
@@ -958,10 +975,16 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             journal: self.run.journal.display().to_string(),
         });
         if let Some(resumed) = &self.run.resumed {
-            let settled = resumed.targets.iter().filter(|target| target.standing.is_final()).count();
-            let left = resumed.targets.len() - settled;
-            let before = self.run.ledger.before().unwrap_or_default();
-            self.emit(Event::GoingOn { run, before, stint: self.run.ledger.stint(), settled, left });
+            let finished = resumed.targets.iter().filter(|target| target.status.is_final()).count();
+            let remaining = resumed.targets.len() - finished;
+            let previous_runner = self.run.run_state.previous_runner().unwrap_or_default();
+            self.emit(Event::RunResumed {
+                run,
+                previous_runner,
+                runner_epoch: self.run.run_state.runner_epoch(),
+                finished,
+                remaining,
+            });
         }
     }
 
@@ -1003,7 +1026,7 @@ fn probed(result: ActionResult) -> Probed {
         (Ending::Failed, Some(255)) => Probed::Unreachable { detail },
         // It hangs, and may be asked again.
         (Ending::TimedOut, _) => Probed::Unreachable { detail },
-        (Ending::Succeeded, _) => Probed::Done,
+        (Ending::Succeeded, _) => Probed::Succeeded,
         (Ending::Failed, Some(66)) => Probed::NotStarted,
         (Ending::Failed, Some(75)) => Probed::Running,
         (Ending::Failed, Some(code)) if code != 76 => Probed::Failed { detail },

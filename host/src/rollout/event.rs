@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Called;
 use super::limits::Facts;
-use super::state::Counts;
+use super::run_state::Called;
+use super::target_status::Counts;
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Call;
 use crate::policy::types::Ending;
@@ -46,17 +46,17 @@ pub enum Event {
         journal: String,
     },
     /// The run goes on where an earlier runner left it.
-    GoingOn {
+    RunResumed {
         /// The run's name.
         run: String,
-        /// Who ran it before.
-        before: String,
-        /// Which stint this is, from 1.
-        stint: u32,
-        /// How many targets nothing more happens to.
-        settled: usize,
-        /// How many are left.
-        left: usize,
+        /// The runner of the previous epoch: host and process.
+        previous_runner: String,
+        /// The number of this runner epoch, from 1.
+        runner_epoch: u32,
+        /// Targets with a final status.
+        finished: usize,
+        /// Targets without one.
+        remaining: usize,
     },
     /// A target may not go now.
     Waiting {
@@ -143,7 +143,7 @@ pub enum Event {
         fence: Fence,
     },
     /// A slot was given back before the action started.
-    GivenBack {
+    ReleasedUnused {
         /// For which target.
         target: String,
         /// Why.
@@ -183,7 +183,7 @@ pub enum Event {
         log: String,
     },
     /// A slot is kept after the action.
-    Keeping {
+    KeepingSlot {
         /// For which target.
         target: String,
         /// For how long.
@@ -204,7 +204,7 @@ pub enum Event {
         after_ms: u64,
     },
     /// An earlier runner had started an action, and did not say how it ended.
-    Found {
+    Recovered {
         /// On which target.
         target: String,
         /// Which try it was.
@@ -227,7 +227,7 @@ pub enum Event {
     },
     /// An action, or what undoes it, was started, and its end is not in sight: the connection to it broke, or it could not be
     /// stopped.
-    OutOfSight {
+    ContactLost {
         /// On which target.
         target: String,
         /// Which attempt.
@@ -243,7 +243,7 @@ pub enum Event {
         roll_back: bool,
     },
     /// An action, or what undoes it, ended under an earlier session of its runner, which saw that. What follows is decided now.
-    EndingKept {
+    EndingRestored {
         /// On which target.
         target: String,
         /// Which attempt.
@@ -271,7 +271,7 @@ pub enum Event {
     /// It goes on.
     Unpaused {},
     /// Somebody wants a target to go again.
-    RetryAsked {
+    RetryRequested {
         /// Which.
         target: String,
         /// Who.
@@ -283,7 +283,7 @@ pub enum Event {
         target: String,
     },
     /// The orchestration calls, and waits for an answer.
-    Calling {
+    CallStarted {
         /// What.
         #[serde(flatten)]
         call: Call,
@@ -291,13 +291,13 @@ pub enum Event {
         since: u64,
     },
     /// It is answered.
-    Answered {
+    CallAnswered {
         /// What it called, and the answer.
         #[serde(flatten)]
         called: Called,
     },
     /// It calls what it called before, and is answered the same.
-    Recalled {
+    CallReplayed {
         /// What, and the answer.
         #[serde(flatten)]
         called: Called,
@@ -312,14 +312,14 @@ pub enum Event {
         hint: Option<String>,
     },
     /// It says something.
-    Remarked {
+    OrchestrationLog {
         /// How urgent: `debug`, `info`, `warn` or `error`.
         level: String,
         /// What.
         message: String,
     },
     /// A wave begins.
-    WaveBegan {
+    WaveStarted {
         /// Which.
         wave: String,
         /// How many targets it has.
@@ -333,14 +333,14 @@ pub enum Event {
         until: u64,
     },
     /// A wave begins when somebody approves of it.
-    WaveWaits {
+    WaveAwaitsApproval {
         /// Which.
         wave: String,
         /// The run's name, for whoever approves.
         run: String,
     },
     /// A target is undone.
-    Reverting {
+    RollingBack {
         /// Which.
         target: String,
         /// Which try it is, those of its action counted, too.
@@ -361,7 +361,7 @@ pub enum Event {
         took_ms: u64,
     },
     /// The budget is spent, and what was done is undone.
-    Undoing {
+    RollingBackRun {
         /// How many targets.
         targets: usize,
     },
@@ -395,7 +395,7 @@ pub enum Event {
     },
     /// The policy said something. In a journal that stands beside the decision, and not once more.
     #[serde(skip_deserializing)]
-    Said {
+    PolicyLog {
         /// About which target it was asked.
         target: String,
         /// What it said.
@@ -418,7 +418,7 @@ pub enum Event {
         /// Why.
         reason: String,
         /// How many actions are still under way.
-        acting: u32,
+        running: u32,
     },
     /// The session with the store changed.
     Store {

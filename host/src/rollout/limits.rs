@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::messages::Wish;
+use super::messages::OperatorRequest;
 use crate::job::{Calendar, Opening, Shut};
 
 /// What a job allows, in numbers for the targets that it has.
@@ -95,7 +95,7 @@ pub struct Facts {
     pub usual_ms: Option<u64>,
     /// Who has paused the run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<Wish>,
+    pub paused: Option<OperatorRequest>,
     /// A target of which nobody knows, and that holds up all others until somebody has looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
@@ -220,7 +220,7 @@ pub enum Refusal {
     /// Somebody has paused the run.
     Paused {
         /// Who, and why.
-        wish: Wish,
+        request: OperatorRequest,
     },
     /// Nobody knows of a target, and the job says to hold.
     UnknownHeld {
@@ -262,8 +262,8 @@ impl HardLimits {
         if !facts.connected {
             return Err(Refusal::Suspended);
         }
-        if let Some(wish) = &facts.paused {
-            return Err(Refusal::Paused { wish: wish.clone() });
+        if let Some(request) = &facts.paused {
+            return Err(Refusal::Paused { request: request.clone() });
         }
         if let Some(target) = &facts.unknown {
             return Err(Refusal::UnknownHeld { target: target.clone() });
@@ -386,8 +386,10 @@ impl fmt::Display for Refusal {
             }
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
             Self::Suspended => f.write_str("the store does not hear us"),
-            Self::Paused { wish: Wish { by, reason: Some(reason), .. } } => write!(f, "paused by {by}: {reason}"),
-            Self::Paused { wish: Wish { by, reason: None, .. } } => write!(f, "paused by {by}"),
+            Self::Paused { request: OperatorRequest { by, reason: Some(reason), .. } } => {
+                write!(f, "paused by {by}: {reason}")
+            }
+            Self::Paused { request: OperatorRequest { by, reason: None, .. } } => write!(f, "paused by {by}"),
             Self::UnknownHeld { target } => {
                 write!(f, "the outcome on {target} is unknown: retry or accept it to continue")
             }

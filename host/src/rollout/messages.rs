@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event::Event;
-use super::ledger::{Begun, Called, Saved, Standing};
 use super::limits::{HardLimits, HeldElsewhere};
 use super::plan::Wave;
-use super::state::Counts;
+use super::run_state::{Begun, Called, RecordedStatus, TargetRecord};
+use super::target_status::Counts;
 use crate::job::{MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target};
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Advice;
@@ -62,7 +62,7 @@ pub struct Setup {
     /// Other semaphores and parties that the policy sees.
     pub observe: Vec<ObserveSpec>,
     /// Whether an orchestration says who may go at all.
-    pub is_conducted: bool,
+    pub has_orchestration: bool,
     /// What an earlier runner left; none: the run begins.
     pub resumed: Option<Resumed>,
 }
@@ -71,7 +71,7 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumed {
     /// Where each target stood, in the order of [`Setup::targets`].
-    pub targets: Vec<Saved>,
+    pub targets: Vec<TargetRecord>,
     /// The policy's memory.
     pub memory: Vec<u8>,
     /// The next decision's number.
@@ -80,25 +80,25 @@ pub struct Resumed {
 
 /// What people want of a run: everything that is in force, not only what is new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Steer {
+pub struct OperatorRequests {
     /// The version of the node that they stand in: it tells whoever wants something that it was heard.
     pub version: i32,
     /// Nothing new is to start.
-    pub paused: Option<Wish>,
+    pub paused: Option<OperatorRequest>,
     /// The run is to end.
-    pub aborted: Option<Wish>,
+    pub aborted: Option<OperatorRequest>,
     /// Waves that may begin, by name.
-    pub approved: BTreeMap<String, Wish>,
+    pub approved: BTreeMap<String, OperatorRequest>,
     /// Targets that are to go again from where they stand now: each is named until it does.
-    pub retry: BTreeMap<usize, Wish>,
+    pub retry: BTreeMap<usize, OperatorRequest>,
     /// Targets whose failure, or of which that nobody knows, was accepted: they are not charged to the budget and hold
     /// nobody up.
     pub accepted: BTreeSet<usize>,
 }
 
-impl Steer {
+impl OperatorRequests {
     /// Everything that somebody said.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Wish> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &OperatorRequest> {
         let run = [&self.paused, &self.aborted].into_iter().flatten();
         run.chain(self.approved.values()).chain(self.retry.values())
     }
@@ -107,7 +107,7 @@ impl Steer {
 /// Who wants something, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Wish {
+pub struct OperatorRequest {
     /// Who: user and host.
     pub by: String,
     /// When, in milliseconds since the Unix epoch.
@@ -180,7 +180,7 @@ pub enum Input {
     /// The party cannot be read: who is there is not known until it is.
     PartyUnread,
     /// The store hears us, or does not.
-    Session(Hearing),
+    Session(Connectivity),
     /// The policy answered.
     Admitted {
         /// About which target.
@@ -290,11 +290,11 @@ pub enum Input {
         reason: String,
     },
     /// What it does now.
-    Conducts(Conducts),
+    Orchestration(OrchestrationEvent),
     /// It has ended.
-    Conducted(Conducted),
+    OrchestrationEnded(OrchestrationEnd),
     /// What people want.
-    Steer(Steer),
+    Requests(OperatorRequests),
     /// The run is somebody else's now, or may be: the session ended.
     Lost {
         /// How.
@@ -310,22 +310,22 @@ pub enum Input {
 
 /// What an orchestration does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conducts {
+pub enum OrchestrationEvent {
     /// It calls, and waits for an answer.
-    Calls(Begun),
+    Started(Begun),
     /// It is answered.
     Answered(Called),
     /// It is answered what it was answered before.
-    Recalled(Called),
+    Replayed(Called),
     /// It says something.
-    Says(TraceLine),
+    Log(TraceLine),
 }
 
 /// How an orchestration ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conducted {
+pub enum OrchestrationEnd {
     /// It did what it wanted to.
-    Done,
+    Completed,
     /// It said that it cannot go on.
     GaveUp(String),
     /// It failed.
@@ -334,7 +334,7 @@ pub enum Conducted {
 
 /// What the session with the store says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hearing {
+pub enum Connectivity {
     /// The store hears us.
     Connected,
     /// It may not.
@@ -363,7 +363,7 @@ pub enum Observed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// It was done (exit code 0).
-    Done,
+    Succeeded,
     /// It was not, or not well.
     Failed {
         /// What it said.
@@ -391,7 +391,7 @@ pub enum Got {
     /// It was free.
     Free,
     /// A lease with this identifier was there already.
-    Again,
+    AlreadyHeld,
     /// By force.
     Forced,
 }
@@ -448,7 +448,7 @@ pub enum Course {
     /// Nothing of it ran: the runner's own machine could not start it.
     RunnerFailed,
     /// It was started and its end was not seen: the connection to it broke, or it could not be stopped.
-    OutOfSight,
+    ContactLost,
 }
 
 /// How an action ended.
@@ -544,7 +544,7 @@ pub enum Action {
         /// Until when, in milliseconds since the Unix epoch; none: forever.
         give_up_at_ms: Option<u64>,
         /// Where it stands once it has the slot: written in the same transaction.
-        standing: Standing,
+        status: RecordedStatus,
     },
     /// Take a slot by force; answer likewise.
     Force {
@@ -566,13 +566,13 @@ pub enum Action {
         /// On which target.
         target: usize,
         /// Which command.
-        doing: Doing,
+        command_kind: CommandKind,
         /// 1 for the first try.
         attempt: u32,
         /// The lease's fence.
         fence: Fence,
         /// Where the target stands while it runs: written down before it starts.
-        standing: Standing,
+        status: RecordedStatus,
     },
     /// Stop the action; it answers with [`Input::Ended`].
     Kill {
@@ -588,7 +588,7 @@ pub enum Action {
         /// On which target.
         target: usize,
         /// Which command it was.
-        doing: Doing,
+        command_kind: CommandKind,
         /// Which try it was.
         attempt: u32,
         /// Under which fence.
@@ -604,14 +604,14 @@ pub enum Action {
         /// Whose.
         target: usize,
         /// Where it stands then.
-        standing: Standing,
+        status: RecordedStatus,
     },
     /// Write down where a target stands whose slot is not held, or stays held. No answer.
     Save {
         /// Which.
         target: usize,
         /// Where it stands.
-        standing: Standing,
+        status: RecordedStatus,
     },
     /// Say what happened.
     Emit(Event),
@@ -619,11 +619,11 @@ pub enum Action {
 
 /// Which of the job's commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum CommandKind {
     /// `action.run`, and `action.probe` behind it.
-    Act,
+    Action,
     /// `action.roll-back`.
-    Revert,
+    RollBack,
 }
 
 /// Why a run ended, or is about to.
@@ -669,7 +669,7 @@ impl End {
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
-            Self::Completed => "every target is done with".to_owned(),
+            Self::Completed => "every target is finished".to_owned(),
             Self::Held(fault) => format!("{}; `on-fault` holds the rollout", fault.message),
             Self::Faulted(fault) => format!("{}; `on-fault` aborts the rollout", fault.message),
             Self::OrchestrationFailed(fault) => format!("the orchestration failed: {}", fault.message),
@@ -703,7 +703,7 @@ impl End {
     pub fn word(&self, counts: &Counts) -> &'static str {
         match self {
             Self::Completed if counts.failed + counts.unknown + counts.rolled_back > 0 => "failed",
-            Self::Completed => "done",
+            Self::Completed => "succeeded",
             Self::Held(_) => "held",
             Self::Faulted(_) | Self::OrchestrationFailed(_) | Self::Aborted(_) | Self::BudgetSpent(_) => "aborted",
             Self::FloorMissed(_) => "timed-out",

@@ -4,45 +4,46 @@
 //! actions come out, and it touches nothing. [`run`] is the loop around it, the only one: it waits for inputs and
 //! carries actions out.
 
-mod conduct;
 mod decide;
 mod engine;
 mod event;
-mod execute;
+mod exec;
 pub mod explain;
-pub mod group;
 pub mod inherited;
 pub mod journal;
-mod keeper;
-pub mod ledger;
+mod lease_task;
 mod limits;
 mod messages;
 mod observe;
-mod outlook;
+mod orchestration;
 mod owners;
 mod plan;
+pub mod process_group;
+pub mod process_tree;
 pub mod replay;
 mod roll_call;
-mod state;
+pub mod run_state;
+mod run_status;
+pub(crate) mod runner_failure;
 mod step;
+mod target_status;
 mod targets;
 pub mod timeline;
-pub mod tree;
-pub(crate) mod trouble;
 
-pub use conduct::Conducting;
 pub use decide::Decide;
 pub use engine::{Run, RunError, run};
 pub use event::{Event, Stamped};
 pub use limits::{Budget, Facts, HardLimits, HeldElsewhere, Refusal, WaveGate, WaveSpent};
 pub use messages::{
-    Action, ActionResult, Broken, Conducted, Conducts, Course, Doing, End, Fault, Floor, Got, Hearing, Input,
-    NotLeased, Observed, Others, Probed, Report, Resumed, SeenLease, SeenMember, Setup, Steer, Stop, Wish, stale_mark,
+    Action, ActionResult, Broken, CommandKind, Connectivity, Course, End, Fault, Floor, Got, Input, NotLeased,
+    Observed, OperatorRequest, OperatorRequests, OrchestrationEnd, OrchestrationEvent, Others, Probed, Report, Resumed,
+    SeenLease, SeenMember, Setup, Stop, stale_mark,
 };
-pub use outlook::{Outlook, Waits, WaveNow};
+pub use orchestration::OrchestrationJob;
 pub use plan::{Plan, Wave};
 pub use roll_call::{Mismatch, RollCall};
-pub use state::{Counts, Final, IllegalEvent, TargetEvent, TargetState};
-use step::CONDUCTOR;
+pub use run_status::{Blocker, RunStatus, WaveNow};
+use step::ORCHESTRATION;
 pub use step::Rollout;
+pub use target_status::{Counts, FinalStatus, IllegalEvent, TargetEvent, TargetStatus};
 pub use targets::{TargetsError, needs_store, read_inventory, resolve};

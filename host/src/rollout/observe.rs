@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::keeper::broken;
-use super::ledger::{self, AboutVersion, Ledger, LedgerError, Runner, Wishes};
-use super::messages::{Hearing, Input, Observed, Others, SeenLease, SeenMember, Steer};
+use super::lease_task::broken;
+use super::messages::{Connectivity, Input, Observed, OperatorRequests, Others, SeenLease, SeenMember};
+use super::run_state::{self, AboutVersion, RequestsRecord, RunStateError, RunStateWriter, Runner};
 use crate::job::{ObserveSpec, Target};
 use crate::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
 use crate::store::{NodePath, SessionState, Store, StoreError};
@@ -31,7 +31,7 @@ pub(super) struct Observer {
     pub(super) semaphore: Semaphore,
     pub(super) party: Option<Party>,
     pub(super) others: Vec<ObserveSpec>,
-    pub(super) wishes: Wishing,
+    pub(super) requests: RequestsWatch,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -39,12 +39,12 @@ impl Observer {
     /// One task for each thing that is observed. Each ends with the session, or with what no later reading could mend, which
     /// it says.
     pub(super) fn start(self) -> JoinSet<()> {
-        let Self { store, runner, semaphore, party, others, wishes, inputs } = self;
+        let Self { store, runner, semaphore, party, others, requests, inputs } = self;
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_runner(runner, inputs.clone()));
-        tasks.spawn(hearing(Arc::clone(&store), inputs.clone()));
+        tasks.spawn(connectivity(Arc::clone(&store), inputs.clone()));
         let told = inputs.clone();
-        let owners = Owners::new(&store, semaphore.path(), &wishes);
+        let owners = Owners::new(&store, semaphore.path(), &requests);
         tasks.spawn(async move { say_broken(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
         if let Some(party) = party {
             let told = inputs.clone();
@@ -53,7 +53,7 @@ impl Observer {
         for (index, other) in others.into_iter().enumerate() {
             tasks.spawn(watch_other(index, Other::new(&store, &other), inputs.clone()));
         }
-        tasks.spawn(watch_wishes(store, wishes, inputs));
+        tasks.spawn(watch_requests(store, requests, inputs));
         tasks
     }
 }
@@ -76,15 +76,15 @@ async fn watch_runner(runner: Arc<Runner>, inputs: mpsc::Sender<Input>) {
 }
 
 /// Ends when the session does.
-async fn hearing(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
+async fn connectivity(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
     let mut states = store.session();
     loop {
-        let hearing = match *states.borrow_and_update() {
-            SessionState::Connected => Hearing::Connected,
-            SessionState::Suspended => Hearing::Suspended,
+        let connectivity = match *states.borrow_and_update() {
+            SessionState::Connected => Connectivity::Connected,
+            SessionState::Suspended => Connectivity::Suspended,
             SessionState::Expired | SessionState::Closed => return,
         };
-        tell(&inputs, Input::Session(hearing)).await;
+        tell(&inputs, Input::Session(connectivity)).await;
         if states.changed().await.is_err() {
             return;
         }
@@ -183,31 +183,31 @@ async fn watch_other(index: usize, other: Other, inputs: mpsc::Sender<Input>) {
 
 /// What people want of the run, in terms of its targets.
 #[derive(Debug)]
-pub(super) struct Wishing {
-    pub(super) ledger: Arc<Ledger>,
+pub(super) struct RequestsWatch {
+    pub(super) run_state: Arc<RunStateWriter>,
     indexes: HashMap<String, usize>,
 }
 
-impl Wishing {
-    pub(super) fn new(ledger: Arc<Ledger>, targets: &[Target]) -> Self {
+impl RequestsWatch {
+    pub(super) fn new(run_state: Arc<RunStateWriter>, targets: &[Target]) -> Self {
         let names = targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index));
-        Self { ledger, indexes: names.collect() }
+        Self { run_state, indexes: names.collect() }
     }
 
     /// Reads what is in force now.
-    pub(super) async fn read(&self, store: &Arc<dyn Store>) -> Result<Steer, LedgerError> {
-        let (wishes, version, _) = ledger::wishes_and_watch(store, self.ledger.run()).await?;
-        Ok(self.steer(wishes, version))
+    pub(super) async fn read(&self, store: &Arc<dyn Store>) -> Result<OperatorRequests, RunStateError> {
+        let (requests, version, _) = run_state::requests_and_watch(store, self.run_state.run()).await?;
+        Ok(self.requests(requests, version))
     }
 
-    fn steer(&self, wishes: Wishes, version: i32) -> Steer {
-        let Wishes { paused, aborted, approved, retry, accepted } = wishes;
+    fn requests(&self, requests: RequestsRecord, version: i32) -> OperatorRequests {
+        let RequestsRecord { paused, aborted, approved, retry, accepted } = requests;
         // A wish about a target that has gone on since is void.
         let about = |(name, about): (String, AboutVersion)| {
             let index = *self.indexes.get(&name)?;
-            (self.ledger.version(index) == about.version).then_some((index, about.wish))
+            (self.run_state.version(index) == about.version).then_some((index, about.request))
         };
-        Steer {
+        OperatorRequests {
             version,
             paused,
             aborted,
@@ -218,11 +218,11 @@ impl Wishing {
     }
 }
 
-async fn watch_wishes(store: Arc<dyn Store>, wishing: Wishing, inputs: mpsc::Sender<Input>) {
+async fn watch_requests(store: Arc<dyn Store>, requests_watch: RequestsWatch, inputs: mpsc::Sender<Input>) {
     loop {
-        match ledger::wishes_and_watch(&store, wishing.ledger.run()).await {
-            Ok((wishes, version, mut watch)) => {
-                tell(&inputs, Input::Steer(wishing.steer(wishes, version))).await;
+        match run_state::requests_and_watch(&store, requests_watch.run_state.run()).await {
+            Ok((requests, version, mut watch)) => {
+                tell(&inputs, Input::Requests(requests_watch.requests(requests, version))).await;
                 watch.fired().await;
             }
             Err(error) if error.is_lost() => return,
@@ -235,21 +235,21 @@ async fn watch_wishes(store: Arc<dyn Store>, wishing: Wishing, inputs: mpsc::Sen
 /// Finds who owns other holders' leases under the names of the run's targets.
 struct Owners {
     claims: Claims,
-    ledger: Arc<Ledger>,
+    run_state: Arc<RunStateWriter>,
     targets: HashMap<String, usize>,
 }
 
 impl Owners {
-    fn new(store: &Arc<dyn Store>, semaphore: &NodePath, wishes: &Wishing) -> Self {
+    fn new(store: &Arc<dyn Store>, semaphore: &NodePath, requests: &RequestsWatch) -> Self {
         let claims = Claims::new(Arc::clone(store), semaphore.clone());
-        Self { claims, ledger: Arc::clone(&wishes.ledger), targets: wishes.indexes.clone() }
+        Self { claims, run_state: Arc::clone(&requests.run_state), targets: requests.indexes.clone() }
     }
 
     /// The leases as the machine is to see them. Asks for claims only where another holder acts under a target's name.
     async fn of(&self, holders: Vec<Holder>) -> Result<Vec<SeenLease>, StoreError> {
         let is_anothers = |holder: &&Holder| {
             let target = self.targets.get(&holder.identifier);
-            target.is_some_and(|target| self.ledger.lease(*target).is_none_or(|lease| lease.path != holder.path))
+            target.is_some_and(|target| self.run_state.lease(*target).is_none_or(|lease| lease.path != holder.path))
         };
         let names: Vec<&str> = holders.iter().filter(is_anothers).map(|holder| holder.identifier.as_str()).collect();
         let claims = match names.as_slice() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ledger::{LedgerError, Runner};
+use super::run_state::{RunStateError, Runner};
 use crate::job::JobName;
 use crate::recipe::{Claims, Holder, Owner, Semaphore};
 use crate::store::{Fence, NodePath, Store, StoreError};
@@ -46,8 +46,8 @@ async fn has_runner(store: &Arc<dyn Store>, job: &str) -> Result<bool, StoreErro
     let Ok(job) = JobName::parse(job) else { return Ok(false) };
     match Runner::of(store, &job).await {
         Ok((runner, _)) => Ok(runner.is_some()),
-        Err(LedgerError::Store(error)) => Err(error),
-        Err(LedgerError::SessionOver) => Err(StoreError::SessionOver),
+        Err(RunStateError::Store(error)) => Err(error),
+        Err(RunStateError::SessionOver) => Err(StoreError::SessionOver),
         // Nobody knows: it is not broken.
         Err(_) => Ok(true),
     }

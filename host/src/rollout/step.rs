@@ -23,7 +23,7 @@ mod floor;
 mod found;
 mod invited;
 mod looking;
-mod steering;
+mod requests;
 mod undo;
 mod waves;
 
@@ -31,18 +31,18 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::event::Event;
-use super::ledger::Standing;
 use super::limits::{Facts, HeldElsewhere, Refusal};
 use super::messages::{
-    Action, ActionResult, Broken, Course, Doing, End, Fault, Got, Hearing, Input, NotLeased, Observed, Others, Report,
-    SeenLease, SeenMember, Setup, Steer, Stop, stale_mark,
+    Action, ActionResult, Broken, CommandKind, Connectivity, Course, End, Fault, Got, Input, NotLeased, Observed,
+    OperatorRequests, Others, Report, SeenLease, SeenMember, Setup, Stop, stale_mark,
 };
-use super::outlook::Waits;
-use super::state::{Counts, Final, TargetEvent, TargetState};
+use super::run_state::RecordedStatus;
+use super::run_status::Blocker;
+use super::target_status::{Counts, FinalStatus, TargetEvent, TargetStatus};
 use crate::job::{ObserveSpec, OnExhausted, OnFault, Target};
 use crate::policy::orchestration::Advice;
 use crate::policy::types::{
-    self as contract, Admission, Admitted, Cause, Ending, Happening, Outcome, Settled, Settlement,
+    self as contract, Admission, Admitted, Cause, Ending, EventKind, Outcome, Settled, Settlement,
 };
 use crate::store::{Fence, Lifetime};
 
@@ -82,13 +82,13 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 const WAITS_EACH_MS: u64 = 10;
 
 /// Who asks the policy where nothing follows from what it says.
-pub(in crate::rollout) const CONDUCTOR: &str = "the orchestration";
+pub(in crate::rollout) const ORCHESTRATION: &str = "the orchestration";
 
 /// One target, as the machine keeps it.
 #[derive(Debug)]
 struct Slot {
     target: Target,
-    state: TargetState,
+    state: TargetStatus,
     attempt: u32,
     waiting_since_ms: Option<u64>,
     wake_ms: Option<u64>,
@@ -129,11 +129,11 @@ struct Slot {
     /// When it became final, in milliseconds since the Unix epoch.
     final_ms: u64,
     /// It is to be undone: what it was before.
-    recalled: Option<Final>,
+    recalled: Option<FinalStatus>,
     /// Why it is undone.
     undone_for: String,
     /// Where it stood before its newest roll-back. `None` if it was not rolled back since its action ran.
-    before_roll_back: Option<Standing>,
+    before_roll_back: Option<RecordedStatus>,
     /// How often in a row the far end refused its fence as stale.
     stale: u32,
     /// How often in a row it goes again although its outcome is unknown.
@@ -169,7 +169,7 @@ enum Question {
     /// Its slot is there: may it start?
     Granted,
     /// It acted: what now?
-    Acted,
+    ActionEnded,
     /// The orchestration wants to know.
     Consulted,
 }
@@ -239,7 +239,7 @@ pub struct Rollout {
     given_back: HashSet<Fence>,
     queued: u32,
     roster: floor::Roster,
-    hearing: Hearing,
+    connectivity: Connectivity,
     ending: Option<End>,
     stop: Option<Stop>,
     floor: floor::FloorClock,
@@ -249,7 +249,7 @@ pub struct Rollout {
     now_ms: u64,
     /// What is to be done at once.
     first: Vec<Action>,
-    steer: Steer,
+    requests: OperatorRequests,
     waves: waves::Waves,
     /// Targets of which nobody knows.
     unknown: BTreeSet<usize>,
@@ -261,7 +261,7 @@ pub struct Rollout {
     /// What of [`Setup::observe`] was seen last.
     observed: Vec<Option<Observed>>,
     /// What kept the last from going who was asked about.
-    waits: Option<Waits>,
+    waits: Option<Blocker>,
     /// How many actions succeeded, and how long they took together.
     took: (u32, u64),
 }
@@ -275,8 +275,8 @@ impl Rollout {
         let mut rollout = Self {
             observed: vec![None; setup.observe.len()],
             roster: floor::Roster::new(&setup.targets, setup.party.as_ref()),
-            open: (0..slots.len()).filter(|_| !setup.is_conducted).collect(),
-            invited: invited::Invited::new(setup.is_conducted),
+            open: (0..slots.len()).filter(|_| !setup.has_orchestration).collect(),
+            invited: invited::Invited::new(setup.has_orchestration),
             counts: Counts::all_pending(total),
             slots,
             setup,
@@ -303,7 +303,7 @@ impl Rollout {
             others: None,
             given_back: HashSet::new(),
             queued: 0,
-            hearing: Hearing::Connected,
+            connectivity: Connectivity::Connected,
             ending: None,
             stop: None,
             floor: floor::FloorClock::default(),
@@ -311,7 +311,7 @@ impl Rollout {
             timed_out: 0,
             now_ms: 0,
             first: Vec::new(),
-            steer: Steer::default(),
+            requests: OperatorRequests::default(),
             waves: waves::Waves::default(),
             unknown: BTreeSet::new(),
             retries: BTreeSet::new(),
@@ -354,7 +354,7 @@ impl Rollout {
 
     /// Where a target stands.
     #[must_use]
-    pub fn state(&self, target: usize) -> TargetState {
+    pub fn state(&self, target: usize) -> TargetStatus {
         self.slots[target].state
     }
 
@@ -417,7 +417,7 @@ impl Rollout {
             }
             Input::Party(members) => self.party_seen(members),
             Input::PartyUnread => self.roster.forget(),
-            Input::Session(hearing) => self.heard(hearing, &mut out),
+            Input::Session(connectivity) => self.heard(connectivity, &mut out),
             Input::Admitted { target, answer } => self.admitted(now_ms, target, answer, &mut out),
             Input::Settled { target, answer } => self.settled(now_ms, target, answer, &mut out),
             Input::NotSettled { target, outcome } => self.not_settled(target, outcome, &mut out),
@@ -436,9 +436,9 @@ impl Rollout {
             Input::Undo { target, reason } => self.want_undone(target, reason),
             Input::TakeBack { target } => self.take_back(target, &mut out),
             Input::LeaveOut { target, reason } => self.leave_out(now_ms, target, reason, &mut out),
-            Input::Conducts(what) => self.conducts(what, &mut out),
-            Input::Conducted(how) => self.conducted(how, &mut out),
-            Input::Steer(steer) => self.steered(steer, &mut out),
+            Input::Orchestration(what) => self.conducts(what, &mut out),
+            Input::OrchestrationEnded(how) => self.orchestration_ended(how, &mut out),
+            Input::Requests(requests) => self.steered(requests, &mut out),
             Input::Broken(broken) => self.cut_short(End::Broken(broken), &mut out),
         }
         self.settle_all_found(now_ms, &mut out);
@@ -488,22 +488,22 @@ impl Rollout {
         }
     }
 
-    fn heard(&mut self, hearing: Hearing, out: &mut Vec<Action>) {
-        if hearing == Hearing::Over {
+    fn heard(&mut self, connectivity: Connectivity, out: &mut Vec<Action>) {
+        if connectivity == Connectivity::Over {
             // Until the next session has read them.
             self.roster.forget();
             self.others = None;
             self.observed.fill(None);
         }
-        let before = std::mem::replace(&mut self.hearing, hearing);
-        if before == hearing {
+        let before = std::mem::replace(&mut self.connectivity, connectivity);
+        if before == connectivity {
             return;
         }
-        let state = match (before, hearing) {
-            (Hearing::Over, Hearing::Connected) => "reopened",
-            (_, Hearing::Connected) => "connected",
-            (_, Hearing::Suspended) => "suspended",
-            (_, Hearing::Over) => "lost",
+        let state = match (before, connectivity) {
+            (Connectivity::Over, Connectivity::Connected) => "reopened",
+            (_, Connectivity::Connected) => "connected",
+            (_, Connectivity::Suspended) => "suspended",
+            (_, Connectivity::Over) => "lost",
         };
         out.push(Action::Emit(Event::Store { state: state.into() }));
         self.changed(Cause::Progressed);
@@ -524,12 +524,12 @@ impl Rollout {
         let forcing = self.slots[target].forcing.take();
         if let (Got::Forced, Some(forcing)) = (how, forcing) {
             self.forced += 1;
-            self.happened(now_ms, target, Happening::Forced, &forcing.reason);
+            self.happened(now_ms, target, EventKind::Forced, &forcing.reason);
             let Forcing { broken, code, reason } = forcing;
             out.push(Action::Emit(Event::Forced { target: name, broken, code, reason, fence }));
         } else {
-            self.happened(now_ms, target, Happening::Leased, "");
-            let again = *how == Got::Again;
+            self.happened(now_ms, target, EventKind::Leased, "");
+            let again = *how == Got::AlreadyHeld;
             let (held, slots) = (self.held(), self.setup.limits.slots);
             out.push(Action::Emit(Event::Leased { target: name, held, slots, fence, again }));
         }
@@ -537,7 +537,7 @@ impl Rollout {
             self.undo_now(now_ms, target, out);
         } else if self.slots[target].leaving.is_some() {
             // It came while the place in the queue was being given up.
-            self.give_back(target, "nobody waits for it any more", out);
+            self.release_unused(target, "nobody waits for it any more", out);
         } else if self.ending.is_some() {
             self.leave(target, Then::Wait, "the run is stopping", out);
         } else {
@@ -551,7 +551,7 @@ impl Rollout {
             return;
         }
         if let Some(last) = self.slots[target].recalled.take() {
-            out.push(Action::Save { target, standing: self.standing_of(target, last) });
+            out.push(Action::Save { target, status: self.status_of(target, last) });
             self.slots[target].leaving = None;
             self.moved(target, TargetEvent::Restored(last));
             // Others may have been refused for the slot, or the failure, that it reserved.
@@ -575,7 +575,7 @@ impl Rollout {
             }
             (Some(Then::Wait), NotLeased::Gone) => {
                 // Its node says that it is leased, and nobody else will say otherwise.
-                out.push(Action::Save { target, standing: Standing::Pending });
+                out.push(Action::Save { target, status: RecordedStatus::Pending });
                 self.back_to_waiting(now_ms, target);
             }
             (Some(Then::Wait), _) | (None, NotLeased::Withdrawn | NotLeased::Gone) => {
@@ -588,11 +588,11 @@ impl Rollout {
     /// Whatever happens next, it does not act under this slot again.
     fn lease_lost(&mut self, now_ms: u64, target: usize, reason: String, others: Others, out: &mut Vec<Action>) {
         self.slots[target].lease = None;
-        self.happened(now_ms, target, Happening::LeaseLost, &reason);
+        self.happened(now_ms, target, EventKind::LeaseLost, &reason);
         out.push(Action::Emit(Event::LeaseLost { target: self.name(target), reason }));
         match self.slots[target].state {
-            TargetState::Leased => self.leave(target, Then::Wait, "its lease was lost", out),
-            TargetState::Acting | TargetState::Reverting => {
+            TargetStatus::Leased => self.leave(target, Then::Wait, "its lease was lost", out),
+            TargetStatus::Running | TargetStatus::RollingBack => {
                 out.push(Action::Kill { target, ending: Ending::LeaseLost, others: Some(others) });
             }
             _ => {}
@@ -618,17 +618,19 @@ impl Rollout {
             self.cut_short(End::Broken(Broken::Unavailable(reason)), out);
         }
         match (self.slots[target].state, self.slots[target].leaving.take()) {
-            (TargetState::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
-            (TargetState::Leased, _) => match self.slots[target].recalled.take() {
+            (TargetStatus::Leased, Some(Then::Skip { code, reason })) => self.skip(now_ms, target, code, reason, out),
+            (TargetStatus::Leased, _) => match self.slots[target].recalled.take() {
                 Some(last) => self.not_undone(target, last),
                 None => self.back_to_waiting(now_ms, target),
             },
             // It goes again: how it went before is not known, or does not count.
-            (TargetState::Unsettled | TargetState::Acted(_), Some(_)) => self.moved(target, TargetEvent::Reopened),
+            (TargetStatus::Unsettled | TargetStatus::ActionEnded(_), Some(_)) => {
+                self.moved(target, TargetEvent::Reopened)
+            }
             _ => {
                 self.moved(target, TargetEvent::Released);
                 if is_free {
-                    self.happened(now_ms, target, Happening::Released, "");
+                    self.happened(now_ms, target, EventKind::Released, "");
                     out.push(Action::Emit(Event::Released { target: name }));
                 }
                 self.check_budget(out);
@@ -639,8 +641,8 @@ impl Rollout {
 
     fn ended(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
         let is_lost = matches!(self.ending, Some(End::Lost(_)));
-        if result.course == Course::OutOfSight && self.stop != Some(Stop::Now) && !is_lost {
-            return self.out_of_sight(now_ms, target, result, out);
+        if result.course == Course::ContactLost && self.stop != Some(Stop::Now) && !is_lost {
+            return self.contact_lost(now_ms, target, result, out);
         }
         if result.course == Course::RunnerFailed {
             return self.runner_failed(target, result.detail, out);
@@ -648,8 +650,8 @@ impl Rollout {
         if result.course == Course::NotStarted && result.ending == Ending::Unknown {
             return self.not_started(target, result.detail, out);
         }
-        if self.slots[target].state == TargetState::Reverting {
-            return self.reverted(now_ms, target, result, out);
+        if self.slots[target].state == TargetStatus::RollingBack {
+            return self.roll_back_ended(now_ms, target, result, out);
         }
         if self.is_refused_as_stale(target, &result) {
             return self.lease_anew(target, out);
@@ -662,9 +664,9 @@ impl Rollout {
         let attempt = self.slots[target].attempt;
         let outcome = Outcome { ending: result.ending, exit_code: result.exit_code, took: result.took_ms, attempt };
         let what = match result.ending {
-            Ending::Succeeded => Happening::Succeeded,
-            Ending::Unknown => Happening::Unknown,
-            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Happening::Failed,
+            Ending::Succeeded => EventKind::Succeeded,
+            Ending::Unknown => EventKind::Unknown,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => EventKind::Failed,
         };
         self.happened(now_ms, target, what, &result.detail);
         self.slots[target].detail.clone_from(&result.detail);
@@ -696,9 +698,9 @@ impl Rollout {
 
     /// It was announced, and nothing of it ran: it goes again, and that was no attempt.
     fn not_started(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
-        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason }));
-        if self.slots[target].state == TargetState::Reverting {
-            self.moved(target, TargetEvent::Found);
+        out.push(Action::Emit(Event::ReleasedUnused { target: self.name(target), reason }));
+        if self.slots[target].state == TargetStatus::RollingBack {
+            self.moved(target, TargetEvent::Unsettled);
             self.roll_back_anew(target, out);
         } else {
             self.moved(target, TargetEvent::Ended(Ending::Failed));
@@ -716,8 +718,8 @@ impl Rollout {
             Ending::Unknown => out.push(self.release(target)),
             _ => {
                 let detail = self.slots[target].detail.clone();
-                let standing = Standing::Ended { ending, exit_code, took_ms: took, detail };
-                out.push(Action::Release { target, standing });
+                let status = RecordedStatus::ActionEnded { ending, exit_code, took_ms: took, detail };
+                out.push(Action::Release { target, status });
             }
         }
     }
@@ -755,7 +757,7 @@ impl Rollout {
             let kill = |target| Action::Kill { target, ending: Ending::Unknown, others: None };
             out.extend(self.under_way().into_iter().map(kill));
             for target in self.in_flight.clone() {
-                if self.slots[target].state == TargetState::Unsettled {
+                if self.slots[target].state == TargetStatus::Unsettled {
                     self.leave_undecided(target, out);
                 }
             }
@@ -782,7 +784,7 @@ impl Rollout {
         // Whoever goes on with it knows as much from the store.
         self.stop = self.stop.max(Some(Stop::Gently));
         for target in self.in_flight.clone() {
-            if self.slots[target].state == TargetState::Unsettled {
+            if self.slots[target].state == TargetStatus::Unsettled {
                 self.leave_undecided(target, out);
             }
         }
@@ -796,7 +798,8 @@ impl Rollout {
 
     /// Those whose command runs.
     fn under_way(&self) -> Vec<usize> {
-        let runs = |target: &usize| matches!(self.slots[*target].state, TargetState::Acting | TargetState::Reverting);
+        let runs =
+            |target: &usize| matches!(self.slots[*target].state, TargetStatus::Running | TargetStatus::RollingBack);
         self.in_flight.iter().copied().filter(runs).collect()
     }
 
@@ -849,16 +852,16 @@ impl Rollout {
         match (question, self.slots[target].state) {
             // What it answers came too late: the place or the slot is being given up.
             _ if self.slots[target].leaving.is_some() => {}
-            (Question::Open, TargetState::Pending | TargetState::Waiting) if !self.invited.is(target) => {
+            (Question::Open, TargetStatus::Pending | TargetStatus::Waiting) if !self.invited.is(target) => {
                 self.moved(target, TargetEvent::Deferred);
             }
-            (Question::Open, TargetState::Pending | TargetState::Waiting) => {
+            (Question::Open, TargetStatus::Pending | TargetStatus::Waiting) => {
                 self.admitted_in_the_open(now_ms, target, verdict, said, out);
             }
-            (Question::InQueue, TargetState::Queued | TargetState::Leased) => {
+            (Question::InQueue, TargetStatus::Queued | TargetStatus::Leased) => {
                 self.admitted_in_queue(now_ms, target, &verdict, said, out);
             }
-            (Question::Granted, TargetState::Leased) => self.admitted_with_slot(now_ms, target, &verdict, said, out),
+            (Question::Granted, TargetStatus::Leased) => self.admitted_with_slot(now_ms, target, &verdict, said, out),
             // It went on meanwhile, and is asked about where it stands now.
             _ => {}
         }
@@ -945,7 +948,7 @@ impl Rollout {
                 self.moved(target, TargetEvent::Queued);
                 let give_up_at_ms = self.wants_slot(now_ms, target);
                 out.push(Action::Emit(Event::Queued { target: self.name(target) }));
-                out.push(Action::Acquire { target, give_up_at_ms, standing: Standing::Leased });
+                out.push(Action::Acquire { target, give_up_at_ms, status: RecordedStatus::Leased });
             }
             Admission::Force(victims) => {
                 self.moved(target, TargetEvent::Queued);
@@ -986,12 +989,16 @@ impl Rollout {
                 self.slots[target].keep_until_ms = Some(until);
                 self.keeps.insert((until, target));
                 self.changed(Cause::Progressed);
-                if let TargetState::Acted(ending) = self.slots[target].state {
+                if let TargetStatus::ActionEnded(ending) = self.slots[target].state {
                     let took_ms = self.slots[target].took_ms.unwrap_or(0);
-                    let standing = Standing::Kept { ending, exit_code: None, took_ms, until };
-                    out.push(Action::Save { target, standing });
+                    let status = RecordedStatus::KeepingSlot { ending, exit_code: None, took_ms, until };
+                    out.push(Action::Save { target, status });
                 }
-                out.push(Action::Emit(Event::Keeping { target: self.name(target), keep_ms, reason: answer.reason }));
+                out.push(Action::Emit(Event::KeepingSlot {
+                    target: self.name(target),
+                    keep_ms,
+                    reason: answer.reason,
+                }));
             }
             // An earlier runner's try, whose lease is gone: it queues like for the first.
             Settlement::Retry if self.may_go_again(target) && self.slots[target].without_slot => {
@@ -1015,7 +1022,7 @@ impl Rollout {
             // Without another try, what failed has failed.
             Settlement::Release | Settlement::Keep(_) | Settlement::Retry => out.push(self.release(target)),
             Settlement::RollBack if self.setup.can_roll_back && self.slots[target].lease.is_some() => {
-                self.revert(now_ms, target, answer.reason, out);
+                self.roll_back(now_ms, target, answer.reason, out);
             }
             // What it acted under is somebody else's by now.
             Settlement::RollBack if self.setup.can_roll_back => out.push(self.release(target)),
@@ -1137,7 +1144,7 @@ impl Rollout {
     /// The rest of a retry's conditions.
     fn may_go_again(&self, target: usize) -> bool {
         let slot = &self.slots[target];
-        matches!(slot.state, TargetState::Acted(Ending::Failed | Ending::TimedOut))
+        matches!(slot.state, TargetStatus::ActionEnded(Ending::Failed | Ending::TimedOut))
             && self.has_attempts_left(target)
             && self.ending.is_none()
     }
@@ -1158,8 +1165,8 @@ impl Rollout {
         let until = now_ms.saturating_add(after_ms);
         slot.retry_at_ms = Some(until);
         self.retries.insert((until, target));
-        if let TargetState::Acted(ending) = slot.state {
-            out.push(Action::Save { target, standing: Standing::Retrying { ending, until } });
+        if let TargetStatus::ActionEnded(ending) = slot.state {
+            out.push(Action::Save { target, status: RecordedStatus::Retrying { ending, until } });
         }
         let attempt = slot.attempt + 1;
         out.push(Action::Emit(Event::Retrying { target: self.name(target), attempt, reason, after_ms }));
@@ -1196,7 +1203,7 @@ impl Rollout {
                 if passes {
                     // Its tries are not used up: it goes when its turn comes again.
                     let reason = "a hard limit refuses its next try now".to_owned();
-                    out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason }));
+                    out.push(Action::Emit(Event::ReleasedUnused { target: self.name(target), reason }));
                     self.reopen(target, out);
                 } else {
                     out.push(self.release(target));
@@ -1211,12 +1218,12 @@ impl Rollout {
         for other in self.in_flight.iter().copied().filter(|other| *other != target) {
             in_flight += 1;
             let (may_be_down, may_fail) = match self.slots[other].state {
-                TargetState::Acting | TargetState::Unsettled | TargetState::Reverting => (true, true),
+                TargetStatus::Running | TargetStatus::Unsettled | TargetStatus::RollingBack => (true, true),
                 // Its slot is still held, so that the party may not have heard of it yet. And until its success is written
                 // down, with its slot given back or kept, a next runner finds it acting, and may have to charge it.
-                TargetState::Acted(Ending::Succeeded) => (true, self.slots[other].keep_until_ms.is_none()),
-                TargetState::Acted(_) => (true, true),
-                TargetState::Reverted(_) => (true, true),
+                TargetStatus::ActionEnded(Ending::Succeeded) => (true, self.slots[other].keep_until_ms.is_none()),
+                TargetStatus::ActionEnded(_) => (true, true),
+                TargetStatus::RollBackEnded(_) => (true, true),
                 _ => (gate == Gate::Queue, gate == Gate::Queue),
             };
             if may_be_down {
@@ -1231,10 +1238,10 @@ impl Rollout {
             failed: self.failed_before(target),
             remaining: self.roster.is_known().then(|| self.roster.remaining(leaving.into_iter())),
             strangers: self.setup.party.as_ref().and_then(|party| self.roster.strangers(party)),
-            connected: self.hearing == Hearing::Connected,
+            connected: self.connectivity == Connectivity::Connected,
             now_ms,
             usual_ms: self.longest_ms.or_else(|| self.setup.action_timeout.map(millis)),
-            paused: self.steer.paused.clone(),
+            paused: self.requests.paused.clone(),
             unknown: self.unknown_held().map(|target| self.name(target)),
             wave_spent: self.wave_spent_before(target),
             wave: self.wave_gate(now_ms, target),
@@ -1272,7 +1279,7 @@ impl Rollout {
     fn say_refused(&mut self, target: usize, Refused { refusal, facts }: &Refused, out: &mut Vec<Action>) {
         let reason = refusal.to_string();
         let (code, until) = (refusal.code().to_owned(), refusal.changes_ms());
-        self.waits = Some(Waits { code, reason: reason.clone(), until });
+        self.waits = Some(Blocker { code, reason: reason.clone(), until });
         // One that is about this target alone is said once for it, the others once for all.
         let said = match refusal {
             Refusal::Held { .. } => &mut self.slots[target].said,
@@ -1296,9 +1303,15 @@ impl Rollout {
         self.slots[target].before_roll_back = None;
         self.waits = None;
         self.moved(target, TargetEvent::Started);
-        self.happened(now_ms, target, Happening::Started, "");
+        self.happened(now_ms, target, EventKind::Started, "");
         out.push(Action::Emit(Event::Started { target: self.name(target), attempt, fence }));
-        out.push(Action::Start { target, doing: Doing::Act, attempt, fence, standing: Standing::Acting });
+        out.push(Action::Start {
+            target,
+            command_kind: CommandKind::Action,
+            attempt,
+            fence,
+            status: RecordedStatus::Running,
+        });
     }
 
     /// Out of the queue, or its slot given back unused. Said once: the answer brings [`Self::back_to_waiting`] or a skip.
@@ -1308,40 +1321,42 @@ impl Rollout {
         }
         self.slots[target].leaving = Some(then);
         match self.slots[target].state {
-            TargetState::Queued => out.push(Action::Withdraw { target }),
-            _ => self.give_back(target, reason, out),
+            TargetStatus::Queued => out.push(Action::Withdraw { target }),
+            _ => self.release_unused(target, reason, out),
         }
     }
 
     /// Its slot goes, and its node says where it stands then.
     fn release(&self, target: usize) -> Action {
-        Action::Release { target, standing: self.standing_without_slot(target) }
+        Action::Release { target, status: self.status_without_slot(target) }
     }
 
     /// Where it stands once its slot is free.
-    fn standing_without_slot(&self, target: usize) -> Standing {
+    fn status_without_slot(&self, target: usize) -> RecordedStatus {
         let slot = &self.slots[target];
         let reason = || slot.detail.clone();
         match (slot.state, &slot.leaving) {
-            (TargetState::Acted(Ending::Unknown), _) if slot.undecided => Standing::Acting,
-            (TargetState::Leased, _) if slot.recalled.is_some() => {
-                self.standing_of(target, slot.recalled.unwrap_or(Final::Unknown))
+            (TargetStatus::ActionEnded(Ending::Unknown), _) if slot.undecided => RecordedStatus::Running,
+            (TargetStatus::Leased, _) if slot.recalled.is_some() => {
+                self.status_of(target, slot.recalled.unwrap_or(FinalStatus::Unknown))
             }
-            (TargetState::Acted(Ending::Succeeded), _) => Standing::Done { took_ms: slot.took_ms },
-            (TargetState::Acted(Ending::Unknown), _) => Standing::Unknown { reason: reason(), was: None },
-            (TargetState::Acted(_), _) => Standing::Failed { reason: reason(), was: None },
-            (_, Some(Then::Skip { code, reason })) => Standing::Skipped { code: code.clone(), reason: reason.clone() },
-            _ => Standing::Pending,
+            (TargetStatus::ActionEnded(Ending::Succeeded), _) => RecordedStatus::Succeeded { took_ms: slot.took_ms },
+            (TargetStatus::ActionEnded(Ending::Unknown), _) => RecordedStatus::Unknown { reason: reason(), was: None },
+            (TargetStatus::ActionEnded(_), _) => RecordedStatus::Failed { reason: reason(), was: None },
+            (_, Some(Then::Skip { code, reason })) => {
+                RecordedStatus::Skipped { code: code.clone(), reason: reason.clone() }
+            }
+            _ => RecordedStatus::Pending,
         }
     }
 
-    fn give_back(&mut self, target: usize, reason: &str, out: &mut Vec<Action>) {
-        out.push(Action::Emit(Event::GivenBack { target: self.name(target), reason: reason.to_owned() }));
+    fn release_unused(&mut self, target: usize, reason: &str, out: &mut Vec<Action>) {
+        out.push(Action::Emit(Event::ReleasedUnused { target: self.name(target), reason: reason.to_owned() }));
         out.push(self.release(target));
     }
 
     fn back_to_waiting(&mut self, now_ms: u64, target: usize) {
-        self.moved(target, TargetEvent::Withdrawn);
+        self.moved(target, TargetEvent::ReleasedUnused);
         let slot = &mut self.slots[target];
         let pause = millis(FIRST_PAUSE) << slot.left.min(MOST_DOUBLINGS);
         slot.left = slot.left.saturating_add(1);
@@ -1365,24 +1380,24 @@ impl Rollout {
 
     fn skip(&mut self, now_ms: u64, target: usize, code: String, reason: String, out: &mut Vec<Action>) {
         // Without a slot nobody has written that down yet.
-        if !matches!(self.slots[target].state, TargetState::Leased) {
-            let standing = Standing::Skipped { code: code.clone(), reason: reason.clone() };
-            out.push(Action::Save { target, standing });
+        if !matches!(self.slots[target].state, TargetStatus::Leased) {
+            let status = RecordedStatus::Skipped { code: code.clone(), reason: reason.clone() };
+            out.push(Action::Save { target, status });
         }
         self.moved(target, TargetEvent::Skipped);
-        self.happened(now_ms, target, Happening::Skipped, &reason);
+        self.happened(now_ms, target, EventKind::Skipped, &reason);
         out.push(Action::Emit(Event::Skipped { target: self.name(target), code, reason }));
     }
 
     /// From now on nothing starts: queues are left and unused slots given back. The first reason stays.
     fn end(&mut self, end: End, out: &mut Vec<Action>) {
-        let acting = self.counts.acting;
+        let running = self.counts.running;
         if self.ending.is_none() {
-            out.push(Action::Emit(Event::Stopping { reason: end.reason(), acting }));
+            out.push(Action::Emit(Event::Stopping { reason: end.reason(), running }));
             self.ending = Some(end);
         }
         for target in self.in_flight.clone() {
-            if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+            if matches!(self.slots[target].state, TargetStatus::Queued | TargetStatus::Leased) {
                 self.leave(target, Then::Wait, "the run is stopping", out);
             }
         }
@@ -1420,7 +1435,7 @@ impl Rollout {
             return;
         }
         if let Some((target, outcome)) = self.to_settle.pop_front() {
-            self.asking = Some((target, Question::Acted));
+            self.asking = Some((target, Question::ActionEnded));
             let view = self.view(now_ms, target, Cause::Progressed);
             out.push(Action::Settle { target, view: Box::new(view), outcome });
             return;
@@ -1430,13 +1445,13 @@ impl Rollout {
         }
         while let Some(target) = self.granted.pop_front() {
             let slot = &self.slots[target];
-            if slot.state == TargetState::Leased && slot.leaving.is_none() {
+            if slot.state == TargetStatus::Leased && slot.leaving.is_none() {
                 return self.ask_about(now_ms, target, Question::Granted, Cause::Granted, out);
             }
         }
         if let Some(target) = self.invited.next_consulted() {
             self.asking = Some((target, Question::Consulted));
-            let view = Box::new(self.view(now_ms, target, Cause::Operator(CONDUCTOR.to_owned())));
+            let view = Box::new(self.view(now_ms, target, Cause::Operator(ORCHESTRATION.to_owned())));
             return out.push(Action::Admit { target, view });
         }
         if self.hold.is_some_and(|hold| hold.wake_ms.is_some_and(|at| at <= now_ms)) {
@@ -1474,7 +1489,7 @@ impl Rollout {
 
     /// Whether what a policy would be shown is known.
     fn can_ask(&self) -> bool {
-        self.hearing == Hearing::Connected
+        self.connectivity == Connectivity::Connected
             && self.others.is_some()
             && (self.roster.is_known() || self.setup.party.is_none())
             && self.observed.iter().all(Option::is_some)
@@ -1493,7 +1508,7 @@ impl Rollout {
             self.wakes.pop_first();
             let slot = &mut self.slots[target];
             slot.wake_ms = None;
-            if slot.state == TargetState::Queued && slot.forcing.is_none() && slot.leaving.is_none() {
+            if slot.state == TargetStatus::Queued && slot.forcing.is_none() && slot.leaving.is_none() {
                 return Some((target, Question::InQueue));
             }
             // Without room the sweep that follows room asks it anyway.
@@ -1653,7 +1668,7 @@ impl Rollout {
     }
 
     fn progress(&self) -> contract::Progress {
-        let Counts { total, pending, waiting, acting, done, failed, unknown, rolled_back, skipped } = self.counts;
+        let Counts { total, pending, waiting, running, succeeded, failed, unknown, rolled_back, skipped } = self.counts;
         contract::Progress {
             job: self.setup.job.clone(),
             run: self.setup.run.clone(),
@@ -1661,22 +1676,22 @@ impl Rollout {
             total,
             pending,
             waiting,
-            acting,
-            done,
+            running,
+            succeeded,
             failed,
             rolled_back,
             skipped,
             unknown,
-            budget_left: self.setup.limits.budget.left(self.charged(), acting),
+            budget_left: self.setup.limits.budget.left(self.charged(), running),
         }
     }
 
-    fn happened(&mut self, at: u64, target: usize, what: Happening, detail: &str) {
+    fn happened(&mut self, at: u64, target: usize, what: EventKind, detail: &str) {
         if self.events.len() == EVENTS_SHOWN {
             self.events.pop_front();
         }
         let target = self.name(target);
-        self.events.push_back(contract::Event { at, target, what, detail: detail.to_owned() });
+        self.events.push_back(contract::Event { at, target, kind: what, detail: detail.to_owned() });
     }
 
     fn moved(&mut self, target: usize, event: TargetEvent) {
@@ -1684,14 +1699,14 @@ impl Rollout {
         let after = before.after(event).expect("the machine moves targets only where they can go");
         self.slots[target].state = after;
         self.counts.moved(before, after);
-        let is_final = |state| matches!(state, TargetState::Final(_));
+        let is_final = |state| matches!(state, TargetStatus::Final(_));
         if is_final(after) {
             self.slots[target].final_ms = self.now_ms;
         }
         self.counted_in_wave(target, is_final(before), is_final(after));
         self.charged_to_wave(target, before, after);
         match after {
-            TargetState::Final(Final::Unknown) => self.unknown.insert(target),
+            TargetStatus::Final(FinalStatus::Unknown) => self.unknown.insert(target),
             _ => self.unknown.remove(&target),
         };
         self.invited.has_moved(target);
@@ -1703,7 +1718,7 @@ impl Rollout {
             true => self.in_flight.insert(target),
             false => self.in_flight.remove(&target),
         };
-        if matches!(after, TargetState::Final(_))
+        if matches!(after, TargetStatus::Final(_))
             && let Some(at) = self.slots[target].wake_ms.take()
         {
             self.wakes.remove(&(at, target));
@@ -1724,7 +1739,7 @@ impl Slot {
     fn new(target: Target) -> Self {
         Self {
             target,
-            state: TargetState::Pending,
+            state: TargetStatus::Pending,
             attempt: 0,
             waiting_since_ms: None,
             wake_ms: None,
@@ -1765,8 +1780,8 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn waits(&self, until: Option<u64>) -> Waits {
-        Waits { code: self.code.clone(), reason: self.reason.clone(), until }
+    fn waits(&self, until: Option<u64>) -> Blocker {
+        Blocker { code: self.code.clone(), reason: self.reason.clone(), until }
     }
 
     fn line(&self) -> String {
@@ -1777,17 +1792,17 @@ impl Verdict {
 impl Counts {
     /// Whether every target ended well.
     #[must_use]
-    pub fn all_done(&self) -> bool {
-        self.done == self.total
+    pub fn all_succeeded(&self) -> bool {
+        self.succeeded == self.total
     }
 }
 
-impl Final {
+impl FinalStatus {
     /// The word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Done => "done",
+            Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::RolledBack => "rolled-back",

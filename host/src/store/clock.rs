@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::boot;
+use super::boot_clock;
 
 /// A wall clock: the system's, or one that follows tokio's clock, which stands still in tests and simulations.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl Clock {
     #[must_use]
     pub fn set_ms(&self) -> i64 {
         match self {
-            Self::System => difference(self.now_ms(), boot::now_ms()),
+            Self::System => difference(self.now_ms(), boot_clock::now_ms()),
             Self::Virtual { .. } => 0,
         }
     }

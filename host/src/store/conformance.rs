@@ -70,11 +70,11 @@ where
 {
     let top = NodePath::parse(&format!("/conformance-{}", Uuid::new_v4().simple())).expect("the name is a proper one");
     let bench = Arc::new(Bench { subject: Box::new(subject), top: top.clone() });
-    let keeper = bench.session().await;
-    create_all(keeper.as_ref(), &top).await.expect("the case's own node can be made");
+    let lease_task = bench.session().await;
+    create_all(lease_task.as_ref(), &top).await.expect("the case's own node can be made");
     case(Arc::clone(&bench)).await;
-    clear(keeper.as_ref(), &top).await;
-    keeper.close().await.expect("a session can be closed");
+    clear(lease_task.as_ref(), &top).await;
+    lease_task.close().await.expect("a session can be closed");
 }
 
 /// Deletes a node and all below it.
@@ -386,8 +386,8 @@ pub async fn versioned_sets_lose_nothing(bench: Arc<Bench>) {
     const WRITERS: u32 = 4;
     const EACH: u32 = 10;
     let path = bench.path("counter");
-    let keeper = bench.session().await;
-    make(keeper.as_ref(), &path, "0", NodeKind::Persistent).await;
+    let lease_task = bench.session().await;
+    make(lease_task.as_ref(), &path, "0", NodeKind::Persistent).await;
     let writers = join_all((0..WRITERS).map(async |_| {
         let store = bench.session().await;
         let mut done = 0;
@@ -404,10 +404,10 @@ pub async fn versioned_sets_lose_nothing(bench: Arc<Bench>) {
         store.close().await.expect("closed");
     }));
     soon("all writers", writers).await;
-    keeper.sync(&path).await.expect("synced");
-    let node = keeper.read(&path).await.expect("the node is there");
+    lease_task.sync(&path).await.expect("synced");
+    let node = lease_task.read(&path).await.expect("the node is there");
     assert_eq!(node.data, bytes(&(WRITERS * EACH).to_string()));
-    keeper.close().await.expect("closed");
+    lease_task.close().await.expect("closed");
 }
 
 // Order.
@@ -776,8 +776,8 @@ pub async fn all_watches_on_a_node_fire(bench: Arc<Bench>) {
 /// When a session ends, by its own will or not, its watches end too.
 pub async fn a_watch_ends_with_its_session(bench: Arc<Bench>) {
     let path = bench.path("a");
-    let keeper = bench.session().await;
-    make(keeper.as_ref(), &path, "", NodeKind::Persistent).await;
+    let lease_task = bench.session().await;
+    make(lease_task.as_ref(), &path, "", NodeKind::Persistent).await;
     for silent in [false, true] {
         let store = bench.session().await;
         store.sync(&path).await.expect("synced");
@@ -794,7 +794,7 @@ pub async fn a_watch_ends_with_its_session(bench: Arc<Bench>) {
         }
         assert!(store.session().borrow().is_over());
     }
-    keeper.close().await.expect("closed");
+    lease_task.close().await.expect("closed");
 }
 
 // Sessions.
@@ -902,7 +902,7 @@ pub async fn a_session_can_be_closed_twice(bench: Arc<Bench>) {
 
 /// What was called before the close is still done; what is asked of a session that is over is not.
 pub async fn nothing_is_done_for_a_session_that_is_over(bench: Arc<Bench>) {
-    let keeper = bench.session().await;
+    let lease_task = bench.session().await;
     for silent in [false, true] {
         let store = bench.session().await;
         let (path, earlier) = (bench.path("a"), bench.path(if silent { "silent" } else { "closed" }));
@@ -928,11 +928,11 @@ pub async fn nothing_is_done_for_a_session_that_is_over(bench: Arc<Bench>) {
         assert_eq!(store.children_and_watch(&earlier).await.map(|_| ()), Err(over.clone()));
         assert_eq!(store.multi(vec![check(&earlier, Version::Any)]).await, Err(over.clone()));
         assert_eq!(store.sync(&earlier).await, Err(over));
-        keeper.sync(&path).await.expect("synced");
-        assert_eq!(keeper.stat(&path).await, Ok(None));
-        assert_eq!(keeper.stat(&earlier).await.expect("asked").map(|stat| stat.version), Some(0));
+        lease_task.sync(&path).await.expect("synced");
+        assert_eq!(lease_task.stat(&path).await, Ok(None));
+        assert_eq!(lease_task.stat(&earlier).await.expect("asked").map(|stat| stat.version), Some(0));
     }
-    keeper.close().await.expect("closed");
+    lease_task.close().await.expect("closed");
 }
 
 /// Makes one test of each case of [`crate::store::conformance`].

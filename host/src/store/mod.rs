@@ -4,16 +4,16 @@
 //! the trait alone; which backend stands behind it is decided in `cli/context.rs` and nowhere else. What the trait
 //! promises is written down as tests in [`conformance`], which every backend passes unchanged.
 
-mod boot;
+mod boot_clock;
 mod clock;
 pub mod conformance;
 pub mod embedded;
 mod error;
-mod gate;
-pub mod liveness;
 pub mod memory;
 mod path;
-mod pulse;
+pub mod process_liveness;
+mod session_liveness;
+mod transaction_gate;
 mod types;
 mod watch;
 pub mod zookeeper;
@@ -29,8 +29,8 @@ use tokio::time::Instant;
 pub use clock::Clock;
 pub(crate) use clock::difference;
 pub use error::{PathError, StoreError};
-pub use gate::between_transactions;
 pub use path::{NodePath, node_name};
+pub use transaction_gate::between_transactions;
 pub use types::{Fence, Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};
 // What jobs, profiles and flags say of servers is typed data, and not the backend that acts on it.

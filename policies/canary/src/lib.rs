@@ -71,7 +71,7 @@ impl Policy for Canary {
 impl Canary {
     /// What keeps a target from going, or sends it as a canary; none once the canaries have baked.
     fn canaries_first(&self, view: &View, kept: &mut Kept) -> Option<Admitted> {
-        let (done, wanted) = (view.progress.done, self.canaries.get());
+        let (done, wanted) = (view.progress.succeeded, self.canaries.get());
         if !kept.passed {
             let failed = rules::failures(view);
             if failed > 0 {
@@ -95,11 +95,11 @@ impl Canary {
 
     fn as_canary(&self, view: &View, turns: &mut Turns) -> Admitted {
         turns.reconcile(view);
-        let (done, wanted) = (view.progress.done, self.canaries.get());
+        let (done, wanted) = (view.progress.succeeded, self.canaries.get());
         let under_way = match view.cause {
             // What counts for one that holds its slot is who acts, not who was told that it may.
-            Cause::Granted => view.progress.acting,
-            _ => u32::try_from(turns.others(view).count()).unwrap_or(u32::MAX).max(view.progress.acting),
+            Cause::Granted => view.progress.running,
+            _ => u32::try_from(turns.others(view).count()).unwrap_or(u32::MAX).max(view.progress.running),
         };
         if done + under_way >= wanted {
             turns.over(view);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn done(view: ViewBuilder, count: u32) -> ViewBuilder {
-        view.progress(|progress| progress.done = count)
+        view.progress(|progress| progress.succeeded = count)
     }
 
     #[test]
@@ -158,11 +158,11 @@ mod tests {
         assert_eq!((others.code(), others.wake_after()), ("canary-first", Some(Duration::from_secs(60))));
         assert!(run.admit(view("a").slots(4).granted()).is_lock());
 
-        let acting = |name| view(name).slots(4).my_lease("a").progress(|progress| progress.acting = 1);
-        let others = run.admit(acting("b"));
+        let running = |name| view(name).slots(4).my_lease("a").progress(|progress| progress.running = 1);
+        let others = run.admit(running("b"));
         // The lease that comes and goes announces what happens next.
         assert_eq!((others.code(), others.wake_after()), ("canary-first", None));
-        run.settle(acting("a").at(NOON + 5_000), Ending::Succeeded);
+        run.settle(running("a").at(NOON + 5_000), Ending::Succeeded);
 
         let baking = run.admit(done(view("b"), 1).at(NOON + 5_000));
         assert!(baking.is_hold());
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(run.admit(view("c").slots(4)).code(), "canary-first");
         // One is done: the other still keeps the rest waiting, and nobody takes the place of the first.
         run.settle(view("a").my_lease("a").my_lease("b"), Ending::Succeeded);
-        let one_left = || done(view("c"), 1).my_lease("b").progress(|progress| progress.acting = 1);
+        let one_left = || done(view("c"), 1).my_lease("b").progress(|progress| progress.running = 1);
         assert_eq!(run.admit(one_left()).code(), "canary-first");
         run.settle(view("b").my_lease("b"), Ending::Succeeded);
         assert_eq!(run.admit(done(view("c"), 2)).code(), "slot-free");
@@ -191,7 +191,7 @@ mod tests {
     fn a_canary_that_got_no_slot_gives_way() {
         let mut run = Run::new(json!({ "bake": "1m" }));
         assert!(run.admit(view("a")).is_lock());
-        let skipped = view("b").at(NOON + 10).event(NOON + 9, "a", Happening::Skipped);
+        let skipped = view("b").at(NOON + 10).event(NOON + 9, "a", EventKind::Skipped);
         assert_eq!(run.admit(skipped).code(), "canary");
         // Without an event too, after a while.
         assert_eq!(run.admit(view("c").at(NOON + 60_009)).code(), "canary-first");
@@ -204,7 +204,7 @@ mod tests {
         assert!(run.admit(view("a").at(NOON)).is_lock());
         assert!(run.admit(view("b").at(NOON + 60_000)).is_lock());
         assert!(run.admit(view("b").at(NOON + 60_001).granted()).is_lock());
-        let late = view("a").at(NOON + 60_002).my_lease("b").progress(|progress| progress.acting = 1).granted();
+        let late = view("a").at(NOON + 60_002).my_lease("b").progress(|progress| progress.running = 1).granted();
         assert_eq!(run.admit(late).code(), "canary-first");
     }
 
@@ -216,8 +216,8 @@ mod tests {
         // Both leases are there before either is asked: the first one asked goes.
         let both = |name| view(name).at(NOON + 60_001).slots(2).my_lease("a").my_lease("b");
         assert!(run.admit(both("b").granted()).is_lock());
-        let acting = both("a").progress(|progress| progress.acting = 1).granted();
-        assert!(run.admit(acting).is_hold());
+        let running = both("a").progress(|progress| progress.running = 1).granted();
+        assert!(run.admit(running).is_hold());
     }
 
     #[test]
@@ -239,8 +239,8 @@ mod tests {
         let mut run = Run::new(json!({ "bake": "0s" }));
         assert!(run.admit(view("a").granted()).is_lock());
         run.settle(view("a").my_lease("a"), Ending::Failed);
-        let acting = view("b").my_lease("a").progress(|progress| progress.acting = 1);
-        assert_eq!(run.admit(acting).code(), "canary-first");
+        let running = view("b").my_lease("a").progress(|progress| progress.running = 1);
+        assert_eq!(run.admit(running).code(), "canary-first");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use lockkeeper::job::JobSpec;
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::rollout::{self, Conducting, End};
+use lockkeeper::rollout::{self, End, OrchestrationJob};
 use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper::store::zookeeper::ZooKeeper;
 use lockkeeper::store::{Connect, Store, ZooKeeperOptions};
@@ -46,7 +46,7 @@ async fn main() -> Result<()> {
     let mut prepared = runs::prepare(job, &folder, policy, &store).await?;
     if let Some(spec) = conducted {
         let orchestration = engine.load_orchestration_file(&folder.join(&spec.path), None)?;
-        prepared.conducting = Some(Conducting::new(&spec, orchestration));
+        prepared.orchestration_job = Some(OrchestrationJob::new(&spec, orchestration));
     }
     let runner = Arc::clone(&prepared.runner);
     let (_stop, stops) = mpsc::channel(1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockkeeper::policy::types::{
-    Cause, Event, Happening, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View,
+    Cause, Event, EventKind, Label, Lease, Member, Outcome, Party, Progress, Semaphore, Target, View,
 };
 use lockkeeper::policy::{Engine, EngineOptions, Limits};
 
@@ -35,8 +35,8 @@ pub(crate) fn view(target: &str) -> View {
             total: 10,
             pending: 9,
             waiting: 1,
-            acting: 0,
-            done: 0,
+            running: 0,
+            succeeded: 0,
             failed: 0,
             rolled_back: 0,
             skipped: 0,
@@ -57,7 +57,7 @@ pub(crate) fn typical_view() -> View {
     view.party = Some(party(&(0..20).map(|index| format!("web{index:02}")).collect::<Vec<_>>(), 4));
     for index in 0..16 {
         let target = format!("web{index:02}");
-        view.events.push(Event { at: NOON + index, target, what: Happening::Started, detail: "as planned".to_owned() });
+        view.events.push(Event { at: NOON + index, target, kind: EventKind::Started, detail: "as planned".to_owned() });
     }
     view
 }

@@ -133,7 +133,7 @@ async fn until<T>(events: &mut mpsc::UnboundedReceiver<Event>, mut is_it: impl F
     }
 }
 
-fn hearing() -> (impl FnMut(&Stamped), mpsc::UnboundedReceiver<Event>) {
+fn connectivity() -> (impl FnMut(&Stamped), mpsc::UnboundedReceiver<Event>) {
     let (sender, events) = mpsc::unbounded_channel();
     (move |stamped: &Stamped| drop(sender.send(stamped.event.clone())), events)
 }
@@ -186,7 +186,7 @@ async fn a_target_with_the_longest_of_names_has_a_log() {
     let name = "n".repeat(253);
     let ground = Ground::new(1, &[&name], "[action]\nrun = [\"true\"]");
     let (report, _) = ground.run(always_lock()).await;
-    assert!(report.unwrap().counts.all_done());
+    assert!(report.unwrap().counts.all_succeeded());
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn a_target_is_tried_as_often_as_the_job_says_under_one_lease() {
         "[action]\nrun = [\"sh\", \"-c\", \"echo $LOCKKEEPER_FENCE; test $LOCKKEEPER_ATTEMPT = 3\"]\nattempts = 3";
     let ground = Ground::new(1, &["a"], action);
     let (report, _) = ground.run(try_again()).await;
-    assert!(report.unwrap().counts.all_done());
+    assert!(report.unwrap().counts.all_succeeded());
     let fences: BTreeSet<String> = (1..=3).map(|attempt| ground.log(&format!("a.{attempt}.log"))).collect();
     assert_eq!(fences.len(), 1, "{fences:?}");
 
@@ -258,7 +258,7 @@ async fn a_lease_that_somebody_deletes_stops_the_action() {
     let ground = Ground::new(1, &["a"], SLEEP);
     let (prepared, _store) = ground.start(try_again()).await;
     let (_stop, stops) = mpsc::channel(2);
-    let (tell, mut events) = hearing();
+    let (tell, mut events) = connectivity();
     let somebody = ground.memory.open();
     let breaks = async {
         until(&mut events, started).await;
@@ -280,7 +280,7 @@ async fn a_run_whose_session_ends_is_lost_and_its_command_is_gone() {
         let ground = Ground { job: ground.job.clone() + more + &action, ..ground };
         let (prepared, store) = ground.start(always_lock()).await;
         let (_stop, stops) = mpsc::channel(2);
-        let (tell, mut events) = hearing();
+        let (tell, mut events) = connectivity();
         let file = ground.folder.path().join("pids");
         let expires = async {
             until(&mut events, started).await;
@@ -305,7 +305,7 @@ async fn who_is_stopped_while_queueing_leaves_nothing_behind() {
     create_all(&*somebody, &NodePath::parse("/s/somebody-elses").unwrap()).await.unwrap();
     let (prepared, _store) = ground.start(always_lock()).await;
     let (stop, stops) = mpsc::channel(2);
-    let (tell, mut events) = hearing();
+    let (tell, mut events) = connectivity();
     let stops_it = async {
         until(&mut events, |event| matches!(event, Event::Queued { .. }).then_some(())).await;
         while ground.left().len() < 2 {
@@ -324,7 +324,7 @@ async fn stopped_twice_a_run_ends_at_once_and_says_what_nobody_knows() {
     let ground = Ground::new(2, &["a", "b", "c"], SLEEP);
     let (prepared, _store) = ground.start(always_lock()).await;
     let (stop, stops) = mpsc::channel(4);
-    let (tell, mut events) = hearing();
+    let (tell, mut events) = connectivity();
     let stops_it = async {
         until(&mut events, started).await;
         until(&mut events, started).await;
@@ -346,7 +346,7 @@ async fn a_session_that_is_over_before_anything_began_loses_the_run() {
     let (_stop, stops) = mpsc::channel(2);
     let lost = match run(prepared, stops, |_| {}).await {
         Ok(report) => matches!(report.end, End::Lost(_)),
-        Err(RunError::Ledger(error)) => error.is_lost(),
+        Err(RunError::RunStateWriter(error)) => error.is_lost(),
         Err(_) => false,
     };
     assert!(lost);
@@ -399,15 +399,15 @@ async fn a_force_that_never_fits_slows_down() {
 
 /// What the events say of what was under way at once, and of what failed.
 fn most_at_once(events: &[Event]) -> usize {
-    let mut acting = BTreeSet::new();
+    let mut running = BTreeSet::new();
     let mut most = 0;
     for event in events {
         match event {
-            Event::Started { target, .. } => drop(acting.insert(target.clone())),
-            Event::Succeeded { target, .. } | Event::Failed { target, .. } => drop(acting.remove(target)),
+            Event::Started { target, .. } => drop(running.insert(target.clone())),
+            Event::Succeeded { target, .. } | Event::Failed { target, .. } => drop(running.remove(target)),
             _ => {}
         }
-        most = most.max(acting.len());
+        most = most.max(running.len());
     }
     most
 }
@@ -499,7 +499,7 @@ async fn a_hundred_random_policies_break_no_limit() {
 async fn a_journal_is_whole_and_any_byte_that_changes_is_found() {
     let ground = Ground::new(2, &["a", "b", "c"], "[action]\nrun = [\"true\"]");
     let (report, _) = ground.run(always_lock()).await;
-    assert!(report.unwrap().counts.all_done());
+    assert!(report.unwrap().counts.all_succeeded());
     let path = ground.journal();
     let whole = journal::verify(&path).unwrap();
     // Each was asked about twice on its way in and once when it had acted; some in vain while there was no room.
@@ -524,7 +524,7 @@ async fn a_journal_is_whole_and_any_byte_that_changes_is_found() {
     }
     let cut = found(&lines[..lines.len() - 1].concat()).unwrap();
     assert!(!cut.closed, "a missing end is missed");
-    assert!(found(&text[..text.len() - 10]).unwrap().torn, "a torn line is found");
+    assert!(found(&text[..text.len() - 10]).unwrap().recovering, "a torn line is found");
 }
 
 #[tokio::test]
@@ -550,7 +550,7 @@ async fn the_standard_policy_rolls_over_the_embedded_store() {
     let (_stop, stops) = mpsc::channel(2);
     let mut events = Vec::new();
     let report = run(prepared, stops, |stamped| events.push(stamped.event.clone())).await.unwrap();
-    assert!(report.counts.all_done(), "{report:?}");
+    assert!(report.counts.all_succeeded(), "{report:?}");
     assert!(most_at_once(&events) <= 2);
     assert_eq!(store.children(&NodePath::parse("/s").unwrap()).await.unwrap(), Vec::<String>::new());
 }

@@ -4,29 +4,29 @@
 //! What the machine promises is checked after every step by a second account of the world, kept here without a look into
 //! the machine. `LOCKKEEPER_SEED` runs one seed again.
 
-mod ground;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ground::{Ground, Write, truth_of};
 use jiff::Timestamp;
 use lockkeeper::job::{
     Calendar, Freeze, MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target, TargetName,
     Template,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
-use lockkeeper::rollout::ledger::{Saved, Sight, Standing};
+use lockkeeper::rollout::run_state::{RecordedStatus, Sight, TargetRecord};
 use lockkeeper::rollout::{
-    Action, ActionResult, Broken, Budget, Conducted, Counts, Course, Doing, End, Event, Fault, Final, Floor, Got,
-    HardLimits, Hearing, HeldElsewhere, Input, NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease,
-    SeenMember, Setup, Steer, Stop, TargetState, Wave, Wish,
+    Action, ActionResult, Broken, Budget, CommandKind, Connectivity, Counts, Course, End, Event, Fault, FinalStatus,
+    Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
+    OrchestrationEnd, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Stop, TargetStatus, Wave,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
+use truth::{Ground, Write, truth_of};
 
 /// How many seeds a test goes through.
 const SEEDS: u64 = 4000;
@@ -66,26 +66,26 @@ enum Alone {
 
 /// What a target's keeper does, as the engine would have it.
 #[derive(Debug, Clone, PartialEq)]
-enum Keeper {
+enum LeaseTask {
     None,
     Queues {
         forced: bool,
         withdrawn: bool,
         /// Where it stands once it has its slot.
-        standing: Standing,
+        status: RecordedStatus,
     },
     /// What is to be released may have been said before it is known whether it is held.
     Adopts {
-        releasing: Option<Standing>,
+        releasing: Option<RecordedStatus>,
     },
     Holds {
         fence: Fence,
         lost: bool,
-        releasing: Option<Standing>,
+        releasing: Option<RecordedStatus>,
     },
     /// No keeper is there, and where it stands is being written.
     Writes {
-        standing: Standing,
+        status: RecordedStatus,
     },
 }
 
@@ -97,9 +97,9 @@ struct World {
     dice: StdRng,
     manner: Manner,
     now: u64,
-    keepers: Vec<Keeper>,
+    keepers: Vec<LeaseTask>,
     /// Actions under way, and as what they were told to end.
-    acting: BTreeMap<usize, (u32, Option<Ending>)>,
+    running: BTreeMap<usize, (u32, Option<Ending>)>,
     /// What this runner saw end, of which attempt.
     sights: BTreeMap<usize, (u32, Sight)>,
     /// Probes that are to answer, and when.
@@ -123,11 +123,11 @@ struct World {
     /// Targets that this runner's orchestration, or an operator, let go.
     invited: BTreeSet<usize>,
     foreign: Vec<SeenLease>,
-    hearing: Hearing,
+    connectivity: Connectivity,
     semaphore_told: bool,
     observed: Vec<bool>,
     question: Option<(usize, bool)>,
-    steer: Steer,
+    requests: OperatorRequests,
     /// Everything that somebody wished to go again, and what nobody could know of: these may go again.
     may_repeat: BTreeSet<usize>,
     /// Those whose roll-back no runner saw end, and of them those that may be rolled back once more.
@@ -153,7 +153,7 @@ struct World {
     wants_undone: BTreeSet<usize>,
     /// Those that queue, or hold a slot, to be rolled back.
     recalled: BTreeSet<usize>,
-    conducting: bool,
+    orchestration_job: bool,
     /// It waits for what the policy says of this one.
     consulted: Option<usize>,
     log: Vec<String>,
@@ -227,7 +227,7 @@ impl World {
                 0 => vec![ObserveSpec::Semaphore(path("/x")), ObserveSpec::Party(path("/y"))],
                 _ => Vec::new(),
             },
-            is_conducted: dice.random_bool(0.3),
+            has_orchestration: dice.random_bool(0.3),
             resumed: None,
         };
         Self {
@@ -236,8 +236,8 @@ impl World {
             ground: Ground::new(total),
             manner,
             now: 1_000,
-            keepers: vec![Keeper::None; total],
-            acting: BTreeMap::new(),
+            keepers: vec![LeaseTask::None; total],
+            running: BTreeMap::new(),
             sights: BTreeMap::new(),
             probes: BTreeMap::new(),
             attempts: vec![0; total],
@@ -251,10 +251,10 @@ impl World {
             names_fit: false,
             invited: BTreeSet::new(),
             foreign: Vec::new(),
-            hearing: Hearing::Connected,
+            connectivity: Connectivity::Connected,
             semaphore_told: false,
             question: None,
-            steer: Steer::default(),
+            requests: OperatorRequests::default(),
             may_repeat: BTreeSet::new(),
             found_reverting: BTreeSet::new(),
             may_undo_again: BTreeSet::new(),
@@ -270,7 +270,7 @@ impl World {
             let_go: BTreeSet::new(),
             wants_undone: BTreeSet::new(),
             recalled: BTreeSet::new(),
-            conducting: setup.is_conducted,
+            orchestration_job: setup.has_orchestration,
             consulted: None,
             log: Vec::new(),
             dice,
@@ -292,11 +292,11 @@ impl World {
             matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. });
         self.cut_short |=
             matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. });
-        self.cut_short |= matches!(&input, Input::Steer(steer) if steer.aborted.is_some());
-        if let Input::Conducted(how) = &input {
-            self.conducting = false;
-            self.stopping |= *how != Conducted::Done;
-            self.cut_short |= *how != Conducted::Done;
+        self.cut_short |= matches!(&input, Input::Requests(requests) if requests.aborted.is_some());
+        if let Input::OrchestrationEnded(how) = &input {
+            self.orchestration_job = false;
+            self.stopping |= *how != OrchestrationEnd::Completed;
+            self.cut_short |= *how != OrchestrationEnd::Completed;
         }
         self.stopped_now |= matches!(input, Input::Stop(Stop::Now) | Input::Lost { .. });
         self.ground.lost |= matches!(input, Input::Lost { .. });
@@ -320,8 +320,8 @@ impl World {
     fn note_invited(&mut self, input: &Input) {
         match input {
             Input::Invite { target } => drop(self.invited.insert(*target)),
-            Input::Steer(steer) => self.invited.extend(steer.retry.keys()),
-            Input::Session(Hearing::Over) => self.semaphore_told = false,
+            Input::Requests(requests) => self.invited.extend(requests.retry.keys()),
+            Input::Session(Connectivity::Over) => self.semaphore_told = false,
             _ => {}
         }
     }
@@ -357,17 +357,22 @@ impl World {
     /// Whether nothing keeps the targets from going that may go next but too few members.
     fn is_floor_alone(&self) -> Alone {
         let Some(floor) = self.setup.limits.floor else { return Alone::No };
-        let known = self.hearing == Hearing::Connected && self.semaphore_told && self.observed.iter().all(|read| *read);
+        let known = self.connectivity == Connectivity::Connected
+            && self.semaphore_told
+            && self.observed.iter().all(|read| *read);
         let Some(members) = self.told_members.as_ref().filter(|_| known) else { return Alone::No };
         let at = Timestamp::from_millisecond(self.now as i64).unwrap();
         let is_frozen = self.setup.limits.calendar.freezes.iter().any(|freeze| freeze.from <= at && at < freeze.until);
         let is_bad = |target: &usize| {
             let state = self.rollout.state(*target);
-            let failed = matches!(state, TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack));
-            failed && !self.steer.accepted.contains(target)
+            let failed = matches!(
+                state,
+                TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack)
+            );
+            failed && !self.requests.accepted.contains(target)
         };
         let bad = (0..self.total()).filter(is_bad).count() as u32;
-        let is_unknown = |target: usize| self.rollout.state(target) == TargetState::Final(Final::Unknown);
+        let is_unknown = |target: usize| self.rollout.state(target) == TargetStatus::Final(FinalStatus::Unknown);
         let is_held = self.setup.on_unknown == OnUnknown::Hold
             && (0..self.total()).any(|target| is_unknown(target) && is_bad(&target));
         let Budget { stop_at, max_failed } = self.setup.limits.budget;
@@ -377,7 +382,7 @@ impl World {
         };
         let is_spent = stop_at.into_iter().chain(max_failed).any(|most| bad >= most.max(1))
             || self.setup.waves.iter().any(is_wave_spent);
-        if self.steer.paused.is_some() || (self.stopping && self.cut_short) || self.rollout.report().is_some() {
+        if self.requests.paused.is_some() || (self.stopping && self.cut_short) || self.rollout.report().is_some() {
             return Alone::No;
         }
         // Leases of an earlier runner are another holder's until they are taken over.
@@ -388,7 +393,7 @@ impl World {
             return Alone::No;
         }
         let may_go = |target: &usize| {
-            let invited = !self.setup.is_conducted || self.invited.contains(target);
+            let invited = !self.setup.has_orchestration || self.invited.contains(target);
             let is_held = self.foreign.iter().any(|lease| lease.identifier == format!("t{target}"));
             invited && !is_held && self.rollout.state(*target).is_open() && self.is_waves_turn(*target)
         };
@@ -409,7 +414,7 @@ impl World {
             done.try_fold(0, |last, done| Some(done?.max(last)))
                 .is_some_and(|last| self.now >= last + earlier.bake.as_millis() as u64)
         };
-        let wave_is_approved = |wave: &Wave| !wave.approve || self.steer.approved.contains_key(&wave.name);
+        let wave_is_approved = |wave: &Wave| !wave.approve || self.requests.approved.contains_key(&wave.name);
         self.setup.waves[..wave].iter().all(is_baked) && wave_is_approved(&self.setup.waves[wave])
     }
 
@@ -427,8 +432,8 @@ impl World {
     fn note_finals(&mut self) {
         for target in 0..self.total() {
             match (self.rollout.state(target), self.final_at[target]) {
-                (TargetState::Final(_), None) => self.final_at[target] = Some(self.now),
-                (TargetState::Final(_), Some(_)) => {}
+                (TargetStatus::Final(_), None) => self.final_at[target] = Some(self.now),
+                (TargetStatus::Final(_), Some(_)) => {}
                 _ => self.final_at[target] = None,
             }
         }
@@ -442,50 +447,54 @@ impl World {
                 assert_eq!(self.consulted.take(), Some(target), "nobody wanted to know about t{target}");
             }
             Action::Undone { target, .. } => {
-                assert!(self.setup.is_conducted, "t{target} is undone, and nobody is to be told");
+                assert!(self.setup.has_orchestration, "t{target} is undone, and nobody is to be told");
             }
-            Action::Acquire { target, standing, .. } => self.queue(target, false, standing),
-            Action::Force { target, .. } => self.queue(target, true, Standing::Leased),
+            Action::Acquire { target, status, .. } => self.queue(target, false, status),
+            Action::Force { target, .. } => self.queue(target, true, RecordedStatus::Leased),
             Action::Adopt { target } => {
-                assert_eq!(self.keepers[target], Keeper::None, "t{target} is adopted twice");
-                self.keepers[target] = Keeper::Adopts { releasing: None };
+                assert_eq!(self.keepers[target], LeaseTask::None, "t{target} is adopted twice");
+                self.keepers[target] = LeaseTask::Adopts { releasing: None };
             }
             Action::Withdraw { target } => match &mut self.keepers[target] {
-                Keeper::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
+                LeaseTask::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
-            Action::Release { target, standing } => {
-                self.note_given_up(target, &standing);
-                assert!(!self.acting.contains_key(&target), "t{target} is released while it acts");
+            Action::Release { target, status } => {
+                self.note_given_up(target, &status);
+                assert!(!self.running.contains_key(&target), "t{target} is released while it acts");
                 match &mut self.keepers[target] {
-                    Keeper::Holds { releasing, .. } | Keeper::Adopts { releasing } if releasing.is_none() => {
-                        *releasing = Some(standing);
+                    LeaseTask::Holds { releasing, .. } | LeaseTask::Adopts { releasing } if releasing.is_none() => {
+                        *releasing = Some(status);
                     }
-                    keeper @ Keeper::None => *keeper = Keeper::Writes { standing },
+                    lease_task @ LeaseTask::None => *lease_task = LeaseTask::Writes { status },
                     other => panic!("t{target} is released while {other:?}"),
                 }
             }
-            Action::Save { target, standing } => {
-                self.note_given_up(target, &standing);
-                let keeper = &self.keepers[target];
+            Action::Save { target, status } => {
+                self.note_given_up(target, &status);
+                let lease_task = &self.keepers[target];
                 assert!(
-                    matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. }),
-                    "t{target}: {keeper:?}"
+                    matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. }),
+                    "t{target}: {lease_task:?}"
                 );
-                self.ground.writes[target].push_back(Write::Save(standing));
+                self.ground.writes[target].push_back(Write::Save(status));
             }
-            Action::Start { target, doing, attempt, fence, standing } => {
-                self.start(target, doing, attempt, fence, standing);
+            Action::Start { target, command_kind, attempt, fence, status } => {
+                self.start(target, command_kind, attempt, fence, status);
             }
             Action::Kill { target, ending, .. } => {
                 let (_, told) =
-                    self.acting.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
+                    self.running.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
-            Action::Probe { target, doing, attempt, after_ms, .. } => {
-                let has_probe = if doing == Doing::Act { self.setup.has_probe } else { self.setup.has_roll_back_probe };
+            Action::Probe { target, command_kind, attempt, after_ms, .. } => {
+                let has_probe = if command_kind == CommandKind::Action {
+                    self.setup.has_probe
+                } else {
+                    self.setup.has_roll_back_probe
+                };
                 assert!(has_probe, "t{target} is probed without a probe");
-                assert_eq!(self.rollout.state(target), TargetState::Unsettled, "t{target} is probed");
+                assert_eq!(self.rollout.state(target), TargetStatus::Unsettled, "t{target} is probed");
                 let before = self.probes.insert(target, (attempt, self.now + after_ms));
                 assert_eq!(before, None, "t{target} is probed twice at once");
             }
@@ -496,7 +505,7 @@ impl World {
                 }
                 self.stopping = true;
             }
-            Action::Emit(Event::Undoing { .. }) => self.undoing = true,
+            Action::Emit(Event::RollingBackRun { .. }) => self.undoing = true,
             Action::Emit(Event::Probed { target, answer, .. }) => {
                 let target: usize = target[1..].parse().unwrap();
                 match &*answer {
@@ -529,66 +538,66 @@ impl World {
         self.question = Some((target, settle));
     }
 
-    fn queue(&mut self, target: usize, forced: bool, standing: Standing) {
+    fn queue(&mut self, target: usize, forced: bool, status: RecordedStatus) {
         assert!(!self.stopping || (self.undoing && !self.cut_short), "t{target} queues after the end");
-        assert_eq!(self.keepers[target], Keeper::None, "t{target} queues twice");
-        self.keepers[target] = Keeper::Queues { forced, withdrawn: false, standing };
+        assert_eq!(self.keepers[target], LeaseTask::None, "t{target} queues twice");
+        self.keepers[target] = LeaseTask::Queues { forced, withdrawn: false, status };
         match self.final_at[target].is_some() {
             true => self.recalled.insert(target),
             false => self.recalled.remove(&target),
         };
     }
 
-    fn start(&mut self, target: usize, doing: Doing, attempt: u32, fence: Fence, standing: Standing) {
+    fn start(&mut self, target: usize, command_kind: CommandKind, attempt: u32, fence: Fence, status: RecordedStatus) {
         assert!(!self.stopped_now, "t{target} starts after everything was to stop");
-        let held = Keeper::Holds { fence, lost: false, releasing: None };
+        let held = LeaseTask::Holds { fence, lost: false, releasing: None };
         assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
         assert_eq!(attempt, self.attempts[target] + 1, "t{target}'s tries are counted");
         self.attempts[target] = attempt;
-        let is_recalled = doing == Doing::Revert && self.recalled.remove(&target);
+        let is_recalled = command_kind == CommandKind::RollBack && self.recalled.remove(&target);
         if is_recalled && !self.undoing {
             assert!(!self.stopping, "t{target} is undone after the end");
             let is_wanted = self.wants_undone.remove(&target) || self.may_undo_again.contains(&target);
             assert!(is_wanted, "t{target} is undone, and nobody wants it to be");
         }
-        if doing == Doing::Revert {
+        if command_kind == CommandKind::RollBack {
             let is_again = self.ground.was_rolled_back(target);
             assert!(!is_again || self.may_undo_again.contains(&target), "t{target} is rolled back twice");
             self.may_undo_again.remove(&target);
         }
-        if doing == Doing::Act || is_recalled {
-            assert_eq!(self.hearing, Hearing::Connected, "t{target} starts while the store does not hear us");
-            assert_eq!(self.steer.paused, None, "t{target} starts while the run is paused");
+        if command_kind == CommandKind::Action || is_recalled {
+            assert_eq!(self.connectivity, Connectivity::Connected, "t{target} starts while the store does not hear us");
+            assert_eq!(self.requests.paused, None, "t{target} starts while the run is paused");
             self.floor_is_kept(target);
         }
-        match doing {
-            Doing::Act => self.may_act(target),
-            Doing::Revert => {
+        match command_kind {
+            CommandKind::Action => self.may_act(target),
+            CommandKind::RollBack => {
                 assert!(self.setup.can_roll_back, "t{target} is undone with no command for that");
                 assert!(!self.undoing || !self.cut_short, "t{target} is undone after that was to stop");
             }
         }
-        self.ground.writes[target].push_back(Write::Start { doing, attempt, fence, standing });
-        assert!(self.acting.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
+        self.ground.writes[target].push_back(Write::Start { command_kind, attempt, fence, status });
+        assert!(self.running.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
     }
 
     /// What is ordered to be written down says whether that was the last attempt.
-    fn note_given_up(&mut self, target: usize, standing: &Standing) {
-        self.given_up[target] = match standing {
+    fn note_given_up(&mut self, target: usize, status: &RecordedStatus) {
+        self.given_up[target] = match status {
             // It holds the run, which is looked at elsewhere.
-            Standing::Unknown { .. } | Standing::Kept { ending: Ending::Unknown, .. }
+            RecordedStatus::Unknown { .. } | RecordedStatus::KeepingSlot { ending: Ending::Unknown, .. }
                 if self.setup.on_unknown == OnUnknown::Hold =>
             {
                 false
             }
-            Standing::Kept { ending, .. } => *ending != Ending::Succeeded,
-            standing => standing.is_charged(),
+            RecordedStatus::KeepingSlot { ending, .. } => *ending != Ending::Succeeded,
+            status => status.is_charged(),
         };
     }
 
     /// How many of these were given up, and nobody accepted that.
     fn failed(&self, among: impl Iterator<Item = usize>) -> u32 {
-        let counts = |target: &usize| self.given_up[*target] && !self.steer.accepted.contains(target);
+        let counts = |target: &usize| self.given_up[*target] && !self.requests.accepted.contains(target);
         among.filter(counts).count() as u32
     }
 
@@ -605,7 +614,7 @@ impl World {
             let enough = wave.stop_at.unwrap_or(u32::MAX);
             assert!(failed < enough, "t{target} starts after {failed} of `{}` failed of {enough}", wave.name);
         }
-        let is_let_go = !self.setup.is_conducted || self.let_go.contains(&target) || self.attempts[target] > 1;
+        let is_let_go = !self.setup.has_orchestration || self.let_go.contains(&target) || self.attempts[target] > 1;
         assert!(is_let_go, "t{target} starts, and the orchestration did not let it go");
         self.tries[target] += 1;
         assert!(self.tries[target] <= self.setup.attempts, "t{target} is tried too often");
@@ -615,15 +624,15 @@ impl World {
             assert!(last.is_none_or(|last| last.succeeded.is_some()), "t{target} goes while its last try runs");
         }
         if self.setup.on_unknown == OnUnknown::Hold {
-            let unknown = |other: &usize| self.rollout.state(*other) == TargetState::Final(Final::Unknown);
-            let held = (0..self.total()).filter(unknown).find(|other| !self.steer.accepted.contains(other));
+            let unknown = |other: &usize| self.rollout.state(*other) == TargetStatus::Final(FinalStatus::Unknown);
+            let held = (0..self.total()).filter(unknown).find(|other| !self.requests.accepted.contains(other));
             assert_eq!(held, None, "t{target} starts, and of that one nobody knows");
         }
         let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return };
         for earlier in &self.setup.waves[..wave] {
             for other in earlier.targets.clone() {
                 // It was done with, and is undone since.
-                if self.recalled.contains(&other) || self.rollout.state(other) == TargetState::Reverting {
+                if self.recalled.contains(&other) || self.rollout.state(other) == TargetStatus::RollingBack {
                     continue;
                 }
                 let done = self.final_at[other].unwrap_or_else(|| panic!("t{target} starts before t{other}"));
@@ -632,7 +641,7 @@ impl World {
             }
         }
         let wave = &self.setup.waves[wave];
-        assert!(!wave.approve || self.steer.approved.contains_key(&wave.name), "t{target} starts unapproved");
+        assert!(!wave.approve || self.requests.approved.contains_key(&wave.name), "t{target} starts unapproved");
     }
 
     fn floor_is_kept(&self, target: usize) {
@@ -643,11 +652,11 @@ impl World {
                 (0..self.total()).any(|other| {
                     let is_down = !matches!(
                         self.rollout.state(other),
-                        TargetState::Pending
-                            | TargetState::Waiting
-                            | TargetState::Queued
-                            | TargetState::Leased
-                            | TargetState::Final(_)
+                        TargetStatus::Pending
+                            | TargetStatus::Waiting
+                            | TargetStatus::Queued
+                            | TargetStatus::Leased
+                            | TargetStatus::Final(_)
                     );
                     (other == target || is_down) && *name == format!("t{other}{SUFFIX}")
                 })
@@ -668,39 +677,43 @@ impl World {
         let (mut in_flight, mut charged) = (0, 0);
         for target in 0..total {
             let state = self.rollout.state(target);
-            let keeper = &self.keepers[target];
+            let lease_task = &self.keepers[target];
             // Who is said to be leased may not be any more, and somebody else was since.
-            let is_gone = matches!(keeper, Keeper::Adopts { .. }) && !self.ground.leases.contains_key(&target);
+            let is_gone = matches!(lease_task, LeaseTask::Adopts { .. }) && !self.ground.leases.contains_key(&target);
             in_flight += u32::from(state.is_in_flight() && !is_gone);
-            let acts = matches!(state, TargetState::Acting | TargetState::Reverting);
-            assert_eq!(acts, self.acting.contains_key(&target), "t{target} is {state:?}");
-            let needs_no_keeper = matches!(state, TargetState::Unsettled | TargetState::Acted(_));
-            let is_kept = *keeper != Keeper::None || needs_no_keeper;
-            assert!(state.is_in_flight() || *keeper == Keeper::None, "t{target} is {state:?} with {keeper:?}");
+            let acts = matches!(state, TargetStatus::Running | TargetStatus::RollingBack);
+            assert_eq!(acts, self.running.contains_key(&target), "t{target} is {state:?}");
+            let needs_no_keeper = matches!(state, TargetStatus::Unsettled | TargetStatus::ActionEnded(_));
+            let is_kept = *lease_task != LeaseTask::None || needs_no_keeper;
+            assert!(
+                state.is_in_flight() || *lease_task == LeaseTask::None,
+                "t{target} is {state:?} with {lease_task:?}"
+            );
             assert!(!state.is_in_flight() || is_kept, "t{target} is {state:?} without a keeper");
             let place = match state {
-                TargetState::Pending => &mut counted.pending,
-                TargetState::Waiting | TargetState::Queued | TargetState::Leased => &mut counted.waiting,
-                TargetState::Acting
-                | TargetState::Unsettled
-                | TargetState::Acted(_)
-                | TargetState::Reverting
-                | TargetState::Reverted(_) => &mut counted.acting,
-                TargetState::Final(Final::Done) => &mut counted.done,
-                TargetState::Final(Final::Failed) => &mut counted.failed,
-                TargetState::Final(Final::Unknown) => &mut counted.unknown,
-                TargetState::Final(Final::RolledBack) => &mut counted.rolled_back,
-                TargetState::Final(Final::Skipped) => &mut counted.skipped,
+                TargetStatus::Pending => &mut counted.pending,
+                TargetStatus::Waiting | TargetStatus::Queued | TargetStatus::Leased => &mut counted.waiting,
+                TargetStatus::Running
+                | TargetStatus::Unsettled
+                | TargetStatus::ActionEnded(_)
+                | TargetStatus::RollingBack
+                | TargetStatus::RollBackEnded(_) => &mut counted.running,
+                TargetStatus::Final(FinalStatus::Succeeded) => &mut counted.succeeded,
+                TargetStatus::Final(FinalStatus::Failed) => &mut counted.failed,
+                TargetStatus::Final(FinalStatus::Unknown) => &mut counted.unknown,
+                TargetStatus::Final(FinalStatus::RolledBack) => &mut counted.rolled_back,
+                TargetStatus::Final(FinalStatus::Skipped) => &mut counted.skipped,
             };
             *place += 1;
             let is_failure = match state {
-                TargetState::Acting | TargetState::Unsettled | TargetState::Reverting | TargetState::Reverted(_) => {
-                    true
+                TargetStatus::Running
+                | TargetStatus::Unsettled
+                | TargetStatus::RollingBack
+                | TargetStatus::RollBackEnded(_) => true,
+                TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack) => {
+                    !self.requests.accepted.contains(&target)
                 }
-                TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack) => {
-                    !self.steer.accepted.contains(&target)
-                }
-                TargetState::Acted(ending) => ending != Ending::Succeeded,
+                TargetStatus::ActionEnded(ending) => ending != Ending::Succeeded,
                 _ => false,
             };
             // Of those that succeeded, and of which that got lost, no budget could have known.
@@ -713,7 +726,7 @@ impl World {
         assert!(self.ground.leases.len() <= slots as usize, "{:?} with {slots} slots", self.ground.leases);
         for wave in &self.setup.waves {
             let is_under_way = |target: &usize| {
-                self.rollout.state(*target).is_in_flight() && !matches!(self.keepers[*target], Keeper::Adopts { .. })
+                self.rollout.state(*target).is_in_flight() && !matches!(self.keepers[*target], LeaseTask::Adopts { .. })
             };
             let under_way = wave.targets.clone().filter(is_under_way).count();
             assert!(wave.slots.is_none_or(|slots| under_way <= slots as usize), "{under_way} in {wave:?}");
@@ -727,7 +740,11 @@ impl World {
             assert!(failed < stop_at + slots, "{failed} failed of {stop_at} with {slots} slots");
         }
         if let Some(report) = self.rollout.report() {
-            assert!(self.keepers.iter().all(|keeper| *keeper == Keeper::None), "over with {:?}", self.keepers);
+            assert!(
+                self.keepers.iter().all(|lease_task| *lease_task == LeaseTask::None),
+                "over with {:?}",
+                self.keepers
+            );
             assert!(self.question.is_none(), "over with a question open");
             assert!(report.end != End::Completed || report.counts.open() == 0, "completed with {:?}", report.counts);
         } else if self.question.is_none() {
@@ -746,16 +763,16 @@ impl World {
             13 => self.read_semaphore(),
             14 | 15 => self.read_party(),
             16 => {
-                self.hearing = match self.dice.random_range(0..5) {
-                    0 => Hearing::Over,
-                    1 => Hearing::Suspended,
-                    _ => Hearing::Connected,
+                self.connectivity = match self.dice.random_range(0..5) {
+                    0 => Connectivity::Over,
+                    1 => Connectivity::Suspended,
+                    _ => Connectivity::Connected,
                 };
-                if self.hearing == Hearing::Over {
+                if self.connectivity == Connectivity::Over {
                     self.told_members = None;
                     self.observed.fill(false);
                 }
-                self.step(Input::Session(self.hearing));
+                self.step(Input::Session(self.connectivity));
             }
             17 if self.chance(0.02) => {
                 let stop = if self.chance(0.5) { Stop::Gently } else { Stop::Now };
@@ -770,7 +787,7 @@ impl World {
                 self.step(Input::PartyUnread);
             }
             19 => self.read_what_else(),
-            20 => self.steer_wildly(),
+            20 => self.request_at_random(),
             21 => self.a_command_ends(),
             22..=24 => self.conduct_wildly(),
             _ => {
@@ -783,7 +800,7 @@ impl World {
     }
 
     fn conduct_wildly(&mut self) {
-        if !self.conducting {
+        if !self.orchestration_job {
             return;
         }
         let target = self.dice.random_range(0..self.total());
@@ -793,7 +810,7 @@ impl World {
                 // While a roll-back is wanted, that is what is taken back, though an operator wants the target again.
                 let was_wanted_undone = self.wants_undone.remove(&target);
                 let has_begun =
-                    !self.rollout.state(target).is_open() && self.rollout.state(target) != TargetState::Leased;
+                    !self.rollout.state(target).is_open() && self.rollout.state(target) != TargetStatus::Leased;
                 if !was_wanted_undone && !has_begun {
                     self.let_go.remove(&target);
                 }
@@ -807,13 +824,15 @@ impl World {
                 self.consulted = Some(target);
                 self.step(Input::Consult { target });
             }
-            34 if self.chance(0.2) => self.step(Input::Conducted(Conducted::Done)),
-            36..=39 if self.setup.can_roll_back && matches!(self.rollout.state(target), TargetState::Final(_)) => {
+            34 if self.chance(0.2) => self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed)),
+            36..=39 if self.setup.can_roll_back && matches!(self.rollout.state(target), TargetStatus::Final(_)) => {
                 self.wants_undone.insert(target);
                 self.may_undo_again.insert(target);
                 self.step(Input::Undo { target, reason: "it is wanted no longer".to_owned() });
             }
-            35 if self.chance(0.02) => self.step(Input::Conducted(Conducted::GaveUp("it is no use".to_owned()))),
+            35 if self.chance(0.02) => {
+                self.step(Input::OrchestrationEnded(OrchestrationEnd::GaveUp("it is no use".to_owned())))
+            }
             _ => {}
         }
     }
@@ -836,43 +855,43 @@ impl World {
         self.step(Input::Observed { index, seen });
     }
 
-    fn steer_wildly(&mut self) {
-        let wish = Wish { by: "ops".to_owned(), at: self.now, reason: None };
+    fn request_at_random(&mut self) {
+        let request = OperatorRequest { by: "ops".to_owned(), at: self.now, reason: None };
         let target = self.dice.random_range(0..self.total());
-        let is_final = matches!(self.rollout.state(target), TargetState::Final(_));
+        let is_final = matches!(self.rollout.state(target), TargetStatus::Final(_));
         match self.dice.random_range(0..8) {
-            0 if self.chance(0.5) => self.steer.paused = Some(wish),
-            0..=2 => self.steer.paused = None,
-            3 if is_final => self.wish_again(target, wish),
-            4 if is_final => drop(self.steer.accepted.insert(target)),
-            5 if self.chance(0.03) => self.steer.aborted = Some(wish),
+            0 if self.chance(0.5) => self.requests.paused = Some(request),
+            0..=2 => self.requests.paused = None,
+            3 if is_final => self.request_again(target, request),
+            4 if is_final => drop(self.requests.accepted.insert(target)),
+            5 if self.chance(0.03) => self.requests.aborted = Some(request),
             _ => {
                 if let Some(wave) = self.setup.waves.get(self.dice.random_range(0..4)) {
-                    self.steer.approved.insert(wave.name.clone(), wish);
+                    self.requests.approved.insert(wave.name.clone(), request);
                 }
             }
         }
-        self.tell_steer();
+        self.send_requests();
     }
 
     /// Of a target whose node says that it is final: a wish names the node's version.
-    fn wish_again(&mut self, target: usize, wish: Wish) {
-        if self.ground.saved[target].standing.is_final() && self.ground.writes[target].is_empty() {
-            self.steer.retry.insert(target, wish);
+    fn request_again(&mut self, target: usize, request: OperatorRequest) {
+        if self.ground.saved[target].status.is_final() && self.ground.writes[target].is_empty() {
+            self.requests.retry.insert(target, request);
         }
     }
 
-    fn tell_steer(&mut self) {
-        let steer = self.steer.clone();
-        for target in steer.retry.keys() {
-            let again = TargetState::Final(Final::Done) != self.rollout.state(*target);
+    fn send_requests(&mut self) {
+        let requests = self.requests.clone();
+        for target in requests.retry.keys() {
+            let again = TargetStatus::Final(FinalStatus::Succeeded) != self.rollout.state(*target);
             if again && !self.stopping {
                 self.may_repeat.insert(*target);
                 self.let_go.insert(*target);
                 self.tries[*target] = 0;
             }
         }
-        self.step(Input::Steer(steer));
+        self.step(Input::Requests(requests));
     }
 
     /// What an earlier runner had started ends by itself.
@@ -881,7 +900,7 @@ impl World {
             .ground
             .running()
             .into_iter()
-            .filter(|(target, command)| self.acting.get(target).is_none_or(|(attempt, _)| *attempt != command.attempt))
+            .filter(|(target, command)| self.running.get(target).is_none_or(|(attempt, _)| *attempt != command.attempt))
             .collect();
         if !orphans.is_empty() {
             let (target, command) = orphans[self.dice.random_range(0..orphans.len())];
@@ -905,13 +924,15 @@ impl World {
                 8 if self.setup.can_roll_back => Settlement::RollBack,
                 _ => Settlement::Retry,
             };
-            if verdict == Settlement::RollBack && self.rollout.state(target) == TargetState::Acted(Ending::Succeeded) {
+            if verdict == Settlement::RollBack
+                && self.rollout.state(target) == TargetStatus::ActionEnded(Ending::Succeeded)
+            {
                 self.undone_well.insert(target);
             }
             let answer = if faulty { Err(fault()) } else { Ok(Settled { verdict, code, reason, memory }) };
             return self.step(Input::Settled { target, answer });
         }
-        let granted = matches!(self.keepers[target], Keeper::Holds { .. }) && self.chance(0.7);
+        let granted = matches!(self.keepers[target], LeaseTask::Holds { .. }) && self.chance(0.7);
         let verdict = match self.manner {
             Manner::Lock => Admission::Lock,
             Manner::Force => Admission::Force(vec![self.dice.random_range(90..120); self.dice.random_range(0..2)]),
@@ -939,45 +960,45 @@ impl World {
         if !self.ground.writes[target].is_empty() && self.chance(0.7) {
             return self.write(target);
         }
-        if self.acting.contains_key(&target) && self.chance(if wild { 0.5 } else { 1.0 }) {
+        if self.running.contains_key(&target) && self.chance(if wild { 0.5 } else { 1.0 }) {
             return self.end_action(target, wild);
         }
         if self.probes.contains_key(&target) && self.chance(if wild { 0.5 } else { 0.7 }) {
             return self.answer_probe(target, wild);
         }
         match self.keepers[target].clone() {
-            Keeper::None => {}
-            Keeper::Queues { forced, withdrawn, standing } => {
-                self.queueing_goes_on(target, forced, withdrawn, wild, standing);
+            LeaseTask::None => {}
+            LeaseTask::Queues { forced, withdrawn, status } => {
+                self.queueing_goes_on(target, forced, withdrawn, wild, status);
             }
-            Keeper::Adopts { releasing } => self.adopting_goes_on(target, releasing),
-            Keeper::Writes { standing } => {
+            LeaseTask::Adopts { releasing } => self.adopting_goes_on(target, releasing),
+            LeaseTask::Writes { status } => {
                 self.write_all(target);
                 if !self.ground.lost {
-                    self.ground.saved[target].standing = standing;
+                    self.ground.saved[target].status = status;
                     self.ground.saved[target].at = self.now;
                     self.was_written(target);
                 }
-                self.keepers[target] = Keeper::None;
+                self.keepers[target] = LeaseTask::None;
                 self.step(Input::Released { target });
             }
-            Keeper::Holds { fence, lost, releasing } => {
+            LeaseTask::Holds { fence, lost, releasing } => {
                 if wild && !lost && self.chance(0.15) {
                     self.ground.leases.remove(&target);
-                    self.keepers[target] = Keeper::Holds { fence, lost: true, releasing };
+                    self.keepers[target] = LeaseTask::Holds { fence, lost: true, releasing };
                     self.step(Input::LeaseLost {
                         target,
                         reason: "broken".to_owned(),
                         others: Others::Since(Instant::now()),
                     });
-                } else if let Some(standing) = releasing {
-                    self.keepers[target] = Keeper::None;
+                } else if let Some(status) = releasing {
+                    self.keepers[target] = LeaseTask::None;
                     self.write_all(target);
                     if self.ground.lost || (wild && self.chance(0.005)) {
                         self.stuck |= !self.ground.lost;
                         return self.step(Input::NotReleased { target, reason: "stuck".to_owned() });
                     }
-                    self.ground.release(self.now, target, &standing);
+                    self.ground.release(self.now, target, &status);
                     self.was_written(target);
                     self.step(Input::Released { target });
                 }
@@ -987,7 +1008,7 @@ impl World {
 
     fn write(&mut self, target: usize) {
         // What was not written down has not begun: the next runner may say it again.
-        if self.ground.write(self.now, target).is_some_and(|command| command.doing == Doing::Act) {
+        if self.ground.write(self.now, target).is_some_and(|command| command.command_kind == CommandKind::Action) {
             self.may_repeat.remove(&target);
         }
         if !self.ground.lost {
@@ -1003,21 +1024,21 @@ impl World {
 
     /// A wish names a version of the node: with the next it is carried out, and not named any more.
     fn was_written(&mut self, target: usize) {
-        self.steer.retry.remove(&target);
+        self.requests.retry.remove(&target);
     }
 
-    fn adopting_goes_on(&mut self, target: usize, releasing: Option<Standing>) {
+    fn adopting_goes_on(&mut self, target: usize, releasing: Option<RecordedStatus>) {
         let named = self.ground.saved[target].lease.as_ref().and_then(|lease| lease.fence);
         match self.ground.leases.get(&target).copied() {
             Some(fence) if Some(fence) == named => {
-                self.keepers[target] = Keeper::Holds { fence, lost: false, releasing };
-                self.step(Input::Leased { target, fence, how: Got::Again });
+                self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing };
+                self.step(Input::Leased { target, fence, how: Got::AlreadyHeld });
             }
             _ => {
                 // What was ordered early is done without a lease.
                 self.keepers[target] = match releasing {
-                    Some(standing) => Keeper::Writes { standing },
-                    None => Keeper::None,
+                    Some(status) => LeaseTask::Writes { status },
+                    None => LeaseTask::None,
                 };
                 self.step(Input::NotLeased { target, why: NotLeased::Gone });
             }
@@ -1035,22 +1056,22 @@ impl World {
             _ if unknown => Probed::Unknown { detail },
             None => Probed::NotStarted,
             Some(None) => Probed::Running,
-            Some(Some(true)) => Probed::Done,
+            Some(Some(true)) => Probed::Succeeded,
             Some(Some(false)) => Probed::Failed { detail },
         };
         self.step(Input::Probed { target, answer });
     }
 
-    fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool, standing: Standing) {
+    fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool, status: RecordedStatus) {
         let too_late = wild && self.chance(0.3);
         self.write_all(target);
         if (withdrawn && !too_late) || self.ground.lost {
-            self.keepers[target] = Keeper::None;
+            self.keepers[target] = LeaseTask::None;
             return self.step(Input::NotLeased { target, why: NotLeased::Withdrawn });
         }
         let why = match forced {
             true if wild && self.chance(0.4) => Some(NotLeased::Conflict("they changed".to_owned())),
-            false if wild && self.setup.patience.is_some() && standing == Standing::Leased && self.chance(0.05) => {
+            false if wild && self.setup.patience.is_some() && status == RecordedStatus::Leased && self.chance(0.05) => {
                 Some(NotLeased::TimedOut)
             }
             _ => None,
@@ -1059,22 +1080,22 @@ impl World {
         let rival = self.foreign.iter().find(|lease| lease.identifier == name).map(|lease| lease.since_ms);
         let why = match rival {
             // One that has to be undone waits for it, and so does a reading that is late.
-            Some(since) if !forced && standing == Standing::Leased => {
+            Some(since) if !forced && status == RecordedStatus::Leased => {
                 let by = HeldElsewhere { by: "another run".to_owned(), since: Some(since) };
                 Some(NotLeased::Held { by, given_back: None })
             }
             _ => why,
         };
         if let Some(why) = why {
-            self.keepers[target] = Keeper::None;
+            self.keepers[target] = LeaseTask::None;
             return self.step(Input::NotLeased { target, why });
         }
-        let fence = self.ground.lease(self.now, target, standing);
+        let fence = self.ground.lease(self.now, target, status);
         self.was_written(target);
-        self.keepers[target] = Keeper::Holds { fence, lost: false, releasing: None };
+        self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing: None };
         let how = match forced {
             true => Got::Forced,
-            false if self.chance(0.1) => Got::Again,
+            false if self.chance(0.1) => Got::AlreadyHeld,
             false => Got::Free,
         };
         self.step(Input::Leased { target, fence, how });
@@ -1082,7 +1103,7 @@ impl World {
 
     fn end_action(&mut self, target: usize, wild: bool) {
         self.write_all(target);
-        let (attempt, told) = self.acting.remove(&target).expect("it acts");
+        let (attempt, told) = self.running.remove(&target).expect("it acts");
         let by_itself = match self.dice.random_range(0..10) {
             0..=5 => Ending::Succeeded,
             6..=8 => Ending::Failed,
@@ -1100,7 +1121,7 @@ impl World {
         let is_cut_off = is_started && wild && told.is_none() && self.chance(0.1);
         let ending = if is_cut_off { Ending::Unknown } else { ending };
         if is_cut_off {
-            if self.rollout.state(target) == TargetState::Reverting {
+            if self.rollout.state(target) == TargetStatus::RollingBack {
                 self.found_reverting.insert(target);
             }
         } else if is_started {
@@ -1109,7 +1130,7 @@ impl World {
         }
         let result = ActionResult {
             ending,
-            course: if is_cut_off { Course::OutOfSight } else { Course::Ran },
+            course: if is_cut_off { Course::ContactLost } else { Course::Ran },
             exit_code: None,
             took_ms: 1,
             detail: String::new(),
@@ -1173,7 +1194,7 @@ impl World {
     /// The runner is gone, at whatever moment: what was not written is not written, what runs goes on. The next begins.
     fn next_runner(&mut self) {
         self.lives += 1;
-        (self.conducting, self.consulted) = (self.setup.is_conducted, None);
+        (self.orchestration_job, self.consulted) = (self.setup.has_orchestration, None);
         for target in 0..self.total() {
             // Some of what was under way got there.
             while !self.ground.writes[target].is_empty() && self.chance(0.5) {
@@ -1181,18 +1202,18 @@ impl World {
             }
             let is_written = self.ground.writes[target].is_empty() && !self.ground.lost;
             self.ground.writes[target].clear();
-            let keeper = std::mem::replace(&mut self.keepers[target], Keeper::None);
-            match keeper {
-                Keeper::Queues { standing, .. } if is_written && self.chance(0.5) => {
-                    self.ground.lease(self.now, target, standing);
+            let lease_task = std::mem::replace(&mut self.keepers[target], LeaseTask::None);
+            match lease_task {
+                LeaseTask::Queues { status, .. } if is_written && self.chance(0.5) => {
+                    self.ground.lease(self.now, target, status);
                     self.was_written(target);
                 }
-                Keeper::Holds { releasing: Some(standing), .. } if is_written && self.chance(0.5) => {
-                    self.ground.release(self.now, target, &standing);
+                LeaseTask::Holds { releasing: Some(status), .. } if is_written && self.chance(0.5) => {
+                    self.ground.release(self.now, target, &status);
                     self.was_written(target);
                 }
-                Keeper::Writes { standing } if is_written && self.chance(0.5) => {
-                    self.ground.saved[target].standing = standing;
+                LeaseTask::Writes { status } if is_written && self.chance(0.5) => {
+                    self.ground.saved[target].status = status;
                     self.ground.saved[target].at = self.now;
                     self.was_written(target);
                 }
@@ -1217,21 +1238,22 @@ impl World {
         for _ in 0..self.dice.random_range(0..20) {
             self.a_command_ends();
         }
-        self.acting.clear();
+        self.running.clear();
         self.now += self.dice.random_range(0..60_000);
         let saved = self.ground.saved.clone();
         self.attempts = saved.iter().map(|saved| saved.attempt).collect();
         self.tries.fill(0);
         for (target, saved) in saved.iter().enumerate() {
-            self.note_given_up(target, &saved.standing);
+            self.note_given_up(target, &saved.status);
         }
-        self.final_at = saved.iter().map(|saved| saved.standing.is_final().then_some(saved.at)).collect();
+        self.final_at = saved.iter().map(|saved| saved.status.is_final().then_some(saved.at)).collect();
         for (target, saved) in saved.iter().enumerate() {
-            let is_open = saved.standing.is_under_way();
+            let is_open = saved.status.is_under_way();
             let is_started = self.ground.truth(target, saved.attempt).is_some();
             assert!(!is_open || is_started, "t{target} is said to act, and was never started");
         }
-        let is_reverting = |(_, saved): &(usize, &Saved)| matches!(saved.standing, Standing::Reverting { .. });
+        let is_reverting =
+            |(_, saved): &(usize, &TargetRecord)| matches!(saved.status, RecordedStatus::RollingBack { .. });
         self.found_reverting = saved.iter().enumerate().filter(is_reverting).map(|(target, _)| target).collect();
         let resumed = Resumed { targets: saved, memory: Vec::new(), sequence: 10_000 * self.lives as u64 };
         self.log.push(format!("{} ====== {resumed:?}", self.now));
@@ -1241,25 +1263,25 @@ impl World {
         (self.floor_alone, self.counts_floor_time, self.has_begun) = ((None, 0), false, false);
         self.names_fit = self.attempts.iter().any(|attempt| *attempt > 0);
         self.invited.clear();
-        self.hearing = Hearing::Connected;
+        self.connectivity = Connectivity::Connected;
         self.semaphore_told = false;
         self.observed.fill(false);
         self.question = None;
         (self.stopping, self.undoing, self.cut_short, self.stopped_now) = (false, false, false, false);
         self.ground.lost = false;
         self.stuck = false;
-        self.tell_steer();
+        self.send_requests();
     }
 
     /// What the runner saw and could not write is written by the same process.
     fn keep(&mut self, sights: BTreeMap<usize, (u32, Sight)>) {
         for (target, (attempt, sight)) in sights {
             let saved = &mut self.ground.saved[target];
-            if let Sight::Ended(standing) = sight
-                && saved.standing.is_under_way()
+            if let Sight::Ended(status) = sight
+                && saved.status.is_under_way()
                 && saved.attempt == attempt
             {
-                saved.standing = standing;
+                saved.status = status;
             }
         }
         self.ground.every_lease_is_named();
@@ -1270,8 +1292,8 @@ impl World {
     /// Nothing goes wrong any more and the policy says `lock`: the run comes to its end by itself.
     fn see_to_the_end(&mut self) {
         self.manner = Manner::Lock;
-        self.hearing = Hearing::Connected;
-        self.step(Input::Session(Hearing::Connected));
+        self.connectivity = Connectivity::Connected;
+        self.step(Input::Session(Connectivity::Connected));
         // Something changes: a policy that said `hold` is asked once more.
         self.ground.fences += 1;
         let (identifier, fence) = ("last".to_owned(), Fence::new(self.ground.fences));
@@ -1289,15 +1311,15 @@ impl World {
             self.members.push(format!("t0{SUFFIX}"));
             self.tell_party();
         }
-        self.steer.paused = None;
-        self.tell_steer();
-        if self.conducting {
+        self.requests.paused = None;
+        self.send_requests();
+        if self.orchestration_job {
             for target in 0..self.total() {
                 if self.chance(0.8) {
                     self.let_go(target);
                 }
             }
-            self.step(Input::Conducted(Conducted::Done));
+            self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed));
         }
         for _ in 0..TAME_STEPS {
             if self.rollout.report().is_some() {
@@ -1308,9 +1330,11 @@ impl World {
                 continue;
             }
             self.a_command_ends();
-            let busy = |keeper: &Keeper| !matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. });
+            let busy = |lease_task: &LeaseTask| {
+                !matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. })
+            };
             let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
-            if !self.acting.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
+            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;
             }
@@ -1330,8 +1354,8 @@ impl World {
     /// go: in its time the floor ends the run.
     fn starve(&mut self) {
         self.manner = Manner::Sulk;
-        self.hearing = Hearing::Connected;
-        self.step(Input::Session(Hearing::Connected));
+        self.connectivity = Connectivity::Connected;
+        self.step(Input::Session(Connectivity::Connected));
         self.foreign = Vec::new();
         self.semaphore_told = true;
         self.step(Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
@@ -1343,13 +1367,13 @@ impl World {
         }
         self.members = Vec::new();
         self.tell_party();
-        self.steer.paused = None;
-        self.tell_steer();
-        if self.conducting {
+        self.requests.paused = None;
+        self.send_requests();
+        if self.orchestration_job {
             for target in 0..self.total() {
                 self.let_go(target);
             }
-            self.step(Input::Conducted(Conducted::Done));
+            self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed));
         }
         for _ in 0..TAME_STEPS {
             if self.rollout.report().is_some() {
@@ -1360,9 +1384,11 @@ impl World {
                 continue;
             }
             self.a_command_ends();
-            let busy = |keeper: &Keeper| !matches!(keeper, Keeper::None | Keeper::Holds { releasing: None, .. });
+            let busy = |lease_task: &LeaseTask| {
+                !matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. })
+            };
             let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
-            if !self.acting.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
+            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;
             }
@@ -1380,22 +1406,22 @@ impl World {
 
     /// What only people can do about a run that waits.
     fn help(&mut self) {
-        let before = self.steer.clone();
-        let wish = Wish { by: "ops".to_owned(), at: self.now, reason: None };
+        let before = self.requests.clone();
+        let request = OperatorRequest { by: "ops".to_owned(), at: self.now, reason: None };
         for wave in &self.setup.waves {
-            self.steer.approved.entry(wave.name.clone()).or_insert(wish.clone());
+            self.requests.approved.entry(wave.name.clone()).or_insert(request.clone());
         }
-        if before == self.steer {
+        if before == self.requests {
             let is_bad = |target: &usize| {
                 matches!(
                     self.rollout.state(*target),
-                    TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack)
+                    TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack)
                 )
             };
-            self.steer.accepted.extend((0..self.keepers.len()).filter(is_bad));
+            self.requests.accepted.extend((0..self.keepers.len()).filter(is_bad));
         }
-        assert_ne!(before, self.steer, "nothing is under way, nothing is due, and the run is not over");
-        self.tell_steer();
+        assert_ne!(before, self.requests, "nothing is under way, nothing is due, and the run is not over");
+        self.send_requests();
     }
 
     /// After the last runner.
@@ -1408,19 +1434,22 @@ impl World {
         }
         assert!(self.ground.leases.is_empty(), "over, and these are held: {:?}", self.ground.leases);
         for target in 0..self.total() {
-            let (state, standing) = (self.rollout.state(target), &self.ground.saved[target].standing);
+            let (state, status) = (self.rollout.state(target), &self.ground.saved[target].status);
             let is_said = match state {
-                TargetState::Final(Final::Done) => matches!(standing, Standing::Done { .. }),
-                TargetState::Final(Final::Failed) => matches!(standing, Standing::Failed { .. }),
+                TargetStatus::Final(FinalStatus::Succeeded) => matches!(status, RecordedStatus::Succeeded { .. }),
+                TargetStatus::Final(FinalStatus::Failed) => matches!(status, RecordedStatus::Failed { .. }),
                 // Stopped half-way, it is left to the next runner.
-                TargetState::Final(Final::Unknown) => {
-                    matches!(standing, Standing::Unknown { .. } | Standing::Acting | Standing::Reverting { .. })
+                TargetStatus::Final(FinalStatus::Unknown) => {
+                    matches!(
+                        status,
+                        RecordedStatus::Unknown { .. } | RecordedStatus::Running | RecordedStatus::RollingBack { .. }
+                    )
                 }
-                TargetState::Final(Final::RolledBack) => matches!(standing, Standing::RolledBack { .. }),
-                TargetState::Final(Final::Skipped) => matches!(standing, Standing::Skipped { .. }),
-                _ => *standing == Standing::Pending,
+                TargetStatus::Final(FinalStatus::RolledBack) => matches!(status, RecordedStatus::RolledBack { .. }),
+                TargetStatus::Final(FinalStatus::Skipped) => matches!(status, RecordedStatus::Skipped { .. }),
+                _ => *status == RecordedStatus::Pending,
             };
-            assert!(is_said, "t{target} is {state:?}, and its node says {standing:?}");
+            assert!(is_said, "t{target} is {state:?}, and its node says {status:?}");
         }
     }
 }

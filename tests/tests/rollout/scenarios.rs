@@ -36,11 +36,11 @@ use lockkeeper::job::{
     TargetName, Template, Window,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
-use lockkeeper::rollout::ledger::{Saved, SavedLease, Standing};
+use lockkeeper::rollout::run_state::{LeaseRecord, RecordedStatus, TargetRecord};
 use lockkeeper::rollout::{
-    Action, ActionResult, Budget, Course, Doing, Event, Fault, Floor, Got, HardLimits, Hearing, HeldElsewhere, Input,
-    NotLeased, Observed, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Steer, Stop, Wave, Wish,
-    stale_mark,
+    Action, ActionResult, Budget, CommandKind, Connectivity, Course, Event, Fault, Floor, Got, HardLimits,
+    HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests, Others, Probed, Resumed, Rollout,
+    SeenLease, SeenMember, Setup, Stop, Wave, stale_mark,
 };
 use lockkeeper::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ struct Scene {
     ephemeral: bool,
     /// What is written down is shown.
     written: bool,
-    steer: Steer,
+    requests: OperatorRequests,
     over: bool,
     out: String,
 }
@@ -81,7 +81,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Plays a file and gives it as it should be.
-fn play(text: &str) -> String {
+fn scenario(text: &str) -> String {
     let mut scene = None;
     let mut answers = Answers::new();
     let mut written = String::new();
@@ -110,18 +110,18 @@ fn happen(scene: &mut Option<Scene>, answers: &mut Answers, line: &str) {
         ["resume", found] => {
             answers.insert(("resume".to_owned(), String::new()), vec![(*found).to_owned()]);
         }
-        ["steer", wishes @ ..] if scene.is_none() => {
-            let wishes = wishes.iter().map(|&word| word.to_owned()).collect();
-            answers.insert(("steer".to_owned(), String::new()), wishes);
+        ["request", requests @ ..] if scene.is_none() => {
+            let requests = requests.iter().map(|&word| word.to_owned()).collect();
+            answers.insert(("request".to_owned(), String::new()), requests);
         }
         ["start", settings @ ..] => {
             let found = answers.remove(&("resume".to_owned(), String::new()));
             let begun = scene.insert(Scene::new(settings, found.as_ref().map(|found| found[0].as_str())));
-            if let Some(wishes) = answers.remove(&("steer".to_owned(), String::new())) {
-                begun.steer(&wishes.iter().map(String::as_str).collect::<Vec<_>>());
+            if let Some(requests) = answers.remove(&("request".to_owned(), String::new())) {
+                begun.requests(&requests.iter().map(String::as_str).collect::<Vec<_>>());
             }
-            let steer = begun.steer.clone();
-            begun.step(answers, Input::Steer(steer));
+            let requests = begun.requests.clone();
+            begun.step(answers, Input::Requests(requests));
             begun.step(answers, Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
         }
         words => {
@@ -157,9 +157,9 @@ impl Scene {
         let names: Vec<&str> = list(value("targets").expect("`targets=`")).collect();
         let has = |word: &str| settings.contains(&word);
         let now = value("now").map_or(0, milliseconds);
-        let resumed: Option<Vec<Saved>> = found.map(|found| {
+        let resumed: Option<Vec<TargetRecord>> = found.map(|found| {
             let of = |name: &&str| list(found).find_map(|part| part.strip_prefix(*name)?.strip_prefix('='));
-            names.iter().map(|name| of(name).map_or_else(Saved::default, |text| saved(name, text))).collect()
+            names.iter().map(|name| of(name).map_or_else(TargetRecord::default, |text| saved(name, text))).collect()
         });
         let fences = resumed.iter().flatten().enumerate();
         let left = fences.filter_map(|(target, saved)| Some((target, saved.lease.as_ref()?.fence?))).collect();
@@ -205,7 +205,7 @@ impl Scene {
                 _ => OnExhausted::Abort,
             },
             observe: list(value("observe").unwrap_or_default()).map(observed_path).collect(),
-            is_conducted: false,
+            has_orchestration: false,
             resumed: resumed.map(|targets| Resumed { targets, memory: Vec::new(), sequence: 100 }),
         };
         Self {
@@ -216,45 +216,45 @@ impl Scene {
             left,
             ephemeral: has("ephemeral"),
             written: has("written"),
-            steer: Steer::default(),
+            requests: OperatorRequests::default(),
             over: false,
             out: String::new(),
         }
     }
 
     /// One more wish.
-    fn steer(&mut self, words: &[&str]) {
+    fn requests(&mut self, words: &[&str]) {
         let reason = words.iter().find_map(|word| word.strip_prefix("reason=")).map(str::to_owned);
         let by = words[0].split_once("-by=").map_or("ops", |(_, by)| by).to_owned();
-        let wish = Wish { by, at: self.now, reason };
+        let request = OperatorRequest { by, at: self.now, reason };
         match words {
-            ["resume"] => self.steer.paused = None,
-            ["approve", wave] => drop(self.steer.approved.insert((*wave).to_owned(), wish)),
+            ["resume"] => self.requests.paused = None,
+            ["approve", wave] => drop(self.requests.approved.insert((*wave).to_owned(), request)),
             // A wish that was carried out is not named again.
-            ["retry", target] => self.steer.retry = BTreeMap::from([(self.find(target), wish)]),
-            ["accept", target] => drop(self.steer.accepted.insert(self.find(target))),
-            [word, ..] if word.starts_with("paused-by=") => self.steer.paused = Some(wish),
-            [word, ..] if word.starts_with("abort-by=") => self.steer.aborted = Some(wish),
+            ["retry", target] => self.requests.retry = BTreeMap::from([(self.find(target), request)]),
+            ["accept", target] => drop(self.requests.accepted.insert(self.find(target))),
+            [word, ..] if word.starts_with("paused-by=") => self.requests.paused = Some(request),
+            [word, ..] if word.starts_with("abort-by=") => self.requests.aborted = Some(request),
             other => panic!("nobody wishes {other:?}"),
         }
     }
 
     fn happen(&mut self, answers: &Answers, words: &[&str]) {
         let input = match words {
-            ["steer", wishes @ ..] => {
-                self.steer.retry.clear();
-                self.steer(wishes);
-                Input::Steer(self.steer.clone())
+            ["request", requests @ ..] => {
+                self.requests.retry.clear();
+                self.requests(requests);
+                Input::Requests(self.requests.clone())
             }
             ["adopted", target, fence] => {
                 let fence = Fence::new(fence.parse().expect("a fence"));
-                Input::Leased { target: self.find(target), fence, how: Got::Again }
+                Input::Leased { target: self.find(target), fence, how: Got::AlreadyHeld }
             }
             ["gone", target] => Input::NotLeased { target: self.find(target), why: NotLeased::Gone },
             ["probed", target, answer] => {
                 let detail = "it says so".to_owned();
                 let answer = match *answer {
-                    "done" => Probed::Done,
+                    "succeeded" => Probed::Succeeded,
                     "failed" => Probed::Failed { detail },
                     "not-started" => Probed::NotStarted,
                     "running" => Probed::Running,
@@ -311,7 +311,7 @@ impl Scene {
             }
             ["cut-off", target] => {
                 let Input::Ended { target, result } = self.ended(target, Ending::Unknown) else { unreachable!() };
-                Input::Ended { target, result: ActionResult { course: Course::OutOfSight, ..result } }
+                Input::Ended { target, result: ActionResult { course: Course::ContactLost, ..result } }
             }
             ["ended", target, how] => self.ended(target, ending(how)),
             ["members", names] => Input::Party(list(names).map(member).collect()),
@@ -333,9 +333,9 @@ impl Scene {
                 Input::ClockSet { by_ms }
             }
             ["session", state] => Input::Session(match *state {
-                "connected" => Hearing::Connected,
-                "suspended" => Hearing::Suspended,
-                "over" => Hearing::Over,
+                "connected" => Connectivity::Connected,
+                "suspended" => Connectivity::Suspended,
+                "over" => Connectivity::Over,
                 other => panic!("a session is never `{other}`"),
             }),
             ["stop", "gently"] => Input::Stop(Stop::Gently),
@@ -414,19 +414,19 @@ impl Scene {
                 let fence = self.left.get(&target).copied().unwrap_or(Fence::new(FIRST_FENCE - 1));
                 let answer = match self.ephemeral {
                     true => Input::NotLeased { target, why: NotLeased::Gone },
-                    false => Input::Leased { target, fence, how: Got::Again },
+                    false => Input::Leased { target, fence, how: Got::AlreadyHeld },
                 };
                 (!by_hand).then_some(answer)
             }
-            Action::Probe { target, doing, attempt, fence, after_ms, .. } => {
+            Action::Probe { target, command_kind, attempt, fence, after_ms, .. } => {
                 let after = if after_ms > 0 { format!(" in {}", span(after_ms)) } else { String::new() };
-                let what = if doing == Doing::Revert { "the roll-back of " } else { "" };
+                let what = if command_kind == CommandKind::RollBack { "the roll-back of " } else { "" };
                 self.say(format!("> probe {what}{}, try {attempt}, fence {fence}{after}", self.name(target)));
                 None
             }
-            Action::Save { target, standing } => {
+            Action::Save { target, status } => {
                 if self.written {
-                    self.say(format!("> write {}: {}", self.name(target), stands(&standing)));
+                    self.say(format!("> write {}: {}", self.name(target), stands(&status)));
                 }
                 None
             }
@@ -448,9 +448,9 @@ impl Scene {
                 self.say(format!("> leave the queue for {}", self.name(target)));
                 (!by_hand).then_some(Input::NotLeased { target, why: NotLeased::Withdrawn })
             }
-            Action::Release { target, standing } => {
+            Action::Release { target, status } => {
                 if self.written {
-                    self.say(format!("> release {}: {}", self.name(target), stands(&standing)));
+                    self.say(format!("> release {}: {}", self.name(target), stands(&status)));
                 } else if by_hand {
                     self.say(format!("> release {}", self.name(target)));
                 }
@@ -464,7 +464,7 @@ impl Scene {
             self.over = true;
             let counts = report.counts;
             let parts = [
-                (counts.done, "done"),
+                (counts.succeeded, "succeeded"),
                 (counts.failed, "failed"),
                 (counts.unknown, "unknown"),
                 (counts.rolled_back, "rolled back"),
@@ -563,67 +563,78 @@ fn waves(text: &str, total: usize) -> Vec<Wave> {
 }
 
 /// `standing[:try[:fence]][@since]`, or `kept:until` and `retrying:until`.
-fn saved(name: &str, text: &str) -> Saved {
+fn saved(name: &str, text: &str) -> TargetRecord {
     let (text, at) = text.split_once('@').map_or((text, 0), |(text, at)| (text, milliseconds(at)));
     let parts: Vec<&str> = text.split(':').collect();
     let reason = "as it was left".to_owned();
     let until = || milliseconds(parts[1]);
-    let standing = match parts[0] {
-        "pending" => Standing::Pending,
-        "leased" => Standing::Leased,
-        "recalled" => Standing::Recalled { was: Box::new(Standing::Done { took_ms: Some(5) }) },
-        "acting" => Standing::Acting,
-        "reverting" => {
-            let was = Some(Box::new(Standing::Failed { reason: "command exited with 3".to_owned(), was: None }));
-            Standing::Reverting { reason: "the failure budget is spent".to_owned(), was }
+    let status = match parts[0] {
+        "pending" => RecordedStatus::Pending,
+        "leased" => RecordedStatus::Leased,
+        "roll-back-leased" => {
+            RecordedStatus::RollBackLeased { was: Box::new(RecordedStatus::Succeeded { took_ms: Some(5) }) }
         }
-        "ended-well" => {
-            Standing::Ended { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, detail: String::new() }
+        "running" => RecordedStatus::Running,
+        "rolling-back" => {
+            let was = Some(Box::new(RecordedStatus::Failed { reason: "command exited with 3".to_owned(), was: None }));
+            RecordedStatus::RollingBack { reason: "the failure budget is spent".to_owned(), was }
         }
-        "ended-badly" => Standing::Ended {
+        "ended-well" => RecordedStatus::ActionEnded {
+            ending: Ending::Succeeded,
+            exit_code: Some(0),
+            took_ms: 5,
+            detail: String::new(),
+        },
+        "ended-badly" => RecordedStatus::ActionEnded {
             ending: Ending::Failed,
             exit_code: Some(3),
             took_ms: 5,
             detail: "command exited with 3".to_owned(),
         },
-        "roll-back-ended" => Standing::RollBackEnded { becomes: Box::new(Standing::RolledBack { reason, was: None }) },
-        "kept" => Standing::Kept { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, until: until() },
-        "retrying" => Standing::Retrying { ending: Ending::Failed, until: until() },
-        "done" => Standing::Done { took_ms: Some(5) },
-        "failed" => Standing::Failed { reason, was: None },
-        "unknown" => Standing::Unknown { reason, was: None },
-        "rolled-back" => Standing::RolledBack { reason, was: None },
-        "skipped" => Standing::Skipped { code: "left-out".to_owned(), reason },
+        "roll-back-ended" => {
+            RecordedStatus::RollBackEnded { becomes: Box::new(RecordedStatus::RolledBack { reason, was: None }) }
+        }
+        "keeping-slot" => {
+            RecordedStatus::KeepingSlot { ending: Ending::Succeeded, exit_code: Some(0), took_ms: 5, until: until() }
+        }
+        "retrying" => RecordedStatus::Retrying { ending: Ending::Failed, until: until() },
+        "succeeded" => RecordedStatus::Succeeded { took_ms: Some(5) },
+        "failed" => RecordedStatus::Failed { reason, was: None },
+        "unknown" => RecordedStatus::Unknown { reason, was: None },
+        "rolled-back" => RecordedStatus::RolledBack { reason, was: None },
+        "skipped" => RecordedStatus::Skipped { code: "left-out".to_owned(), reason },
         other => panic!("nobody stands `{other}`"),
     };
-    let is_timed = matches!(standing, Standing::Kept { .. } | Standing::Retrying { .. });
-    let tries = match standing {
-        Standing::Pending | Standing::Leased | Standing::Skipped { .. } => 0,
+    let is_timed = matches!(status, RecordedStatus::KeepingSlot { .. } | RecordedStatus::Retrying { .. });
+    let tries = match status {
+        RecordedStatus::Pending | RecordedStatus::Leased | RecordedStatus::Skipped { .. } => 0,
         _ => 1,
     };
     let attempt = parts.get(1).filter(|_| !is_timed).map_or(tries, |attempt| attempt.parse().expect("a try"));
     let fence = parts.get(2).map(|fence| Fence::new(fence.parse().expect("a fence")));
     let is_held = is_timed
         || matches!(
-            standing,
-            Standing::Leased
-                | Standing::Recalled { .. }
-                | Standing::Reverting { .. }
-                | Standing::Ended { .. }
-                | Standing::RollBackEnded { .. }
+            status,
+            RecordedStatus::Leased
+                | RecordedStatus::RollBackLeased { .. }
+                | RecordedStatus::RollingBack { .. }
+                | RecordedStatus::ActionEnded { .. }
+                | RecordedStatus::RollBackEnded { .. }
         );
     let lease = fence.or(is_held.then_some(Fence::new(FIRST_FENCE - 1)));
     let path = NodePath::parse(&format!("/s/leases/{name}")).unwrap();
-    Saved { at, attempt, lease: lease.map(|fence| SavedLease { path, fence: Some(fence) }), standing }
+    TargetRecord { at, attempt, lease: lease.map(|fence| LeaseRecord { path, fence: Some(fence) }), status }
 }
 
 /// A standing as it is written down.
-fn stands(standing: &Standing) -> String {
-    let word = standing.word();
-    match standing {
-        Standing::Kept { until, .. } | Standing::Retrying { until, .. } => format!("{word} until {}", span(*until)),
-        Standing::Failed { .. } | Standing::Unknown { .. } | Standing::RolledBack { .. } => {
-            format!("{word} ({})", standing.account().unwrap_or_default())
+fn stands(status: &RecordedStatus) -> String {
+    let word = status.word();
+    match status {
+        RecordedStatus::KeepingSlot { until, .. } | RecordedStatus::Retrying { until, .. } => {
+            format!("{word} until {}", span(*until))
+        }
+        RecordedStatus::Failed { .. } | RecordedStatus::Unknown { .. } | RecordedStatus::RolledBack { .. } => {
+            format!("{word} ({})", status.account().unwrap_or_default())
         }
         _ => word.to_owned(),
     }
@@ -692,10 +703,10 @@ fn line(event: &Event) -> Option<String> {
         // The question before says the same.
         Event::Waiting { .. } | Event::Queued { .. } => return None,
         // No scenario has an orchestration.
-        Event::Calling { .. }
-        | Event::Answered { .. }
-        | Event::Recalled { .. }
-        | Event::Remarked { .. }
+        Event::CallStarted { .. }
+        | Event::CallAnswered { .. }
+        | Event::CallReplayed { .. }
+        | Event::OrchestrationLog { .. }
         | Event::OrchestrationFault { .. } => {
             return None;
         }
@@ -707,11 +718,11 @@ fn line(event: &Event) -> Option<String> {
         Event::SlotForced { semaphore, reason, .. } => format!("a slot of {semaphore} forced: {reason}"),
         Event::SlotsChanged { from, to } => format!("slots changed from {from} to {to}"),
         Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
-        Event::GivenBack { target, reason } => format!("{target} given back: {reason}"),
+        Event::ReleasedUnused { target, reason } => format!("{target} given back: {reason}"),
         Event::Started { target, attempt, .. } => format!("{target} started, try {attempt}"),
         Event::Succeeded { target, .. } => format!("{target} succeeded"),
         Event::Failed { target, attempt, ending, .. } => format!("{target} {} on try {attempt}", ending.word()),
-        Event::Keeping { target, keep_ms, .. } => format!("{target} keeps its slot for {}", span(*keep_ms)),
+        Event::KeepingSlot { target, keep_ms, .. } => format!("{target} keeps its slot for {}", span(*keep_ms)),
         Event::Retrying { target, attempt, after_ms: 0, .. } => format!("{target} is tried again, try {attempt}"),
         Event::Retrying { target, attempt, after_ms, .. } => {
             format!("{target} is tried again in {}, try {attempt}", span(*after_ms))
@@ -721,18 +732,18 @@ fn line(event: &Event) -> Option<String> {
         Event::Skipped { target, code, reason } => format!("{target} skipped: {reason} ({code})"),
         Event::LeaseLost { target, reason } => format!("{target} lost its lease: {reason}"),
         Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
-        Event::Stopping { reason, acting } => format!("stopping, {acting} under way: {reason}"),
+        Event::Stopping { reason, running } => format!("stopping, {running} under way: {reason}"),
         Event::Store { state } => format!("the session is {state}"),
-        Event::Found { target, attempt, .. } => format!("{target} was under way, try {attempt}"),
+        Event::Recovered { target, attempt, .. } => format!("{target} was under way, try {attempt}"),
         Event::Probed { target, answer, detail, .. } => {
             format!("{target} is found {answer} {detail}").trim_end().to_owned()
         }
         Event::ClockSet { by_ms } => format!("the clock is set by {by_ms} ms"),
-        Event::OutOfSight { target, attempt, asked_ms, .. } => {
+        Event::ContactLost { target, attempt, asked_ms, .. } => {
             let asked = asked_ms.map_or("without a probe".to_owned(), |asked| format!("asked for {}", span(asked)));
             format!("{target} is out of sight on try {attempt}, {asked}")
         }
-        Event::EndingKept { target, attempt, ending, detail, roll_back } => {
+        Event::EndingRestored { target, attempt, ending, detail, roll_back } => {
             let what = if *roll_back { "roll-back" } else { "action" };
             format!("{target}: the {what} of try {attempt} was seen to end: {} {detail}", ending.word())
                 .trim_end()
@@ -740,15 +751,15 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::Paused { by, reason } => format!("paused by {by}: {}", reason.as_deref().unwrap_or("no reason")),
         Event::Unpaused {} => "goes on".to_owned(),
-        Event::RetryAsked { target, by } => format!("{target} again, says {by}"),
+        Event::RetryRequested { target, by } => format!("{target} again, says {by}"),
         Event::Accepted { target } => format!("{target} is accepted"),
-        Event::WaveBegan { wave, targets } => format!("wave {wave} begins, {targets}"),
+        Event::WaveStarted { wave, targets } => format!("wave {wave} begins, {targets}"),
         Event::WaveBaking { wave, until } => format!("wave {wave} bakes until {}", span(*until)),
-        Event::WaveWaits { wave, .. } => format!("wave {wave} waits for approval"),
-        Event::Reverting { target, attempt, reason, .. } => format!("{target} is undone, try {attempt}: {reason}"),
+        Event::WaveAwaitsApproval { wave, .. } => format!("wave {wave} waits for approval"),
+        Event::RollingBack { target, attempt, reason, .. } => format!("{target} is undone, try {attempt}: {reason}"),
         Event::RolledBack { target, .. } => format!("{target} was undone"),
-        Event::Undoing { targets } => format!("{targets} are to be undone"),
-        Event::Planned { .. } | Event::GoingOn { .. } | Event::Said { .. } | Event::Finished { .. } => {
+        Event::RollingBackRun { targets } => format!("{targets} are to be undone"),
+        Event::Planned { .. } | Event::RunResumed { .. } | Event::PolicyLog { .. } | Event::Finished { .. } => {
             unreachable!("these are the engine's")
         }
     })
@@ -765,14 +776,14 @@ fn every_scenario_plays_as_it_is_written() {
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = fs::read_to_string(&file).unwrap();
-        let Ok(played) = std::panic::catch_unwind(|| play(&text)) else {
+        let Ok(result) = std::panic::catch_unwind(|| scenario(&text)) else {
             other.push(format!("{name} cannot be played; the reason is above"));
             continue;
         };
         if update {
-            fs::write(&file, played).unwrap();
-        } else if played != text {
-            other.push(format!("{name} is now\n\n{played}"));
+            fs::write(&file, result).unwrap();
+        } else if result != text {
+            other.push(format!("{name} is now\n\n{result}"));
         }
     }
     assert!(other.is_empty(), "UPDATE_SCENARIOS=1 takes this over:\n{}", other.join("\n"));

@@ -60,7 +60,7 @@ use Kind::{ByHand, Command, Operator, Run, Salt, Sweep, TakeOver, Unlock};
 
 /// What Lockkeeper's callers do wrong in a search that must fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slip {
+enum SyntaxError {
     /// Rule 1: a caller that waits watches the claim alone.
     WatchesClaimOnly,
     /// Rule 2: the claim is created in a request before the lease's.
@@ -146,7 +146,7 @@ enum Step {
     Unclaimed,
     /// Has its lease, and looks back.
     Granted,
-    Acting,
+    Running,
     /// The process is gone and its nodes are there. Its command may still run.
     Crashed,
     /// `TakeOver` and `Unlock`: has listed the leases, and reads the claim.
@@ -198,7 +198,7 @@ struct World {
 #[derive(Debug, Clone)]
 struct Search {
     kinds: Vec<Kind>,
-    slip: Option<Slip>,
+    slip: Option<SyntaxError>,
     /// Whether sessions end.
     faults: bool,
 }
@@ -284,7 +284,7 @@ impl Search {
         Self { kinds: kinds.to_vec(), slip: None, faults }
     }
 
-    fn has(&self, slip: Slip) -> bool {
+    fn has(&self, slip: SyntaxError) -> bool {
         self.slip == Some(slip)
     }
 
@@ -344,12 +344,12 @@ impl Search {
             Step::Start { dead } => self.list(world, who, dead),
             Step::Waiting { claim, leases } => {
                 let is_gone = leases.iter().any(|lease| !world.leases.contains(lease));
-                let is_told = world.claim != claim || is_gone && !self.has(Slip::WatchesClaimOnly);
+                let is_told = world.claim != claim || is_gone && !self.has(SyntaxError::WatchesClaimOnly);
                 if is_told { world.step(who, Step::Start { dead: None }) } else { *world }
             }
             Step::Granting { dead } if kind == Sweep => self.sweep(world, dead).step(who, Step::Done),
             Step::Granting { dead } => self.grant(world, who, dead),
-            Step::ReadClaim if self.has(Slip::LeasesFirst) => {
+            Step::ReadClaim if self.has(SyntaxError::LeasesFirst) => {
                 world.step(who, Step::ReadClaimLast { leases: world.leases })
             }
             Step::ReadClaim => match world.claim {
@@ -370,10 +370,10 @@ impl Search {
             }
             Step::Granted => self.look_back(world, who),
             // Its lease was deleted, and no process is there to do anything about its claim.
-            Step::Acting if kind == ByHand && !world.leases.contains(own) => world.step(who, Step::Done),
-            Step::Acting | Step::Crashed => {
+            Step::Running if kind == ByHand && !world.leases.contains(own) => world.step(who, Step::Done),
+            Step::Running | Step::Crashed => {
                 let released = world.release(own).step(who, Step::Done);
-                let claim = if self.has(Slip::ReleasesUnchecked) { None } else { released.claim };
+                let claim = if self.has(SyntaxError::ReleasesUnchecked) { None } else { released.claim };
                 World { claim, ..released }
             }
             Step::Listed { leases } if kind == Unlock => {
@@ -401,7 +401,9 @@ impl Search {
         let leases = world.leases;
         match self.kinds[who] {
             Sweep => world.step(who, Step::ReadClaim),
-            Unlock if self.has(Slip::UnlocksClaimFirst) => world.step(who, Step::ClaimKnown { claim: world.claim }),
+            Unlock if self.has(SyntaxError::UnlocksClaimFirst) => {
+                world.step(who, Step::ClaimKnown { claim: world.claim })
+            }
             Unlock => world.step(who, Step::Listed { leases: self.persistent(leases) }),
             TakeOver => world.step(who, Step::Listed { leases }),
             // "Already held since", or a run holds it.
@@ -415,7 +417,7 @@ impl Search {
     /// Judges a claim by the leases that were read.
     fn judge(&self, world: &World, who: usize, claim: Claim, leases: Leases) -> World {
         let is_gone = !leases.contains(claim.lease);
-        let is_dead = is_gone && (!claim.is_ephemeral || self.has(Slip::ReplacesEphemeral));
+        let is_dead = is_gone && (!claim.is_ephemeral || self.has(SyntaxError::ReplacesEphemeral));
         match self.kinds[who] {
             Sweep if is_dead => world.step(who, Step::Granting { dead: Some(claim) }),
             Sweep => world.step(who, Step::Done),
@@ -434,18 +436,20 @@ impl Search {
     fn grant(&self, world: &World, who: usize, dead: Option<Claim>) -> World {
         let own = world.own(who);
         let passes = match (dead, self.slip) {
-            (None, Some(Slip::ClaimAfter)) => return world.with_lease(own).step(who, Step::Unclaimed),
+            (None, Some(SyntaxError::ClaimAfter)) => return world.with_lease(own).step(who, Step::Unclaimed),
             (None, _) => world.claim.is_none(),
-            (Some(_), Some(Slip::ReplacesUnchecked)) => true,
-            (Some(dead), Some(Slip::ReplacesByVersion | Slip::ReplacesBySetting)) => world.has_version_of(dead),
+            (Some(_), Some(SyntaxError::ReplacesUnchecked)) => true,
+            (Some(dead), Some(SyntaxError::ReplacesByVersion | SyntaxError::ReplacesBySetting)) => {
+                world.has_version_of(dead)
+            }
             (Some(dead), _) => world.has_record_of(dead),
         };
         if !passes {
             return world.step(who, Step::ReadClaim);
         }
-        let version = dead.filter(|_| self.has(Slip::ReplacesBySetting)).map_or(0, |dead| dead.version + 1);
+        let version = dead.filter(|_| self.has(SyntaxError::ReplacesBySetting)).map_or(0, |dead| dead.version + 1);
         let claimed = World { claim: Some(self.claim_of(own, version)), ..*world };
-        if self.has(Slip::ClaimBefore) {
+        if self.has(SyntaxError::ClaimBefore) {
             return claimed.step(who, Step::Claimed);
         }
         claimed.with_lease(own).step(who, self.granted(who))
@@ -453,8 +457,8 @@ impl Search {
 
     /// Where a caller stands once it has its lease.
     fn granted(&self, who: usize) -> Step {
-        let looks_back = self.kinds[who].is_exclusive() && !self.has(Slip::NoLookBack);
-        if looks_back { Step::Granted } else { Step::Acting }
+        let looks_back = self.kinds[who].is_exclusive() && !self.has(SyntaxError::NoLookBack);
+        if looks_back { Step::Granted } else { Step::Running }
     }
 
     /// What a caller does with its lease once it has read the leases again.
@@ -464,7 +468,7 @@ impl Search {
             return world.release(own).step(who, Step::Done);
         }
         if world.leases.oldest() == Some(own) {
-            return world.step(who, Step::Acting);
+            return world.step(who, Step::Running);
         }
         let mut next = world.release(own);
         next.attempts[who] += 1;
@@ -478,15 +482,15 @@ impl Search {
         if leases.iter().any(|lease| !world.leases.contains(lease)) {
             return world.step(who, Step::Done);
         }
-        let mut next = world.step(who, Step::Acting);
+        let mut next = world.step(who, Step::Running);
         next.leases.retain(|lease| !leases.contains(lease));
         next.leases.add(own);
-        if self.has(Slip::BreaksUnclaimed) {
+        if self.has(SyntaxError::BreaksUnclaimed) {
             return next;
         }
         let is_as_seen = match claim {
             None => world.claim.is_none(),
-            Some(claim) if self.has(Slip::ReplacesByVersion) => world.has_version_of(claim),
+            Some(claim) if self.has(SyntaxError::ReplacesByVersion) => world.has_version_of(claim),
             Some(claim) => world.has_record_of(claim),
         };
         if !is_as_seen {
@@ -517,8 +521,9 @@ impl Search {
 
     /// The transaction that deletes a dead claim and its record.
     fn sweep(&self, world: &World, dead: Option<Claim>) -> World {
-        let goes =
-            |dead| if self.has(Slip::SweepsByVersion) { world.has_version_of(dead) } else { world.has_record_of(dead) };
+        let goes = |dead| {
+            if self.has(SyntaxError::SweepsByVersion) { world.has_version_of(dead) } else { world.has_record_of(dead) }
+        };
         let claim = world.claim.filter(|_| !dead.is_some_and(goes));
         World { claim, ..*world }
     }
@@ -530,8 +535,8 @@ impl Search {
         let is_kept = world.leases.contains(own) || world.claim.is_some_and(|claim| claim.lease == own);
         let is_forced = world.forced & (1 << who) != 0;
         match (self.kinds[who], world.steps[who]) {
-            (Command | TakeOver, Step::Acting) => !is_forced,
-            (Run | ByHand, Step::Acting | Step::Crashed) => is_kept,
+            (Command | TakeOver, Step::Running) => !is_forced,
+            (Run | ByHand, Step::Running | Step::Crashed) => is_kept,
             _ => false,
         }
     }
@@ -570,7 +575,7 @@ impl Model for Search {
         }
         let is_beside_older = |who: usize| {
             let own = world.own(who);
-            world.steps[who] == Step::Acting && world.leases.contains(own) && world.leases.oldest() != Some(own)
+            world.steps[who] == Step::Running && world.leases.contains(own) && world.leases.oldest() != Some(own)
         };
         if callers.clone().any(|who| self.kinds[who].is_exclusive() && is_beside_older(who)) {
             return Some("an exclusive caller acts beside an older lease of its identifier");
@@ -615,21 +620,21 @@ fn no_caller_waits_for_ever_behind_a_claim() {
 #[test]
 fn each_known_slip_with_claims_is_found() {
     for (slip, kinds) in [
-        (Slip::WatchesClaimOnly, vec![ByHand, Command, Salt]),
-        (Slip::ClaimBefore, vec![Run, ByHand]),
-        (Slip::ClaimAfter, vec![Command, ByHand]),
-        (Slip::LeasesFirst, vec![Run, ByHand, Sweep]),
-        (Slip::ReplacesEphemeral, vec![Command, Command, Operator]),
-        (Slip::ReplacesUnchecked, vec![Run, Command, ByHand, Operator]),
-        (Slip::ReplacesByVersion, vec![Run, Command, ByHand, Operator]),
-        (Slip::ReplacesBySetting, vec![Run, Command, Command, ByHand, Operator]),
-        (Slip::NoLookBack, vec![Run, Salt]),
-        (Slip::ReleasesUnchecked, vec![Run, Command, ByHand, Operator]),
-        (Slip::SweepsByVersion, vec![Run, Command, ByHand, Sweep, Operator]),
-        (Slip::BreaksUnclaimed, vec![Command, ByHand, TakeOver]),
-        (Slip::UnlocksClaimFirst, vec![Run, Unlock]),
+        (SyntaxError::WatchesClaimOnly, vec![ByHand, Command, Salt]),
+        (SyntaxError::ClaimBefore, vec![Run, ByHand]),
+        (SyntaxError::ClaimAfter, vec![Command, ByHand]),
+        (SyntaxError::LeasesFirst, vec![Run, ByHand, Sweep]),
+        (SyntaxError::ReplacesEphemeral, vec![Command, Command, Operator]),
+        (SyntaxError::ReplacesUnchecked, vec![Run, Command, ByHand, Operator]),
+        (SyntaxError::ReplacesByVersion, vec![Run, Command, ByHand, Operator]),
+        (SyntaxError::ReplacesBySetting, vec![Run, Command, Command, ByHand, Operator]),
+        (SyntaxError::NoLookBack, vec![Run, Salt]),
+        (SyntaxError::ReleasesUnchecked, vec![Run, Command, ByHand, Operator]),
+        (SyntaxError::SweepsByVersion, vec![Run, Command, ByHand, Sweep, Operator]),
+        (SyntaxError::BreaksUnclaimed, vec![Command, ByHand, TakeOver]),
+        (SyntaxError::UnlocksClaimFirst, vec![Run, Unlock]),
     ] {
-        let faults = slip != Slip::WatchesClaimOnly;
+        let faults = slip != SyntaxError::WatchesClaimOnly;
         let search = Search { slip: Some(slip), ..Search::new(&kinds, faults) };
         println!("{}", fails(&format!("{slip:?}"), &search, Stuck::Fails));
     }

@@ -72,10 +72,10 @@ pub(crate) fn search<M: Model>(model: &M) -> Found<M::State> {
 pub(crate) fn holds<M: Model>(model: &M, stuck: Stuck) -> usize {
     let found = search(model);
     if let Some((promise, way)) = &found.violation {
-        panic!("{model:?}: {promise}, after {} states:\n{}", way.len(), story(way));
+        panic!("{model:?}: {promise}, after {} states:\n{}", way.len(), history(way));
     }
     if let (Some(way), Stuck::Fails) = (&found.stuck, stuck) {
-        panic!("{model:?}: stuck after {} states:\n{}", way.len(), story(way));
+        panic!("{model:?}: stuck after {} states:\n{}", way.len(), history(way));
     }
     found.states
 }
@@ -128,7 +128,7 @@ fn way<S: Copy>(all: &[(S, u32)], mut index: usize) -> Vec<S> {
 }
 
 /// The way as text, a line a state.
-fn story<S: Display>(way: &[S]) -> String {
+fn history<S: Display>(way: &[S]) -> String {
     way.iter().map(|state| format!("  {state}\n")).collect()
 }
 

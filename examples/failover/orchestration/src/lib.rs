@@ -17,7 +17,7 @@ struct Failover {
 
 #[orchestrator]
 impl Orchestrator for Failover {
-    fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+    fn run(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
         with_lease(&self.lock, Some(self.patience.into()), |_lease| {
             let party = wait_members(&self.party, self.members, Some(self.patience.into()))?;
             trace(Level::Info, format!("{} members are there", party.members.len()));

@@ -26,7 +26,7 @@ impl TwoDatacentres {
             match lock(&self.second, Some(self.patience.into())) {
                 Ok(second) => return Ok((first, second)),
                 // Whoever has that one may wait for ours.
-                Err(Fault::TimedOut) => first.release(),
+                Err(CallError::TimedOut) => first.release(),
                 Err(fault) => return Err(fault.into()),
             }
             sleep(self.rest.into())?;
@@ -37,7 +37,7 @@ impl TwoDatacentres {
 
 #[orchestrator]
 impl Orchestrator for TwoDatacentres {
-    fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+    fn run(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
         let _both = self.both()?;
         for_each_target(1, Ended::must_have_succeeded)
     }

@@ -3,7 +3,7 @@
 //! Views are made up by a seed, near those of the policy's own cases and far from them, so that whoever has the seed finds
 //! the same again. A view on which a property does not hold is made smaller as long as it still does not hold.
 
-mod made;
+mod random_views;
 mod settings;
 mod shrink;
 mod wakes;
@@ -16,11 +16,11 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::ask::{Question, admitted, ask, every_grant, said};
 use super::cases::{questions, view};
+use super::decide::{Question, admitted, decide, every_grant, said};
 use crate::policy::types::{Severity, View};
 use crate::policy::{Limits, Module, PolicyError};
-use made::Maker;
+use random_views::Maker;
 
 /// Part of a limit that a decision may use: what is nearer fails on a larger view, or beside a busier neighbour.
 const FUEL_SHARE: u64 = 2;
@@ -205,7 +205,7 @@ pub fn look(policy: &Module, cases: &[Cases], search: Search) -> Result<Looked, 
                 eye.settings.allow(policy, &smaller.settings) && eye.breaks(property, smaller).is_some()
             });
             if let Some(why) = eye.breaks(property, &question) {
-                let answer = ask(policy, &question).answer.ok();
+                let answer = decide(policy, &question).answer.ok();
                 broken.insert(property, Broken { property, question, why, answer });
             }
         }
@@ -300,8 +300,8 @@ struct Eye<'a> {
 }
 
 impl Eye<'_> {
-    fn ask(&mut self, question: &Question) -> super::Said {
-        let said = ask(self.policy, question);
+    fn decide(&mut self, question: &Question) -> super::Said {
+        let said = decide(self.policy, question);
         self.decisions += 1;
         self.fuel = self.fuel.saturating_add(said.fuel);
         said
@@ -328,9 +328,9 @@ impl Eye<'_> {
         let settings = all[rng.random_range(range)].clone();
         let key = settings.to_string();
         let memory = if rng.random_bool(0.5) { memories.get(&key).cloned().unwrap_or_default() } else { Vec::new() };
-        let outcome = rng.random_bool(0.2).then(|| made::outcome(rng));
+        let outcome = rng.random_bool(0.2).then(|| random_views::outcome(rng));
         let question = Question { settings, view: self.maker.view(rng), outcome, memory };
-        if let Ok(answer) = self.ask(&question).answer {
+        if let Ok(answer) = self.decide(&question).answer {
             memories.insert(key, answer.memory);
         }
         question
@@ -341,7 +341,7 @@ impl Eye<'_> {
         match property {
             Property::Faults => self.fails(question).filter(|_| self.settings.is_own(&question.settings)),
             Property::Settings => self.fails(question).filter(|_| !self.settings.is_own(&question.settings)),
-            Property::Verdicts => match self.ask(question).error? {
+            Property::Verdicts => match self.decide(question).error? {
                 error @ PolicyError::NotInManifest { .. } => Some(error.to_string()),
                 _ => None,
             },
@@ -354,7 +354,7 @@ impl Eye<'_> {
     }
 
     fn fails(&mut self, question: &Question) -> Option<String> {
-        match self.ask(question).error? {
+        match self.decide(question).error? {
             // These have names of their own.
             PolicyError::NotInManifest { .. } | PolicyError::OutOfFuel { .. } | PolicyError::OutOfMemory { .. } => None,
             error => Some(error.to_string()),
@@ -362,8 +362,8 @@ impl Eye<'_> {
     }
 
     fn differs_when_repeated(&mut self, question: &Question) -> Option<String> {
-        let fresh = self.ask(question).answer.ok()?;
-        let again = self.ask(question).answer;
+        let fresh = self.decide(question).answer.ok()?;
+        let again = self.decide(question).answer;
         if again.as_ref().ok() != Some(&fresh) {
             return Some(format!(
                 "{}, and in another fresh sandbox {}",
@@ -392,7 +392,7 @@ impl Eye<'_> {
     }
 
     fn depends_on_order(&mut self, question: &Question) -> Option<String> {
-        let straight = self.ask(question).answer.ok()?;
+        let straight = self.decide(question).answer.ok()?;
         let mut rng = StdRng::seed_from_u64(7);
         for turn in 0..3 {
             let mut other = question.clone();
@@ -400,7 +400,7 @@ impl Eye<'_> {
             if other.view == question.view {
                 return None;
             }
-            match self.ask(&other).answer {
+            match self.decide(&other).answer {
                 Ok(answer) if same_decision(&answer, &straight) => {}
                 Ok(answer) => {
                     return Some(format!("{}, and with its lists in another order {}", told(&straight), told(&answer)));
@@ -426,7 +426,7 @@ impl Eye<'_> {
         }
         let remaining = party.members.iter().filter(|member| !leaves(&member.identifier)).count();
         let (all, floor) = (party.members.len(), party.min_members);
-        let answer = self.ask(question).answer.ok()?;
+        let answer = self.decide(question).answer.ok()?;
         let goes = answer.verdict == "lock" || answer.verdict == "force";
         (goes && remaining < floor as usize).then(|| {
             format!(
@@ -437,7 +437,7 @@ impl Eye<'_> {
     }
 
     fn is_dear(&mut self, question: &Question) -> Option<String> {
-        let said = self.ask(question);
+        let said = self.decide(question);
         if let Some(error @ (PolicyError::OutOfFuel { .. } | PolicyError::OutOfMemory { .. })) = &said.error {
             return Some(error.to_string());
         }
@@ -486,7 +486,7 @@ fn reorder(view: &mut View, turn: usize, rng: &mut StdRng) {
 }
 
 /// A view of JSON that is a difference from the base.
-fn made_view(difference: &Value) -> View {
+fn random_view(difference: &Value) -> View {
     let whole = lockkeeper_cases::view_of_json(difference)
         .unwrap_or_else(|problems| unreachable!("what is made here has the shape of a view: {problems:?}"));
     view(&whole)

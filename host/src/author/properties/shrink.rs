@@ -141,15 +141,15 @@ fn smaller(value: &Value, base: &Value) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::author::cases::view;
-    use crate::author::properties::made_view;
+    use crate::author::properties::random_view;
 
     #[test]
     fn what_does_not_matter_goes() {
-        let large = made_view(&json!({
+        let large = random_view(&json!({
             "semaphore": { "slots": 5, "leases": ["a", "b", "c", "d"] },
             "party": { "members": ["a", "b", "web01"], "min-members": 7 },
-            "progress": { "failed": 9, "done": 3 },
-            "events": [{ "target": "x", "what": "failed" }],
+            "progress": { "failed": 9, "succeeded": 3 },
+            "events": [{ "target": "x", "kind": "failed" }],
         }));
         let question = Question { memory: vec![1, 2], ..Question::admit(json!({ "a": 1, "b": [1, 2, 3] }), large) };
         let small = smallest(question, |candidate| {

@@ -4,7 +4,7 @@ use lockkeeper_cases::Answer;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Eye, made};
+use super::{Eye, random_views};
 use crate::author::Question;
 use crate::policy::types::View;
 
@@ -17,11 +17,12 @@ const LATER: [u64; 7] = [1_000, 60_000, 600_000, 3_600_000, 6 * 3_600_000, 86_40
 /// Why a target that waits on this question waits for ever; none: it does not wait, has a wake, or something that the view
 /// shows would change the answer.
 pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<String> {
-    let is_out_of_reach = question.view.party.as_ref().is_some_and(|party| u64::from(party.min_members) > made::MODEST);
-    if question.outcome.is_some() || is_out_of_reach || !made::is_modest(&question.settings) {
+    let is_out_of_reach =
+        question.view.party.as_ref().is_some_and(|party| u64::from(party.min_members) > random_views::MODEST);
+    if question.outcome.is_some() || is_out_of_reach || !random_views::is_modest(&question.settings) {
         return None;
     }
-    let answer = eye.ask(question).answer.ok()?;
+    let answer = eye.decide(question).answer.ok()?;
     if !["wait", "hold"].contains(&answer.verdict.as_str()) || answer.wake_after.is_some() {
         return None;
     }
@@ -31,7 +32,7 @@ pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<Stri
             let other = Question { view, memory: memory.clone(), ..question.clone() };
             // A fault is a change, too: it has a property of its own. So is to wait with a wake: that is asked again.
             let waits_on = |other: Answer| other.verdict == answer.verdict && other.wake_after.is_none();
-            if eye.ask(&other).answer.is_ok_and(waits_on) {
+            if eye.decide(&other).answer.is_ok_and(waits_on) {
                 continue;
             }
             return None;
@@ -44,7 +45,7 @@ pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<Stri
     for after in LATER {
         let mut later = question.clone();
         later.view.now = later.view.now.saturating_add(after);
-        if eye.ask(&later).answer.is_ok_and(|later| later.verdict != answer.verdict) {
+        if eye.decide(&later).answer.is_ok_and(|later| later.verdict != answer.verdict) {
             return Some(format!("{says} without a wake, and only time changes that: nobody asks again"));
         }
     }
@@ -55,7 +56,7 @@ pub(super) fn never_wakes(eye: &mut Eye<'_>, question: &Question) -> Option<Stri
 fn worlds(eye: &Eye<'_>, view: &View) -> Vec<View> {
     let mut worlds = Vec::with_capacity(WORLDS + 8);
     let mut best = view.clone();
-    made::clear(&mut best);
+    random_views::clear(&mut best);
     worlds.push(best.clone());
     // One thing at a time, then all together.
     worlds.push(View { semaphore: best.semaphore.clone(), ..view.clone() });
@@ -67,7 +68,7 @@ fn worlds(eye: &Eye<'_>, view: &View) -> Vec<View> {
     }
     worlds.push(alone);
     let mut done = best.clone();
-    (done.progress.done, done.progress.pending) = (done.progress.total.saturating_sub(1), 0);
+    (done.progress.succeeded, done.progress.pending) = (done.progress.total.saturating_sub(1), 0);
     worlds.push(done);
     let mut rng = StdRng::seed_from_u64(11);
     for _ in 0..WORLDS {

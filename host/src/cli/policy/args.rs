@@ -108,7 +108,7 @@ pub(in crate::cli) enum EndingArg {
     name = \"waits for the lease\"\n  \
     world.targets = [\"db1\", \"db2\"]\n  \
     world.semaphores.\"/locks/db\".held-by = [{ identifier = \"x\", until = \"30s\" }]\n  \
-    expect = { ends = \"done\", acted = [\"db1\", \"db2\"] }\n\n\
+    expect = { ends = \"succeeded\", acted = [\"db1\", \"db2\"] }\n\n\
     Ends with 1 when a case fails or a property does not hold.\n\n\
     Examples:\n  \
     lockkeeper policy test my_policy.wasm\n  \

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::BuildArgs;
 use super::test::case_files;
 use crate::author::project::{Built, Project, build};
-use crate::author::{Question, Said, ask, questions, sample_view};
+use crate::author::{Question, Said, decide, questions, sample_view};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::{Global, replay};
@@ -77,7 +77,7 @@ fn sample(policy: &Module, project: &Project, output: &Output) -> Result<Option<
         None => ("the sample view".to_owned(), Question::admit(json!({}), sample_view())),
     };
     let accepted = super::accepts(policy, &question.settings, "these settings").is_ok();
-    Ok(accepted.then(|| (view, ask(policy, &question))))
+    Ok(accepted.then(|| (view, decide(policy, &question))))
 }
 
 fn in_json(view: &str, said: &Said) -> Value {

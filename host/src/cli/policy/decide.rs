@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{DecideArgs, EndingArg};
-use super::{accepts, either, play, settings_of};
-use crate::author::{Question, Said, ask, case_text, read_view, sample_view};
+use super::{accepts, either, scenario, settings_of};
+use crate::author::{Question, Said, case_text, decide, read_view, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, problems_failure, shown, span};
 use crate::cli::table::Table;
@@ -15,14 +15,14 @@ use crate::cli::{Global, replay, runs};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
-use crate::rollout::journal::{Page, Story, Want};
+use crate::rollout::journal::{History, Page, Want};
 use crate::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;
     let policy = match either(&engine, &args.policy)? {
         Either::Policy(policy) => policy,
-        Either::Orchestration(orchestration) => return play::decide(&orchestration, args, output),
+        Either::Orchestration(orchestration) => return scenario::decide(&orchestration, args, output),
     };
     let given = args.settings.as_deref().map(settings_of).transpose()?;
     let mut question = match &args.from {
@@ -52,7 +52,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result
         &question.settings,
         if args.from.is_some() && args.settings.is_none() { "the run's settings" } else { "these settings" },
     )?;
-    let said = ask(&policy, &question);
+    let said = decide(&policy, &question);
     if let Some(name) = &args.case {
         output.source(&case_text(name, &question, said.answer.as_ref().ok()));
         return match said.error {
@@ -98,12 +98,12 @@ fn recorded(global: &Global, place: &str) -> Result<Question, Failure> {
     };
     let sequence: u64 =
         sequence.parse().map_err(|_| bad(format!("`{}` is no number of a decision", shown(sequence))))?;
-    let stints = runs::find(&global.state_dir()?, run)?;
-    let mut story = Story::new(stints.clone(), Want::Decisions);
+    let runner_epochs = runs::find(&global.state_dir()?, run)?;
+    let mut history = History::new(runner_epochs.clone(), Want::Decisions);
     let (mut memory, mut settings, mut last) = (Vec::new(), Value::Null, None);
-    while let Some(page) = story.page().map_err(replay::distrusted_story)? {
+    while let Some(page) = history.page().map_err(replay::distrusted_history)? {
         match page {
-            Page::Stint(header) => (memory, settings) = (header.memory.clone(), header.settings.clone()),
+            Page::Segment(header) => (memory, settings) = (header.memory.clone(), header.settings.clone()),
             Page::Decision(recorded) if recorded.sequence == sequence => {
                 let (view, outcome) = (recorded.view.clone(), recorded.outcome);
                 return Ok(Question { settings, view, outcome, memory });

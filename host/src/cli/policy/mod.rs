@@ -7,7 +7,7 @@ mod decide;
 mod digest;
 mod inspect;
 mod new;
-mod play;
+mod scenario;
 mod test;
 mod views;
 mod watch;

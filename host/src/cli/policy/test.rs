@@ -7,8 +7,8 @@ use lockkeeper_cases::Cases;
 use serde_json::{Value, json};
 
 use super::args::TestArgs;
-use super::{either, play};
-use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update};
+use super::{either, scenario};
+use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update_cases};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::cli::{Global, replay};
@@ -77,7 +77,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &TestArgs) -> Result<E
     let engine = global.engine_with(replay::PATIENT)?;
     let policy = match either(&engine, &args.policy)? {
         Either::Policy(policy) => policy,
-        Either::Orchestration(orchestration) => return play::test(&orchestration, args, output),
+        Either::Orchestration(orchestration) => return scenario::test(&orchestration, args, output),
     };
     let files = case_files(&args.policy, &args.cases, output)?;
     if args.update {
@@ -132,7 +132,7 @@ fn write(policy: &Module, files: Vec<CasesFile>, output: &Output) -> Result<Exit
                 terminal::value(name)
             ));
         }
-        match update(&file.text, &file.cases, &tried) {
+        match update_cases(&file.text, &file.cases, &tried) {
             None => output.talk("Unchanged", &file.path.display().to_string()),
             Some(text) => {
                 replace(&file.path, &text)?;

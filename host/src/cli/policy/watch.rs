@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::args::WatchArgs;
 use super::build::{component, seconds};
-use super::play;
+use super::scenario;
 use super::test::{case_files, test};
 use crate::author::Search;
 use crate::author::project::Project;
@@ -50,18 +50,18 @@ pub(super) async fn run(global: &Global, output: &Output, args: WatchArgs) -> Re
         let (project_now, engine_now, quiet) = (project.clone(), engine.clone(), output.clone());
         let round = tokio::task::spawn_blocking(move || once(&project_now, &engine_now, &quiet));
         let ended = tokio::select! {
-            wish = signals.next() => Some(wish),
+            request = signals.next() => Some(request),
             _ = round => None,
         };
-        if let Some(wish) = ended {
-            return Ok(wish.exit());
+        if let Some(request) = ended {
+            return Ok(request.exit());
         }
         let ended = tokio::select! {
-            wish = signals.next() => Some(wish),
+            request = signals.next() => Some(request),
             () = changed(&project, &mut changes) => None,
         };
-        if let Some(wish) = ended {
-            return Ok(wish.exit());
+        if let Some(request) = ended {
+            return Ok(request.exit());
         }
     }
 }
@@ -91,7 +91,7 @@ fn once(project: &Project, engine: &Engine, output: &Output) {
                 Ok((tested.failures(), tested.sum()))
             }
             Either::Orchestration(orchestration) => {
-                let tested = play::try_all(orchestration, play::files(&wasm, &[], &hushed)?)?;
+                let tested = scenario::try_all(orchestration, scenario::files(&wasm, &[], &hushed)?)?;
                 tested.show(output, false);
                 Ok((tested.failures(), tested.sum()))
             }

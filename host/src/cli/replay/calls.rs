@@ -11,13 +11,13 @@ use crate::cli::runs;
 use crate::policy::orchestration::Orchestration;
 use crate::policy::{Engine, PolicyError};
 use crate::rollout::Event;
-use crate::rollout::journal::{Orchestrated, Page, Stints, Story, Want};
+use crate::rollout::journal::{History, Orchestrated, Page, Segments, Want};
 use crate::rollout::replay::{Otherwise, Recalled, Script, recall};
 use crate::terminal;
 
 /// A stint's calls, and what came of them.
 struct Again {
-    stint: u32,
+    runner_epoch: u32,
     recorded: usize,
     recalled: Recalled,
 }
@@ -27,25 +27,25 @@ pub(super) struct Calls {
     name: String,
     digest: String,
     is_own: bool,
-    stints: Vec<Again>,
+    runner_epochs: Vec<Again>,
 }
 
 /// Makes the calls of every stint that is here again, with the run's own orchestration or with another; none: the run has
 /// none.
-pub(super) fn again(stints: &Stints, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
-    let mut story = Story::new(stints.clone(), Want::Everything);
+pub(super) fn again(runner_epochs: &Segments, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
+    let mut history = History::new(runner_epochs.clone(), Want::Everything);
     let mut scripts: Vec<(u32, Orchestrated, Script)> = Vec::new();
-    while let Some(page) = story.page().map_err(|error| distrusted(error, None))? {
+    while let Some(page) = history.page().map_err(|error| distrusted(error, None))? {
         match page {
-            Page::Stint(header) => {
+            Page::Segment(header) => {
                 let Some(orchestrated) = &header.orchestration else { return Ok(None) };
-                scripts.push((header.stint, orchestrated.clone(), Script::default()));
+                scripts.push((header.runner_epoch, orchestrated.clone(), Script::default()));
             }
             Page::Event(stamped) => {
                 let Some((.., script)) = scripts.last_mut() else { continue };
                 match stamped.event {
-                    Event::Calling { call, .. } => script.waiting = Some(call),
-                    Event::Answered { called } | Event::Recalled { called } => {
+                    Event::CallStarted { call, .. } => script.waiting = Some(call),
+                    Event::CallAnswered { called } | Event::CallReplayed { called } => {
                         script.waiting = None;
                         script.called.push(called);
                     }
@@ -60,17 +60,17 @@ pub(super) fn again(stints: &Stints, engine: &Engine, named: Option<&Path>) -> R
         Some(file) => engine
             .load_orchestration_file(file, None)
             .map_err(|error| Failure::message(ErrorKind::BadArgument, error.of_orchestration()))?,
-        None => own(engine, first, &stints.folder)?,
+        None => own(engine, first, &runner_epochs.folder)?,
     };
     let is_own = orchestration.digest() == first.digest;
-    let made = scripts.iter().map(|(stint, orchestrated, script)| Again {
-        stint: *stint,
+    let made = scripts.iter().map(|(runner_epoch, orchestrated, script)| Again {
+        runner_epoch: *runner_epoch,
         recorded: script.called.len(),
         recalled: recall(&orchestration, orchestrated, script),
     });
-    let stints = made.collect();
+    let runner_epochs = made.collect();
     let name = orchestration.manifest().name.clone();
-    Ok(Some(Calls { name, digest: orchestration.digest().to_owned(), is_own, stints }))
+    Ok(Some(Calls { name, digest: orchestration.digest().to_owned(), is_own, runner_epochs }))
 }
 
 /// The orchestration of the run: a run has one.
@@ -101,24 +101,25 @@ fn own(engine: &Engine, orchestrated: &Orchestrated, folder: &Path) -> Result<Or
 impl Calls {
     /// Whether some call is another one.
     pub(super) fn differ(&self) -> bool {
-        self.stints.iter().any(|stint| stint.recalled.difference.is_some())
+        self.runner_epochs.iter().any(|runner_epoch| runner_epoch.recalled.difference.is_some())
     }
 
     pub(super) fn json(&self) -> Value {
-        let stint = |Again { stint, recorded, recalled: Recalled { identical, difference, then } }: &Again| {
-            let difference = difference.as_ref().map(|Otherwise { number, recorded, again }| {
+        let runner_epoch =
+            |Again { runner_epoch, recorded, recalled: Recalled { identical, difference, then } }: &Again| {
+                let difference = difference.as_ref().map(|Otherwise { number, recorded, again }| {
                 json!({ "number": number, "journal": recorded.to_string(), "replay": again.to_string() })
             });
-            json!({
-                "stint": stint, "calls": recorded, "identical": identical, "difference": difference,
-                "then": then.to_string(),
-            })
-        };
+                json!({
+                    "runner-epoch": runner_epoch, "calls": recorded, "identical": identical, "difference": difference,
+                    "then": then.to_string(),
+                })
+            };
         json!({
             "name": self.name,
             "sha256": self.digest,
             "own": self.is_own,
-            "stints": self.stints.iter().map(stint).collect::<Vec<_>>(),
+            "runner-epochs": self.runner_epochs.iter().map(runner_epoch).collect::<Vec<_>>(),
         })
     }
 
@@ -128,8 +129,9 @@ impl Calls {
             "Calls",
             &format!("of orchestration {}, {whose}, sha256 {}", terminal::value(&self.name), self.digest),
         );
-        for Again { stint, recorded, recalled: Recalled { identical, difference, then } } in &self.stints {
-            let at = if self.stints.len() == 1 { String::new() } else { format!(" of stint {stint}") };
+        for Again { runner_epoch, recorded, recalled: Recalled { identical, difference, then } } in &self.runner_epochs
+        {
+            let at = if self.runner_epochs.len() == 1 { String::new() } else { format!(" of stint {runner_epoch}") };
             match difference {
                 None => {
                     let all = of(*recorded, "call");

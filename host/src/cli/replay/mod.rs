@@ -14,7 +14,9 @@ use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
 use crate::cli::table::Table;
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
-use crate::rollout::journal::{self, Header, JournalError, Page, Recorded, Stints, Story, StoryError, Told, Want};
+use crate::rollout::journal::{
+    self, Header, History, HistoryError, JournalError, Page, Recorded, Segments, Told, Want,
+};
 use crate::rollout::replay::{self, Again, Difference, Replay};
 use crate::terminal;
 
@@ -47,17 +49,17 @@ struct Chosen {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let stints = runs::find(&global.state_dir()?, &args.run)?;
-    let mut story = Story::new(stints.clone(), Want::Decisions);
-    let header = match story.page().map_err(|error| distrusted(error, None))? {
-        Some(Page::Stint(header)) => header.clone(),
-        _ => return Err(nothing_written(&stints)),
+    let runner_epochs = runs::find(&global.state_dir()?, &args.run)?;
+    let mut history = History::new(runner_epochs.clone(), Want::Decisions);
+    let header = match history.page().map_err(|error| distrusted(error, None))? {
+        Some(Page::Segment(header)) => header.clone(),
+        _ => return Err(nothing_written(&runner_epochs)),
     };
     let engine = global.engine_with(PATIENT)?;
     if let Some(file) = &args.orchestration {
-        return other_calls(&stints, &engine, file, output);
+        return other_calls(&runner_epochs, &engine, file, output);
     }
-    let chosen = choose(&engine, args, &header, &stints.folder)?;
+    let chosen = choose(&engine, args, &header, &runner_epochs.folder)?;
     output.talk(
         "Journal",
         &format!("of run {}, written by {}", terminal::value(&header.run), terminal::value(&header.host)),
@@ -67,18 +69,19 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
         "Policy",
         &format!("{} {}, {}, sha256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
     );
-    let long = stints.here.iter().map(|stint| stint.path.metadata().map_or(0, |file| file.len())).sum();
+    let long =
+        runner_epochs.here.iter().map(|runner_epoch| runner_epoch.path.metadata().map_or(0, |file| file.len())).sum();
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
-    let journal = Opened { header, story };
+    let journal = Opened { header, history };
     match chosen.is_own {
-        true => again(journal, &engine, chosen, &stints, output),
+        true => again(journal, &engine, chosen, &runner_epochs, output),
         false => back_test(journal, &chosen, args.all, output),
     }
 }
 
 /// What another orchestration would have called.
-fn other_calls(stints: &Stints, engine: &Engine, file: &Path, output: &Output) -> Result<Exit, Failure> {
-    let Some(calls) = calls::again(stints, engine, Some(file))? else {
+fn other_calls(runner_epochs: &Segments, engine: &Engine, file: &Path, output: &Output) -> Result<Exit, Failure> {
+    let Some(calls) = calls::again(runner_epochs, engine, Some(file))? else {
         return Err(Failure::message(ErrorKind::BadArgument, "the run has no orchestration")
             .hint("without `--orchestration` its policy's decisions are taken again"));
     };
@@ -92,14 +95,14 @@ fn other_calls(stints: &Stints, engine: &Engine, file: &Path, output: &Output) -
 /// A run's journals, the first line of the first of which was read.
 struct Opened {
     header: Header,
-    story: Story,
+    history: History,
 }
 
 /// No stint has a line.
-pub(super) fn nothing_written(stints: &Stints) -> Failure {
+pub(super) fn nothing_written(runner_epochs: &Segments) -> Failure {
     Failure::message(
         ErrorKind::BadJournal,
-        format!("nothing is written in the journals in `{}`", stints.folder.display()),
+        format!("nothing is written in the journals in `{}`", runner_epochs.folder.display()),
     )
 }
 
@@ -158,7 +161,7 @@ pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Mo
 
 /// The first decision that comes to something else.
 struct First {
-    stint: u32,
+    runner_epoch: u32,
     sequence: u64,
     line: usize,
     target: String,
@@ -179,27 +182,27 @@ fn again(
     journal: Opened,
     engine: &Engine,
     mut chosen: Chosen,
-    stints: &Stints,
+    runner_epochs: &Segments,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let Opened { header, mut story } = journal;
+    let Opened { header, mut history } = journal;
     let mut memory = header.memory.clone();
     let mut tally = Tally::default();
-    let mut stint = header.stint;
+    let mut runner_epoch = header.runner_epoch;
     let ended = loop {
-        let bytes = story.bytes();
-        match story.page() {
+        let bytes = history.bytes();
+        match history.page() {
             Ok(Some(Page::Decision(recorded))) => {
                 let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants()).from(memory);
-                tally.take(stint, recorded, &mut replay);
+                tally.take(runner_epoch, recorded, &mut replay);
                 memory = replay.into_memory();
             }
             // Another runner went on: with what the store had of the memory.
-            Ok(Some(Page::Stint(next))) => {
-                (memory, stint) = (next.memory.clone(), next.stint);
+            Ok(Some(Page::Segment(next))) => {
+                (memory, runner_epoch) = (next.memory.clone(), next.runner_epoch);
                 if next.policy_digest != chosen.policy.digest() || next.settings != chosen.settings {
                     let next = next.clone();
-                    let (policy, from) = own(engine, &next, &story.stints().folder)?;
+                    let (policy, from) = own(engine, &next, &history.runner_epochs().folder)?;
                     chosen = Chosen { policy, from, settings: next.settings, is_own: true };
                 }
             }
@@ -214,30 +217,30 @@ fn again(
         if let Some(first) = &tally.first
             && !output.is_json()
         {
-            first.show(&story, output);
+            first.show(&history, output);
         }
         return Err(distrusted(error, Some(&tally)));
     }
-    let calls = calls::again(stints, engine, None)?;
+    let calls = calls::again(runner_epochs, engine, None)?;
     if output.is_json() {
         output.json(&json!({
             "run": header.run,
-            "journal": story.stints().here[0].path,
-            "stints": of_stints(&story),
-            "missing": story.stints().missing,
+            "journal": history.runner_epochs().here[0].path,
+            "runner-epochs": of_runner_epochs(&history),
+            "missing": history.runner_epochs().missing,
             "policy": about(&chosen),
             "decisions": tally.decisions,
             "identical": tally.identical,
             "unrepeatable": tally.unrepeatable,
-            "closed": story.is_closed(),
+            "closed": history.is_closed(),
             "difference": tally.first.as_ref().map(First::json),
             "orchestration": calls.as_ref().map(calls::Calls::json),
         }));
     } else {
-        say_what_is_missing(&story, Newest::ShouldBeClosed, output);
+        say_what_is_missing(&history, Newest::ShouldBeClosed, output);
         match &tally.first {
             Some(first) => {
-                first.show(&story, output);
+                first.show(&history, output);
                 output.talk("Before it", &format!("{} are identical", of_decisions(tally.identical)));
                 let this = format!("lockkeeper {}", env!("CARGO_PKG_VERSION"));
                 if this != header.host {
@@ -268,7 +271,7 @@ fn again(
 
 impl Tally {
     /// One more decision. Behind the first that differs they are only counted: their memory may have become another.
-    fn take(&mut self, stint: u32, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
+    fn take(&mut self, runner_epoch: u32, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
         self.decisions += 1;
         if self.first.is_some() {
             return;
@@ -282,7 +285,7 @@ impl Tally {
             self.identical += 1;
         } else {
             let (sequence, line, target) = (recorded.sequence, recorded.line, recorded.target.clone());
-            self.first = Some(First { stint, sequence, line, target, fields });
+            self.first = Some(First { runner_epoch, sequence, line, target, fields });
         }
     }
 }
@@ -291,7 +294,7 @@ impl First {
     fn json(&self) -> Value {
         let field = |of: &Difference| json!({ "field": of.field, "journal": of.recorded, "replay": of.again });
         json!({
-            "stint": self.stint,
+            "runner-epoch": self.runner_epoch,
             "sequence": self.sequence,
             "line": self.line,
             "target": self.target,
@@ -299,15 +302,16 @@ impl First {
         })
     }
 
-    fn show(&self, story: &Story, output: &Output) {
-        let Self { stint, sequence, line, target, fields } = self;
+    fn show(&self, history: &History, output: &Output) {
+        let Self { runner_epoch, sequence, line, target, fields } = self;
         let mut table = Table::with_header(["FIELD", "JOURNAL", "REPLAY"]);
         for Difference { field, recorded, again } in fields {
             let (recorded, again) = side_by_side(recorded, again);
             table.row([(*field).to_owned(), recorded, again]);
         }
         let target = terminal::value(target);
-        let journal = if story.stints().is_one() { "the journal".to_owned() } else { journal::file_name(*stint) };
+        let journal =
+            if history.runner_epochs().is_one() { "the journal".to_owned() } else { journal::file_name(*runner_epoch) };
         output.data(&format!("Decision {sequence}, about {target}, differs (line {line} of {journal})"));
         output.table(&table);
     }
@@ -341,7 +345,7 @@ fn side_by_side(one: &Value, other: &Value) -> (String, String) {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Change {
-    stint: u32,
+    runner_epoch: u32,
     sequence: u64,
     line: usize,
     target: String,
@@ -350,20 +354,20 @@ struct Change {
 }
 
 fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Result<Exit, Failure> {
-    let Opened { header, mut story } = journal;
+    let Opened { header, mut history } = journal;
     // Its memory is its own, folded over all stints that are here.
     let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
     let most = if all { usize::MAX } else { MOST_SHOWN };
     let (mut decisions, mut faults, mut changes) = (0, 0, Vec::new());
     let mut kinds: BTreeMap<(String, String), u64> = BTreeMap::new();
-    let mut stint = header.stint;
+    let mut runner_epoch = header.runner_epoch;
     loop {
-        let bytes = story.bytes();
-        let read = story.page().inspect_err(|_| output.end_bar());
+        let bytes = history.bytes();
+        let read = history.page().inspect_err(|_| output.end_bar());
         let recorded = match read.map_err(|error| distrusted(error, None))? {
             Some(Page::Decision(recorded)) => recorded,
-            Some(Page::Stint(next)) => {
-                stint = next.stint;
+            Some(Page::Segment(next)) => {
+                runner_epoch = next.runner_epoch;
                 continue;
             }
             Some(Page::Event(_)) => continue,
@@ -375,7 +379,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
         if replay::is_changed(recorded, &again) {
             *kinds.entry((word(&recorded.answer), word(&again.answer))).or_default() += 1;
             if changes.len() < most {
-                changes.push(change(stint, recorded, again));
+                changes.push(change(runner_epoch, recorded, again));
             }
         }
         output.progress(bytes);
@@ -387,21 +391,21 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
         let kind = |((was, would_be), count): (&(String, String), &u64)| json!({ "was": was, "would-be": would_be, "count": count });
         output.json(&json!({
             "run": header.run,
-            "journal": story.stints().here[0].path,
-            "stints": of_stints(&story),
-            "missing": story.stints().missing,
+            "journal": history.runner_epochs().here[0].path,
+            "runner-epochs": of_runner_epochs(&history),
+            "missing": history.runner_epochs().missing,
             "policy": about(chosen),
             "decisions": decisions,
             "changed": changed,
             "faults": faults,
-            "closed": story.is_closed(),
+            "closed": history.is_closed(),
             "kinds": kinds.iter().map(kind).collect::<Vec<_>>(),
             "changes": changes,
             "left-out": left_out,
             "note": AS_RECORDED,
         }));
     } else {
-        say_what_is_missing(&story, Newest::ShouldBeClosed, output);
+        say_what_is_missing(&history, Newest::ShouldBeClosed, output);
         output.talk("Note", AS_RECORDED);
         if !changes.is_empty() {
             output.table(&listed(&changes));
@@ -420,9 +424,9 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
     Ok(if faults > 0 { Exit::PolicyFault } else { Exit::Done })
 }
 
-fn change(stint: u32, recorded: &Recorded, again: Again) -> Change {
+fn change(runner_epoch: u32, recorded: &Recorded, again: Again) -> Change {
     Change {
-        stint,
+        runner_epoch,
         sequence: recorded.sequence,
         line: recorded.line,
         target: recorded.target.clone(),
@@ -476,17 +480,17 @@ fn of_decisions(number: u64) -> String {
 }
 
 /// Each stint, for programs.
-pub(super) fn of_stints(story: &Story) -> Vec<Value> {
+pub(super) fn of_runner_epochs(history: &History) -> Vec<Value> {
     let one = |told: &Told| {
         json!({
-            "stint": told.stint,
+            "runner-epoch": told.runner_epoch,
             "journal": told.path,
             "decisions": told.decisions,
             "end": told.closing.as_ref().map(|closing| &closing.end),
-            "torn": told.torn,
+            "torn": told.recovering,
         })
     };
-    story.told().iter().map(one).collect()
+    history.told().iter().map(one).collect()
 }
 
 /// What the reader makes of a newest stint without a closing line.
@@ -497,36 +501,40 @@ pub(super) enum Newest {
 }
 
 /// What of a run cannot be read, once all else was.
-pub(super) fn say_what_is_missing(story: &Story, newest: Newest, output: &Output) {
-    for stint in &story.stints().missing {
-        output.warn(&format!("stint {stint} is not here: it ran on another host, or its journal was deleted"));
+pub(super) fn say_what_is_missing(history: &History, newest: Newest, output: &Output) {
+    for runner_epoch in &history.runner_epochs().missing {
+        output.warn(&format!("stint {runner_epoch} is not here: it ran on another host, or its journal was deleted"));
     }
-    let last = story.told().len().saturating_sub(1);
-    for (at, told) in story.told().iter().enumerate() {
-        let stint = if story.stints().is_one() { "the journal".to_owned() } else { format!("stint {}", told.stint) };
-        match (told.torn, &told.header) {
-            (Some(_), None) => output.warn(&format!("{stint} wrote nothing: its runner ended as it began")),
+    let last = history.told().len().saturating_sub(1);
+    for (at, told) in history.told().iter().enumerate() {
+        let runner_epoch = if history.runner_epochs().is_one() {
+            "the journal".to_owned()
+        } else {
+            format!("stint {}", told.runner_epoch)
+        };
+        match (told.recovering, &told.header) {
+            (Some(_), None) => output.warn(&format!("{runner_epoch} wrote nothing: its runner ended as it began")),
             (Some(line), Some(_)) => output.warn(&format!(
-                "{stint} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"
+                "{runner_epoch} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"
             )),
             (None, _) if told.closing.is_some() || (at == last && newest == Newest::MayGoOn) => {}
             (None, _) if at < last => {
-                output.talk("Note", &format!("{stint} has no closing line: its runner was killed; another went on"));
+                output.talk("Note", &format!("{runner_epoch} has no closing line: its runner was killed; another went on"));
             }
             (None, _) => output.warn(&format!(
-                "{stint} has no closing line: the run goes on, was killed, or lines are missing at the end"
+                "{runner_epoch} has no closing line: the run goes on, was killed, or lines are missing at the end"
             )),
         }
     }
 }
 
 /// A journal that cannot be believed.
-pub(super) fn distrusted_story(error: StoryError) -> Failure {
+pub(super) fn distrusted_history(error: HistoryError) -> Failure {
     distrusted(error, None)
 }
 
 /// What is wrong with a journal, and what could be said before.
-fn distrusted(error: StoryError, tally: Option<&Tally>) -> Failure {
+fn distrusted(error: HistoryError, tally: Option<&Tally>) -> Failure {
     let line = error.source.line();
     let kind = match &error.source {
         JournalError::Unreadable(_) => ErrorKind::Io,

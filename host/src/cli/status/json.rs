@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::left;
+use super::abandoned;
 use crate::cli::output::Output;
 use crate::recipe::Holder;
-use crate::rollout::ledger::{Held, RunState, Seen, Standing, StandingOf, Summary};
+use crate::rollout::run_state::{Held, RecordedStatus, RunPhase, Seen, StatusOf, Summary};
 
 /// A run in the list.
 pub(super) fn summary(summary: &Summary, output: &Output) -> Value {
@@ -14,13 +14,13 @@ pub(super) fn summary(summary: &Summary, output: &Output) -> Value {
         "run": summary.kept.name,
         "job": record.job,
         "started": record.started,
-        "state": state(summary),
+        "status": phase(summary),
         "runner": summary.runner.as_ref().map(|runner| &runner.identifier),
         "standing-by": summary.standing_by,
         "paused": summary.paused,
         "end": record.ended,
         "counts": summary.counts,
-        "left": left::json(summary, output),
+        "abandoned": abandoned::json(summary, output),
     })
 }
 
@@ -31,36 +31,37 @@ pub(super) fn run(seen: &Seen, all: bool, output: &Output) -> Value {
         let counts = seen.counts;
         json!({
             "wave": seen.wave.name,
-            "done": counts.total - counts.open(),
+            "finished": counts.total - counts.open(),
             "of": counts.total,
-            "state": seen.state.word(),
+            "status": seen.state.word(),
             "counts": counts,
             "approve": seen.wave.approve,
             "approved": seen.approved,
         })
     });
-    let is_shown = |standing: &Standing| all || !matches!(standing, Standing::Pending | Standing::Done { .. });
-    let shown = seen.each().enumerate().filter(|(_, (_, (saved, _)))| is_shown(&saved.standing));
+    let is_shown =
+        |status: &RecordedStatus| all || !matches!(status, RecordedStatus::Pending | RecordedStatus::Succeeded { .. });
+    let shown = seen.each().enumerate().filter(|(_, (_, (saved, _)))| is_shown(&saved.status));
     json!({
         "at": seen.at,
         "run": summary.kept.name,
         "record": summary.kept.record,
-        "state": state(summary),
+        "status": phase(summary),
         "counts": summary.counts,
         "waves": waves.collect::<Value>(),
         "runner": summary.runner,
-        "left": left::json(summary, output),
+        "abandoned": abandoned::json(summary, output),
         "standing-by": summary.standing_by,
         "holders": seen.semaphore.holders.iter().map(|one| holder(seen, one)).collect::<Value>(),
         "queued": seen.semaphore.queued,
         "queue": seen.queue,
-        "wishes": seen.wishes,
+        "requests": seen.requests,
         "held": seen.held().iter().map(held).collect::<Value>(),
-        "now": seen.outlook_of_runner(),
-        "waits-for": seen.waits_for,
+        "run-status": seen.run_status_of_runner(),
+        "blockers": seen.blockers,
         "checkpoint": seen.calls.as_ref().map(|known| &known.checkpoint),
         "calls": seen.calls.as_ref().map(|known| &known.called),
-        "targets": shown.map(|(index, (name, standing))| target(seen, index, name, standing)).collect::<Value>(),
+        "targets": shown.map(|(index, (name, status))| target(seen, index, name, status)).collect::<Value>(),
     })
 }
 
@@ -70,31 +71,31 @@ pub(super) fn without_time(object: &Value) -> Value {
     if let Some(object) = lasting.as_object_mut() {
         object.remove("at");
     }
-    if let Some(now) = lasting["now"].as_object_mut() {
+    if let Some(now) = lasting["run-status"].as_object_mut() {
         now.remove("at");
         now.remove("estimated-end");
     }
     lasting
 }
 
-fn state(summary: &Summary) -> &'static str {
+fn phase(summary: &Summary) -> &'static str {
     match summary.state() {
-        RunState::Running => "running",
-        RunState::Left => "left",
-        RunState::Finished => "finished",
+        RunPhase::Running => "running",
+        RunPhase::Abandoned => "abandoned",
+        RunPhase::Finished => "finished",
     }
 }
 
 /// With where the target of this run stands that holds it; null: it is none of this run's.
 fn holder(seen: &Seen, holder: &Holder) -> Value {
     let mut object = json!(holder);
-    object["standing"] = json!(seen.target_of(holder));
+    object["record"] = json!(seen.target_of(holder));
     object
 }
 
 pub(in crate::cli) fn held(held: &Held) -> Value {
     match held {
-        Held::Paused(wish) => json!({ "by": "paused", "wish": wish }),
+        Held::Paused(request) => json!({ "by": "paused", "request": request }),
         Held::BudgetSpent { charged, stop_at, max_failed, wave } => json!({
             "by": "budget-spent",
             "charged": charged,
@@ -107,6 +108,6 @@ pub(in crate::cli) fn held(held: &Held) -> Value {
     }
 }
 
-fn target(seen: &Seen, index: usize, name: &str, (saved, version): &StandingOf) -> Value {
-    json!({ "target": name, "wave": seen.wave_of(index), "version": version, "standing": saved })
+fn target(seen: &Seen, index: usize, name: &str, (saved, version): &StatusOf) -> Value {
+    json!({ "target": name, "wave": seen.wave_of(index), "version": version, "record": saved })
 }

@@ -1,7 +1,7 @@
 //! `lockkeeper status`: the runs of a store, or one of them, once or for as long as it goes on.
 
+mod abandoned;
 mod json;
-mod left;
 mod one;
 
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::exit::{Exit, Failure};
-use super::kept::{ELSEWHERE, Found, find};
+use super::find_run::{ELSEWHERE, Found, find};
 use super::output::{Output, moment};
 use super::signals::{Received, Signals};
 use super::sink::Drawing;
 use super::{Global, StatusArgs};
 use crate::cli::table::Table;
-use crate::rollout::ledger::{self, LedgerError, RunState, Seen, Summary};
+use crate::rollout::run_state::{self, RunPhase, RunStateError, Seen, Summary};
 use crate::store::Store;
 use crate::terminal;
 
+pub(super) use abandoned::slot;
 pub(super) use json::held as held_json;
-pub(super) use left::slot;
 pub(super) use one::{next, way_out};
 
 /// How often a run is looked at that is watched.
@@ -49,7 +49,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
 async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let opener = global.look(output, None)?;
     let store = opener.session().await?;
-    let mut all = ledger::summaries(&store).await?;
+    let mut all = run_state::summaries(&store).await?;
     let now = store.clock().now_ms();
     store.close().await?;
     all.reverse();
@@ -69,15 +69,15 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
             terminal::value(&summary.kept.name),
             terminal::value(&summary.kept.record.job),
             terminal::value(&state(summary, now)),
-            format!("{} of {}", counts.done, counts.total),
+            format!("{} of {}", counts.succeeded, counts.total),
             counts.failed.to_string(),
             counts.unknown.to_string(),
-            counts.acting.to_string(),
+            counts.running.to_string(),
             moment(summary.kept.record.started, now),
         ]);
     }
     output.table(&table);
-    for text in all.iter().filter_map(|summary| left::text(summary, now)) {
+    for text in all.iter().filter_map(|summary| abandoned::text(summary, now)) {
         output.block(&format!("\n{}", output.completed(&text)));
     }
     Ok(Exit::Done)
@@ -85,10 +85,10 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
 
 /// What becomes of a run, for a person.
 fn state(summary: &Summary, now: u64) -> String {
-    let paused = summary.paused.as_ref().map(|wish| format!(", paused by {}", wish.by)).unwrap_or_default();
+    let paused = summary.paused.as_ref().map(|request| format!(", paused by {}", request.by)).unwrap_or_default();
     match (summary.state(), &summary.kept.record.ended, &summary.runner) {
-        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
-        (RunState::Running, _, Some(runner)) => {
+        (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
+        (RunPhase::Running, _, Some(runner)) => {
             format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
         }
         _ => {
@@ -111,16 +111,16 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
             Ok(Err(error)) if error.is_lost() => {
                 store = match signals.or(opener.session()).await {
                     Ok(session) => session?,
-                    Err(wish) => return Ok(enough(&screen, wish)),
+                    Err(request) => return Ok(enough(&screen, request)),
                 };
                 continue;
             }
             Ok(Err(error)) => return Err(error.into()),
-            Err(wish) => return Ok(enough(&screen, wish)),
+            Err(request) => return Ok(enough(&screen, request)),
         };
         let object = json::run(&seen, all, output);
         let lasting = json::without_time(&object);
-        let is_over = seen.summary.state() == RunState::Finished;
+        let is_over = seen.summary.state() == RunPhase::Finished;
         let is_new = shown.as_ref() != Some(&lasting);
         screen.show(output, &seen, &object, all, is_new, is_over);
         shown = Some(lasting);
@@ -128,15 +128,15 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
             store.close().await?;
             return Ok(Exit::Done);
         }
-        if let Err(wish) = signals.or(sleep(BETWEEN_LOOKS)).await {
+        if let Err(request) = signals.or(sleep(BETWEEN_LOOKS)).await {
             // A session that is not closed ends by itself.
             let _ = signals.or(store.close()).await;
-            return Ok(enough(&screen, wish));
+            return Ok(enough(&screen, request));
         }
     }
 }
 
-async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Seen, LedgerError> {
+async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Seen, RunStateError> {
     Seen::look(store, run).await
 }
 

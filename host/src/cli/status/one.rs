@@ -1,14 +1,16 @@
 //! One run, as a person reads it.
 
-use super::left;
+use super::abandoned;
 use crate::cli::explain::Lines;
 use crate::cli::output::{moment, of};
 use crate::cli::table::Table;
 use crate::policy::types::Ending;
 use crate::recipe::Holder;
 use crate::rollout::Counts;
-use crate::rollout::Wish;
-use crate::rollout::ledger::{Blocking, Called, Held, RunState, Saved, Seen, Standing, WaitsFor, WaveState};
+use crate::rollout::OperatorRequest;
+use crate::rollout::run_state::{
+    Blockers, Blocking, Called, Held, RecordedStatus, RunPhase, Seen, TargetRecord, WaveState,
+};
 use crate::terminal;
 
 /// How many targets are listed that did not go well.
@@ -35,14 +37,14 @@ fn head(seen: &Seen) -> String {
     lines.push("Started", &moment(record.started, now));
     lines.push("Targets", &counted(&summary.counts, summary.state()));
     if let Some(next) =
-        next(&summary.counts, &summary.kept.name, "JOB").filter(|_| summary.state() == RunState::Finished)
+        next(&summary.counts, &summary.kept.name, "JOB").filter(|_| summary.state() == RunPhase::Finished)
     {
         lines.push("Next", &next);
     }
-    wishes(&mut lines, seen);
+    requests(&mut lines, seen);
     waits(&mut lines, seen);
-    if let Some(stint) = record.newest_stint().filter(|stint| !stint.journal.is_empty()) {
-        lines.push("Journal", &format!("in {} at {}", stint.journal, host(&stint.runner)));
+    if let Some(runner_epoch) = record.newest_epoch().filter(|runner_epoch| !runner_epoch.journal.is_empty()) {
+        lines.push("Journal", &format!("in {} at {}", runner_epoch.journal, host(&runner_epoch.runner)));
     }
     lines.text()
 }
@@ -57,8 +59,8 @@ fn state(seen: &Seen) -> String {
         ),
     };
     match (summary.state(), &summary.kept.record.ended, &summary.runner) {
-        (RunState::Finished, Some(ended), _) => format!("{}, {}", ended.told(), moment(ended.at, now)),
-        (RunState::Running, _, Some(runner)) => {
+        (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.told(), moment(ended.at, now)),
+        (RunPhase::Running, _, Some(runner)) => {
             format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
         _ => {
@@ -74,18 +76,18 @@ fn host(runner: &str) -> &str {
 }
 
 /// As `12: 5 done, 2 acting, 5 pending`.
-fn counted(counts: &Counts, state: RunState) -> String {
-    let acting = match state {
-        RunState::Left => "acting when the runner ended (unknown now)",
-        RunState::Running | RunState::Finished => "acting",
+fn counted(counts: &Counts, state: RunPhase) -> String {
+    let running = match state {
+        RunPhase::Abandoned => "running when the runner ended (unknown now)",
+        RunPhase::Running | RunPhase::Finished => "running",
     };
     let parts = [
-        (counts.done, "done"),
+        (counts.succeeded, "succeeded"),
         (counts.failed, "failed"),
         (counts.unknown, "unknown"),
         (counts.rolled_back, "rolled back"),
         (counts.skipped, "left out"),
-        (counts.acting, acting),
+        (counts.running, running),
         (counts.waiting, "about to act"),
         (counts.pending, "not started"),
     ];
@@ -94,35 +96,35 @@ fn counted(counts: &Counts, state: RunState) -> String {
     format!("{}: {}", counts.total, parts.join(", "))
 }
 
-fn wishes(lines: &mut Lines, seen: &Seen) {
+fn requests(lines: &mut Lines, seen: &Seen) {
     let now = seen.at;
-    let wishes = &seen.wishes;
+    let requests = &seen.requests;
     // What was wished of a run that is over is history.
-    if seen.summary.state() == RunState::Finished {
+    if seen.summary.state() == RunPhase::Finished {
         return;
     }
-    if let Some(wish) = &wishes.paused {
-        lines.push("Paused", &said(wish, now));
+    if let Some(request) = &requests.paused {
+        lines.push("Paused", &said(request, now));
     }
-    if let Some(wish) = &wishes.aborted {
-        lines.push("Aborted", &said(wish, now));
+    if let Some(request) = &requests.aborted {
+        lines.push("Aborted", &said(request, now));
     }
-    for (wave, wish) in &wishes.approved {
-        lines.push("Approved", &format!("wave `{wave}` {}", said(wish, now)));
+    for (wave, request) in &requests.approved {
+        lines.push("Approved", &format!("wave `{wave}` {}", said(request, now)));
     }
-    for (label, about) in [("Retry", &wishes.retry), ("Accepted", &wishes.accepted)] {
+    for (label, about) in [("Retry", &requests.retry), ("Accepted", &requests.accepted)] {
         let in_force = seen.in_force(about);
-        if let Some((_, wish)) = in_force.last() {
+        if let Some((_, request)) = in_force.last() {
             let names: Vec<&str> = in_force.iter().map(|(name, _)| *name).collect();
-            lines.push(label, &format!("{} {}", named(&names), said(wish, now)));
+            lines.push(label, &format!("{} {}", named(&names), said(request, now)));
         }
     }
 }
 
 /// As `by ann@host, 2026-…: the database is slow`.
-fn said(wish: &Wish, now: u64) -> String {
-    let reason = wish.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("by {}, {}{reason}", wish.by, moment(wish.at, now))
+fn said(request: &OperatorRequest, now: u64) -> String {
+    let reason = request.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("by {}, {}{reason}", request.by, moment(request.at, now))
 }
 
 fn named(names: &[&str]) -> String {
@@ -134,37 +136,37 @@ fn named(names: &[&str]) -> String {
 
 fn waits(lines: &mut Lines, seen: &Seen) {
     let now = seen.at;
-    if let Some(outlook) = seen.outlook_of_runner() {
-        if let Some(reason) = &outlook.stopping {
+    if let Some(run_status) = seen.run_status_of_runner() {
+        if let Some(reason) = &run_status.stopping {
             lines.push("Stopping", reason);
         }
-        if let Some(calls) = &outlook.calls {
+        if let Some(calls) = &run_status.calls {
             lines.push("Calls", &format!("{}, since {}", calls.call, moment(calls.since, now)));
-            for line in seen.waits_for.iter().flat_map(|waits_for| waiting(waits_for, now)) {
+            for line in seen.blockers.iter().flat_map(|blockers| waiting(blockers, now)) {
                 lines.push("", &line);
             }
         }
-        if let Some(waits) = &outlook.waits {
+        if let Some(waits) = &run_status.waits {
             let until = waits.until.map(|until| format!(", until {}", moment(until, now))).unwrap_or_default();
             lines.push("Waits", &format!("{} ({}){until}", waits.reason, waits.code));
         }
-        if let Some(end) = outlook.estimated_end.filter(|_| seen.summary.counts.open() > 0) {
+        if let Some(end) = run_status.estimated_end.filter(|_| seen.summary.counts.open() > 0) {
             lines.push("Estimate", &format!("over about {}", moment(end.max(now), now)));
         }
     }
-    if seen.summary.state() != RunState::Finished {
+    if seen.summary.state() != RunPhase::Finished {
         let run = &seen.summary.kept.name;
         for held in seen.held() {
             lines.push("Held", &way_out(&held, run));
         }
-        for (label, text) in left::commands(&seen.summary) {
+        for (label, text) in abandoned::commands(&seen.summary) {
             lines.push(label, &text);
         }
     }
 }
 
 /// Its place in a queue, and who is in the way.
-fn waiting(WaitsFor { semaphore, place, queued, holders }: &WaitsFor, now: u64) -> Vec<String> {
+fn waiting(Blockers { semaphore, place, queued, holders }: &Blockers, now: u64) -> Vec<String> {
     let place = place.map(|place| format!("place {place} of {queued} in the queue"));
     let holder = |Blocking { holder, waits, circle }: &Blocking| {
         let waits = match waits {
@@ -260,7 +262,7 @@ fn waves(seen: &Seen) -> String {
     if waves.is_empty() {
         return String::new();
     }
-    let is_over = seen.summary.state() == RunState::Finished;
+    let is_over = seen.summary.state() == RunPhase::Finished;
     let mut table = Table::with_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
     for wave in waves {
         let counts = wave.counts;
@@ -276,10 +278,10 @@ fn waves(seen: &Seen) -> String {
         table.row([
             terminal::value(&wave.wave.name),
             number(counts.total),
-            number(counts.done),
+            number(counts.succeeded),
             number(counts.failed + counts.rolled_back),
             number(counts.unknown),
-            number(counts.acting),
+            number(counts.running),
             state.to_owned(),
         ]);
     }
@@ -320,41 +322,45 @@ fn holders(seen: &Seen) -> String {
 
 fn does(seen: &Seen, holder: &Holder) -> String {
     match seen.target_of(holder) {
-        Some(Saved { at, attempt, standing: Standing::Acting, .. }) if seen.summary.state() == RunState::Left => {
-            format!("acting when the runner ended (unknown now), since {}, try {attempt}", moment(*at, seen.at))
+        Some(TargetRecord { at, attempt, status: RecordedStatus::Running, .. })
+            if seen.summary.state() == RunPhase::Abandoned =>
+        {
+            format!("running when the runner ended (unknown now), since {}, attempt {attempt}", moment(*at, seen.at))
         }
-        Some(saved) => doing(saved, seen.at),
+        Some(saved) => command_kind(saved, seen.at),
         None => "not of this run".to_owned(),
     }
 }
 
 /// What a target does that holds a slot.
-fn doing(saved: &Saved, now: u64) -> String {
-    let Saved { at, attempt, standing, .. } = saved;
+fn command_kind(saved: &TargetRecord, now: u64) -> String {
+    let TargetRecord { at, attempt, status, .. } = saved;
     let since = moment(*at, now);
-    match standing {
-        Standing::Leased => "about to start".to_owned(),
-        Standing::Recalled { .. } => "about to be rolled back".to_owned(),
-        Standing::Acting => format!("acts since {since}, try {attempt}"),
-        Standing::Reverting { .. } => format!("is rolled back since {since}"),
-        Standing::Ended { ending: Ending::Succeeded, .. } => {
+    match status {
+        RecordedStatus::Leased => "about to start".to_owned(),
+        RecordedStatus::RollBackLeased { .. } => "about to be rolled back".to_owned(),
+        RecordedStatus::Running => format!("acts since {since}, attempt {attempt}"),
+        RecordedStatus::RollingBack { .. } => format!("is rolled back since {since}"),
+        RecordedStatus::ActionEnded { ending: Ending::Succeeded, .. } => {
             format!("succeeded {since}, and its runner's session ended then")
         }
-        Standing::Ended { .. } => format!("failed {since}, and its runner's session ended then"),
-        Standing::Kept { ending, until, .. } => {
+        RecordedStatus::ActionEnded { .. } => format!("failed {since}, and its runner's session ended then"),
+        RecordedStatus::KeepingSlot { ending, until, .. } => {
             let how = if *ending == Ending::Succeeded { "succeeded" } else { "failed" };
             format!("{how}, its slot is kept until {}", moment(*until, now))
         }
-        Standing::Retrying { until, .. } => format!("failed on try {attempt}, tried again {}", moment(*until, now)),
-        standing => format!("is {}, and its slot goes", standing.word()),
+        RecordedStatus::Retrying { until, .. } => {
+            format!("failed on try {attempt}, tried again {}", moment(*until, now))
+        }
+        status => format!("is {}, and its slot goes", status.word()),
     }
 }
 
 fn targets(seen: &Seen, all: bool) -> String {
-    let shown: Vec<(&str, &Saved)> = seen
+    let shown: Vec<(&str, &TargetRecord)> = seen
         .each()
         .map(|(name, (saved, _))| (name, saved))
-        .filter(|(_, saved)| all || saved.standing.reason().is_some())
+        .filter(|(_, saved)| all || saved.status.reason().is_some())
         .collect();
     if shown.is_empty() {
         return String::new();
@@ -365,10 +371,10 @@ fn targets(seen: &Seen, all: bool) -> String {
         let touched = saved.at > 0;
         table.row([
             terminal::value(name),
-            saved.standing.word().to_owned(),
+            saved.status.word().to_owned(),
             if touched { saved.attempt.to_string() } else { String::new() },
             if touched { moment(saved.at, seen.at) } else { String::new() },
-            terminal::value(&saved.standing.account().unwrap_or_default()),
+            terminal::value(&saved.status.account().unwrap_or_default()),
         ]);
     }
     let more = match shown.len().saturating_sub(most) {

@@ -25,13 +25,13 @@ pub enum Answer {
     /// A party.
     Party(Party),
     /// Where a target stands.
-    Standing(Standing),
+    Status(TargetStatus),
     /// What the policy says.
     Advice(Advice),
     /// The job is done with that one; none: the time ran out.
     Ended(Option<(String, Outcome)>),
     /// It could not be.
-    Fault(Fault),
+    Error(CallError),
 }
 
 /// What the job's policy says of a target.
@@ -54,7 +54,7 @@ pub struct Advice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ComponentType, Lift, Lower)]
 #[component(variant)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fault {
+pub enum CallError {
     /// The time given ran out.
     #[component(name = "timed-out")]
     TimedOut,
@@ -77,16 +77,16 @@ pub enum Fault {
 #[component(enum)]
 #[repr(u8)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum TargetStatus {
     /// It has not begun.
     #[component(name = "open")]
     Open,
     /// Its action is under way, or being settled.
-    #[component(name = "acting")]
-    Acting,
+    #[component(name = "running")]
+    Running,
     /// Its action succeeded.
-    #[component(name = "done")]
-    Done,
+    #[component(name = "succeeded")]
+    Succeeded,
     /// Its action failed.
     #[component(name = "failed")]
     Failed,
@@ -101,14 +101,14 @@ pub enum Standing {
     Skipped,
 }
 
-impl Standing {
+impl TargetStatus {
     /// A word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Open => "open",
-            Self::Acting => "acting",
-            Self::Done => "done",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::RolledBack => "rolled back",

@@ -7,7 +7,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
 
 use super::Call;
-use super::call::{Advice, Answer, Fault, Standing};
+use super::call::{Advice, Answer, CallError, TargetStatus};
 use crate::policy::Engine;
 use crate::policy::evaluate::{Guest, TraceLine};
 use crate::policy::ticker::Computing;
@@ -104,16 +104,16 @@ fn strange<T>(answer: &Answer) -> wasmtime::Result<T> {
     Err(wasmtime::Error::msg(format!("this is no answer to that call: {answer:?}")))
 }
 
-fn too_long(texts: &[&str]) -> Option<Fault> {
+fn too_long(texts: &[&str]) -> Option<CallError> {
     let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
-    (longest > MAX_TEXT).then(|| Fault::Refused(format!("a text of {longest} bytes: {MAX_TEXT} is the most")))
+    (longest > MAX_TEXT).then(|| CallError::Refused(format!("a text of {longest} bytes: {MAX_TEXT} is the most")))
 }
 
 /// Calls that are answered with nothing but that it was done.
-async fn done(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Result<(), Fault>> {
+async fn done(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Result<(), CallError>> {
     match ask(store, call).await? {
         Answer::Done => Ok(Ok(())),
-        Answer::Fault(fault) => Ok(Err(fault)),
+        Answer::Error(fault) => Ok(Err(fault)),
         answer => strange(&answer),
     }
 }
@@ -123,17 +123,17 @@ async fn held(
     store: &mut StoreContextMut<'_, Instance>,
     path: String,
     call: Call,
-) -> wasmtime::Result<Result<Option<Resource<HeldLease>>, Fault>> {
+) -> wasmtime::Result<Result<Option<Resource<HeldLease>>, CallError>> {
     match ask(store, call).await? {
         Answer::Held(fence) => Ok(Ok(Some(store.data_mut().hand_over(path, fence)?))),
         Answer::NotFree => Ok(Ok(None)),
-        Answer::Fault(fault) => Ok(Err(fault)),
+        Answer::Error(fault) => Ok(Err(fault)),
         answer => strange(&answer),
     }
 }
 
 type Store<'a> = StoreContextMut<'a, Instance>;
-type Said<T> = (Result<T, Fault>,);
+type Said<T> = (Result<T, CallError>,);
 
 /// Offers `coordination`.
 pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
@@ -158,7 +158,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
                 let path = store.data().lease(lease.rep())?.0.clone();
                 let said: Said<bool> = match ask(&mut store, Call::StillHeld { path }).await? {
                     Answer::Flag(held) => (Ok(held),),
-                    Answer::Fault(fault) => (Err(fault),),
+                    Answer::Error(fault) => (Err(fault),),
                     answer => strange(&answer)?,
                 };
                 Ok(said)
@@ -171,7 +171,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
                 return Ok((Err(fault),));
             }
             let said = held(&mut store, path.clone(), Call::Lock { path, timeout }).await?;
-            let said: Said<Resource<HeldLease>> = (said.and_then(|lease| lease.ok_or(Fault::TimedOut)),);
+            let said: Said<Resource<HeldLease>> = (said.and_then(|lease| lease.ok_or(CallError::TimedOut)),);
             Ok(said)
         })
     })?;
@@ -194,20 +194,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
                 }
                 let said = held(&mut store, path.clone(), Call::Force { path, breaking, reason }).await?;
                 let said: Said<Resource<HeldLease>> =
-                    (said.and_then(|lease| lease.ok_or(Fault::Conflict("no lease was made".to_owned()))),);
+                    (said.and_then(|lease| lease.ok_or(CallError::Conflict("no lease was made".to_owned()))),);
                 Ok(said)
             })
         },
     )?;
-    offered.func_wrap_async("found-leases", |mut store: Store<'_>, (): ()| {
+    offered.func_wrap_async("recovered-leases", |mut store: Store<'_>, (): ()| {
         Box::new(async move {
-            let said: Said<Vec<Resource<HeldLease>>> = match ask(&mut store, Call::FoundLeases).await? {
+            let said: Said<Vec<Resource<HeldLease>>> = match ask(&mut store, Call::RecoveredLeases).await? {
                 Answer::Leases(leases) => {
                     let data = store.data_mut();
                     let handles = leases.into_iter().map(|(path, fence)| data.hand_over(path, fence));
                     (Ok(handles.collect::<wasmtime::Result<_>>()?),)
                 }
-                Answer::Fault(fault) => (Err(fault),),
+                Answer::Error(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };
             Ok(said)
@@ -220,7 +220,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
             }
             let said: Said<Semaphore> = match ask(&mut store, Call::Holders { path }).await? {
                 Answer::Semaphore(semaphore) => (Ok(semaphore),),
-                Answer::Fault(fault) => (Err(fault),),
+                Answer::Error(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };
             Ok(said)
@@ -238,14 +238,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
         },
     )?;
     offered.func_wrap("targets", |store: Store<'_>, (): ()| Ok((store.data().targets.clone(),)))?;
-    offered.func_wrap_async("standing-of", |mut store: Store<'_>, (target,): (String,)| {
+    offered.func_wrap_async("status-of", |mut store: Store<'_>, (target,): (String,)| {
         Box::new(async move {
             if let Some(fault) = too_long(&[&target]) {
                 return Ok((Err(fault),));
             }
-            let said: Said<Standing> = match ask(&mut store, Call::StandingOf { target }).await? {
-                Answer::Standing(standing) => (Ok(standing),),
-                Answer::Fault(fault) => (Err(fault),),
+            let said: Said<TargetStatus> = match ask(&mut store, Call::StatusOf { target }).await? {
+                Answer::Status(status) => (Ok(status),),
+                Answer::Error(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };
             Ok(said)
@@ -258,7 +258,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
             }
             let said: Said<Advice> = match ask(&mut store, Call::Admit { target }).await? {
                 Answer::Advice(advice) => (Ok(advice),),
-                Answer::Fault(fault) => (Err(fault),),
+                Answer::Error(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };
             Ok(said)
@@ -277,11 +277,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
         Box::new(async move {
             if among.len() > MAX_TARGETS {
                 let many = among.len();
-                return Ok((Err(Fault::Refused(format!("{many} targets in a call: {MAX_TARGETS} is the most"))),));
+                return Ok((Err(CallError::Refused(format!("{many} targets in a call: {MAX_TARGETS} is the most"))),));
             }
             let said: Said<Option<(String, Outcome)>> = match ask(&mut store, Call::WaitAny { among, timeout }).await? {
                 Answer::Ended(ended) => (Ok(ended),),
-                Answer::Fault(fault) => (Err(fault),),
+                Answer::Error(fault) => (Err(fault),),
                 answer => strange(&answer)?,
             };
             Ok(said)
@@ -296,7 +296,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
                 }
                 let said: Said<Outcome> = match ask(&mut store, Call::RollBack { target, reason, timeout }).await? {
                     Answer::Ended(Some((_, outcome))) => (Ok(outcome),),
-                    Answer::Fault(fault) => (Err(fault),),
+                    Answer::Error(fault) => (Err(fault),),
                     answer => strange(&answer)?,
                 };
                 Ok(said)
@@ -323,7 +323,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
         Box::new(async move {
             let said: Said<()> = match state.len() {
                 0..=MAX_STATE => (done(&mut store, Call::Checkpoint { state: hex::encode(state) }).await?,),
-                bytes => (Err(Fault::Refused(format!("a state of {bytes} bytes: {MAX_STATE} is the most"))),),
+                bytes => (Err(CallError::Refused(format!("a state of {bytes} bytes: {MAX_STATE} is the most"))),),
             };
             Ok(said)
         })
@@ -335,13 +335,13 @@ async fn party(
     store: &mut StoreContextMut<'_, Instance>,
     path: String,
     call: Call,
-) -> wasmtime::Result<(Result<Party, Fault>,)> {
+) -> wasmtime::Result<(Result<Party, CallError>,)> {
     if let Some(fault) = too_long(&[&path]) {
         return Ok((Err(fault),));
     }
     match ask(store, call).await? {
         Answer::Party(party) => Ok((Ok(party),)),
-        Answer::Fault(fault) => Ok((Err(fault),)),
+        Answer::Error(fault) => Ok((Err(fault),)),
         answer => strange(&answer),
     }
 }

@@ -11,7 +11,7 @@ mod call;
 mod guest;
 mod run;
 
-pub use call::{Advice, Answer, Fault, Standing};
+pub use call::{Advice, Answer, CallError, TargetStatus};
 pub(in crate::policy) use guest::Instance;
 pub use guest::{Answered, Asked};
 pub use lockkeeper_cases::{Call, MOST_CALLS};

@@ -17,7 +17,7 @@ use crate::policy::types::{Diagnostic, Manifest, Target};
 use crate::policy::{Engine, PolicyError, module};
 
 /// The interface that an orchestration exports.
-const CONDUCTOR: &str = "lockkeeper:orchestration/conductor@0.1.0";
+const INTERFACE: &str = "lockkeeper:orchestration/driver@0.1.0";
 
 /// An orchestration that can be run. Cheap to clone; every run has an instance of its own, for as long as it lasts.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ struct Linked {
 struct Exports {
     describe: ComponentExportIndex,
     validate: ComponentExportIndex,
-    conduct: ComponentExportIndex,
+    run: ComponentExportIndex,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct Beginning {
 
 /// Whether a component is an orchestration, or means to be.
 pub(in crate::policy) fn is_one(component: &Component) -> bool {
-    component.get_export_index(None, CONDUCTOR).is_some()
+    component.get_export_index(None, INTERFACE).is_some()
 }
 
 /// The version of the contract that orchestrations and host speak.
@@ -101,16 +101,17 @@ pub(in crate::policy) fn link(
         }
     }
     let wrong = |reason: String| PolicyError::WrongWorld { reason, differences: Vec::new() };
-    let conductor = component
-        .get_export_index(None, CONDUCTOR)
-        .ok_or_else(|| wrong(format!("it does not export `{CONDUCTOR}`")))?;
+    let driver = component
+        .get_export_index(None, INTERFACE)
+        .ok_or_else(|| wrong(format!("it does not export `{INTERFACE}`")))?;
     let function = |name: &str| {
-        let index = component.get_export_index(Some(&conductor), name);
-        index.ok_or_else(|| wrong(format!("`{CONDUCTOR}` has no function `{name}`")))
+        let index = component.get_export_index(Some(&driver), name);
+        index.ok_or_else(|| wrong(format!("`{INTERFACE}` has no function `{name}`")))
     };
     let exports =
-        Exports { describe: function("describe")?, validate: function("validate")?, conduct: function("conduct")? };
-    let component = engine.conducting().instantiate_pre(component).map_err(|error| wrong(format!("{error:#}")))?;
+        Exports { describe: function("describe")?, validate: function("validate")?, run: function("run")? };
+    let component =
+        engine.orchestration_job().instantiate_pre(component).map_err(|error| wrong(format!("{error:#}")))?;
     let linked = Linked { engine: engine.clone(), component, exports };
     let (manifest,): (Manifest,) = linked.ask(exports.describe, ())?;
     let manifest = evaluate::harmless_manifest(manifest);
@@ -158,12 +159,12 @@ impl Orchestration {
     ///
     /// # Cancel safety
     /// Dropped, the guest ends where it is. It drops no leases then: nothing is called any more.
-    pub async fn conduct(&self, beginning: Beginning, calls: mpsc::Sender<Asked>) -> Result<(), PolicyError> {
+    pub async fn run(&self, beginning: Beginning, calls: mpsc::Sender<Asked>) -> Result<(), PolicyError> {
         let Beginning { settings, state, targets, now } = beginning;
         let linked = &self.linked;
         let mut store = linked.store(calls, now, targets);
         let done: wasmtime::Result<(Result<(), String>,)> =
-            linked.call(&mut store, linked.exports.conduct, (settings, state)).await;
+            linked.call(&mut store, linked.exports.run, (settings, state)).await;
         match done {
             Ok((Ok(()),)) => Ok(()),
             Ok((Err(message),)) => Err(evaluate::gave_up(message)),
@@ -173,7 +174,7 @@ impl Orchestration {
 }
 
 impl Orchestration {
-    /// As [`conduct`](Self::conduct), by somebody who answers at once; with none it ends where it is. Blocks for as long as the
+    /// As [`run`](Self::conduct), by somebody who answers at once; with none it ends where it is. Blocks for as long as the
     /// limits allow between any two calls.
     ///
     /// # Errors
@@ -193,7 +194,7 @@ impl Orchestration {
             }
             drop(asked);
         };
-        let both = async { tokio::join!(self.conduct(beginning, calls), answering) };
+        let both = async { tokio::join!(self.run(beginning, calls), answering) };
         futures::executor::block_on(both).0
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::ledger::Begun;
 use super::super::limits::HELD;
-use super::account::{Account, Hold, Place, Refused, Said, Stand, Trail};
-use super::words::{moment, named, of, span};
+use super::super::run_state::Begun;
+use super::format::{moment, named, of, span};
+use super::trail::{Hold, Place, Refused, Said, Trail, TrailEntry, TrailStatus};
 use crate::policy::types::Ending;
 
 /// What is in the way.
@@ -73,7 +73,7 @@ pub struct Answer {
     /// Which.
     pub target: String,
     /// Where it stands.
-    pub stand: Stand,
+    pub status: TrailStatus,
     /// What is in the way.
     pub because: Because,
     /// Why it does not go, without its name: what those have in common that wait for the same.
@@ -103,11 +103,11 @@ pub struct Summary {
 
 /// Why a target does not go; none: the run has no such target.
 #[must_use]
-pub fn of_target(account: &Account, name: &str, now_ms: u64) -> Option<Answer> {
+pub fn of_target(account: &Trail, name: &str, now_ms: u64) -> Option<Answer> {
     let trail = account.target(name)?;
     let mut answer = Answer {
         target: name.to_owned(),
-        stand: trail.stand,
+        status: trail.status,
         because: Because::Settled,
         reason: String::new(),
         sentence: String::new(),
@@ -117,11 +117,11 @@ pub fn of_target(account: &Account, name: &str, now_ms: u64) -> Option<Answer> {
         earliest: None,
         place: None,
     };
-    match trail.stand {
-        Stand::NotAsked | Stand::Waiting => open(account, name, trail, now_ms, &mut answer),
+    match trail.status {
+        TrailStatus::NotAsked | TrailStatus::Waiting => open(account, name, trail, now_ms, &mut answer),
         _ => elsewhere(account, trail, now_ms, &mut answer),
     }
-    answer.sentence = match answer.stand.is_open() {
+    answer.sentence = match answer.status.is_open() {
         true => format!("{name} does not go: {}", answer.reason),
         false => format!("{name} {}", answer.reason),
     };
@@ -130,22 +130,22 @@ pub fn of_target(account: &Account, name: &str, now_ms: u64) -> Option<Answer> {
 
 /// What the run waits for.
 #[must_use]
-pub fn of_run(account: &Account, now_ms: u64) -> Summary {
+pub fn of_run(account: &Trail, now_ms: u64) -> Summary {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut open = Vec::new();
     for (name, trail) in account.targets() {
-        *counts.entry(trail.stand.word()).or_default() += 1;
-        if !trail.stand.is_final() {
+        *counts.entry(trail.status.word()).or_default() += 1;
+        if !trail.status.is_final() {
             open.extend(of_target(account, name, now_ms));
         }
     }
     let number = |words: &[&str]| words.iter().filter_map(|word| counts.get(word)).sum::<usize>();
     let total = account.header.targets.len();
-    let mut stands = vec![format!("{} of {} done", number(&["done"]), of(total, "target"))];
+    let mut stands = vec![format!("{} of {} succeeded", number(&["succeeded"]), of(total, "target"))];
     for (words, what) in [
-        (&["leased", "acting", "acted"][..], "under way"),
+        (&["leased", "running", "action-ended"][..], "under way"),
         (&["queueing"], "queueing for a slot"),
-        (&["out-of-sight"], "out of sight"),
+        (&["contact-lost"], "out of sight"),
         (&["failed"], "failed"),
         (&["unknown"], "unknown"),
         (&["rolled-back"], "rolled back"),
@@ -156,13 +156,13 @@ pub fn of_run(account: &Account, now_ms: u64) -> Summary {
             stands.push(format!("{} {what}", number(words)));
         }
     }
-    let standing = stands.join(", ");
-    let first = open.iter().find(|answer| answer.stand.is_open());
+    let status = stands.join(", ");
+    let first = open.iter().find(|answer| answer.status.is_open());
     let sentence = match (&account.closing, first) {
-        (Some(closing), _) => format!("it ended {} ({}): {standing}", moment(closing.ended, now_ms), closing.end),
-        (None, Some(answer)) => format!("{standing}; it waits, as {}", answer.reason),
-        (None, None) if open.is_empty() => standing,
-        (None, None) => format!("{standing}; nobody waits to be asked"),
+        (Some(closing), _) => format!("it ended {} ({}): {status}", moment(closing.ended, now_ms), closing.end),
+        (None, Some(answer)) => format!("{status}; it waits, as {}", answer.reason),
+        (None, None) if open.is_empty() => status,
+        (None, None) => format!("{status}; nobody waits to be asked"),
     };
     Summary { sentence, groups: group(open) }
 }
@@ -173,14 +173,14 @@ pub fn group(answers: Vec<Answer>) -> Vec<(Answer, Vec<String>)> {
     let mut groups: Vec<(Answer, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<(&'static str, Because, String), usize> = BTreeMap::new();
     for answer in answers {
-        let of_one = match answer.stand.is_open() {
+        let of_one = match answer.status.is_open() {
             true => String::new(),
             false => answer.target.clone(),
         };
-        let stand = if answer.stand.is_open() { "waiting" } else { answer.stand.word() };
+        let status = if answer.status.is_open() { "waiting" } else { answer.status.word() };
         // Each has a number of its own before it, and they wait for the same.
         let reason = if answer.because == Because::Turn { String::new() } else { answer.reason.clone() };
-        let key = (stand, answer.because, reason + &of_one);
+        let key = (status, answer.because, reason + &of_one);
         match places.get(&key) {
             Some(at) => groups[*at].1.push(answer.target),
             None => {
@@ -195,12 +195,12 @@ pub fn group(answers: Vec<Answer>) -> Vec<(Answer, Vec<String>)> {
 
 // ---------------------------------------------------------------------- it may be asked
 
-fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut Answer) {
+fn open(account: &Trail, name: &str, trail: &TrailEntry, now_ms: u64, answer: &mut Answer) {
     let policy = &account.header.policy;
     (answer.because, answer.reason) = if let Some(closing) = &account.closing {
         let why = account.stopping.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
         let goes_on = match closing.end.as_str() {
-            "done" | "failed" | "aborted" => "",
+            "succeeded" | "failed" | "aborted" => "",
             _ => "; `lockkeeper run JOB` with the same job file resumes it",
         };
         (Because::Over, format!("the run ended {} ({}{why}){goes_on}", moment(closing.ended, now_ms), closing.end))
@@ -271,7 +271,7 @@ fn open(account: &Account, name: &str, trail: &Trail, now_ms: u64, answer: &mut 
 }
 
 /// What the orchestration does instead.
-fn kept_back(account: &Account, now_ms: u64) -> String {
+fn kept_back(account: &Trail, now_ms: u64) -> String {
     let name = account.header.orchestration.as_ref().map_or("", |orchestration| orchestration.name.as_str());
     let does = match &account.calls {
         Some(Begun { call, since, .. }) => {
@@ -283,26 +283,27 @@ fn kept_back(account: &Account, now_ms: u64) -> String {
 }
 
 /// How many that may be asked about come earlier.
-fn before(account: &Account, name: &str) -> usize {
+fn before(account: &Trail, name: &str) -> usize {
     let before = account.targets().take_while(|(other, _)| *other != name);
-    before.filter(|(_, trail)| trail.stand.is_open()).count()
+    before.filter(|(_, trail)| trail.status.is_open()).count()
 }
 
 /// Its wave waits for approval, and how that is given.
-fn unapproved(account: &Account, name: &str) -> Option<String> {
+fn unapproved(account: &Trail, name: &str) -> Option<String> {
     let (wave, run) = account.unapproved.as_ref()?;
     let (_, own) = account.wave(name)?;
     (own == wave).then(|| format!("wave `{wave}` waits for approval: `lockkeeper approve {run} {wave}` lets it begin"))
 }
 
 /// Which wave is under way, if that is an earlier one.
-fn later_wave(account: &Account, name: &str) -> Option<String> {
+fn later_wave(account: &Trail, name: &str) -> Option<String> {
     let (number, wave) = account.wave(name)?;
     let mut start = 0;
     for (at, earlier) in account.header.waves.iter().enumerate().take(number) {
         let names = &account.header.targets[start..(start + earlier.targets).min(account.header.targets.len())];
         start += earlier.targets;
-        let left = names.iter().filter_map(|name| account.target(name)).filter(|trail| !trail.stand.is_final()).count();
+        let left =
+            names.iter().filter_map(|name| account.target(name)).filter(|trail| !trail.status.is_final()).count();
         if left > 0 {
             let total = account.header.waves.len();
             return Some(format!(
@@ -317,7 +318,7 @@ fn later_wave(account: &Account, name: &str) -> Option<String> {
     None
 }
 
-fn held(account: &Account, trail: &Trail, answer: &mut Answer) -> Option<(Because, String)> {
+fn held(account: &Trail, trail: &TrailEntry, answer: &mut Answer) -> Option<(Because, String)> {
     let policy = &account.header.policy;
     match account.hold.as_ref()? {
         Hold::Policy(target) => {
@@ -352,13 +353,13 @@ fn limit(refused: &Refused, policy: &str, own: bool) -> String {
 }
 
 /// Who has the run's slots, if all are in use.
-fn no_room(account: &Account, now_ms: u64) -> Option<String> {
+fn no_room(account: &Trail, now_ms: u64) -> Option<String> {
     let slots = account.header.limits.slots as usize;
     let in_flight: Vec<String> = account
         .targets()
-        .filter(|(_, trail)| trail.stand.is_in_flight())
+        .filter(|(_, trail)| trail.status.is_in_flight())
         .map(|(name, trail)| {
-            format!("{name} {} for {}", trail.stand.word(), span(now_ms.saturating_sub(trail.since) / 1000 * 1000))
+            format!("{name} {} for {}", trail.status.word(), span(now_ms.saturating_sub(trail.since) / 1000 * 1000))
         })
         .collect();
     if in_flight.len() < slots {
@@ -369,13 +370,13 @@ fn no_room(account: &Account, now_ms: u64) -> Option<String> {
 }
 
 /// The first slot that is kept to bake, and is given back then.
-fn kept(account: &Account) -> Option<Earliest> {
+fn kept(account: &Trail) -> Option<Earliest> {
     let keeping = account.targets().filter_map(|(name, trail)| Some((trail.keeping.as_ref()?.0, name)));
     let (at, name) = keeping.min()?;
     Some(Earliest { at, why: format!("{name} gives its slot back, which it keeps until then") })
 }
 
-fn earliest(account: &Account, answer: &Answer, trail: &Trail) -> Option<Earliest> {
+fn earliest(account: &Trail, answer: &Answer, trail: &TrailEntry) -> Option<Earliest> {
     let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
     let limit = refused.and_then(|refused| refused.until).map(|at| (at, "the limit allows it by the clock".to_owned()));
     let said = match (&account.hold, answer.because) {
@@ -390,14 +391,14 @@ fn earliest(account: &Account, answer: &Answer, trail: &Trail) -> Option<Earlies
 
 // ---------------------------------------------------------------------- it is under way, or over
 
-fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer) {
+fn elsewhere(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answer) {
     let since = moment(trail.since, now_ms);
     let fence = trail.fence.map_or(String::new(), |fence| format!(" under fence {fence}"));
     let ended = trail.ended.as_ref();
     let took = ended.map_or(String::new(), |ended| format!(" after {}", span(ended.took_ms)));
     let attempt = ended.and_then(|ended| ended.attempt).unwrap_or(trail.attempt);
     let detail = ended.map_or("", |ended| ended.detail.as_str());
-    let waits = !trail.stand.is_final();
+    let waits = !trail.status.is_final();
     answer.because = if waits { Because::UnderWay } else { Because::Settled };
     let had = match ended.map(|ended| ended.ending) {
         Some(Ending::Succeeded) => "; its action had succeeded".to_owned(),
@@ -405,46 +406,50 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
         Some(_) => format!("; its action had failed: {detail}"),
         None => String::new(),
     };
-    answer.reason = match trail.stand {
-        Stand::Acting if trail.is_rolled_back_now => {
+    answer.reason = match trail.status {
+        TrailStatus::Running if trail.is_rolled_back_now => {
             format!("is being rolled back: try {}{fence}, since {since}{had}", trail.attempt)
         }
-        Stand::OutOfSight if trail.is_rolled_back_now => {
+        TrailStatus::ContactLost if trail.is_rolled_back_now => {
             format!("was being rolled back (try {}{fence}): how that ended is being found out{had}", trail.attempt)
         }
-        Stand::Failed | Stand::Unknown if trail.roll_back_ended.is_some() => {
+        TrailStatus::Failed | TrailStatus::Unknown if trail.roll_back_ended.is_some() => {
             let how = trail.roll_back_ended.as_ref().map_or("", |(_, how)| how.as_str());
-            format!("is {}, since {since}: {how}{had}", trail.stand.word())
+            format!("is {}, since {since}: {how}{had}", trail.status.word())
         }
-        Stand::Queueing => {
+        TrailStatus::Queueing => {
             format!("may go, and queues for a slot of {} since {since}", slots_of(account))
         }
-        Stand::Leased => format!("has its slot since {since}{fence}, and is asked about once more before it starts"),
-        Stand::Acting => format!("is acting: try {}{fence}, since {since}", trail.attempt),
-        Stand::Acted => match &trail.keeping {
+        TrailStatus::Leased => {
+            format!("has its slot since {since}{fence}, and is asked about once more before it starts")
+        }
+        TrailStatus::Running => format!("is acting: try {}{fence}, since {since}", trail.attempt),
+        TrailStatus::ActionEnded => match &trail.keeping {
             Some((until, why)) => {
                 format!("has acted (try {attempt}) and keeps its slot until {}: {why}", moment(*until, now_ms))
             }
             None => format!("has acted (try {attempt}){took}, {since}, and has its slot still"),
         },
-        Stand::OutOfSight => {
+        TrailStatus::ContactLost => {
             format!(
                 "was acting (try {}{fence}) when its runner lost sight of it: how it ended is being found out",
                 trail.attempt
             )
         }
-        Stand::Done => format!("is done, since {since}: try {attempt} succeeded{took}"),
-        Stand::Failed => format!("failed, {since}: try {attempt}, {detail}{took}"),
-        Stand::Unknown => format!("is unknown, since {since}: the outcome of try {attempt} is unknown ({detail})"),
-        Stand::RolledBack => {
+        TrailStatus::Succeeded => format!("is done, since {since}: try {attempt} succeeded{took}"),
+        TrailStatus::Failed => format!("failed, {since}: try {attempt}, {detail}{took}"),
+        TrailStatus::Unknown => {
+            format!("is unknown, since {since}: the outcome of try {attempt} is unknown ({detail})")
+        }
+        TrailStatus::RolledBack => {
             let why = trail.left.as_ref().map_or("", |(_, why)| why.as_str());
             format!("is rolled back, since {since}: {why}{had}")
         }
-        Stand::Skipped => {
+        TrailStatus::Skipped => {
             let (code, reason) = trail.left.clone().unwrap_or_default();
             format!("is left out, since {since}: {reason} ({code})")
         }
-        Stand::NotAsked | Stand::Waiting => String::new(),
+        TrailStatus::NotAsked | TrailStatus::Waiting => String::new(),
     };
     if let Some(log) = ended.and_then(|ended| ended.log.as_ref()) {
         answer.more.push(format!("its output is in {log}"));
@@ -455,7 +460,7 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
     if let Some((until, _)) = &trail.keeping {
         answer.earliest = Some(Earliest { at: *until, why: "it gives its slot back".to_owned() });
     }
-    if trail.stand == Stand::Queueing {
+    if trail.status == TrailStatus::Queueing {
         answer.place = trail.said.as_ref().map(|said| said.place);
         answer
             .more
@@ -466,6 +471,6 @@ fn elsewhere(account: &Account, trail: &Trail, now_ms: u64, answer: &mut Answer)
     }
 }
 
-fn slots_of(account: &Account) -> String {
+fn slots_of(account: &Trail) -> String {
     of(account.header.limits.slots as usize, "slot")
 }

@@ -4,14 +4,14 @@
 //! [`Account`] follows a run page by page and says where everything stands. [`Case`] is one decision of it with all that it
 //! rested on; [`nearest`] changes what it rested on, bit by bit, and asks the same policy and the same limits again.
 
-mod account;
 mod answer;
-mod case;
+mod decision;
+mod format;
 mod nearest;
-mod words;
-mod world;
+mod situation;
+mod trail;
 
-pub use account::{Account, Ended, Hold, Place, Refused, Said, Stand, Trail};
 pub use answer::{Answer, Because, Earliest, Summary, group, of_run, of_target};
-pub use case::{Case, rests_on};
+pub use decision::{Case, rests_on};
 pub use nearest::{Counterfactual, Nearest, nearest};
+pub use trail::{Ended, Hold, Place, Refused, Said, Trail, TrailEntry, TrailStatus};

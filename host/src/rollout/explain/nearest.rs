@@ -2,8 +2,8 @@
 //! and the same limits asked again. What is reported has been seen to hold.
 
 use super::super::Decide;
-use super::case::Case;
-use super::world::{Change, Knob, World};
+use super::decision::Case;
+use super::situation::{Change, Knob, World};
 use crate::policy::types::Admission;
 
 /// Times that the policy is asked for one answer. Pairs are tried as long as these last.
@@ -296,7 +296,7 @@ mod tests {
             "party": { "path": "/p", "min-members": limits.floor.unwrap_or(0), "members": [member("x"), member("y")] },
             "other-semaphores": [], "other-parties": [],
             "progress": {
-                "job": "j", "run": "r", "started": 1, "total": 10, "pending": 5, "waiting": 0, "acting": 2, "done": 2,
+                "job": "j", "run": "r", "started": 1, "total": 10, "pending": 5, "waiting": 0, "running": 2, "succeeded": 2,
                 "failed": 1, "rolled-back": 0, "skipped": 0, "unknown": 0, "budget-left": null
             },
             "events": []
@@ -308,7 +308,7 @@ mod tests {
         });
         let header = json!({
             "journal": 2, "job": "j", "run": "r", "started": 1, "job-digest": "", "policy": "script",
-            "policy-digest": "none", "contract": "none", "host": "", "grants": ["lock"], "settings": {}, "stint": 1,
+            "policy-digest": "none", "contract": "none", "host": "", "grants": ["lock"], "settings": {}, "runner-epoch": 1,
             "sequence": 0, "limits": { "slots": limits.slots }, "targets": ["a", "b", "c", "d"]
         });
         let facts = Facts {

@@ -32,7 +32,7 @@ pub enum JournalError {
     },
     /// The first line has no end: nothing was written, or nothing is left.
     #[error("line {line}, the first, has no end: the run died while it wrote it, or the file was cut")]
-    Torn {
+    RecoveredToml {
         /// Which line, from 1.
         line: usize,
     },
@@ -84,7 +84,7 @@ impl JournalError {
             Self::Unreadable(_) | Self::Empty | Self::Version { .. } => None,
             Self::Headless => Some(1),
             Self::Changed { line, .. }
-            | Self::Torn { line }
+            | Self::RecoveredToml { line }
             | Self::TooLong { line }
             | Self::Broken { line }
             | Self::AfterEnd { line }

@@ -11,16 +11,16 @@
 
 mod bounds;
 mod error;
+mod history;
 mod read;
 mod record;
-mod stints;
-mod story;
+mod segments;
 mod write;
 
 pub use bounds::{Bounds, Lasting, Open, Together};
 pub use error::JournalError;
+pub use history::{History, HistoryError, Page, Told, Want};
 pub use read::{Entry, Reader, Recorded, Verified, verify};
 pub use record::{Asked, Closing, Header, Orchestrated, Record, VERSION, Written, digest};
-pub use stints::{Stint, Stints, file_name};
-pub use story::{Page, Story, StoryError, Told, Want};
+pub use segments::{Segment, Segments, file_name};
 pub use write::Journal;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
-use super::stints::Stint;
+use super::segments::Segment;
 use crate::files;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::Stamped;
@@ -103,9 +103,9 @@ impl Reader<BufReader<File>> {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn of(stint: &Stint) -> Result<Self, JournalError> {
-        let reader = Self::open(&stint.path)?;
-        match reader.header.stint == stint.number {
+    pub fn of(runner_epoch: &Segment) -> Result<Self, JournalError> {
+        let reader = Self::open(&runner_epoch.path)?;
+        match reader.header.runner_epoch == runner_epoch.number {
             true => Ok(reader),
             false => Err(JournalError::Contradiction { line: 1, what: "the file's name: it is another stint's" }),
         }
@@ -122,10 +122,11 @@ impl<R: BufRead> Reader<R> {
         struct Format {
             journal: u32,
         }
-        let mut lines = Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new(), torn: None };
+        let mut lines =
+            Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new(), recovering: None };
         let unknown = |source| JournalError::Unknown { line: 1, source };
         if !lines.next()? {
-            return Err(lines.torn.map_or(JournalError::Empty, |line| JournalError::Torn { line }));
+            return Err(lines.recovering.map_or(JournalError::Empty, |line| JournalError::RecoveredToml { line }));
         }
         let Format { journal: found } = serde_json::from_slice(lines.text()).map_err(unknown)?;
         if found != VERSION {
@@ -171,8 +172,8 @@ impl<R: BufRead> Reader<R> {
 
     /// The line that has no end, if the journal stops in the middle of one: it is being written, its run died while it
     /// wrote, or the file was cut. Nothing is read of it.
-    pub fn torn(&self) -> Option<usize> {
-        self.lines.torn
+    pub fn recovering(&self) -> Option<usize> {
+        self.lines.recovering
     }
 
     /// Which line was read last, from 1.
@@ -203,7 +204,7 @@ impl<R: BufRead> Reader<R> {
             let unknown = |source| JournalError::Unknown { line, source };
             self.closing = Some(serde_json::from_slice(text).map_err(unknown)?);
         }
-        match (self.lines.torn, &self.closing) {
+        match (self.lines.recovering, &self.closing) {
             (Some(line), Some(_)) => Err(JournalError::AfterEnd { line }),
             _ => Ok(None),
         }
@@ -279,7 +280,7 @@ pub struct Verified {
     /// Whether the stint wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
     pub closed: bool,
     /// Whether it stops in the middle of a line.
-    pub torn: bool,
+    pub recovering: bool,
 }
 
 /// Checks every byte: each line against its hash, and against the line before.
@@ -292,7 +293,7 @@ pub fn verify(path: &Path) -> Result<Verified, JournalError> {
     while let Some(entry) = reader.entry()? {
         decisions += usize::from(matches!(entry, Entry::Decision(_)));
     }
-    Ok(Verified { decisions, closed: reader.closing().is_some(), torn: reader.torn().is_some() })
+    Ok(Verified { decisions, closed: reader.closing().is_some(), recovering: reader.recovering().is_some() })
 }
 
 /// What a line holds, by its beginning.
@@ -313,7 +314,7 @@ struct Lines<R> {
     /// The hash of the line in `text`.
     previous: String,
     /// Which line has no end: the last.
-    torn: Option<usize>,
+    recovering: Option<usize>,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -321,7 +322,7 @@ impl<R: BufRead> Lines<R> {
     fn next(&mut self) -> Result<bool, JournalError> {
         self.text.clear();
         let read = (&mut self.from).take(MAX_LINE).read_until(b'\n', &mut self.text)?;
-        if read == 0 || self.torn.is_some() {
+        if read == 0 || self.recovering.is_some() {
             return Ok(false);
         }
         self.number += 1;
@@ -332,7 +333,7 @@ impl<R: BufRead> Lines<R> {
                 return Err(JournalError::TooLong { line });
             }
             could_go_on(&self.text, &self.previous).map_err(|why| JournalError::Changed { line, why })?;
-            self.torn = Some(line);
+            self.recovering = Some(line);
             return Ok(false);
         };
         let Frame { prev, hash } = Frame::of(text).map_err(|why| JournalError::Changed { line, why })?;

@@ -8,10 +8,10 @@ use super::bounds::{Bounds, Together};
 use crate::job::{Grant, Grants};
 use crate::policy::types::{Admitted, Outcome, Settled, Target, View};
 use crate::policy::{PolicyError, TraceLine};
-use crate::rollout::state::Counts;
+use crate::rollout::target_status::Counts;
 
 /// The format's version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What comes between a line's content and its hash.
 pub(super) const BEFORE_HASH: &[u8] = br#","hash":""#;
@@ -43,7 +43,7 @@ pub struct Header {
     /// The policy's settings.
     pub settings: Value,
     /// Which stint this is of the run: 1, and one more with every runner that goes on with it.
-    pub stint: u32,
+    pub runner_epoch: u32,
     /// The number of its first decision.
     pub sequence: u64,
     /// The policy's memory before that, in hex.

@@ -49,7 +49,7 @@ impl Journal {
             event: &'a Stamped,
         }
         match stamped.event {
-            Event::Said { .. } => Ok(()),
+            Event::PolicyLog { .. } => Ok(()),
             _ => self.write(&Told { event: stamped }),
         }
     }

@@ -1,7 +1,7 @@
 //! An orchestration's calls made again: the guest of a stint run once more, and answered what it was answered then.
 
 use super::super::journal::Orchestrated;
-use super::super::ledger::Called;
+use super::super::run_state::Called;
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{Answer, Answered, Beginning, Call, Orchestration};
 

@@ -1,17 +1,17 @@
 //! How many targets have failed, of the run and of each wave, and what happens once these are enough.
 
-use super::{End, Final, Refusal, Refused, Rollout, TargetState, count};
+use super::{End, FinalStatus, Refusal, Refused, Rollout, TargetStatus, count};
 use crate::job::{OnExhausted, OnUnknown};
 use crate::policy::types::Ending;
-use crate::rollout::ledger::Standing;
 use crate::rollout::limits::{Facts, WaveSpent};
 use crate::rollout::messages::Action;
+use crate::rollout::run_state::RecordedStatus;
 
 /// Which failures are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
     /// Those of targets that are final.
-    Final,
+    FinalStatus,
     /// Before a target starts: those, too, whose last attempt has failed while their slot is not free yet. The target itself
     /// is left out.
     ToStart(usize),
@@ -22,7 +22,7 @@ enum Counted {
 impl Rollout {
     /// How many targets are charged to the budget: those whose failure somebody accepted are not.
     pub(super) fn charged(&self) -> u32 {
-        self.failures(None, Counted::Final)
+        self.failures(None, Counted::FinalStatus)
     }
 
     /// How many have failed before `target` starts.
@@ -39,24 +39,24 @@ impl Rollout {
     pub(super) fn has_failed(&self, target: usize) -> bool {
         let slot = &self.slots[target];
         match slot.state {
-            TargetState::Acted(Ending::Succeeded) => false,
+            TargetStatus::ActionEnded(Ending::Succeeded) => false,
             // It holds the run, and is retried or accepted first.
-            TargetState::Acted(Ending::Unknown) if self.setup.on_unknown == OnUnknown::Hold => false,
-            TargetState::Acted(_) => {
+            TargetStatus::ActionEnded(Ending::Unknown) if self.setup.on_unknown == OnUnknown::Hold => false,
+            TargetStatus::ActionEnded(_) => {
                 let is_to_be_settled = self.to_settle.iter().any(|(other, _)| *other == target)
                     || self.asking.is_some_and(|(asked, _)| asked == target);
                 slot.leaving.is_none() && slot.retry_at_ms.is_none() && !(is_to_be_settled && self.may_go_again(target))
             }
-            TargetState::Unsettled if self.is_roll_back_found(target) => self.failed_before_roll_back(target),
+            TargetStatus::Unsettled if self.is_roll_back_found(target) => self.failed_before_roll_back(target),
             // An earlier runner saw it fail, and the policy cannot have it tried again.
-            TargetState::Unsettled => {
+            TargetStatus::Unsettled => {
                 let was_seen_to_fail = slot.found.as_ref().is_some_and(super::found::Found::was_seen_to_fail);
                 was_seen_to_fail && !self.has_attempts_left(target)
             }
             // Whatever becomes of undoing it, it counts.
-            TargetState::Reverting | TargetState::Reverted(_) => true,
-            TargetState::Queued | TargetState::Leased => {
-                matches!(slot.recalled, Some(Final::Failed | Final::Unknown))
+            TargetStatus::RollingBack | TargetStatus::RollBackEnded(_) => true,
+            TargetStatus::Queued | TargetStatus::Leased => {
+                matches!(slot.recalled, Some(FinalStatus::Failed | FinalStatus::Unknown))
             }
             _ => false,
         }
@@ -65,12 +65,12 @@ impl Rollout {
     /// Whether a roll-back that no runner saw end is being settled.
     fn is_roll_back_found(&self, target: usize) -> bool {
         let slot = &self.slots[target];
-        slot.state == TargetState::Unsettled && slot.found.as_ref().is_some_and(super::found::Found::is_roll_back)
+        slot.state == TargetStatus::Unsettled && slot.found.as_ref().is_some_and(super::found::Found::is_roll_back)
     }
 
     /// Whether its action did not succeed, where what is unknown is how its roll-back went.
     fn failed_before_roll_back(&self, target: usize) -> bool {
-        self.slots[target].before_roll_back.as_ref().is_some_and(Standing::did_not_succeed)
+        self.slots[target].before_roll_back.as_ref().is_some_and(RecordedStatus::did_not_succeed)
     }
 
     fn wave_spent(&self, counted: Counted) -> Option<WaveSpent> {
@@ -89,21 +89,21 @@ impl Rollout {
         };
         let is_meant = |target: usize| wave.is_none_or(|wave| self.waves.index_of(target) == Some(wave));
         let is_accepted = |target: &&usize| is_charged(self.slots[**target].state) && is_meant(**target);
-        let all = all.saturating_sub(count(self.steer.accepted.iter().filter(is_accepted).count()));
+        let all = all.saturating_sub(count(self.requests.accepted.iter().filter(is_accepted).count()));
         // What is not known of them is how their roll-back went.
         let is_rolled_back = |target: &&usize| {
             is_meant(**target) && self.is_roll_back_found(**target) && self.failed_before_roll_back(**target)
         };
         let rolled_back = || count(self.in_flight.iter().filter(is_rolled_back).count());
         match counted {
-            Counted::Final => all,
+            Counted::FinalStatus => all,
             Counted::ToStart(except) => {
                 let failed = |target: &&usize| **target != except && self.has_failed(**target) && is_meant(**target);
                 all + count(self.in_flight.iter().filter(failed).count())
             }
             Counted::ToEnd if self.setup.on_unknown == OnUnknown::Hold => {
                 let is_held = |target: &usize| !self.failed_before_roll_back(*target);
-                let held = self.unknown.difference(&self.steer.accepted).filter(|target| is_meant(**target));
+                let held = self.unknown.difference(&self.requests.accepted).filter(|target| is_meant(**target));
                 let held = held.copied().filter(is_held);
                 all.saturating_sub(count(held.count())) + rolled_back()
             }
@@ -146,11 +146,11 @@ impl Rollout {
     }
 
     /// A target went from one state to another.
-    pub(super) fn charged_to_wave(&mut self, target: usize, before: TargetState, after: TargetState) {
+    pub(super) fn charged_to_wave(&mut self, target: usize, before: TargetStatus, after: TargetStatus) {
         self.waves.charge(target, is_charged(before), is_charged(after));
     }
 }
 
-fn is_charged(state: TargetState) -> bool {
-    matches!(state, TargetState::Final(Final::Failed | Final::Unknown | Final::RolledBack))
+fn is_charged(state: TargetStatus) -> bool {
+    matches!(state, TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack))
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Event, Final, Rollout, TargetEvent, TargetState, Then, millis};
+use super::{Event, FinalStatus, Rollout, TargetEvent, TargetStatus, Then, millis};
 use crate::job::OnUnknown;
-use crate::policy::types::{Ending, Happening, Outcome};
-use crate::rollout::ledger::{Saved, Standing};
-use crate::rollout::messages::{Action, ActionResult, Doing, Probed, Resumed};
+use crate::policy::types::{Ending, EventKind, Outcome};
+use crate::rollout::messages::{Action, ActionResult, CommandKind, Probed, Resumed};
+use crate::rollout::run_state::{RecordedStatus, TargetRecord};
 use crate::store::Fence;
 
 /// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
@@ -32,11 +32,11 @@ pub(super) struct Found {
     /// Its lease is being taken over.
     adopting: bool,
     /// Which command it was.
-    doing: Doing,
+    command_kind: CommandKind,
     /// Whether this runner started it, and lost sight of it.
     is_own: bool,
     /// How it ended, if an earlier runner saw that.
-    seen: Option<Standing>,
+    seen: Option<RecordedStatus>,
     /// What the probe said.
     probed: Option<Probed>,
     /// Since when it has been asked.
@@ -48,13 +48,22 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn new(doing: Doing, adopting: bool, fence: Fence) -> Self {
-        Self { adopting, doing, is_own: false, seen: None, probed: None, since_ms: None, pause: FIRST_LOOK, fence }
+    fn new(command_kind: CommandKind, adopting: bool, fence: Fence) -> Self {
+        Self {
+            adopting,
+            command_kind,
+            is_own: false,
+            seen: None,
+            probed: None,
+            since_ms: None,
+            pause: FIRST_LOOK,
+            fence,
+        }
     }
 
     /// Whether it was a roll-back.
     pub(super) fn is_roll_back(&self) -> bool {
-        self.doing == Doing::Revert
+        self.command_kind == CommandKind::RollBack
     }
 
     /// Since when it has been asked.
@@ -64,7 +73,7 @@ impl Found {
 
     /// Whether an earlier runner saw that its action did not succeed.
     pub(super) fn was_seen_to_fail(&self) -> bool {
-        matches!(self.seen, Some(Standing::Ended { ending, .. }) if ending != Ending::Succeeded)
+        matches!(self.seen, Some(RecordedStatus::ActionEnded { ending, .. }) if ending != Ending::Succeeded)
     }
 }
 
@@ -78,128 +87,128 @@ impl Rollout {
         }
     }
 
-    fn take_over_target(&mut self, target: usize, saved: Saved) {
-        let Saved { at, attempt, lease, standing } = saved;
+    fn take_over_target(&mut self, target: usize, saved: TargetRecord) {
+        let TargetRecord { at, attempt, lease, status } = saved;
         let fence = lease.as_ref().and_then(|lease| lease.fence).unwrap_or(Fence::new(0));
         self.now_ms = at;
         let slot = &mut self.slots[target];
         slot.attempt = attempt;
-        match standing {
-            Standing::Pending => {}
-            Standing::Recalled { was } => {
-                self.take_over_target(target, Saved { at, attempt, lease: None, standing: *was });
-                if let TargetState::Final(last) = self.slots[target].state {
+        match status {
+            RecordedStatus::Pending => {}
+            RecordedStatus::RollBackLeased { was } => {
+                self.take_over_target(target, TargetRecord { at, attempt, lease: None, status: *was });
+                if let TargetStatus::Final(last) = self.slots[target].state {
                     self.slots[target].recalled = Some(last);
-                    self.moved(target, TargetEvent::Recalled);
+                    self.moved(target, TargetEvent::RollBackQueued);
                 }
                 self.slots[target].leaving = Some(Then::Wait);
                 self.first.push(Action::Adopt { target });
             }
-            Standing::Leased => {
+            RecordedStatus::Leased => {
                 self.moved(target, TargetEvent::Queued);
                 self.slots[target].leaving = Some(Then::Wait);
                 self.first.push(Action::Adopt { target });
             }
-            Standing::Acting => {
+            RecordedStatus::Running => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found::new(Doing::Act, adopting, fence));
+                slot.found = Some(Found::new(CommandKind::Action, adopting, fence));
                 self.find(target);
             }
-            seen @ (Standing::Ended { .. } | Standing::RollBackEnded { .. }) => {
+            seen @ (RecordedStatus::ActionEnded { .. } | RecordedStatus::RollBackEnded { .. }) => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found { seen: Some(seen), ..Found::new(Doing::Act, adopting, fence) });
-                self.moved(target, TargetEvent::Found);
+                slot.found = Some(Found { seen: Some(seen), ..Found::new(CommandKind::Action, adopting, fence) });
+                self.moved(target, TargetEvent::Unsettled);
                 if adopting {
                     self.first.push(Action::Adopt { target });
                 }
             }
-            Standing::Kept { ending, took_ms, until, .. } => {
+            RecordedStatus::KeepingSlot { ending, took_ms, until, .. } => {
                 slot.took_ms = Some(took_ms);
                 self.acted_before(target, ending);
                 self.slots[target].keep_until_ms = Some(until);
                 self.keeps.insert((until, target));
                 self.first.push(Action::Adopt { target });
             }
-            Standing::Retrying { ending, until } => {
+            RecordedStatus::Retrying { ending, until } => {
                 self.acted_before(target, ending);
                 self.slots[target].retry_at_ms = Some(until);
                 self.retries.insert((until, target));
                 self.first.push(Action::Adopt { target });
             }
-            Standing::Reverting { reason, was } => {
+            RecordedStatus::RollingBack { reason, was } => {
                 let adopting = lease.is_some();
-                slot.found = Some(Found::new(Doing::Revert, adopting, fence));
+                slot.found = Some(Found::new(CommandKind::RollBack, adopting, fence));
                 slot.undone_for = reason;
                 slot.before_roll_back = was.map(|was| *was);
                 self.find(target);
             }
-            Standing::Done { took_ms } => {
+            RecordedStatus::Succeeded { took_ms } => {
                 slot.took_ms = took_ms;
                 self.longest_ms = self.longest_ms.max(took_ms);
-                self.finished_before(target, Final::Done);
+                self.finished_before(target, FinalStatus::Succeeded);
             }
-            Standing::Failed { reason, was } => {
+            RecordedStatus::Failed { reason, was } => {
                 slot.detail = reason;
                 slot.before_roll_back = was.map(|was| *was);
-                self.finished_before(target, Final::Failed);
+                self.finished_before(target, FinalStatus::Failed);
             }
-            Standing::Unknown { reason, was } => {
+            RecordedStatus::Unknown { reason, was } => {
                 slot.detail = reason;
                 slot.before_roll_back = was.map(|was| *was);
-                self.finished_before(target, Final::Unknown);
+                self.finished_before(target, FinalStatus::Unknown);
             }
-            Standing::RolledBack { reason, was } => {
+            RecordedStatus::RolledBack { reason, was } => {
                 slot.undone_for = reason;
                 slot.before_roll_back = was.map(|was| *was);
-                self.finished_before(target, Final::RolledBack);
+                self.finished_before(target, FinalStatus::RolledBack);
             }
-            Standing::Skipped { .. } => self.finished_before(target, Final::Skipped),
+            RecordedStatus::Skipped { .. } => self.finished_before(target, FinalStatus::Skipped),
         }
     }
 
     /// It may still run, and may have ended: its lease is taken over and its probe asked.
     fn find(&mut self, target: usize) {
-        let Some(Found { doing, adopting, fence, .. }) = self.slots[target].found else { return };
+        let Some(Found { command_kind, adopting, fence, .. }) = self.slots[target].found else { return };
         let attempt = self.slots[target].attempt;
-        self.moved(target, TargetEvent::Found);
-        self.first.push(Action::Emit(Event::Found {
+        self.moved(target, TargetEvent::Unsettled);
+        self.first.push(Action::Emit(Event::Recovered {
             target: self.name(target),
             attempt,
-            roll_back: doing == Doing::Revert,
+            roll_back: command_kind == CommandKind::RollBack,
         }));
         if adopting {
             self.first.push(Action::Adopt { target });
         }
         if self.probe_or_unknown(target) {
-            self.first.push(Action::Probe { target, doing, attempt, fence, after_ms: 0, within_ms: None });
+            self.first.push(Action::Probe { target, command_kind, attempt, fence, after_ms: 0, within_ms: None });
         }
     }
 
     /// An action of this runner's went out of its sight: that is settled as after the end of a runner.
-    pub(super) fn out_of_sight(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
-        let doing = match self.slots[target].state {
-            TargetState::Reverting => Doing::Revert,
-            _ => Doing::Act,
+    pub(super) fn contact_lost(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+        let command_kind = match self.slots[target].state {
+            TargetStatus::RollingBack => CommandKind::RollBack,
+            _ => CommandKind::Action,
         };
         let ActionResult { detail, log, .. } = result;
         let slot = &mut self.slots[target];
         // Its lease may have been lost meanwhile.
         let (fence, attempt) = (slot.fence, slot.attempt);
         slot.detail.clone_from(&detail);
-        slot.found = Some(Found { is_own: true, since_ms: Some(now_ms), ..Found::new(doing, false, fence) });
-        self.moved(target, TargetEvent::Found);
+        slot.found = Some(Found { is_own: true, since_ms: Some(now_ms), ..Found::new(command_kind, false, fence) });
+        self.moved(target, TargetEvent::Unsettled);
         let has_probe = self.probe_or_unknown(target);
         let asked_ms = has_probe.then(|| millis(self.setup.action_timeout.unwrap_or(LONGEST_ACTION)));
-        out.push(Action::Emit(Event::OutOfSight {
+        out.push(Action::Emit(Event::ContactLost {
             target: self.name(target),
             attempt,
             detail,
             asked_ms,
             log,
-            roll_back: doing == Doing::Revert,
+            roll_back: command_kind == CommandKind::RollBack,
         }));
         if has_probe {
-            out.push(Action::Probe { target, doing, attempt, fence, after_ms: 0, within_ms: None });
+            out.push(Action::Probe { target, command_kind, attempt, fence, after_ms: 0, within_ms: None });
         }
     }
 
@@ -211,14 +220,14 @@ impl Rollout {
     /// Whether there is a probe for what is not known of a target; without one it stays unknown.
     fn probe_or_unknown(&mut self, target: usize) -> bool {
         let Some(found) = &mut self.slots[target].found else { return false };
-        let has_probe = match found.doing {
-            Doing::Act => self.setup.has_probe,
-            Doing::Revert => self.setup.has_roll_back_probe,
+        let has_probe = match found.command_kind {
+            CommandKind::Action => self.setup.has_probe,
+            CommandKind::RollBack => self.setup.has_roll_back_probe,
         };
         if !has_probe {
-            let detail = match found.doing {
-                Doing::Act => "it has no probe",
-                Doing::Revert => "it has no `roll-back-probe`",
+            let detail = match found.command_kind {
+                CommandKind::Action => "it has no probe",
+                CommandKind::RollBack => "it has no `roll-back-probe`",
             };
             let detail = match found.is_own {
                 true => format!("{}; {detail}", self.slots[target].detail),
@@ -236,32 +245,32 @@ impl Rollout {
         if slot.detail.is_empty() {
             slot.detail = format!("it ended as `{}` under an earlier runner", ending.word());
         }
-        self.moved(target, TargetEvent::Found);
+        self.moved(target, TargetEvent::Unsettled);
         self.moved(target, TargetEvent::Ended(ending));
     }
 
-    fn finished_before(&mut self, target: usize, last: Final) {
+    fn finished_before(&mut self, target: usize, last: FinalStatus) {
         self.moved(target, TargetEvent::Restored(last));
     }
 
     /// Its lease is ours again, or is not there any more: `false` where that is about a target that queues.
     pub(super) fn adopted(&mut self, now_ms: u64, target: usize, is_held: bool, out: &mut Vec<Action>) -> bool {
         match self.slots[target].state {
-            TargetState::Unsettled => {
+            TargetStatus::Unsettled => {
                 if let Some(found) = &mut self.slots[target].found {
                     found.adopting = false;
                 }
                 self.settle_found(now_ms, target, out);
                 true
             }
-            TargetState::Acted(_) => {
+            TargetStatus::ActionEnded(_) => {
                 if !is_held {
                     self.without_slot(target, out);
                 }
                 true
             }
             // It is left to the next runner already.
-            TargetState::Reverted(_) => true,
+            TargetStatus::RollBackEnded(_) => true,
             _ => false,
         }
     }
@@ -287,7 +296,7 @@ impl Rollout {
 
     /// Those that nothing has to be waited for.
     pub(super) fn settle_all_found(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        let unsettled = |target: &usize| self.slots[*target].state == TargetState::Unsettled;
+        let unsettled = |target: &usize| self.slots[*target].state == TargetStatus::Unsettled;
         for target in self.in_flight.iter().copied().filter(unsettled).collect::<Vec<_>>() {
             self.settle_found(now_ms, target, out);
         }
@@ -295,7 +304,7 @@ impl Rollout {
 
     /// Once it is known whether its slot is held and what the probe says.
     fn settle_found(&mut self, now_ms: u64, target: usize, out: &mut Vec<Action>) {
-        if self.slots[target].state != TargetState::Unsettled {
+        if self.slots[target].state != TargetStatus::Unsettled {
             return;
         }
         let Some(found) = &mut self.slots[target].found else { return };
@@ -308,7 +317,7 @@ impl Rollout {
         }
         let since = *found.since_ms.get_or_insert(now_ms);
         let Some(answer) = found.probed.take() else { return };
-        let (doing, fence, pause) = (found.doing, found.fence, found.pause);
+        let (command_kind, fence, pause) = (found.command_kind, found.fence, found.pause);
         found.pause = (pause * 2).min(LONGEST_LOOK);
         let attempt = self.slots[target].attempt;
         let answer = match answer {
@@ -322,7 +331,7 @@ impl Rollout {
                     let left_ms = millis(longest).saturating_sub(now_ms.saturating_sub(since)).max(1);
                     let after_ms = millis(pause).min(left_ms);
                     let within_ms = Some(left_ms.saturating_sub(after_ms).max(SHORTEST_PROBE_MS));
-                    return out.push(Action::Probe { target, doing, attempt, fence, after_ms, within_ms });
+                    return out.push(Action::Probe { target, command_kind, attempt, fence, after_ms, within_ms });
                 }
                 let longest = humantime::format_duration(longest);
                 let detail = match answer {
@@ -335,13 +344,13 @@ impl Rollout {
         };
         let is_own = self.slots[target].found.take().is_some_and(|found| found.is_own);
         let (word, detail) = match &answer {
-            Probed::Done => ("done", String::new()),
+            Probed::Succeeded => ("succeeded", String::new()),
             Probed::Failed { detail } => ("failed", detail.clone()),
             Probed::NotStarted => ("not-started", String::new()),
             Probed::Unknown { detail } => ("unknown", detail.clone()),
             Probed::Running | Probed::Unreachable { .. } => ("running", String::new()),
         };
-        let roll_back = doing == Doing::Revert;
+        let roll_back = command_kind == CommandKind::RollBack;
         let told = Event::Probed { target: self.name(target), answer: word.into(), detail: detail.clone(), roll_back };
         out.push(Action::Emit(told));
         self.slots[target].detail = match (detail.is_empty(), is_own) {
@@ -349,11 +358,11 @@ impl Rollout {
             (false, true) => detail,
             (false, false) => format!("found by the next runner: {detail}"),
         };
-        if doing == Doing::Revert {
+        if command_kind == CommandKind::RollBack {
             return self.roll_back_found(now_ms, target, answer, out);
         }
         match (answer, self.setup.on_unknown) {
-            (Probed::Done, _) => self.found_ended(target, Ending::Succeeded),
+            (Probed::Succeeded, _) => self.found_ended(target, Ending::Succeeded),
             (Probed::Failed { .. }, _) | (Probed::Unknown { .. }, OnUnknown::Fail) => {
                 self.found_ended(target, Ending::Failed);
             }
@@ -380,12 +389,12 @@ impl Rollout {
     }
 
     /// An earlier runner saw it end: what follows is decided as after any action.
-    fn settle_seen(&mut self, now_ms: u64, target: usize, seen: Standing, out: &mut Vec<Action>) {
+    fn settle_seen(&mut self, now_ms: u64, target: usize, seen: RecordedStatus, out: &mut Vec<Action>) {
         let attempt = self.slots[target].attempt;
         match seen {
-            Standing::Ended { ending, exit_code, took_ms, detail } => {
+            RecordedStatus::ActionEnded { ending, exit_code, took_ms, detail } => {
                 let (name, told) = (self.name(target), detail.clone());
-                out.push(Action::Emit(Event::EndingKept {
+                out.push(Action::Emit(Event::EndingRestored {
                     target: name,
                     attempt,
                     ending,
@@ -398,35 +407,41 @@ impl Rollout {
             }
             becomes => {
                 let becomes = match becomes {
-                    Standing::RollBackEnded { becomes } => *becomes,
+                    RecordedStatus::RollBackEnded { becomes } => *becomes,
                     becomes => becomes,
                 };
                 let ending = self.roll_back_was_seen(target, &becomes);
                 let (name, detail) = (self.name(target), becomes.reason().unwrap_or_default().to_owned());
                 match ending {
-                    Ending::Succeeded => self.happened(now_ms, target, Happening::RolledBack, &detail),
-                    _ => self.happened(now_ms, target, Happening::Failed, &detail),
+                    Ending::Succeeded => self.happened(now_ms, target, EventKind::RolledBack, &detail),
+                    _ => self.happened(now_ms, target, EventKind::Failed, &detail),
                 }
-                out.push(Action::Emit(Event::EndingKept { target: name, attempt, ending, detail, roll_back: true }));
-                out.push(Action::Release { target, standing: becomes });
+                out.push(Action::Emit(Event::EndingRestored {
+                    target: name,
+                    attempt,
+                    ending,
+                    detail,
+                    roll_back: true,
+                }));
+                out.push(Action::Release { target, status: becomes });
             }
         }
     }
 
     /// Goes to where a roll-back is that ended so.
-    fn roll_back_was_seen(&mut self, target: usize, becomes: &Standing) -> Ending {
+    fn roll_back_was_seen(&mut self, target: usize, becomes: &RecordedStatus) -> Ending {
         let ending = match becomes {
-            Standing::RolledBack { .. } => Ending::Succeeded,
-            Standing::Unknown { .. } => Ending::Unknown,
+            RecordedStatus::RolledBack { .. } => Ending::Succeeded,
+            RecordedStatus::Unknown { .. } => Ending::Unknown,
             _ => Ending::Failed,
         };
         let slot = &mut self.slots[target];
         slot.detail = becomes.reason().unwrap_or_default().to_owned();
-        if let Standing::RolledBack { reason, was } | Standing::Failed { reason, was } = becomes {
+        if let RecordedStatus::RolledBack { reason, was } | RecordedStatus::Failed { reason, was } = becomes {
             slot.undone_for.clone_from(reason);
             slot.before_roll_back = was.as_deref().cloned();
         }
-        self.moved(target, TargetEvent::Reverts);
+        self.moved(target, TargetEvent::RollBackStarted);
         self.moved(target, TargetEvent::Ended(ending));
         ending
     }
@@ -441,25 +456,25 @@ impl Rollout {
                     false => self.roll_back_anew(target, out),
                 };
             }
-            (Probed::Done, _) => (Ending::Succeeded, String::new()),
+            (Probed::Succeeded, _) => (Ending::Succeeded, String::new()),
             (Probed::Failed { detail }, _) | (Probed::Unknown { detail }, OnUnknown::Fail) => (Ending::Failed, detail),
             (Probed::Unknown { detail }, OnUnknown::Hold) => (Ending::Unknown, detail),
             (Probed::Running | Probed::Unreachable { .. }, _) => (Ending::Unknown, String::new()),
         };
-        self.moved(target, TargetEvent::Reverts);
-        let standing = self.rolled_back_standing(target, ending, detail.clone());
+        self.moved(target, TargetEvent::RollBackStarted);
+        let status = self.rolled_back_status(target, ending, detail.clone());
         self.moved(target, TargetEvent::Ended(ending));
         match ending {
             Ending::Succeeded => {
                 let why = self.slots[target].undone_for.clone();
-                self.happened(now_ms, target, Happening::RolledBack, &why);
-                let (target, had) = (self.name(target), standing.had());
+                self.happened(now_ms, target, EventKind::RolledBack, &why);
+                let (target, had) = (self.name(target), status.had());
                 out.push(Action::Emit(Event::RolledBack { target, took_ms: 0, had }));
             }
-            _ => self.happened(now_ms, target, Happening::Failed, &detail),
+            _ => self.happened(now_ms, target, EventKind::Failed, &detail),
         }
-        self.slots[target].detail = standing.reason().unwrap_or_default().to_owned();
-        out.push(Action::Release { target, standing });
+        self.slots[target].detail = status.reason().unwrap_or_default().to_owned();
+        out.push(Action::Release { target, status });
     }
 
     /// The policy says what follows, as after any action.
@@ -482,18 +497,18 @@ impl Rollout {
             return;
         }
         let found = self.slots[target].found.take();
-        let doing = found.as_ref().map(|found| found.doing);
+        let command_kind = found.as_ref().map(|found| found.command_kind);
         match found.and_then(|found| found.seen) {
             // The next runner goes on from what was seen.
-            Some(seen @ Standing::Ended { ending, .. }) => {
+            Some(seen @ RecordedStatus::ActionEnded { ending, .. }) => {
                 self.moved(target, TargetEvent::Ended(ending));
-                out.push(Action::Release { target, standing: seen });
+                out.push(Action::Release { target, status: seen });
             }
-            Some(Standing::RollBackEnded { becomes }) => {
+            Some(RecordedStatus::RollBackEnded { becomes }) => {
                 self.roll_back_was_seen(target, &becomes);
-                out.push(Action::Release { target, standing: *becomes });
+                out.push(Action::Release { target, status: *becomes });
             }
-            _ if doing == Some(Doing::Revert) => self.leave_roll_back(target, out),
+            _ if command_kind == Some(CommandKind::RollBack) => self.leave_roll_back(target, out),
             _ => {
                 self.slots[target].undecided = true;
                 self.moved(target, TargetEvent::Ended(Ending::Unknown));
@@ -503,16 +518,16 @@ impl Rollout {
     }
 
     fn leave_roll_back(&mut self, target: usize, out: &mut Vec<Action>) {
-        let standing = self.reverting_standing(target);
-        self.moved(target, TargetEvent::Reverts);
+        let status = self.rolling_back_status(target);
+        self.moved(target, TargetEvent::RollBackStarted);
         self.moved(target, TargetEvent::Ended(Ending::Unknown));
-        out.push(Action::Release { target, standing });
+        out.push(Action::Release { target, status });
     }
 
     /// It goes again when its turn comes. Said as a release whether its lease is there or lost: by the answer everything
     /// is written, and nobody else writes about it when it queues next.
     pub(super) fn reopen(&mut self, target: usize, out: &mut Vec<Action>) {
         self.slots[target].leaving = Some(Then::Wait);
-        out.push(Action::Release { target, standing: Standing::Pending });
+        out.push(Action::Release { target, status: RecordedStatus::Pending });
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Event, Rollout, TargetState};
+use super::{Event, Rollout, TargetStatus};
 use crate::policy::orchestration::{Answer, Call};
-use crate::rollout::ledger::Begun;
-use crate::rollout::messages::{Action, Conducted, Conducts, End, Fault};
+use crate::rollout::messages::{Action, End, Fault, OrchestrationEnd, OrchestrationEvent};
+use crate::rollout::run_state::Begun;
 use crate::store::Fence;
 
 /// What a target that the orchestration never let go is left out for.
-const NOT_CONDUCTED: &str = "not-conducted";
+const NOT_ORCHESTRATED: &str = "not-conducted";
 
 /// Who may go at all.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Invited {
     /// Targets that were let go; none: there is no orchestration, and everybody may.
     by: Option<BTreeSet<usize>>,
     /// It goes on still.
-    conducting: bool,
+    orchestration_job: bool,
     /// It has done what it wanted to: whom it did not let go by then is left out.
     is_done: bool,
     /// Those that moved since that was last asked.
@@ -35,8 +35,8 @@ impl Invited {
         self.calls.clone()
     }
 
-    pub(super) fn new(is_conducted: bool) -> Self {
-        Self { by: is_conducted.then(BTreeSet::new), conducting: is_conducted, ..Self::default() }
+    pub(super) fn new(has_orchestration: bool) -> Self {
+        Self { by: has_orchestration.then(BTreeSet::new), orchestration_job: has_orchestration, ..Self::default() }
     }
 
     pub(super) fn is(&self, target: usize) -> bool {
@@ -48,13 +48,13 @@ impl Invited {
     }
 
     /// Whether somebody conducts, or did.
-    pub(super) fn is_conducted(&self) -> bool {
+    pub(super) fn has_orchestration(&self) -> bool {
         self.by.is_some()
     }
 
     /// Whether more may be let go.
     pub(super) fn goes_on(&self) -> bool {
-        self.conducting
+        self.orchestration_job
     }
 
     pub(super) fn has_moved(&mut self, target: usize) {
@@ -87,7 +87,7 @@ impl Rollout {
     /// The orchestration does not wait for a target any more that has not begun.
     pub(super) fn take_back(&mut self, target: usize, out: &mut Vec<Action>) {
         if self.invited.undo.remove(&target).is_some() {
-            if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+            if matches!(self.slots[target].state, TargetStatus::Queued | TargetStatus::Leased) {
                 self.leave(target, super::Then::Wait, "the orchestration waits for its roll-back no longer", out);
             }
             self.invited.moved.insert(target);
@@ -96,7 +96,7 @@ impl Rollout {
         let Some(invited) = &mut self.invited.by else { return };
         invited.remove(&target);
         self.open.remove(&target);
-        if matches!(self.slots[target].state, TargetState::Queued | TargetState::Leased) {
+        if matches!(self.slots[target].state, TargetStatus::Queued | TargetStatus::Leased) {
             self.leave(target, super::Then::Wait, "the orchestration waits for it no longer", out);
         }
         self.invited.moved.insert(target);
@@ -104,11 +104,11 @@ impl Rollout {
 
     /// The orchestration leaves a target out. One that has begun stays what it is.
     pub(super) fn leave_out(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
-        let code = NOT_CONDUCTED.to_owned();
+        let code = NOT_ORCHESTRATED.to_owned();
         match self.slots[target].state {
-            TargetState::Pending | TargetState::Waiting => self.skip(now_ms, target, code, reason, out),
+            TargetStatus::Pending | TargetStatus::Waiting => self.skip(now_ms, target, code, reason, out),
             // One that queues to be rolled back has acted.
-            TargetState::Queued | TargetState::Leased if self.slots[target].recalled.is_none() => {
+            TargetStatus::Queued | TargetStatus::Leased if self.slots[target].recalled.is_none() => {
                 self.leave(target, super::Then::Skip { code, reason }, "the orchestration leaves it out", out);
             }
             _ => {}
@@ -117,14 +117,14 @@ impl Rollout {
     }
 
     /// What the orchestration does now.
-    pub(super) fn conducts(&mut self, what: Conducts, out: &mut Vec<Action>) {
+    pub(super) fn conducts(&mut self, what: OrchestrationEvent, out: &mut Vec<Action>) {
         let event = match what {
-            Conducts::Calls(begun) => {
+            OrchestrationEvent::Started(begun) => {
                 self.invited.calls = Some(begun.clone());
                 let Begun { call, since, .. } = begun;
-                Event::Calling { call, since }
+                Event::CallStarted { call, since }
             }
-            Conducts::Answered(called) => {
+            OrchestrationEvent::Answered(called) => {
                 self.invited.calls = None;
                 if let (Call::Force { path, breaking, reason }, Answer::Held(fence)) = (&called.call, &called.answer) {
                     self.forced += 1;
@@ -135,29 +135,31 @@ impl Rollout {
                         fence: Fence::new(*fence),
                     }));
                 }
-                Event::Answered { called }
+                Event::CallAnswered { called }
             }
-            Conducts::Recalled(called) => Event::Recalled { called },
-            Conducts::Says(line) => Event::Remarked { level: line.level.to_owned(), message: line.message },
+            OrchestrationEvent::Replayed(called) => Event::CallReplayed { called },
+            OrchestrationEvent::Log(line) => {
+                Event::OrchestrationLog { level: line.level.to_owned(), message: line.message }
+            }
         };
         out.push(Action::Emit(event));
     }
 
     /// The orchestration has ended: who was let go still goes, and nobody else.
-    pub(super) fn conducted(&mut self, how: Conducted, out: &mut Vec<Action>) {
-        self.invited.conducting = false;
+    pub(super) fn orchestration_ended(&mut self, how: OrchestrationEnd, out: &mut Vec<Action>) {
+        self.invited.orchestration_job = false;
         self.invited.calls = None;
         // It waits for none of them any more.
         self.invited.undo.clear();
         match how {
-            Conducted::Done => {
+            OrchestrationEnd::Completed => {
                 self.invited.is_done = true;
                 self.invited.moved.extend(0..self.slots.len());
             }
-            Conducted::GaveUp(reason) => {
+            OrchestrationEnd::GaveUp(reason) => {
                 self.cut_short(End::Aborted(format!("the orchestration gave up: {reason}")), out);
             }
-            Conducted::Failed(fault) => self.conductor_failed(fault, out),
+            OrchestrationEnd::Failed(fault) => self.orchestration_failed(fault, out),
         }
     }
 
@@ -167,18 +169,18 @@ impl Rollout {
             return;
         }
         let is_left = |target: &usize| {
-            matches!(self.slots[*target].state, TargetState::Pending | TargetState::Waiting)
+            matches!(self.slots[*target].state, TargetStatus::Pending | TargetStatus::Waiting)
                 && !self.invited.is(*target)
         };
         let left: Vec<usize> = self.invited.moved.iter().copied().filter(is_left).collect();
         for target in left {
             let reason = "the orchestration did not begin it".to_owned();
-            self.skip(now_ms, target, NOT_CONDUCTED.to_owned(), reason, out);
+            self.skip(now_ms, target, NOT_ORCHESTRATED.to_owned(), reason, out);
         }
     }
 
     /// Run again it would fail again, so there is nothing to hold the run for: it ends, and its leases are given back.
-    fn conductor_failed(&mut self, fault: Fault, out: &mut Vec<Action>) {
+    fn orchestration_failed(&mut self, fault: Fault, out: &mut Vec<Action>) {
         let Fault { kind, message, hint } = fault.clone();
         out.push(Action::Emit(Event::OrchestrationFault { kind: kind.to_owned(), message, hint }));
         self.cut_short(End::OrchestrationFailed(fault), out);

@@ -1,10 +1,10 @@
 //! What can be said of the run as it stands.
 
-use super::{Rollout, TargetState, count};
+use super::{Rollout, TargetStatus, count};
 use crate::policy::types::Ending;
-use crate::rollout::ledger::{Sight, Standing};
 use crate::rollout::messages::{ActionResult, Course};
-use crate::rollout::outlook::{Outlook, Waits, WaveNow};
+use crate::rollout::run_state::{RecordedStatus, Sight};
+use crate::rollout::run_status::{Blocker, RunStatus, WaveNow};
 
 impl Rollout {
     /// What a runner that sees an action end so has seen. `None` if it has not seen the end.
@@ -13,16 +13,18 @@ impl Rollout {
         let ActionResult { ending, course, exit_code, took_ms, detail, .. } = result;
         let (ending, exit_code, took_ms, detail) = (*ending, *exit_code, *took_ms, detail.clone());
         match (course, self.slots[target].state) {
-            (Course::RunnerFailed, TargetState::Acting) => Some(Sight::NotStarted),
-            (Course::NotStarted | Course::Unreachable, TargetState::Acting) if ending == Ending::Unknown => {
+            (Course::RunnerFailed, TargetStatus::Running) => Some(Sight::NotStarted),
+            (Course::NotStarted | Course::Unreachable, TargetStatus::Running) if ending == Ending::Unknown => {
                 Some(Sight::NotStarted)
             }
             // What was stopped half-way has done no one knows how much.
             _ if ending == Ending::Unknown => None,
-            (_, TargetState::Acting) => Some(Sight::Ended(Standing::Ended { ending, exit_code, took_ms, detail })),
-            (_, TargetState::Reverting) => {
-                let becomes = Box::new(self.rolled_back_standing(target, ending, detail));
-                Some(Sight::Ended(Standing::RollBackEnded { becomes }))
+            (_, TargetStatus::Running) => {
+                Some(Sight::Ended(RecordedStatus::ActionEnded { ending, exit_code, took_ms, detail }))
+            }
+            (_, TargetStatus::RollingBack) => {
+                let becomes = Box::new(self.rolled_back_status(target, ending, detail));
+                Some(Sight::Ended(RecordedStatus::RollBackEnded { becomes }))
             }
             _ => None,
         }
@@ -30,7 +32,7 @@ impl Rollout {
 
     /// Where the run stands now.
     #[must_use]
-    pub fn outlook(&self) -> Outlook {
+    pub fn run_status(&self) -> RunStatus {
         let wave = self.wave_now().map(|(name, done, of)| WaveNow { name: name.to_owned(), done, of });
         let stopping = self.ending.as_ref().map(|end| end.reason());
         let waits = match (&stopping, self.counts.pending + self.counts.waiting) {
@@ -38,12 +40,21 @@ impl Rollout {
             _ => None,
         };
         let estimated_end = self.estimated_end();
-        let (wishes, counts) = (self.steer.version, self.counts);
-        Outlook { at: self.now_ms, wishes, counts, wave, waits, calls: self.invited.calls(), stopping, estimated_end }
+        let (requests, counts) = (self.requests.version, self.counts);
+        RunStatus {
+            at: self.now_ms,
+            requests,
+            counts,
+            wave,
+            waits,
+            calls: self.invited.calls(),
+            stopping,
+            estimated_end,
+        }
     }
 
     /// Between two waves nobody is asked, and so nobody is refused.
-    fn baking(&self) -> Option<Waits> {
+    fn baking(&self) -> Option<Blocker> {
         let next = self.setup.waves.get(self.waves_begun())?;
         let is_complete = self.wave_now().is_some_and(|(_, done, of)| done == of);
         if !is_complete {
@@ -53,7 +64,7 @@ impl Rollout {
             Some((_, refused)) => refused.refusal,
             None => super::Refusal::Wave { gate: self.wave_gate(self.now_ms, next.targets.start)? },
         };
-        Some(Waits { code: refusal.code().to_owned(), reason: refusal.to_string(), until: refusal.changes_ms() })
+        Some(Blocker { code: refusal.code().to_owned(), reason: refusal.to_string(), until: refusal.changes_ms() })
     }
 
     /// As many at once as there are slots, each as long as the mean so far; bakes and windows are not foreseen.

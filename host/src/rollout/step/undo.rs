@@ -1,79 +1,83 @@
 //! Undoing what was done: one target under its slot, those that the orchestration names, or, when the budget is spent, all of
 //! the run.
 
-use super::{Event, Final, Rollout, TargetEvent, TargetState};
-use crate::policy::types::{Ending, Happening, Outcome};
-use crate::rollout::ledger::Standing;
-use crate::rollout::messages::{Action, ActionResult, Doing};
+use super::{Event, FinalStatus, Rollout, TargetEvent, TargetStatus};
+use crate::policy::types::{Ending, EventKind, Outcome};
+use crate::rollout::messages::{Action, ActionResult, CommandKind};
+use crate::rollout::run_state::RecordedStatus;
 
 impl Rollout {
     /// Under the slot that it holds.
-    pub(super) fn revert(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
+    pub(super) fn roll_back(&mut self, now_ms: u64, target: usize, reason: String, out: &mut Vec<Action>) {
         let Some(held) = self.slots[target].lease else { return };
-        let was = self.standing_without_slot(target);
+        let was = self.status_without_slot(target);
         self.slots[target].attempt += 1;
         let (attempt, fence) = (self.slots[target].attempt, held.fence);
         self.slots[target].fence = fence;
         self.slots[target].undone_for.clone_from(&reason);
         self.slots[target].recalled = None;
         self.slots[target].before_roll_back = Some(was.clone());
-        let standing = Standing::Reverting { reason: reason.clone(), was: Some(Box::new(was)) };
-        self.moved(target, TargetEvent::Reverts);
-        self.happened(now_ms, target, Happening::Started, "its roll-back");
-        out.push(Action::Emit(Event::Reverting { target: self.name(target), attempt, fence, reason }));
-        out.push(Action::Start { target, doing: Doing::Revert, attempt, fence, standing });
+        let status = RecordedStatus::RollingBack { reason: reason.clone(), was: Some(Box::new(was)) };
+        self.moved(target, TargetEvent::RollBackStarted);
+        self.happened(now_ms, target, EventKind::Started, "its roll-back");
+        out.push(Action::Emit(Event::RollingBack { target: self.name(target), attempt, fence, reason }));
+        out.push(Action::Start { target, command_kind: CommandKind::RollBack, attempt, fence, status });
     }
 
     /// What undoes it has ended; the policy is not asked about that.
-    pub(super) fn reverted(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
+    pub(super) fn roll_back_ended(&mut self, now_ms: u64, target: usize, result: ActionResult, out: &mut Vec<Action>) {
         let ActionResult { ending, took_ms, detail, output, log, exit_code, .. } = result;
         self.moved(target, TargetEvent::Ended(ending));
-        if self.invited.is_conducted() {
+        if self.invited.has_orchestration() {
             let outcome = Outcome { ending, exit_code, took: took_ms, attempt: self.slots[target].attempt };
             out.push(Action::Undone { target, outcome });
         }
         let name = self.name(target);
         let slot = &self.slots[target];
         let (attempt, why) = (slot.attempt, slot.undone_for.clone());
-        let standing = match ending {
+        let status = match ending {
             // What was stopped by us half-way may have ended all the same: the next runner asks.
-            Ending::Unknown if self.stop.is_some() => self.reverting_standing(target),
-            ending => self.rolled_back_standing(target, ending, detail.clone()),
+            Ending::Unknown if self.stop.is_some() => self.rolling_back_status(target),
+            ending => self.rolled_back_status(target, ending, detail.clone()),
         };
-        match standing.reason().or(Some(&detail)) {
+        match status.reason().or(Some(&detail)) {
             Some(detail) if ending != Ending::Succeeded => {
-                self.happened(now_ms, target, Happening::Failed, detail);
+                self.happened(now_ms, target, EventKind::Failed, detail);
                 self.slots[target].detail = detail.to_owned();
                 let detail = detail.to_owned();
                 out.push(Action::Emit(Event::Failed { target: name, attempt, ending, detail, took_ms, output, log }));
             }
             _ => {
-                self.happened(now_ms, target, Happening::RolledBack, &why);
-                out.push(Action::Emit(Event::RolledBack { target: name, took_ms, had: standing.had() }));
+                self.happened(now_ms, target, EventKind::RolledBack, &why);
+                out.push(Action::Emit(Event::RolledBack { target: name, took_ms, had: status.had() }));
             }
         }
-        out.push(Action::Release { target, standing });
+        out.push(Action::Release { target, status });
     }
 
     /// Where a target stands whose roll-back ended so.
-    pub(super) fn rolled_back_standing(&self, target: usize, ending: Ending, detail: String) -> Standing {
+    pub(super) fn rolled_back_status(&self, target: usize, ending: Ending, detail: String) -> RecordedStatus {
         let slot = &self.slots[target];
         let (why, was) = (&slot.undone_for, slot.before_roll_back.clone().map(Box::new));
         match ending {
-            Ending::Succeeded => Standing::RolledBack { reason: why.clone(), was },
-            Ending::Unknown => {
-                Standing::Unknown { reason: format!("the outcome of its roll-back ({why}) is unknown: {detail}"), was }
-            }
+            Ending::Succeeded => RecordedStatus::RolledBack { reason: why.clone(), was },
+            Ending::Unknown => RecordedStatus::Unknown {
+                reason: format!("the outcome of its roll-back ({why}) is unknown: {detail}"),
+                was,
+            },
             Ending::Failed | Ending::TimedOut | Ending::LeaseLost => {
-                Standing::Failed { reason: format!("its roll-back failed ({why}): {detail}"), was }
+                RecordedStatus::Failed { reason: format!("its roll-back failed ({why}): {detail}"), was }
             }
         }
     }
 
     /// Where a target stands whose roll-back may still run.
-    pub(super) fn reverting_standing(&self, target: usize) -> Standing {
+    pub(super) fn rolling_back_status(&self, target: usize) -> RecordedStatus {
         let slot = &self.slots[target];
-        Standing::Reverting { reason: slot.undone_for.clone(), was: slot.before_roll_back.clone().map(Box::new) }
+        RecordedStatus::RollingBack {
+            reason: slot.undone_for.clone(),
+            was: slot.before_roll_back.clone().map(Box::new),
+        }
     }
 
     /// Its roll-back never ran, or is to run once more: it stands where it stood before, and is rolled back when its turn
@@ -81,11 +85,11 @@ impl Rollout {
     pub(super) fn roll_back_anew(&mut self, target: usize, out: &mut Vec<Action>) {
         let slot = &mut self.slots[target];
         let was = slot.before_roll_back.take();
-        let was = was.unwrap_or_else(|| Standing::Unknown { reason: slot.detail.clone(), was: None });
+        let was = was.unwrap_or_else(|| RecordedStatus::Unknown { reason: slot.detail.clone(), was: None });
         let last = match &was {
-            Standing::Done { .. } => Final::Done,
-            Standing::Failed { .. } => Final::Failed,
-            _ => Final::Unknown,
+            RecordedStatus::Succeeded { .. } => FinalStatus::Succeeded,
+            RecordedStatus::Failed { .. } => FinalStatus::Failed,
+            _ => FinalStatus::Unknown,
         };
         slot.detail = was.reason().unwrap_or_default().to_owned();
         slot.recalled = Some(last);
@@ -95,15 +99,15 @@ impl Rollout {
         if !self.undoing {
             self.want_undone(target, reason);
         }
-        out.push(Action::Release { target, standing: was });
+        out.push(Action::Release { target, status: was });
     }
 
     /// Whether what is under way on a target is its roll-back, in sight or not: the others need not wait for that.
     fn is_rolled_back_now(&self, target: usize) -> bool {
         let slot = &self.slots[target];
         match slot.state {
-            TargetState::Reverting | TargetState::Reverted(_) => true,
-            TargetState::Unsettled => slot.found.as_ref().is_some_and(super::found::Found::is_roll_back),
+            TargetStatus::RollingBack | TargetStatus::RollBackEnded(_) => true,
+            TargetStatus::Unsettled => slot.found.as_ref().is_some_and(super::found::Found::is_roll_back),
             _ => false,
         }
     }
@@ -136,20 +140,20 @@ impl Rollout {
 
     /// It queues for a slot to be undone under.
     fn recall(&mut self, target: usize, reason: String, out: &mut Vec<Action>) {
-        let TargetState::Final(last) = self.slots[target].state else { return };
+        let TargetStatus::Final(last) = self.slots[target].state else { return };
         self.slots[target].recalled = Some(last);
-        let standing = Standing::Recalled { was: Box::new(self.standing_of(target, last)) };
+        let status = RecordedStatus::RollBackLeased { was: Box::new(self.status_of(target, last)) };
         self.slots[target].undone_for = reason;
-        self.moved(target, TargetEvent::Recalled);
+        self.moved(target, TargetEvent::RollBackQueued);
         out.push(Action::Emit(Event::Queued { target: self.name(target) }));
-        out.push(Action::Acquire { target, give_up_at_ms: None, standing });
+        out.push(Action::Acquire { target, give_up_at_ms: None, status });
     }
 
     /// All that acted, newest first.
     fn undo_all(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         // What acts may end first: it may have to be undone, too.
         if self.to_undo.is_none() {
-            if self.in_flight.iter().any(|target| !self.is_rolled_back_now(*target)) || self.steer.paused.is_some() {
+            if self.in_flight.iter().any(|target| !self.is_rolled_back_now(*target)) || self.requests.paused.is_some() {
                 return;
             }
             // A roll-back is not repeated unless an operator or an orchestration asks for it.
@@ -157,7 +161,7 @@ impl Rollout {
                 |target: &usize| self.is_to_be_undone(*target) && self.slots[*target].before_roll_back.is_none();
             let mut acted: Vec<usize> = (0..self.slots.len()).filter(is_left).collect();
             acted.sort_by_key(|target| self.slots[*target].final_ms);
-            out.push(Action::Emit(Event::Undoing { targets: acted.len() }));
+            out.push(Action::Emit(Event::RollingBackRun { targets: acted.len() }));
             self.to_undo = Some(acted);
         }
         while super::count(self.in_flight.len()) < self.setup.limits.slots {
@@ -179,13 +183,13 @@ impl Rollout {
         if is_wanted && self.may_be_undone(now_ms, target) {
             self.invited.undo.remove(&target);
             let reason = self.slots[target].undone_for.clone();
-            return self.revert(now_ms, target, reason, out);
+            return self.roll_back(now_ms, target, reason, out);
         }
         self.leave(target, super::Then::Wait, "it may not be undone now", out);
     }
 
     /// Its slot is gone before it was undone.
-    pub(super) fn not_undone(&mut self, target: usize, last: Final) {
+    pub(super) fn not_undone(&mut self, target: usize, last: FinalStatus) {
         self.moved(target, TargetEvent::Restored(last));
         if let (true, Some(left)) = (self.undoing, &mut self.to_undo) {
             left.push(target);
@@ -201,8 +205,8 @@ impl Rollout {
 
     /// Whether nothing but the floor can keep a target from being undone now.
     pub(super) fn is_undone_but_for_floor(&self, target: usize) -> bool {
-        let is_heard = self.hearing == super::Hearing::Connected;
-        is_heard && self.steer.paused.is_none() && self.wave_full(target).is_none()
+        let is_heard = self.connectivity == super::Connectivity::Connected;
+        is_heard && self.requests.paused.is_none() && self.wave_full(target).is_none()
     }
 
     /// The target that is to be undone next. `None` if nobody is.
@@ -216,12 +220,16 @@ impl Rollout {
 
     fn is_to_be_undone(&self, target: usize) -> bool {
         let slot = &self.slots[target];
-        slot.attempt > 0 && matches!(slot.state, TargetState::Final(Final::Done | Final::Failed | Final::Unknown))
+        slot.attempt > 0
+            && matches!(
+                slot.state,
+                TargetStatus::Final(FinalStatus::Succeeded | FinalStatus::Failed | FinalStatus::Unknown)
+            )
     }
 
     /// Whether a roll-back that no orchestration asked for is to run once more.
     pub(super) fn has_roll_back_left(&self) -> bool {
-        !self.invited.is_conducted() && self.invited.undo.keys().any(|target| self.is_to_be_undone(*target))
+        !self.invited.has_orchestration() && self.invited.undo.keys().any(|target| self.is_to_be_undone(*target))
     }
 
     /// Whether somebody is still to be undone.
@@ -230,14 +238,14 @@ impl Rollout {
     }
 
     /// Where a recalled target stands when nothing comes of undoing it.
-    pub(super) fn standing_of(&self, target: usize, last: Final) -> Standing {
+    pub(super) fn status_of(&self, target: usize, last: FinalStatus) -> RecordedStatus {
         let slot = &self.slots[target];
         let was = slot.before_roll_back.clone().map(Box::new);
         match last {
-            Final::Done => Standing::Done { took_ms: slot.took_ms },
-            Final::Failed => Standing::Failed { reason: slot.detail.clone(), was },
-            Final::RolledBack => Standing::RolledBack { reason: slot.undone_for.clone(), was },
-            Final::Unknown | Final::Skipped => Standing::Unknown { reason: slot.detail.clone(), was },
+            FinalStatus::Succeeded => RecordedStatus::Succeeded { took_ms: slot.took_ms },
+            FinalStatus::Failed => RecordedStatus::Failed { reason: slot.detail.clone(), was },
+            FinalStatus::RolledBack => RecordedStatus::RolledBack { reason: slot.undone_for.clone(), was },
+            FinalStatus::Unknown | FinalStatus::Skipped => RecordedStatus::Unknown { reason: slot.detail.clone(), was },
         }
     }
 }

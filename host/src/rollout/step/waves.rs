@@ -54,7 +54,7 @@ impl Waves {
 enum Said {
     Spent,
     Baking(u64),
-    Waits,
+    Blocker,
 }
 
 impl Waves {
@@ -164,7 +164,7 @@ impl Rollout {
                     Some((Said::Baking(until), Event::WaveBaking { wave, until }))
                 }
                 Some(WaveGate::Approval { wave }) => {
-                    Some((Said::Waits, Event::WaveWaits { wave, run: self.setup.run.clone() }))
+                    Some((Said::Blocker, Event::WaveAwaitsApproval { wave, run: self.setup.run.clone() }))
                 }
                 Some(WaveGate::Earlier { .. } | WaveGate::Full { .. }) => return,
                 None => None,
@@ -180,7 +180,7 @@ impl Rollout {
             self.waves.said = None;
             // A wave that an earlier runner saw to its end needs no word.
             if self.waves.left[self.waves.begun - 1] > 0 {
-                out.push(Action::Emit(Event::WaveBegan { wave: name, targets }));
+                out.push(Action::Emit(Event::WaveStarted { wave: name, targets }));
             }
             self.changed(Cause::Progressed);
         }
@@ -199,7 +199,7 @@ impl Rollout {
         if let Some(before) = (0..index).find(|before| now_ms < self.bakes_until(*before)) {
             return Some(WaveGate::Baking { wave: waves[before].name.clone(), until: self.bakes_until(before) });
         }
-        let is_approved = !wave.approve || self.steer.approved.contains_key(&wave.name);
+        let is_approved = !wave.approve || self.requests.approved.contains_key(&wave.name);
         (!is_approved).then(|| WaveGate::Approval { wave: wave.name.clone() })
     }
 

@@ -99,7 +99,7 @@ impl Page<'_> {
             Kind::Waiting,
             Kind::Queueing,
             Kind::Holding,
-            Kind::Acting,
+            Kind::Running,
             Kind::Succeeded,
             Kind::RolledBack,
             Kind::Failed,
@@ -318,7 +318,7 @@ fn class(kind: Kind) -> &'static str {
         Kind::RolledBack => "RolledBack",
         Kind::Failed => "Failed",
         Kind::Unknown => "Unknown",
-        Kind::Acting => "Acting",
+        Kind::Running => "Acting",
     }
 }
 
@@ -331,7 +331,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::RolledBack => "rolled back",
         Kind::Failed => "failed",
         Kind::Unknown => "unknown",
-        Kind::Acting => "acting",
+        Kind::Running => "running",
     }
 }
 
@@ -381,12 +381,12 @@ mod tests {
     fn drawn(slots: u32, targets: &[&str], waves: &Value, events: &[(u64, Value)]) -> Timeline {
         let header = json!({
             "journal": 2, "job": "j & <k>", "run": "r", "started": START, "job-digest": "", "policy": "p",
-            "policy-digest": "", "contract": "", "host": "", "grants": [], "settings": {}, "stint": 1, "sequence": 0,
+            "policy-digest": "", "contract": "", "host": "", "grants": [], "settings": {}, "runner-epoch": 1, "sequence": 0,
             "limits": { "slots": slots }, "targets": targets, "waves": waves
         });
         let header: Header = serde_json::from_value(header).unwrap();
         let mut recorder = Recorder::new(&header);
-        recorder.follow(&Told::Stint(&header));
+        recorder.follow(&Told::Segment(&header));
         for (at, event) in events {
             let mut event = event.clone();
             event["at"] = json!(START + at);

@@ -24,7 +24,7 @@ pub enum Kind {
     /// It acted, and nobody knows how that ended.
     Unknown,
     /// It acts at the end of what is known.
-    Acting,
+    Running,
 }
 
 /// A target from one moment to another. Times are milliseconds since the Unix epoch.
@@ -179,7 +179,7 @@ impl Recorder {
     pub fn follow(&mut self, page: &Page<'_>) {
         self.order += 1;
         match page {
-            Page::Stint(header) => self.another_runner(header),
+            Page::Segment(header) => self.another_runner(header),
             Page::Decision(recorded) => {
                 let at = recorded.view.now;
                 self.timeline.to = self.timeline.to.max(at);
@@ -205,8 +205,8 @@ impl Recorder {
         }
         let to = self.timeline.to;
         for row in 0..self.now.len() {
-            let acting = matches!(self.now[row], Some((Kind::Acting, _)));
-            self.turn(row, to, None, if acting { "under way".to_owned() } else { String::new() });
+            let running = matches!(self.now[row], Some((Kind::Running, _)));
+            self.turn(row, to, None, if running { "under way".to_owned() } else { String::new() });
         }
         for hold in self.held.into_values() {
             self.timeline.holds[hold].to = to;
@@ -219,14 +219,14 @@ impl Recorder {
             return;
         }
         let at = self.timeline.to;
-        self.timeline.marks.push(Mark { at, text: format!("stint {}", header.stint) });
+        self.timeline.marks.push(Mark { at, text: format!("stint {}", header.runner_epoch) });
         for row in 0..self.now.len() {
-            let was_acting = matches!(self.now[row], Some((Kind::Acting, _)));
+            let was_acting = matches!(self.now[row], Some((Kind::Running, _)));
             if was_acting {
                 self.now[row] = self.now[row].map(|(_, since)| (Kind::Unknown, since));
             }
             self.turn(row, at, None, if was_acting { "its runner ended".to_owned() } else { String::new() });
-            self.give_back(row, at);
+            self.release(row, at);
         }
     }
 
@@ -249,16 +249,16 @@ impl Recorder {
                 self.turn(
                     row,
                     at,
-                    Some(Kind::Acting),
+                    Some(Kind::Running),
                     if *attempt > 1 { "tried again".to_owned() } else { String::new() },
                 );
             }
-            Event::Reverting { target, reason, .. } => {
+            Event::RollingBack { target, reason, .. } => {
                 let Some(row) = row(target) else { return };
-                self.turn(row, at, Some(Kind::Acting), format!("then undone: {reason}"));
+                self.turn(row, at, Some(Kind::Running), format!("then undone: {reason}"));
             }
             Event::RolledBack { target, .. } => self.acted(row(target), at, Kind::RolledBack, String::new()),
-            Event::WaveBegan { wave, .. } => {
+            Event::WaveStarted { wave, .. } => {
                 self.waves.retain(|(_, name)| name != wave);
                 self.timeline.marks.push(Mark { at, text: format!("wave {wave}") });
             }
@@ -269,25 +269,25 @@ impl Recorder {
                 let kind = if *ending == Ending::Unknown { Kind::Unknown } else { Kind::Failed };
                 self.acted(row(target), at, kind, format!("try {attempt}: {detail}"));
             }
-            Event::GivenBack { target, reason } => {
+            Event::ReleasedUnused { target, reason } => {
                 let Some(row) = row(target) else { return };
                 self.turn(row, at, Some(Kind::Waiting), format!("given back: {reason}"));
-                self.give_back(row, at);
+                self.release(row, at);
             }
             Event::LeaseLost { target, .. } => {
                 if let Some(row) = row(target) {
-                    self.give_back(row, at);
+                    self.release(row, at);
                 }
             }
             Event::Released { target } => {
                 let Some(row) = row(target) else { return };
                 self.turn(row, at, None, String::new());
-                self.give_back(row, at);
+                self.release(row, at);
             }
             Event::Skipped { target, reason, .. } => {
                 let Some(row) = row(target) else { return };
                 self.turn(row, at, None, format!("left out: {reason}"));
-                self.give_back(row, at);
+                self.release(row, at);
                 self.timeline.rows[row].skipped = Some(at);
             }
             _ => {}
@@ -296,8 +296,8 @@ impl Recorder {
 
     fn acted(&mut self, row: Option<usize>, at: u64, kind: Kind, note: String) {
         let Some(row) = row else { return };
-        if let Some((doing @ Kind::Acting, _)) = &mut self.now[row] {
-            *doing = kind;
+        if let Some((command_kind @ Kind::Running, _)) = &mut self.now[row] {
+            *command_kind = kind;
         }
         self.turn(row, at, Some(Kind::Holding), note);
     }
@@ -324,7 +324,7 @@ impl Recorder {
         self.timeline.holds.push(Hold { row, lane, from: at, to: at, forced, open: true, order });
     }
 
-    fn give_back(&mut self, row: usize, at: u64) {
+    fn release(&mut self, row: usize, at: u64) {
         if let Some(hold) = self.held.remove(&row) {
             let hold = &mut self.timeline.holds[hold];
             (hold.to, hold.open, hold.order.1) = (at, false, self.order);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::blocker::Blocked;
 use super::database::{self, Identity};
 use super::engine::{Answer, Engine, Request};
+use super::lock_holder::Blocked;
 use crate::store::{Connect, Reply, Store, StoreError};
 
 /// What a session on an embedded store is opened with.

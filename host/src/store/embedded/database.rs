@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::access;
-use super::blocker::{Blocked, Files};
-use crate::store::{StoreError, gate};
+use super::lock_holder::{Blocked, Files};
+use super::permissions;
+use crate::store::{StoreError, transaction_gate};
 
 /// How long somebody else may hold the file locked before a request is given up.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ pub(super) struct Identity {
 /// file drops all locks that the process has on it. The caller keeps connections from being opened meanwhile; a file
 /// that was there already is not opened here.
 pub(super) fn find_or_make(path: &Path) -> Result<Identity, StoreError> {
-    let folder = access::folder(path);
+    let folder = permissions::folder(path);
     if !folder.exists() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| cannot(path, "make the folder of", &error))?;
@@ -91,7 +91,9 @@ pub(super) fn find_or_make(path: &Path) -> Result<Identity, StoreError> {
         Ok(file) => {
             let shared = match fs::metadata(folder) {
                 // Whatever the umask is.
-                Ok(folder) if access::is_shared(&folder) => file.set_permissions(Permissions::from_mode(FOR_ITS_GROUP)),
+                Ok(folder) if permissions::is_shared(&folder) => {
+                    file.set_permissions(Permissions::from_mode(FOR_ITS_GROUP))
+                }
                 _ => Ok(()),
             };
             // The name must last as the contents will.
@@ -113,7 +115,7 @@ const FOR_ITS_GROUP: u32 = 0o660;
 /// The identity of the file at `path`, which this account must be allowed to use.
 pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
     let metadata = fs::metadata(path).map_err(|error| cannot(path, "open", &error))?;
-    if let Some(reason) = access::denied(path) {
+    if let Some(reason) = permissions::denied(path) {
         return Err(StoreError::Refused { reason });
     }
     if !metadata.is_file() {
@@ -124,7 +126,7 @@ pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
 
 /// That something with the file did not work; if the account may not do it, who may.
 fn cannot(path: &Path, tried: &str, error: &io::Error) -> StoreError {
-    let denied = (error.kind() == io::ErrorKind::PermissionDenied).then(|| access::denied(path)).flatten();
+    let denied = (error.kind() == io::ErrorKind::PermissionDenied).then(|| permissions::denied(path)).flatten();
     match denied {
         Some(reason) => StoreError::Refused { reason },
         None => StoreError::Unavailable { reason: format!("cannot {tried} `{}`: {error}", path.display()) },
@@ -167,9 +169,9 @@ impl Database {
         // Another process may be making the tables, or tidying up as the last to close the file.
         let started = Instant::now();
         loop {
-            let gate = gate::open();
+            let transaction_gate = transaction_gate::open();
             let opened = Self::try_open(path, identity);
-            drop(gate);
+            drop(transaction_gate);
             match opened {
                 Ok(database) => {
                     database.check_place()?;
@@ -346,7 +348,7 @@ fn explain(path: &Path, tried: &str, error: &rusqlite::Error) -> StoreError {
         error.sqlite_error_code(),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen)
     );
-    if let Some(reason) = is_about_access.then(|| access::denied(path)).flatten() {
+    if let Some(reason) = is_about_access.then(|| permissions::denied(path)).flatten() {
         return StoreError::Refused { reason };
     }
     let path = path.display();

@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use super::change_notifier::ChangeNotifier;
 use super::connect::Told;
 use super::database::{self, Database, Durability, Identity, LOCK_PATIENCE, Waiting};
-use super::dead::{Lives, Scope};
-use super::ear::Ear;
+use super::dead_processes::{Lives, Scope};
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
-use crate::store::gate;
+use crate::store::transaction_gate;
 use crate::store::{Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
-use crate::store::{boot, clock};
+use crate::store::{boot_clock, clock};
 
 /// How often we look whether another process changed something, while anybody here watches and the system does not tell.
 const LOOK_UNTOLD: Duration = Duration::from_millis(8);
@@ -237,10 +237,10 @@ impl Engine {
             waiting_for_file: Waiting::default(),
             told,
             process: rand::random(),
-            boot: boot::id(),
+            boot_clock: boot_clock::id(),
             seen: 0,
             data_version: 0,
-            ear: None,
+            change_notifier: None,
             looked: Instant::now(),
             look_after: Duration::ZERO,
             look_next: LOOK_AGAIN,
@@ -291,7 +291,7 @@ fn guard(world: &Weak<World>) {
         world.look_at_clocks();
         let nap = world.shortest_timeout().map_or(LONGEST_NAP, |timeout| (timeout / 20).min(LONGEST_NAP));
         drop(world);
-        boot::sleep(nap);
+        boot_clock::sleep(nap);
     }
 }
 
@@ -363,13 +363,13 @@ struct Worker {
     told: Told,
     /// Tells our sessions' rows from others'.
     process: i64,
-    boot: String,
+    boot_clock: String,
     /// The last change that our watches have heard of.
     seen: i64,
     /// What the connection said when we last looked whether others wrote.
     data_version: i64,
     /// What tells us that others write, opened with the first watch: `Some(None)` if there is no such thing.
-    ear: Option<Option<Ear>>,
+    change_notifier: Option<Option<ChangeNotifier>>,
     /// When we last looked, how long after that we look again, and how long after that once more.
     looked: Instant,
     look_after: Duration,
@@ -393,7 +393,7 @@ impl Worker {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => {
-                    let _gate = gate::open();
+                    let _gate = transaction_gate::open();
                     // The last to close the file tidies up in it.
                     self.database = None;
                     return;
@@ -422,7 +422,7 @@ impl Worker {
         if self.database.is_none() {
             return Duration::from_secs(3600);
         }
-        let now = boot::now_ms();
+        let now = boot_clock::now_ms();
         let until = Duration::from_millis(self.beat_at_ms().min(self.sweep_at_ms).saturating_sub(now));
         let look = match lock(&self.world.watches).is_empty() {
             true => Duration::from_secs(3600),
@@ -448,9 +448,9 @@ impl Worker {
         }
         let path = &self.path;
         let (messages, world) = (&self.messages, &self.world);
-        let ear = self.ear.get_or_insert_with(|| {
+        let change_notifier = self.change_notifier.get_or_insert_with(|| {
             let (messages, world) = (Weak::clone(messages), Arc::downgrade(world));
-            Ear::open(path, move || {
+            ChangeNotifier::open(path, move || {
                 if let (Some(messages), Some(world)) = (messages.upgrade(), world.upgrade())
                     && !world.rung.swap(true, Ordering::AcqRel)
                 {
@@ -460,7 +460,7 @@ impl Worker {
             })
         });
         self.looked = Instant::now();
-        match ear {
+        match change_notifier {
             Some(_) => {
                 self.look_after = self.look_next;
                 self.look_next = (self.look_next * 2).min(LOOK_AT_LEAST);
@@ -496,7 +496,7 @@ impl Worker {
                 }
             }
         }
-        let now = boot::now_ms();
+        let now = boot_clock::now_ms();
         self.look_who_lives(&batch);
         let moved = self.look();
         // A session that others opened meanwhile may be over before those that we know.
@@ -519,15 +519,15 @@ impl Worker {
         }
         if is_new || !lock(&self.world.watches).is_empty() && lives.due_in().is_zero() {
             let scope = if is_new { Scope::All } else { Scope::Some };
-            let _gate = gate::open();
-            self.dead = lives.dead(&database.connection, &self.boot, scope).unwrap_or_default();
+            let _gate = transaction_gate::open();
+            self.dead = lives.dead(&database.connection, &self.boot_clock, scope).unwrap_or_default();
         }
     }
 
     /// Deletes what killed processes have left beside the file.
     fn tidy(&self) {
         let (Some(database), Some(lives)) = (&self.database, &self.lives) else { return };
-        let _gate = gate::open();
+        let _gate = transaction_gate::open();
         // The next process tidies up what cannot be tidied up now.
         let _ = lives.tidy(&database.connection);
     }
@@ -536,7 +536,7 @@ impl Worker {
     /// find out what is wrong.
     fn others_wrote(&mut self) -> bool {
         let Some(database) = &self.database else { return false };
-        let _gate = gate::open();
+        let _gate = transaction_gate::open();
         let ask = |question| {
             let mut statement = database.connection.prepare_cached(question)?;
             statement.query_row([], |row| row.get::<_, i64>(0))
@@ -558,14 +558,14 @@ impl Worker {
     fn is_sweep_due(&mut self, now: u64) -> bool {
         let Some(database) = &self.database else { return false };
         (self.unsure, self.swept_ms) = (false, now);
-        let _gate = gate::open();
+        let _gate = transaction_gate::open();
         let asked = database
             .connection
             .prepare_cached(
                 "SELECT min(expires_ms), max(boot <> ?1 OR expires_ms <= ?2 OR expires_ms > ?2 + timeout_ms) FROM sessions",
             )
             .and_then(|mut statement| {
-                statement.query_row(params![self.boot, signed(now)], |row| {
+                statement.query_row(params![self.boot_clock, signed(now)], |row| {
                     Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<bool>>(1)?))
                 })
             });
@@ -608,7 +608,7 @@ impl Worker {
             session.turn(SessionState::Suspended);
         }
         self.beat_now = true;
-        self.beat_from_ms = boot::now_ms() + BEAT_RETRY_MS;
+        self.beat_from_ms = boot_clock::now_ms() + BEAT_RETRY_MS;
         self.sweep_at_ms = self.sweep_at_ms.max(self.beat_from_ms);
         for request in batch {
             let error = match &request {
@@ -718,7 +718,12 @@ impl Worker {
     }
 
     /// Begins a transaction and gives the last change's number in it, and the gate that stays open as long.
-    fn begin(&mut self, batch: &[Request], writes: bool, durability: Durability) -> Result<(i64, gate::Open), Undone> {
+    fn begin(
+        &mut self,
+        batch: &[Request],
+        writes: bool,
+        durability: Durability,
+    ) -> Result<(i64, transaction_gate::Open), Undone> {
         let database = self.database.as_mut().expect("opened before the first request");
         #[cfg(test)]
         if let Some(pages) = lock(&self.world.page_limit).take() {
@@ -731,7 +736,7 @@ impl Worker {
         let started = Instant::now();
         let mut pause = FIRST_LOCK_PAUSE;
         loop {
-            let gate = gate::open();
+            let transaction_gate = transaction_gate::open();
             let connection = &database.connection;
             let begun = connection
                 .prepare_cached(if writes { "BEGIN IMMEDIATE" } else { "BEGIN" })
@@ -741,11 +746,11 @@ impl Worker {
             match begun {
                 Ok(zxid) => {
                     self.waiting_for_file.is_over();
-                    return Ok((zxid, gate));
+                    return Ok((zxid, transaction_gate));
                 }
                 Err(error) => {
                     roll_back(database);
-                    drop(gate);
+                    drop(transaction_gate);
                     if !database::is_busy(&error) {
                         return Err(database.explain(if writes { "write" } else { "read" }, &error).into());
                     }
@@ -823,7 +828,7 @@ impl Worker {
     ) -> Result<(Done, Vec<bool>), rusqlite::Error> {
         let connection = &self.database.as_ref().expect("opened before the first request").connection;
         let mut tree = Tree::new(connection, zxid, clock::kernel_ms());
-        let mut done = Done { beat_ms: boot::now_ms(), ..Done::default() };
+        let mut done = Done { beat_ms: boot_clock::now_ms(), ..Done::default() };
         if writes {
             self.end_removed(batch)?;
         }
@@ -912,7 +917,7 @@ impl Worker {
         let mut statement = connection.prepare_cached(
             "SELECT id FROM sessions WHERE boot <> ?1 OR expires_ms <= ?2 OR expires_ms > ?2 + timeout_ms",
         )?;
-        let over = statement.query_map(params![self.boot, signed(done.beat_ms)], |row| row.get(0))?;
+        let over = statement.query_map(params![self.boot_clock, signed(done.beat_ms)], |row| row.get(0))?;
         let mut over = over.collect::<Result<Vec<i64>, _>>()?;
         let mut of_process = connection.prepare_cached("SELECT id FROM sessions WHERE process = ?1")?;
         for process in &self.dead {
@@ -939,7 +944,7 @@ impl Worker {
             let shared = Arc::new(Shared::new(SessionId(id), timeout, done.beat_ms));
             let timeout_ms = shared.timeout_ms();
             let expires = signed(done.beat_ms.saturating_add(timeout_ms));
-            let row = params![id, self.process, self.boot, signed(timeout_ms), expires, self.seen];
+            let row = params![id, self.process, self.boot_clock, signed(timeout_ms), expires, self.seen];
             if statement.execute(row)? == 1 {
                 done.effects.push(Effect::Opened(Arc::clone(&shared)));
                 return Ok(Outcome::Open(shared));

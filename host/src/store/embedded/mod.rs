@@ -19,18 +19,18 @@
 //! it goes on or is killed. Ctrl-Z waits for the end of a write (`store/gate.rs`); after SIGSTOP the waiting processes name
 //! the one that holds the file (`blocker`).
 
-mod access;
-mod blocker;
+mod change_notifier;
 mod connect;
 mod database;
-mod dead;
-mod ear;
+mod dead_processes;
 mod engine;
+mod lock_holder;
+mod permissions;
 mod session;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod watches;
 
-pub use blocker::{Blocked, Blocker, blocked};
 pub use connect::{Embedded, EmbeddedOptions};
+pub use lock_holder::{Blocked, Blocker, blocked};

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::engine::{Answer, Engine, Request, Work};
-use crate::store::pulse::Pulse;
+use crate::store::session_liveness::SessionLiveness;
 use crate::store::{
     Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError, Version, Watch,
 };
@@ -19,7 +19,7 @@ use crate::store::{
 pub(super) struct Shared {
     pub(super) id: SessionId,
     pub(super) timeout: Duration,
-    pulse: Pulse,
+    session_liveness: SessionLiveness,
     /// No more heart-beats, as if the process were stopped: for tests.
     silent: AtomicBool,
 }
@@ -27,38 +27,38 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(id: SessionId, timeout: Duration, heard_ms: u64) -> Self {
         // A tenth is left before anybody else may take the session's nodes away.
-        let pulse = Pulse::new(timeout, timeout - timeout / 10, timeout, heard_ms);
-        Self { id, timeout, pulse, silent: AtomicBool::new(false) }
+        let session_liveness = SessionLiveness::new(timeout, timeout - timeout / 10, timeout, heard_ms);
+        Self { id, timeout, session_liveness, silent: AtomicBool::new(false) }
     }
 
     pub(super) fn timeout_ms(&self) -> u64 {
-        self.pulse.timeout_ms()
+        self.session_liveness.timeout_ms()
     }
 
     /// When the next heart-beat is due.
     pub(super) fn beat_at_ms(&self) -> u64 {
         match self.silent.load(Ordering::Relaxed) {
             true => u64::MAX,
-            false => self.pulse.heard_ms().saturating_add(self.timeout_ms() / 5),
+            false => self.session_liveness.heard_ms().saturating_add(self.timeout_ms() / 5),
         }
     }
 
     /// A heart-beat of that moment is in the file.
     pub(super) fn heard(&self, at_ms: u64) {
-        self.pulse.heard(at_ms);
+        self.session_liveness.heard(at_ms);
         self.turn(SessionState::Connected);
     }
 
     pub(super) fn look_at_clock(&self) -> bool {
-        self.pulse.look_at_clock()
+        self.session_liveness.look_at_clock()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.pulse.is_over()
+        self.session_liveness.is_over()
     }
 
     pub(super) fn turn(&self, state: SessionState) {
-        self.pulse.turn(state);
+        self.session_liveness.turn(state);
     }
 
     #[cfg(test)]
@@ -187,11 +187,11 @@ impl Store for Session {
     }
 
     fn safe_until(&self) -> Instant {
-        self.shared.pulse.safe_until()
+        self.shared.session_liveness.safe_until()
     }
 
     fn session(&self) -> watch::Receiver<SessionState> {
-        self.shared.pulse.state()
+        self.shared.session_liveness.state()
     }
 
     fn clock(&self) -> Clock {

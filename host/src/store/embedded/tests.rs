@@ -168,11 +168,11 @@ async fn a_session_whose_row_is_gone_is_over() {
 #[tokio::test]
 async fn sessions_from_before_a_reboot_are_over() {
     let store = OnAFile::new();
-    let keeper = store.session().await;
+    let lease_task = store.session().await;
     let far = i64::MAX / 2;
     let outside = store.outside();
-    for (id, boot, expires) in [(1, "another boot", far), (2, crate::store::boot::id().as_str(), far)] {
-        outside.execute("INSERT INTO sessions VALUES (?1, 1, ?2, 1000, ?3, 0)", (id, boot, expires)).unwrap();
+    for (id, boot_clock, expires) in [(1, "another boot", far), (2, crate::store::boot_clock::id().as_str(), far)] {
+        outside.execute("INSERT INTO sessions VALUES (?1, 1, ?2, 1000, ?3, 0)", (id, boot_clock, expires)).unwrap();
         let name = format!("n{id}");
         let node = "INSERT INTO nodes VALUES (?1, 0, ?2, ?1, 0, 0, 0, ?3, 0, 0, x'')";
         outside.execute(node, (1000 + id, name, id)).unwrap();
@@ -181,7 +181,7 @@ async fn sessions_from_before_a_reboot_are_over() {
     drop(outside);
     let mut watches = Vec::new();
     for name in ["/n1", "/n2"] {
-        let (stat, watch) = keeper.stat_and_watch(&path(name)).await.unwrap();
+        let (stat, watch) = lease_task.stat_and_watch(&path(name)).await.unwrap();
         if stat.is_some() {
             watches.push(watch);
         }
@@ -190,8 +190,8 @@ async fn sessions_from_before_a_reboot_are_over() {
         let event = tokio::time::timeout(Duration::from_secs(60), watch.fired()).await.expect("the node goes");
         assert_eq!(event, WatchEvent::Deleted);
     }
-    assert_eq!(keeper.children(&NodePath::root()).await, Ok(Vec::new()));
-    keeper.close().await.unwrap();
+    assert_eq!(lease_task.children(&NodePath::root()).await, Ok(Vec::new()));
+    lease_task.close().await.unwrap();
 }
 
 /// Somebody else holds the file for longer than a session can be silent: nothing is written late.

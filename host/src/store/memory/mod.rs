@@ -10,13 +10,13 @@
 
 mod fault;
 mod session;
+mod state;
 mod tree;
-mod world;
 
 pub use fault::{Chaos, Fault};
 pub use session::MemoryStore;
+pub use state::{Change, Memory, MemoryOptions};
 pub use tree::Effect;
-pub use world::{Change, Memory, MemoryOptions};
 
 #[cfg(test)]
 mod tests;

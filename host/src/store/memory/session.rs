@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::world::{Session, State, World};
+use super::state::{Session, State, World};
 use crate::store::{
     Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError, Version, Watch,
     WatchEvent, WatchSender,
@@ -262,8 +262,8 @@ impl Store for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let standing = self.world.lock().sessions.get(&self.id).map(Session::standing);
-        f.debug_struct("MemoryStore").field("id", &self.id).field("state", &standing).finish_non_exhaustive()
+        let status = self.world.lock().sessions.get(&self.id).map(Session::status);
+        f.debug_struct("MemoryStore").field("id", &self.id).field("state", &status).finish_non_exhaustive()
     }
 }
 

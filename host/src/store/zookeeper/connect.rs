@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use zookeeper_client as client;
 
 use super::convert;
-use super::nagle;
 use super::options::{Login, TlsOptions, ZooKeeperOptions};
 use super::probe;
 use super::session::Session;
+use super::tcp_nodelay;
 use crate::files::{self, MAX_TEXT_BYTES};
-use crate::store::{Connect, Reply, Store, StoreError, boot};
+use crate::store::{Connect, Reply, Store, StoreError, boot_clock};
 
 /// How long after a round over all servers that brought no session the next begins.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
@@ -75,14 +75,14 @@ async fn open(options: &ZooKeeperOptions, missing_chroot: MissingChroot) -> Resu
     // Bounded by the deadline.
     loop {
         let (client, began_ms) = client(options, tls.clone(), deadline, causes).await?;
-        nagle::off(options.hosts.servers());
+        tcp_nodelay::off(options.hosts.servers());
         // A session is a decision of the servers, so that they have heard us since its beginning. That is all there is to
         // know, if it is no long time ago and there is no chroot that might have to be made.
-        let took = Duration::from_millis(boot::now_ms().saturating_sub(began_ms));
+        let took = Duration::from_millis(boot_clock::now_ms().saturating_sub(began_ms));
         if options.hosts.chroot().is_none() && took < options.session_timeout / 10 {
             return Session::start(client, options, began_ms);
         }
-        let (root, sent_ms) = (client.path().to_owned(), boot::now_ms());
+        let (root, sent_ms) = (client.path().to_owned(), boot_clock::now_ms());
         let made = match timeout_at(deadline, client.check_stat("/")).await {
             Err(_) => return Err(why(options, causes, "no answer").await),
             Ok(Ok(Some(_))) => Ok(()),
@@ -137,7 +137,7 @@ async fn client(
     let cluster = options.hosts.to_string();
     // Bounded by the deadline.
     loop {
-        let began_ms = boot::now_ms();
+        let began_ms = boot_clock::now_ms();
         let mut connector = client::Client::connector().with_session_timeout(options.session_timeout);
         for login in &options.logins {
             connector = connector.with_auth(&login.scheme, login.secret.expose().as_bytes());

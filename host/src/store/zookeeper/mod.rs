@@ -16,13 +16,13 @@
 mod acl;
 mod connect;
 mod convert;
-mod flight;
 mod hosts;
-mod keeper;
-mod nagle;
 mod options;
 mod probe;
+mod request;
 mod session;
+mod session_task;
+mod tcp_nodelay;
 
 pub use acl::{Acl, AclEntry, AclError, Permissions};
 pub use connect::ZooKeeper;

@@ -15,20 +15,20 @@ use tokio::time::{Instant, sleep};
 use zookeeper_client as client;
 
 use super::convert::{self, Purpose};
-use super::flight::{Flight, Lands};
-use super::keeper::{self, Aspect, Watched};
 use super::options::ZooKeeperOptions;
-use crate::store::pulse::{self, Pulse};
+use super::request::{Flight, Lands};
+use super::session_task::{self, Aspect, Watched};
+use crate::store::session_liveness::{self, SessionLiveness};
 use crate::store::{
     Clock, MAX_DATA_BYTES, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, StoreError,
-    Version, Watch, boot,
+    Version, Watch, boot_clock,
 };
 
 /// One session. Dropping it closes it, without anybody waiting for that.
 pub(super) struct Session {
     id: SessionId,
     timeout: Duration,
-    pulse: Arc<Pulse>,
+    session_liveness: Arc<SessionLiveness>,
     acls: Vec<client::Acl>,
     /// Which entries of these a server may not take, and why.
     acl_doubts: Arc<str>,
@@ -75,8 +75,9 @@ impl Session {
         sent_ms: u64,
     ) -> Result<Arc<Self>, StoreError> {
         let (id, timeout) = (SessionId(client.session_id().0), client.session_timeout());
-        let pulse = Arc::new(Pulse::new(timeout, Self::over_after(timeout), Self::safe_for(timeout), sent_ms));
-        pulse::guard(&pulse)
+        let session_liveness =
+            Arc::new(SessionLiveness::new(timeout, Self::over_after(timeout), Self::safe_for(timeout), sent_ms));
+        session_liveness::guard(&session_liveness)
             .map_err(|error| StoreError::Unavailable { reason: format!("cannot start a thread: {error}") })?;
         let (watches, watched) = mpsc::unbounded_channel();
         let states = client.state_watcher();
@@ -85,7 +86,7 @@ impl Session {
         let session = Arc::new(Self {
             id,
             timeout,
-            pulse: Arc::clone(&pulse),
+            session_liveness: Arc::clone(&session_liveness),
             acls: convert::acls(&options.acl),
             acl_doubts: options.acl.refused(options.is_logged_in()).into(),
             line,
@@ -93,7 +94,7 @@ impl Session {
             runtime: runtime.clone(),
         });
         let servers = options.hosts.servers().to_vec();
-        runtime.spawn(keeper::keep(Arc::downgrade(&session), pulse, states, watched, servers));
+        runtime.spawn(session_task::keep(Arc::downgrade(&session), session_liveness, states, watched, servers));
         Ok(session)
     }
 
@@ -131,12 +132,12 @@ impl Session {
         A: Send + 'static,
     {
         // Whoever was stopped for long finds out here, before anything is sent.
-        if self.pulse.look_at_clock() {
+        if self.session_liveness.look_at_clock() {
             return Err(StoreError::SessionOver);
         }
         let mut line = self.line();
         let client = line.client.clone().ok_or(StoreError::SessionOver)?;
-        let sent_ms = boot::now_ms();
+        let sent_ms = boot_clock::now_ms();
         let flight = Arc::new(Flight::start(Box::pin(send(client))));
         while line.flights.front().is_some_and(|flight| flight.strong_count() == 0) {
             line.flights.pop_front();
@@ -157,7 +158,8 @@ impl Session {
         A: Send + 'static,
         E: IsAnswer + Send + 'static,
     {
-        let (pulse, mut state, patience) = (Arc::clone(&self.pulse), self.pulse.state(), self.timeout);
+        let (session_liveness, mut state, patience) =
+            (Arc::clone(&self.session_liveness), self.session_liveness.state(), self.timeout);
         async move {
             let landed = tokio::select! {
                 biased;
@@ -169,7 +171,7 @@ impl Session {
             };
             let Some(answer) = landed else { return Err(convert::lost(purpose, &path, true, "the session is over")) };
             if answer.as_ref().err().is_none_or(IsAnswer::is_answer) {
-                pulse.heard(sent_ms);
+                session_liveness.heard(sent_ms);
             }
             Ok(answer)
         }
@@ -344,7 +346,7 @@ impl Store for Session {
 
     fn multi(&self, ops: Vec<Op>) -> Reply<Vec<Made>> {
         let Some(first) = ops.first().map(|op| op.path().clone()) else {
-            return match self.pulse.look_at_clock() {
+            return match self.session_liveness.look_at_clock() {
                 true => refuse(StoreError::SessionOver),
                 false => Box::pin(ready(Ok(Vec::new()))),
             };
@@ -397,11 +399,11 @@ impl Store for Session {
     }
 
     fn safe_until(&self) -> Instant {
-        self.pulse.safe_until()
+        self.session_liveness.safe_until()
     }
 
     fn session(&self) -> watch::Receiver<SessionState> {
-        self.pulse.state()
+        self.session_liveness.state()
     }
 
     fn clock(&self) -> Clock {
@@ -410,10 +412,10 @@ impl Store for Session {
 
     fn close(&self) -> Reply<()> {
         let (client, flights) = self.take();
-        let pulse = Arc::clone(&self.pulse);
+        let session_liveness = Arc::clone(&self.session_liveness);
         // On its own, so that it comes about when nobody waits for it.
         let closed = self.runtime.spawn(async move {
-            let mut state = pulse.state();
+            let mut state = session_liveness.state();
             let closing = async {
                 let Some(client) = client else { return };
                 for flight in flights {
@@ -428,7 +430,7 @@ impl Store for Session {
                 while !states.peek_state().is_terminated() {
                     states.changed().await;
                 }
-                pulse.turn(SessionState::Closed);
+                session_liveness.turn(SessionState::Closed);
             };
             // Ends with the session at the latest.
             tokio::select! {

@@ -13,7 +13,7 @@ struct Alone {
 
 #[orchestrator]
 impl Orchestrator for Alone {
-    fn conduct(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
+    fn run(&self, _: Option<Vec<u8>>) -> Result<(), Stopped> {
         // Given back when it is dropped, whatever happens; after a crash it is held still.
         let lease = lock(&self.lock, Some(self.patience.into()))?;
         trace(Level::Info, format!("fence {}", lease.fence()));

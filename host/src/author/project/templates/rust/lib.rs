@@ -13,7 +13,7 @@ impl Policy for Pause {
         if let Some(no) = rules::floor(view, None) {
             return no; // the job's party must not become too small
         }
-        let last = view.events_of(Happening::Started).map(|event| event.at).max().unwrap_or(0);
+        let last = view.events_of(EventKind::Started).map(|event| event.at).max().unwrap_or(0);
         let left = (last + self.pause.as_millis()).saturating_sub(view.now);
         if left > 0 {
             let left = Duration::from_millis(left);

@@ -1,0 +1,428 @@
+//! `lockkeeper pause`, `resume`, `abort`, `approve` and `retry`: what people want of a run, and what came of it.
+//!
+//! A wish is written down in the store; whoever runs the run hears of it at once, and each command waits until that is so.
+
+mod retry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::exit::{ErrorKind, Exit, Failure};
+use super::find_run::{Found, find, find_in_any_layout};
+use super::output::{Output, moment, of, shown};
+use super::status::{held_json, slot, way_out};
+use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
+use crate::job::{JobSpec, closest};
+use crate::recipe::{AcquireError, Holder};
+use crate::rollout::run_state::{self, AboutVersion, Ended, Freed, Kept, Notice, Recorded, RunStateError, Seen};
+use crate::rollout::{OperatorRequest, RunStatus};
+use crate::store::Store;
+use crate::terminal;
+
+pub(super) use retry::retry;
+
+/// How long a runner gets to hear of a wish. One that lives says what it goes by once a second; one that was killed is seen to be
+/// gone only when its session has ended, by default after 10 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the end of a run is waited for whose runner has heard that it is to end.
+const END_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many targets are named for a person.
+const MOST_NAMED: usize = 50;
+
+/// What was done, and what came of it.
+struct Told<'a> {
+    /// In a word, for programs.
+    result: &'static str,
+    /// As a verb.
+    verb: &'static str,
+    run: &'a str,
+    /// What was done, in a sentence without its end.
+    what: String,
+    /// Whether anything is otherwise than before.
+    is_new: bool,
+    notice: &'a Notice,
+    /// What follows, where a runner has heard of it.
+    heard: &'a dyn Fn(&RunStatus) -> String,
+    /// What follows, where nobody runs it.
+    nobody: String,
+    /// More for programs.
+    more: Value,
+}
+
+impl Told<'_> {
+    fn tell(self, output: &Output) {
+        let (effect, runner, is_heard) = match self.notice {
+            Notice::Heard(Holder { identifier, .. }, run_status) => {
+                (format!("{identifier} has heard of it: {}", (self.heard)(run_status)), Some(identifier), true)
+            }
+            Notice::Ended(ended) => (format!("the run is over ({})", ended.told()), None, false),
+            Notice::Nobody => (format!("nobody runs it: {}", self.nobody), None, false),
+            Notice::NotYet(Holder { identifier, .. }) => (
+                format!(
+                    "{identifier} runs it and has not said that it heard of it within {}: it does what is asked once it hears",
+                    humantime::format_duration(PATIENCE)
+                ),
+                Some(identifier),
+                false,
+            ),
+        };
+        if output.is_json() {
+            let mut object = json!({
+                "result": self.result,
+                "run": self.run,
+                "new": self.is_new,
+                "runner": runner,
+                "acknowledged": is_heard,
+                "ended": match self.notice { Notice::Ended(ended) => Some(ended), _ => None },
+                "effect": output.completed(&effect),
+            });
+            if let (Some(object), Value::Object(more)) = (object.as_object_mut(), self.more) {
+                object.extend(more);
+            }
+            return output.json(&object);
+        }
+        output.talk(self.verb, &terminal::line(&self.what));
+        match self.notice {
+            Notice::NotYet(_) => output.warn(&terminal::line(&effect)),
+            _ => output.talk("Effect", &terminal::line(&effect)),
+        }
+    }
+}
+
+fn by_us(store: &Arc<dyn Store>, reason: Option<String>) -> OperatorRequest {
+    OperatorRequest { by: context::person(), at: store.clock().now_ms(), reason }
+}
+
+/// What is asked for needs a run that goes on.
+fn unless_finished(kept: &Kept, store: &Arc<dyn Store>) -> Result<(), Failure> {
+    match &kept.record.ended {
+        None => Ok(()),
+        Some(ended) => Err(finished(&kept.name, ended, store.clock().now_ms())),
+    }
+}
+
+fn finished(run: &str, ended: &Ended, now: u64) -> Failure {
+    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+    Failure::message(ErrorKind::Finished, text)
+        .hint(format!("`lockkeeper retry {run} --all` opens it again; `lockkeeper run JOB --again` starts a new one"))
+}
+
+/// What the one who said it before said.
+fn before(request: Option<&OperatorRequest>, now: u64) -> String {
+    request.map_or_else(String::new, |request| {
+        let reason = request.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("by {}, {}{reason}", request.by, moment(request.at, now))
+    })
+}
+
+fn under_way(run_status: &RunStatus) -> String {
+    match run_status.counts.running {
+        0 => String::new(),
+        1 => "; 1 target is under way, and goes on to its end".to_owned(),
+        running => format!("; {running} targets are under way, and go on to their end"),
+    }
+}
+
+pub(super) async fn pause(global: &Global, output: &Output, args: PauseArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let request = by_us(&store, args.reason);
+    let recorded = run_state::request(&store, &kept.name, |requests| {
+        requests.paused.get_or_insert_with(|| request.clone());
+    })
+    .await?;
+    let notice = run_state::await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await?;
+    store.close().await?;
+    let run = &kept.name;
+    let what = match recorded.is_new() {
+        true => format!("run `{run}`"),
+        false => format!("already: run `{run}`, {}", before(recorded.before.paused.as_ref(), request.at)),
+    };
+    Told {
+        result: "paused",
+        verb: "Paused",
+        run,
+        what,
+        is_new: recorded.is_new(),
+        notice: &notice,
+        heard: &|run_status| format!("nothing new starts{}", under_way(run_status)),
+        nobody: format!("whoever runs its job next starts nothing new before `lockkeeper resume {run}`"),
+        more: json!({ "request": recorded.now.paused }),
+    }
+    .tell(output);
+    Ok(Exit::Done)
+}
+
+pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let run = &kept.name;
+    let seen = Seen::look(&store, run).await?;
+    let request = by_us(&store, None);
+    let to_accept: Vec<(&str, Option<i32>)> = seen
+        .each()
+        .filter(|(_, (saved, _))| args.accept && saved.status.is_charged())
+        .map(|(name, (_, version))| (name, *version))
+        .collect();
+    let recorded = run_state::request(&store, run, |requests| {
+        requests.paused = None;
+        for &(name, version) in &to_accept {
+            let accepted = AboutVersion { version, request: request.clone() };
+            match requests.accepted.get(name) {
+                Some(about) if about.version == version => {}
+                _ => drop(requests.accepted.insert(name.to_owned(), accepted)),
+            }
+        }
+    })
+    .await?;
+    let notice = run_state::await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await?;
+    let held = match &notice {
+        Notice::Ended(_) => Vec::new(),
+        _ => Seen::look(&store, run).await?.held(),
+    };
+    store.close().await?;
+    let names: Vec<&str> = to_accept.iter().map(|(name, _)| *name).collect();
+    let paused = match &recorded.before.paused {
+        Some(request) => format!("run `{run}`, paused {}", before(Some(request), seen.at)),
+        None => format!("run `{run}`, which was not paused"),
+    };
+    let accepted = match (args.accept, names.len()) {
+        (false, _) => String::new(),
+        (true, 0) => "; there is nothing to accept".to_owned(),
+        (true, many) => {
+            format!("; accepted as they are: {} ({})", of(many, "target"), runs::named(names.iter().copied()))
+        }
+    };
+    Told {
+        result: "resumed",
+        verb: "Resumed",
+        run,
+        what: format!("{paused}{accepted}"),
+        is_new: recorded.is_new(),
+        notice: &notice,
+        heard: &|run_status| match (&run_status.waits, held.is_empty()) {
+            (_, false) => "it is held still".to_owned(),
+            (Some(waits), true) => format!("it goes on, and waits: {} ({})", waits.reason, waits.code),
+            (None, true) => "it goes on".to_owned(),
+        },
+        nobody: "`lockkeeper run JOB` with its job file resumes it".to_owned(),
+        more: json!({ "accepted": names, "held": held.iter().map(held_json).collect::<Value>() }),
+    }
+    .tell(output);
+    for held in &held {
+        output.warn(&terminal::line(&format!("it is held {}", way_out(held, run))));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find(global, output, &args.run).await?;
+    unless_finished(&kept, &store)?;
+    let run = &kept.name;
+    let text = run_state::job_text(&store, run).await?;
+    let job = JobSpec::parse("job", &text)
+        .map_err(|_| Failure::message(ErrorKind::BadRun, format!("this program cannot read the job of run `{run}`")))?;
+    is_to_be_approved(&job, run, &args.wave)?;
+    let request = by_us(&store, args.reason);
+    let recorded = run_state::request(&store, run, |requests| {
+        requests.approved.entry(args.wave.clone()).or_insert_with(|| request.clone());
+    })
+    .await?;
+    let notice = run_state::await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await?;
+    store.close().await?;
+    let wave = &args.wave;
+    let what = match recorded.is_new() {
+        true => format!("wave `{wave}` of run `{run}`"),
+        false => {
+            format!("already: wave `{wave}` of run `{run}`, {}", before(recorded.before.approved.get(wave), request.at))
+        }
+    };
+    Told {
+        result: "approved",
+        verb: "Approved",
+        run,
+        what,
+        is_new: recorded.is_new(),
+        notice: &notice,
+        heard: &|run_status| match &run_status.wave {
+            Some(now) if now.name == *wave => format!("the wave goes, {} of {} are done with", now.done, now.of),
+            Some(now) if now.done < now.of => {
+                format!("it begins after wave `{}`, of which {} of {} are done with", now.name, now.done, now.of)
+            }
+            _ => match &run_status.waits {
+                Some(waits) => format!("it begins when it may: {} ({})", waits.reason, waits.code),
+                None => "it begins when its turn comes".to_owned(),
+            },
+        },
+        nobody: "`lockkeeper run JOB` with its job file resumes it, and the wave begins when its turn comes".to_owned(),
+        more: json!({ "wave": wave, "request": recorded.now.approved.get(wave) }),
+    }
+    .tell(output);
+    Ok(Exit::Done)
+}
+
+fn is_to_be_approved(job: &JobSpec, run: &str, wave: &str) -> Result<(), Failure> {
+    let bad = |text: String, hint: String| Err(Failure::message(ErrorKind::BadArgument, text).hint(hint));
+    let waiting: Vec<&str> = job.waves.iter().filter(|wave| wave.approve).map(|wave| wave.name.as_str()).collect();
+    let names: Vec<&str> = job.waves.iter().map(|wave| wave.name.as_str()).collect();
+    match job.waves.iter().find(|known| known.name == wave) {
+        Some(known) if known.approve => Ok(()),
+        Some(_) if waiting.is_empty() => bad(
+            format!("wave `{wave}` of run `{run}` begins by itself"),
+            "no wave of its job has `approve = true`".to_owned(),
+        ),
+        Some(_) => bad(
+            format!("wave `{wave}` of run `{run}` begins by itself"),
+            format!("these wait for approval: {}", runs::named(waiting.into_iter())),
+        ),
+        None if names.is_empty() => {
+            bad(format!("run `{run}` has no waves"), "a job has them as `[[wave]]` tables".to_owned())
+        }
+        None => {
+            let close = closest(wave, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
+            bad(
+                format!("run `{run}` has no wave `{}`", shown(wave)),
+                format!("{close}there are {}", runs::named(names.into_iter())),
+            )
+        }
+    }
+}
+
+pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> Result<Exit, Failure> {
+    let Found { store, kept, .. } = find_in_any_layout(global, output, &args.run).await?;
+    let run = &kept.name;
+    if let Some(ended) = &kept.record.ended {
+        let now = store.clock().now_ms();
+        store.close().await?;
+        tell_over(output, run, ended, now);
+        return Ok(Exit::Done);
+    }
+    if args.release {
+        unless_driven(&store, run).await?;
+    }
+    let request = by_us(&store, args.reason);
+    let recorded = run_state::request(&store, run, |requests| {
+        requests.aborted.get_or_insert_with(|| request.clone());
+    })
+    .await?;
+    let ended = end(&store, &kept, &recorded, &request).await?;
+    store.close().await?;
+    match ended {
+        Aborted::Here(freed) => tell_ended_here(output, run, &recorded, &freed, request.at),
+        Aborted::Asked(notice) => {
+            let what = match recorded.is_new() {
+                true => format!("run `{run}`"),
+                false => format!("already: run `{run}`, {}", before(recorded.before.aborted.as_ref(), request.at)),
+            };
+            Told {
+                result: "aborted",
+                verb: "Aborted",
+                run,
+                what,
+                is_new: recorded.is_new(),
+                notice: &notice,
+                heard: &|run_status| format!("nothing new starts{}, and then the run is over", under_way(run_status)),
+                nobody: "say it again to end it here".to_owned(),
+                more: json!({ "request": recorded.now.aborted }),
+            }
+            .tell(output);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+enum Aborted {
+    /// Nobody ran it.
+    Here(Freed),
+    /// Somebody runs it, or did.
+    Asked(Notice),
+}
+
+/// Waits for the runner to end it, and ends it where there is none.
+async fn end(
+    store: &Arc<dyn Store>,
+    kept: &Kept,
+    recorded: &Recorded,
+    request: &OperatorRequest,
+) -> Result<Aborted, Failure> {
+    let request = recorded.now.aborted.as_ref().unwrap_or(request);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut notice = run_state::await_acknowledgement(store, kept, recorded.version, left).await?;
+        if matches!(notice, Notice::Heard(..)) {
+            // No later word of it is heard than the end.
+            match run_state::await_acknowledgement(store, kept, i32::MAX, END_PATIENCE).await? {
+                Notice::NotYet(_) | Notice::Heard(..) => return Ok(Aborted::Asked(notice)),
+                later => notice = later,
+            }
+        }
+        if notice != Notice::Nobody {
+            return Ok(Aborted::Asked(notice));
+        }
+        match run_state::abort(store, &kept.name, context::process()?, request).await {
+            Ok(freed) => return Ok(Aborted::Here(freed)),
+            // Somebody was quicker to run it, and hears of it.
+            Err(RunStateError::Runner(AcquireError::Full { .. })) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
+    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+    match output.is_json() {
+        true => output.json(&json!({
+            "result": "aborted", "run": run, "new": false, "runner": null, "acknowledged": false, "ended": ended, "effect": effect,
+        })),
+        false => output.talk("Nothing", &terminal::line(&format!("to abort: {effect}"))),
+    }
+}
+
+/// `--release` takes nothing from a runner that lives.
+async fn unless_driven(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
+    let Some(runner) = Seen::look(store, run).await?.summary.runner else { return Ok(()) };
+    let since = moment(runner.since_ms, store.clock().now_ms());
+    let text =
+        format!("{} drives run `{run}` since {since}: --release takes no slot from a living runner", runner.identifier);
+    Err(Failure::message(ErrorKind::Running, text).hint(format!(
+        "`lockkeeper abort {run}` has that runner end the run and give its slots back; a runner that was killed counts until its \
+         session has ended"
+    )))
+}
+
+fn tell_ended_here(output: &Output, run: &str, recorded: &Recorded, done: &Freed, now: u64) {
+    let Freed { ended, freed, unknown, slots: held } = done;
+    let slots = match freed.len() {
+        0 => "no slot was held".to_owned(),
+        many => format!("{} given back: {}", of(many, "slot"), runs::named(freed.iter().map(String::as_str))),
+    };
+    let left = match unknown.len() {
+        0 => String::new(),
+        _ => format!("; the outcome is unknown on {}", runs::named(unknown.iter().map(String::as_str))),
+    };
+    let effect = format!("it is over; {slots}{left}");
+    if output.is_json() {
+        return output.json(&json!({
+            "result": "aborted", "run": run, "new": recorded.is_new(), "runner": null, "acknowledged": false, "ended": ended,
+            "effect": effect, "request": recorded.now.aborted, "freed": freed, "unknown": unknown, "slots": held,
+        }));
+    }
+    output.talk("Aborted", &terminal::line(&format!("run `{run}`, which no runner drives")));
+    for one in held.iter().take(MOST_NAMED) {
+        output.talk("Released", &terminal::line(&slot(one, now)));
+    }
+    output.talk("Effect", &terminal::line(&effect));
+    if !unknown.is_empty() {
+        let names = runs::named(unknown.iter().map(String::as_str));
+        output.warn(&terminal::line(&format!(
+            "the commands on {names} may still be running: make sure that they have ended before anything acts on these hosts \
+             again, and before `lockkeeper retry {run} --unknown`"
+        )));
+    }
+}

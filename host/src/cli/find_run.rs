@@ -1,0 +1,64 @@
+//! The run that a command is about, found in the store that its flags name.
+
+use std::sync::Arc;
+
+use super::context::Opener;
+use super::exit::{ErrorKind, Failure};
+use super::output::{Output, shown};
+use super::{Global, runs};
+use crate::rollout::run_state::{self, FindError, Kept, LATEST};
+use crate::store::Store;
+use crate::terminal;
+
+/// Where others are.
+pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where others are; a job's own [store] is not \
+     looked at here";
+
+/// A run, and the session with its store.
+pub(super) struct Found {
+    pub(super) opener: Opener,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) kept: Kept,
+}
+
+/// Finds a run by its name, the beginning of it, its job's name, or `latest`. Refuses an unfinished run that another version of
+/// this program wrote.
+pub(super) async fn find(global: &Global, output: &Output, wanted: &str) -> Result<Found, Failure> {
+    let found = find_in_any_layout(global, output, wanted).await?;
+    found.kept.readable()?;
+    Ok(found)
+}
+
+/// The same for `abort`, which ends runs of every layout.
+pub(super) async fn find_in_any_layout(global: &Global, output: &Output, wanted: &str) -> Result<Found, Failure> {
+    let opener = global.look(output, None)?;
+    let store = opener.session().await?;
+    let all = run_state::all(&store).await?;
+    let kept = run_state::find(&all, wanted).map_err(|error| not_found(error, wanted, &opener))?.clone();
+    Ok(Found { opener, store, kept })
+}
+
+fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
+    let place = &opener.choice;
+    let (text, hint) = match error {
+        FindError::Nothing => (
+            format!("there is no run `{}` in {place}, nor any other", shown(wanted)),
+            format!("`lockkeeper run JOB` makes one; {ELSEWHERE}"),
+        ),
+        FindError::Ambiguous { wanted, names } => {
+            let named = runs::named(names.iter().map(String::as_str));
+            (
+                format!("the names of {} runs begin with `{}`", names.len(), shown(&wanted)),
+                format!("say which, or `{LATEST}` for the newest of all: {named}"),
+            )
+        }
+        FindError::NoSuchRun { wanted, nearest, names } => {
+            let hint = match nearest {
+                Some(nearest) => format!("did you mean `{}`?", terminal::value(&nearest)),
+                None => format!("there is {}; {ELSEWHERE}", runs::named(names.iter().map(String::as_str))),
+            };
+            (format!("there is no run `{}` in {place}", shown(&wanted)), hint)
+        }
+    };
+    Failure::message(ErrorKind::NoSuchRun, text).hint(hint)
+}

@@ -1,0 +1,101 @@
+//! A process that can be told from a later one with the same number.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
+
+/// A process of this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in the kernel's ticks since the boot; none where the system does not tell.
+    pub started: Option<u64>,
+}
+
+impl Process {
+    /// Ourselves.
+    #[must_use]
+    pub fn current() -> Self {
+        Self::with_pid(getpid().as_raw())
+    }
+
+    /// Whether it runs, or could.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        // Zero and less would be whole groups.
+        self.pid > 0
+            && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
+            && stat(self.pid).is_none_or(|(ended, ticks)| !ended && Some(ticks) == self.started)
+    }
+
+    /// Whether another has its number by now.
+    pub(super) fn is_succeeded(&self) -> bool {
+        started(self.pid).is_some_and(|ticks| Some(ticks) != self.started)
+    }
+
+    pub(super) fn with_pid(pid: i32) -> Self {
+        Self { pid, started: started(pid) }
+    }
+
+    /// Sends it a signal; does nothing if it is gone, or its number is another's by now.
+    ///
+    /// # Errors
+    /// When we may not.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        if !self.lives() {
+            return Ok(());
+        }
+        match kill(Pid::from_raw(self.pid), signal) {
+            Err(Errno::ESRCH) => Ok(()),
+            sent => sent,
+        }
+    }
+}
+
+/// What tells this boot from others; none where the system does not tell.
+pub(super) fn boot_clock() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+fn started(pid: i32) -> Option<u64> {
+    stat(pid).map(|(_, ticks)| ticks)
+}
+
+/// Whether a process has ended, and only waits for somebody to ask how; and when it started.
+fn stat(pid: i32) -> Option<(bool, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything; behind it come the state as the third field and the start as the 22nd.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    Some((matches!(state, "Z" | "X"), fields.nth(18)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_reaches_only_the_very_process() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::with_pid(i32::try_from(child.id()).unwrap());
+        let another = Process { started: process.started.map(|ticks| ticks + 1), ..process };
+        if process.started.is_some() {
+            assert!(process.lives() && !another.lives());
+            another.signal(Signal::SIGKILL).unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "it was another's number");
+        }
+        for group in [0, -1] {
+            Process { pid: group, started: None }.signal(Signal::SIGKILL).unwrap();
+        }
+        process.signal(Signal::SIGKILL).unwrap();
+        assert!(!child.wait().unwrap().success());
+        process.signal(Signal::SIGKILL).unwrap();
+    }
+}

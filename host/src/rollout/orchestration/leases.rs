@@ -1,0 +1,220 @@
+//! The leases that a guest has in hand: taken, followed, given back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use super::{Failed, OrchestrationDriver, refused};
+use crate::policy::orchestration::{Answer, CallError};
+use crate::policy::types as contract;
+use crate::recipe::{
+    AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Loss, Ownership, Patience, Request,
+    Semaphore,
+};
+use crate::rollout::owners;
+use crate::store::{Fence, Lifetime, StoreError};
+
+/// The leases that a guest has in hand, by their semaphores: of each one at most.
+#[derive(Debug, Default)]
+pub(in crate::rollout) struct Claimed(BTreeMap<String, Claim>);
+
+#[derive(Debug)]
+struct Claim {
+    fence: u64,
+    /// What follows it; none: an earlier runner took it, and nobody has looked for it yet.
+    lease: Option<Arc<Lease>>,
+}
+
+impl Claimed {
+    fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// What was taken just now, followed from here on. It is persistent: to drop it does not give it back.
+    fn taken(&mut self, path: &str, lease: Lease) -> u64 {
+        let fence = lease.fence().get();
+        self.0.insert(path.to_owned(), Claim { fence, lease: Some(Arc::new(lease)) });
+        fence
+    }
+
+    /// The guest was handed one with this fence.
+    pub(super) fn hand_over(&mut self, path: &str, fence: u64) {
+        let claim = self.0.entry(path.to_owned()).or_insert(Claim { fence, lease: None });
+        if claim.fence != fence {
+            *claim = Claim { fence, lease: None };
+        }
+    }
+
+    /// The guest has let go of it.
+    pub(super) fn let_go(&mut self, path: &str) {
+        self.0.remove(path);
+    }
+
+    /// It has nothing in hand.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl OrchestrationDriver {
+    /// What follows each lease that the guest has in hand.
+    ///
+    /// # Errors
+    /// [`CallError::LeaseLost`] when one is not there any more.
+    pub(super) async fn followed(&mut self) -> Result<Vec<(String, Arc<Lease>)>, Failed> {
+        let unseen = self.claimed.0.iter().filter(|(_, claim)| claim.lease.is_none());
+        let unseen: Vec<(String, u64)> = unseen.map(|(path, claim)| (path.clone(), claim.fence)).collect();
+        for (path, fence) in unseen {
+            let semaphore = self.semaphore(&path)?;
+            let (_, lease) = self.own(&semaphore).await?;
+            let lease = lease.filter(|lease| lease.fence().get() == fence);
+            let lease = lease.ok_or_else(|| Failed::Error(CallError::LeaseLost(path.clone())))?;
+            self.claimed.taken(&path, lease);
+        }
+        let followed = self.claimed.0.iter();
+        Ok(followed.filter_map(|(path, claim)| Some((path.clone(), Arc::clone(claim.lease.as_ref()?)))).collect())
+    }
+
+    fn not_in_hand(&self, path: &str) -> Result<(), Failed> {
+        match self.claimed.has(path) {
+            true => Err(refused(format!("the run holds a slot of `{path}` already"))),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) async fn lock(&mut self, path: &str, patience: Patience) -> Result<Answer, Failed> {
+        let semaphore = self.semaphore(path)?;
+        self.not_in_hand(path)?;
+        let (known, found) = self.own(&semaphore).await?;
+        if let Some(lease) = found {
+            // What was taken before it was cut off.
+            return Ok(Answer::Held(self.claimed.taken(path, lease)));
+        }
+        let along = self.own_leases.along(semaphore.path(), self.who.as_str(), known);
+        let ownership = Ownership::Exclusive(self.owner.clone(), IfHeld::Wait);
+        let (identifier, lifetime) = (&self.who, Lifetime::Persistent);
+        let request = Request { identifier, lifetime, patience, ownership: &ownership, along: &along };
+        match semaphore.acquire_as(request).await {
+            Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.claimed.taken(path, lease))),
+            Err(AcquireError::Full { .. } | AcquireError::Held { .. }) => Ok(Answer::NotFree),
+            Err(AcquireError::TimedOut { .. }) => Err(Failed::Error(CallError::TimedOut)),
+            Err(error @ (AcquireError::SlotsDiffer { .. } | AcquireError::Nested(_))) => {
+                Err(refused(error.to_string()))
+            }
+            Err(AcquireError::SessionOver { .. }) => Err(Failed::Lost),
+            Err(AcquireError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(
+                AcquireError::Store { source, .. }
+                | AcquireError::Claim { source, .. }
+                | AcquireError::Along { source, .. },
+            ) => Err(source.into()),
+            Err(error) => Err(Failed::Error(CallError::Unavailable(error.to_string()))),
+        }
+    }
+
+    pub(super) async fn force(&mut self, path: &str, breaking: &[u64], reason: &str) -> Result<Answer, Failed> {
+        let semaphore = self.semaphore(path)?;
+        if !self.spec.may_force {
+            return Err(refused("the job's `orchestration.grants` do not list `force`".to_owned()));
+        }
+        self.not_in_hand(path)?;
+        let (known, found) = self.own(&semaphore).await?;
+        if let Some(lease) = found {
+            // What was taken before it was cut off.
+            return Ok(Answer::Held(self.claimed.taken(path, lease)));
+        }
+        let breaking: Vec<Fence> = breaking.iter().copied().map(Fence::new).collect();
+        if let Some(living) = owners::living(&self.store, semaphore.path(), &breaking).await? {
+            return Err(Failed::Error(CallError::Conflict(living)));
+        }
+        let at = self.store.clock().now_ms();
+        let record = Forced { by: format!("run `{}`", self.who), reason: reason.to_owned(), at };
+        let along = self.own_leases.along(semaphore.path(), self.who.as_str(), known);
+        let force = Force {
+            identifier: &self.who,
+            lifetime: Lifetime::Persistent,
+            breaking: &breaking,
+            owner: &self.owner,
+            record: Some(&record),
+            along: &along,
+        };
+        match semaphore.force(force).await {
+            Ok(lease) => Ok(Answer::Held(self.claimed.taken(path, lease))),
+            Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. } | ForceError::Held { .. })) => {
+                Err(Failed::Error(CallError::Conflict(error.to_string())))
+            }
+            Err(ForceError::SessionOver { .. }) => Err(Failed::Lost),
+            Err(ForceError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(
+                ForceError::Store { source, .. } | ForceError::Along { source, .. } | ForceError::Claim { source, .. },
+            ) => Err(source.into()),
+        }
+    }
+
+    pub(super) async fn release(&self, path: &str) -> Result<Answer, Failed> {
+        let semaphore = self.semaphore(path)?;
+        if let (_, Some(lease)) = self.own(&semaphore).await? {
+            self.own_leases.release(semaphore.path(), &lease).await?;
+            lease.forget();
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn still_held(&self, path: &str) -> Result<Answer, Failed> {
+        let semaphore = self.semaphore(path)?;
+        Ok(Answer::Flag(self.own(&semaphore).await?.1.is_some()))
+    }
+
+    /// Whether the run's state names a lease of that semaphore, and that lease, if it is there still.
+    async fn own(&self, semaphore: &Semaphore) -> Result<(bool, Option<Lease>), Failed> {
+        match self.own_leases.of(semaphore.path()).await? {
+            None => Ok((false, None)),
+            Some(own) => Ok((true, semaphore.adopt(&own.lease, None, &self.who).await?)),
+        }
+    }
+
+    pub(super) async fn recovered_leases(&self) -> Result<Answer, Failed> {
+        let mut found = Vec::new();
+        for (path, _) in &self.spec.semaphores {
+            if self.claimed.has(path.as_str()) {
+                continue;
+            }
+            if let (_, Some(held)) = self.own(&self.semaphore(path.as_str())?).await? {
+                found.push((path.to_string(), held.fence().get()));
+            }
+        }
+        Ok(Answer::Leases(found))
+    }
+
+    pub(super) async fn holders(&self, path: &str) -> Result<Answer, Failed> {
+        let semaphore = self.semaphore(path)?;
+        let (state, _) = semaphore.observe().await?;
+        let lease = |holder: Holder| contract::Lease {
+            mine: holder.identifier == self.who.as_str(),
+            identifier: holder.identifier,
+            fence: holder.fence.get(),
+            since: holder.since_ms,
+            ephemeral: holder.ephemeral,
+            alive: None,
+        };
+        Ok(Answer::Semaphore(contract::Semaphore {
+            path: path.to_owned(),
+            slots: state.slots.unwrap_or(semaphore.slots().get()),
+            leases: state.holders.into_iter().map(lease).collect(),
+            queued: state.queued,
+        }))
+    }
+}
+
+/// Waits until one of them is gone.
+pub(super) async fn gone(leases: Vec<(String, Arc<Lease>)>) -> Failed {
+    let mut all: FuturesUnordered<_> =
+        leases.into_iter().map(|(path, lease)| async move { (lease.lost().await, path) }).collect();
+    match all.next().await {
+        Some((Loss::Deleted, path)) => Failed::Error(CallError::LeaseLost(path)),
+        Some((Loss::SessionOver, _)) => Failed::Lost,
+        None => std::future::pending().await,
+    }
+}

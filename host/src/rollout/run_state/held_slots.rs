@@ -1,0 +1,71 @@
+//! The slots that a run holds, as others see them while no runner drives it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::error::RunStateError;
+use super::layout::RunPaths;
+use super::leases::OwnLease;
+use super::read;
+use super::target_record::TargetRecord;
+use crate::job::Target;
+use crate::store::{Fence, NodePath, Store, StoreError};
+
+/// A slot that a run's state names and whose lease is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldSlot {
+    /// The semaphore.
+    pub semaphore: NodePath,
+    /// The target that it is held for; `None` if the run's orchestration holds it.
+    pub target: Option<String>,
+    /// Its fence.
+    pub fence: Fence,
+    /// Since when, in milliseconds since the Unix epoch, by the store's clock.
+    pub since: u64,
+    /// Whether a command that was started under it may still be running: no runner has seen its end.
+    pub may_act: bool,
+}
+
+/// The slots of a run whose targets stand so.
+pub(super) async fn held<'a>(
+    store: &Arc<dyn Store>,
+    run: &str,
+    semaphore: &NodePath,
+    targets: impl Iterator<Item = (&'a Target, &'a TargetRecord)>,
+) -> Result<Vec<HeldSlot>, RunStateError> {
+    let mut named: Vec<(NodePath, Option<String>, NodePath, bool)> = targets
+        .filter_map(|(target, saved)| {
+            let may_act = saved.status.is_under_way();
+            let lease = saved.lease.as_ref()?.path.clone();
+            Some((semaphore.clone(), Some(target.name.to_string()), lease, may_act))
+        })
+        .collect();
+    let folder = RunPaths::new(run).leases();
+    let nodes = match store.children(&folder).await {
+        Ok(names) => names.iter().map(|name| folder.child(name)).collect(),
+        Err(StoreError::NoNode { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for path in nodes {
+        match store.read(&path).await {
+            Ok(node) => {
+                let OwnLease { semaphore, lease, .. } = read::parse(&path, &node.data)?;
+                named.push((semaphore, None, lease, false));
+            }
+            // It was released just now.
+            Err(StoreError::NoNode { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // All in one flight.
+    let stats: Vec<_> = named.iter().map(|(_, _, lease, _)| store.stat(lease)).collect();
+    let mut held = Vec::new();
+    for ((semaphore, target, _, may_act), stat) in named.into_iter().zip(stats) {
+        if let Some(stat) = stat.await? {
+            held.push(HeldSlot { semaphore, target, fence: stat.fence(), since: stat.ctime_ms, may_act });
+        }
+    }
+    Ok(held)
+}

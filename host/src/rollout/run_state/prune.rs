@@ -1,0 +1,107 @@
+//! Runs that nobody needs any more.
+
+use std::sync::Arc;
+
+use super::error::RunStateError;
+use super::layout::{self, RunPaths};
+use super::read::Kept;
+use crate::store::{NodePath, Op, Store, StoreError, Version, node_name};
+
+/// As many nodes are deleted in one transaction.
+const AT_ONCE: usize = 200;
+
+/// Deletes a run and everything below it. Its own node goes last: a pruning that was cut off is gone on with by the next.
+///
+/// # Errors
+/// As the store's.
+pub async fn delete(store: &Arc<dyn Store>, run: &Kept) -> Result<(), RunStateError> {
+    delete_below(store, RunPaths::new(&run.name).run()).await
+}
+
+/// What was about to be a run before `until_ms` and never began.
+///
+/// # Errors
+/// As the store's.
+pub async fn stillborn(store: &Arc<dyn Store>, until_ms: u64) -> Result<Vec<String>, RunStateError> {
+    let mut found = Vec::new();
+    for name in missing_is_none(store.children(&layout::runs()).await)?.unwrap_or_default() {
+        let path = layout::runs().child(&name);
+        let Some(node) = missing_is_none(store.read(&path).await)? else { continue };
+        if node.data.is_empty() && node.stat.ctime_ms < until_ms {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes one of [`stillborn`].
+///
+/// # Errors
+/// As the store's.
+pub async fn delete_stillborn(store: &Arc<dyn Store>, name: &str) -> Result<(), RunStateError> {
+    delete_below(store, &layout::runs().child(name)).await
+}
+
+/// Forgets jobs that have no run any more: nobody runs them, and no node below them is in use.
+///
+/// # Errors
+/// As the store's.
+pub async fn forget_jobs(store: &Arc<dyn Store>, kept: &[Kept]) -> Result<(), RunStateError> {
+    for name in missing_is_none(store.children(&layout::jobs()).await)?.unwrap_or_default() {
+        if kept.iter().any(|run| node_name(&run.record.job) == name) {
+            continue;
+        }
+        let job = layout::jobs().child(&name);
+        let children = missing_is_none(store.children(&job).await)?.unwrap_or_default();
+        let mut all: Vec<NodePath> = children.iter().map(|child| job.child(child)).collect();
+        all.push(job);
+        let ops = all.into_iter().map(|path| Op::Delete { path, version: Version::Any }).collect();
+        match store.multi(ops).await {
+            Ok(_) | Err(StoreError::Ambiguous { .. }) => {}
+            // Somebody runs it, or is about to: a folder that has something in it stays.
+            Err(StoreError::Multi { source, .. })
+                if matches!(*source, StoreError::NotEmpty { .. } | StoreError::NoNode { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a node and all below it, the deepest first.
+async fn delete_below(store: &Arc<dyn Store>, top: &NodePath) -> Result<(), RunStateError> {
+    let mut found = vec![top.clone()];
+    let mut next = 0;
+    // Bounded by the nodes that there are: nobody makes any below a run that is over.
+    while next < found.len() {
+        let here = found[next].clone();
+        let children = missing_is_none(store.children(&here).await)?.unwrap_or_default();
+        found.extend(children.iter().map(|child| here.child(child)));
+        next += 1;
+    }
+    found.reverse();
+    for some in found.chunks(AT_ONCE) {
+        let delete = |path: &NodePath| Op::Delete { path: path.clone(), version: Version::Any };
+        match store.multi(some.iter().map(delete).collect()).await {
+            Ok(_) => {}
+            // Somebody else prunes as well: one by one, and what is gone is gone.
+            Err(StoreError::Multi { .. } | StoreError::Ambiguous { .. }) => {
+                for path in some {
+                    match store.delete(path, Version::Any).await {
+                        Ok(()) | Err(StoreError::NoNode { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn missing_is_none<T>(answer: Result<T, StoreError>) -> Result<Option<T>, RunStateError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::NoNode { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Where each target stands.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::policy::types::Ending;
+
+/// Where a target stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetStatus {
+    /// Not asked about yet.
+    Pending,
+    /// Asked about; its policy or a hard limit said not now.
+    Waiting,
+    /// Its policy said `lock`: it queues for its slot.
+    Queued,
+    /// Its slot is held; its action has not started.
+    Leased,
+    /// Its action is under way.
+    Running,
+    /// Its action, or its roll-back, was started and its end was not seen: how that went is being found out.
+    Unsettled,
+    /// Its action ended so; its slot is still held.
+    ActionEnded(Ending),
+    /// What undoes its action is under way.
+    RollingBack,
+    /// That ended so; its slot is still held.
+    RollBackEnded(Ending),
+    /// Nothing more happens to it in this run.
+    Final(FinalStatus),
+}
+
+/// What became of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinalStatus {
+    /// Its action succeeded.
+    Succeeded,
+    /// Its action failed, was stopped by its time-out, or lost its lease.
+    Failed,
+    /// Its action was stopped half-way: nobody knows.
+    Unknown,
+    /// It was undone.
+    RolledBack,
+    /// It was left out.
+    Skipped,
+}
+
+/// What happens to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetEvent {
+    /// Not now: the policy's `wait` or `hold`, or a hard limit.
+    Deferred,
+    /// The policy said `lock`.
+    Queued,
+    /// Its place in the queue was given up, or its slot given back unused.
+    ReleasedUnused,
+    /// Its slot is held.
+    Leased,
+    /// Its action started.
+    Started,
+    /// Its action ended, or what undoes it.
+    Ended(Ending),
+    /// Its action, or what undoes it, was started, and its end is not in sight: by an earlier runner, or over a connection that
+    /// broke.
+    Unsettled,
+    /// What undoes its action started.
+    RollBackStarted,
+    /// It may go again, as if it never had.
+    Reopened,
+    /// It is to be undone: it queues for a slot once more.
+    RollBackQueued,
+    /// An earlier runner had finished with it; or nothing came of undoing it.
+    Restored(FinalStatus),
+    /// Its slot is free again.
+    Released,
+    /// It is left out.
+    Skipped,
+}
+
+/// A pair of state and event that the engine must never produce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a target that is {state:?} cannot be {event:?}")]
+pub struct IllegalEvent {
+    state: TargetStatus,
+    event: TargetEvent,
+}
+
+impl TargetStatus {
+    /// The state after `event`; a pair that is not listed is a bug in the engine, not in the job.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`].
+    pub fn after(self, event: TargetEvent) -> Result<Self, IllegalEvent> {
+        use {TargetEvent as E, TargetStatus as S};
+        match (self, event) {
+            (S::Pending | S::Waiting, E::Deferred) => Ok(S::Waiting),
+            (S::Pending | S::Waiting, E::Queued) => Ok(S::Queued),
+            (S::Queued | S::Leased, E::ReleasedUnused) => Ok(S::Waiting),
+            (S::Queued, E::Leased) => Ok(S::Leased),
+            // Its roll-back did not run: it stands where it stood before that was to begin.
+            (S::Unsettled, E::Leased) => Ok(S::Leased),
+            // A retry acts again under the same slot.
+            (S::Leased | S::ActionEnded(_), E::Started) => Ok(S::Running),
+            // An earlier runner, or this one until the connection broke.
+            (S::Pending | S::Running | S::RollingBack, E::Unsettled) => Ok(S::Unsettled),
+            (S::Running | S::Unsettled, E::Ended(ending)) => Ok(S::ActionEnded(ending)),
+            (S::ActionEnded(ending), E::Released) => Ok(S::Final(FinalStatus::of(ending))),
+            (S::Leased | S::ActionEnded(_) | S::Unsettled, E::RollBackStarted) => Ok(S::RollingBack),
+            (S::RollingBack, E::Ended(ending)) => Ok(S::RollBackEnded(ending)),
+            (S::RollBackEnded(Ending::Succeeded), E::Released) => Ok(S::Final(FinalStatus::RolledBack)),
+            (S::RollBackEnded(ending), E::Released) => Ok(S::Final(FinalStatus::of_roll_back(ending))),
+            (S::Unsettled | S::ActionEnded(_) | S::Final(_), E::Reopened) => Ok(S::Waiting),
+            (S::Final(FinalStatus::Succeeded | FinalStatus::Failed | FinalStatus::Unknown), E::RollBackQueued) => {
+                Ok(S::Queued)
+            }
+            (S::Pending | S::Queued | S::Leased, E::Restored(last)) => Ok(S::Final(last)),
+            (S::Pending | S::Waiting | S::Queued | S::Leased, E::Skipped) => Ok(S::Final(FinalStatus::Skipped)),
+            (state, event) => Err(IllegalEvent { state, event }),
+        }
+    }
+
+    /// Whether it takes one of the run's slots: queues for one, holds one, or acts under one.
+    #[must_use]
+    pub fn is_in_flight(self) -> bool {
+        match self {
+            Self::Queued
+            | Self::Leased
+            | Self::Running
+            | Self::Unsettled
+            | Self::ActionEnded(_)
+            | Self::RollingBack
+            | Self::RollBackEnded(_) => true,
+            Self::Pending | Self::Waiting | Self::Final(_) => false,
+        }
+    }
+
+    /// Whether its policy may still be asked to let it go.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Waiting)
+    }
+}
+
+impl FinalStatus {
+    fn of(ending: Ending) -> Self {
+        match ending {
+            Ending::Succeeded => Self::Succeeded,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Self::Failed,
+            Ending::Unknown => Self::Unknown,
+        }
+    }
+
+    /// What became of a target that could not be undone.
+    fn of_roll_back(ending: Ending) -> Self {
+        match ending {
+            Ending::Succeeded => Self::RolledBack,
+            Ending::Failed | Ending::TimedOut | Ending::LeaseLost => Self::Failed,
+            Ending::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// How many targets stand where: kept up to date with every change, so that a view costs the same for ten targets and
+/// for ten thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// All of them.
+    pub total: u32,
+    /// [`TargetState::Pending`].
+    pub pending: u32,
+    /// [`TargetState::Waiting`], [`TargetState::Queued`] and [`TargetState::Leased`].
+    pub waiting: u32,
+    /// [`TargetState::Acting`], [`TargetState::Unsettled`] and [`TargetState::Reverting`], and ended with the slot still held.
+    pub running: u32,
+    /// [`Final::Done`].
+    pub succeeded: u32,
+    /// [`Final::Failed`].
+    pub failed: u32,
+    /// [`Final::Unknown`].
+    pub unknown: u32,
+    /// [`Final::RolledBack`].
+    #[serde(default)]
+    pub rolled_back: u32,
+    /// [`Final::Skipped`].
+    pub skipped: u32,
+}
+
+impl Counts {
+    /// Counts of `total` targets that nobody asked about yet.
+    #[must_use]
+    pub fn all_pending(total: u32) -> Self {
+        Self { total, pending: total, ..Self::default() }
+    }
+
+    /// Takes one target from one state to another.
+    pub fn moved(&mut self, from: TargetStatus, to: TargetStatus) {
+        *self.place(from) -= 1;
+        *self.place(to) += 1;
+    }
+
+    /// How many have not reached a final state.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.pending + self.waiting + self.running
+    }
+
+    fn place(&mut self, state: TargetStatus) -> &mut u32 {
+        match state {
+            TargetStatus::Pending => &mut self.pending,
+            TargetStatus::Waiting | TargetStatus::Queued | TargetStatus::Leased => &mut self.waiting,
+            TargetStatus::Running
+            | TargetStatus::Unsettled
+            | TargetStatus::ActionEnded(_)
+            | TargetStatus::RollingBack
+            | TargetStatus::RollBackEnded(_) => &mut self.running,
+            TargetStatus::Final(FinalStatus::Succeeded) => &mut self.succeeded,
+            TargetStatus::Final(FinalStatus::Failed) => &mut self.failed,
+            TargetStatus::Final(FinalStatus::Unknown) => &mut self.unknown,
+            TargetStatus::Final(FinalStatus::RolledBack) => &mut self.rolled_back,
+            TargetStatus::Final(FinalStatus::Skipped) => &mut self.skipped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use {TargetEvent as E, TargetStatus as S};
+
+    #[test]
+    fn a_target_goes_from_pending_to_done() {
+        let events = [E::Deferred, E::Queued, E::Leased, E::Started, E::Ended(Ending::Succeeded), E::Released];
+        let end = events.into_iter().try_fold(S::Pending, S::after).unwrap();
+        assert_eq!(end, S::Final(FinalStatus::Succeeded));
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_leaves_the_target_waiting() {
+        assert_eq!(S::Leased.after(E::ReleasedUnused), Ok(S::Waiting));
+        assert_eq!(S::Queued.after(E::ReleasedUnused), Ok(S::Waiting));
+    }
+
+    #[test]
+    fn nothing_happens_to_a_target_that_is_final() {
+        let all = [E::Deferred, E::Queued, E::ReleasedUnused, E::Leased, E::Started, E::Released, E::Skipped];
+        for last in [FinalStatus::Succeeded, FinalStatus::Failed, FinalStatus::Unknown, FinalStatus::Skipped] {
+            assert!(all.into_iter().all(|event| S::Final(last).after(event).is_err()), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_starts_without_a_slot() {
+        for state in [S::Pending, S::Waiting, S::Queued, S::Final(FinalStatus::Succeeded)] {
+            assert!(state.after(E::Started).is_err(), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_lease_is_a_failure_and_an_unknown_end_is_not_a_success() {
+        assert_eq!(S::ActionEnded(Ending::LeaseLost).after(E::Released), Ok(S::Final(FinalStatus::Failed)));
+        assert_eq!(S::ActionEnded(Ending::Unknown).after(E::Released), Ok(S::Final(FinalStatus::Unknown)));
+    }
+}
