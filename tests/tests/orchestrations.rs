@@ -584,7 +584,7 @@ fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
     // So do those of the documentation.
     let folder = root().join("examples/failover");
     let wasm = folder.join("failover.wasm").display().to_string();
-    let docs = fs::read_to_string(root().join("docs/orchestrations.md")).unwrap();
+    let docs = fs::read_to_string(root().join("docs/how-to/orchestrations.md")).unwrap();
     let shown = docs.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
     let tested = world.json(&format!("policy test {wasm} {}", world.file("docs.toml", shown).display()));
     assert_eq!((&tested["failures"], tested["cases"].as_array().unwrap().len()), (&0.into(), 1), "{tested}");

@@ -1,4 +1,4 @@
-//! The tutorial of `docs/policies.md`, run from its own code blocks.
+//! The tutorial of `docs/start/first-policy.md`, run from its own code blocks.
 //!
 //! A block of `sh` is run in the folder that the last one ended in; a block of `text` behind it has lines that were printed; a
 //! block with a file's name is written there, or added with `+`. Blocks before the section's heading and behind the next
@@ -30,9 +30,9 @@ fn blocks(section: &str) -> Vec<Block> {
 
 #[test]
 fn the_tutorial_does_what_it_says() {
-    let page = fs::read_to_string(root().join("docs/policies.md")).unwrap();
-    let (_, section) = page.split_once("## Your first policy\n").unwrap();
-    let (section, _) = section.split_once("\n### ").unwrap();
+    let page = fs::read_to_string(root().join("docs/start/first-policy.md")).unwrap();
+    let (_, section) = page.split_once("# Your first policy\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
     let world = World::new();
     let place = world.folder().join("place");
     let mut folder: PathBuf = world.folder().to_owned();

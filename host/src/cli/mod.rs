@@ -445,7 +445,7 @@ impl From<Kind> for MemberKind {
 #[command(
     after_help = "A paused runner that comes back has lost its slot, and its fence is below the one that was here since: \
     the guard refuses it. What was accepted is on disk before the command starts, how it ended when it has; the command is \
-    killed with its guard. No two run at once, and no store is asked. The whole story is in `docs/guard.md`.\n\n\
+    killed with its guard. No two run at once, and no store is asked. The whole story is in `docs/how-to/guard.md`.\n\n\
     The fence file's folder must be there, on a disk that outlives a reboot. One file for each thing that must not be done \
     twice; every command that does it goes through the guard.\n\n\
     The command gets LOCKKEEPER_FENCE, LOCKKEEPER_ATTEMPT and LOCKKEEPER_STORE_ID in its environment; LOCKKEEPER_RUN and LOCKKEEPER_TARGET are \
@@ -603,7 +603,7 @@ struct ExplainArgs {
     after_help = "A run is meant by its name, the beginning of it, its job's name (then it is the job's newest), or \
     `latest`. It is looked for in the store that the store options name: where the job has a [store], say the same here.\n\n\
     --watch draws it anew every second until the run is finished; Ctrl-C ends that. In a pipe it writes one block a change. \
-    As JSON a list of runs is one array, a run one object, and --watch one object a change: `docs/rollouts.md` has their \
+    As JSON a list of runs is one array, a run one object, and --watch one object a change: `docs/reference/status.md` has their \
     members.\n\n\
     Examples:\n  \
     lockkeeper status                                  # every run, newest first\n  \

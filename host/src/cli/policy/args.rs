@@ -103,7 +103,7 @@ pub(in crate::cli) enum EndingArg {
     whatever the order of lists; whoever waits must have a wake or wait for something that the view shows; nobody may go \
     below the party's floor; and no decision may use more than a part of its limits. `docs/policies.md` tells of each.\n\n\
     A case of an orchestration is a world and what must come of it. Each is played whole, and once more for each of its \
-    calls, at which its host is killed; `docs/orchestrations.md` has the keys:\n\n  \
+    calls, at which its host is killed; `docs/how-to/orchestrations.md` has the keys:\n\n  \
     [[case]]\n  \
     name = \"waits for the lease\"\n  \
     world.targets = [\"db1\", \"db2\"]\n  \

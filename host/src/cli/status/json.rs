@@ -1,4 +1,4 @@
-//! What `status` says to programs; `docs/rollouts.md` has every member.
+//! What `status` says to programs; `docs/reference/status.md` has every member.
 
 use serde_json::{Value, json};
 
