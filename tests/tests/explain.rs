@@ -70,7 +70,7 @@ fn who_waits_for_a_slot_is_told_who_has_them_and_who_acts_since_when() {
     let _run = start(&world, &["run", "job.toml"]);
     eventually("three act", || journal_has(&world, "\"event\":\"started\"", 3));
     let waiting = explain(&world, &["web07"]);
-    says(&waiting, &["web07 does not go: all 3 slots are this run's own already: web01 acting for "]);
+    says(&waiting, &["web07 does not go: all 3 slots are this run's own already: web01 running for "]);
     says(&waiting, &["not been asked about it yet; 3 waiting targets before it", "Earliest  no time is set"]);
     assert!(waiting.stderr.contains("the run goes on, or was killed"), "{waiting:?}");
     says(
@@ -123,7 +123,7 @@ fn what_would_let_a_target_go_does_let_it_go() {
     assert_eq!(object["would-go"]["if"]["change"], json!("the party had 4 members; it has 3"), "{object}");
     assert!(!journal_has(&world, "\"event\":\"started\"", 1));
     members.push(member("other2"));
-    eventually("the run is over", || journal_has(&world, "\"end\":\"done\"", 1));
+    eventually("the run is over", || journal_has(&world, "\"end\":\"succeeded\"", 1));
     says(&explain(&world, &["web02"]), &["web02 is done, since ", "try 1 succeeded after "]);
     assert_eq!(told(&world, "")["end"], json!("succeeded"));
 }

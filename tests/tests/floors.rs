@@ -140,7 +140,7 @@ fn a_floor_ends_a_run_in_time(place: &Place) {
                 .collect::<Vec<_>>();
             let resumed = place.run(&format!("run {name}.toml"));
             assert_eq!(resumed.code, Some(0), "{name}: {resumed:?}");
-            assert!(resumed.stderr.contains("Going on"), "{name}: {resumed:?}");
+            assert!(resumed.stderr.contains("Resuming"), "{name}: {resumed:?}");
         }
     }
 }

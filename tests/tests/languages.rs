@@ -92,5 +92,5 @@ fn in_javascript() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     backup.wait().unwrap();
     assert!(rollout.wait().unwrap().success(), "{}", so_far());
-    assert!(so_far().contains("3 done, 0 failed"), "{}", so_far());
+    assert!(so_far().contains("3 succeeded, 0 failed"), "{}", so_far());
 }

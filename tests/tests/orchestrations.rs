@@ -233,14 +233,14 @@ fn what_the_job_does_not_list_is_refused_by_name() {
 
 /// A job of the guest that does as its settings say.
 fn misbehaving(world: &World, mode: &str, more: &str) -> String {
-    let wasm = world.folder().join("conducted.wasm");
+    let wasm = world.folder().join("orchestrated.wasm");
     if !wasm.exists() {
         fs::write(&wasm, hostile::built("orchestrated")).unwrap();
     }
     let job = format!(
         "name = \"{mode}\"\nsemaphore.path = \"/locks/own\"\ntargets.hosts = [\"a\"]\naction.run = [\"true\"]\npolicy.use = \"rolling\"\n\
          budget.stop-at = \"unlimited\"\n\
-         [orchestration]\npath = \"conducted.wasm\"\nsemaphores = [{{ path = \"/locks/a\" }}, {{ path = \"/locks/b\" }}]\n{more}\n\
+         [orchestration]\npath = \"orchestrated.wasm\"\nsemaphores = [{{ path = \"/locks/a\" }}, {{ path = \"/locks/b\" }}]\n{more}\n\
          settings.mode = \"{mode}\"\n"
     );
     world.file(&format!("{mode}.toml"), &job).display().to_string()
@@ -330,7 +330,7 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
     let here = Vec::new();
     let (answer, events) = run(&world, &here, &misbehaving(&world, "advised", ""));
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    let advice = events.iter().find(|event| event["event"] == "answered" && event["call"] == "admit").unwrap();
+    let advice = events.iter().find(|event| event["event"] == "call-answered" && event["call"] == "admit").unwrap();
     assert_eq!((&advice["is"]["verdict"], &advice["target"]), (&"lock".into(), &"a".into()), "{advice}");
     // Nothing followed from the question itself: the target was let go by the call that came after it.
     let place =
@@ -406,7 +406,7 @@ fn what_was_done_is_rolled_back_when_one_fails() {
         let view = "targets = [\"a\", \"b\", { name = \"c\", ends = \"failed\" }, \"d\"]\n\
              semaphores = { \"/locks/a\" = {}, \"/locks/b\" = {} }\n";
         let settings = "mode = \"undo\"\n";
-        let wasm = world.folder().join("conducted.wasm");
+        let wasm = world.folder().join("orchestrated.wasm");
         let result = decided(&world, &wasm, view, settings);
         assert_eq!(without_times(&seen["calls"]), without_times(&result["calls"]));
         // The same calls come from the same answers.
@@ -569,7 +569,7 @@ fn mistakes_are_told_with_their_place() {
     let text = fs::read_to_string(&job).unwrap().replace(&wasm, &policy.display().to_string());
     fs::write(&job, text).unwrap();
     let checked = world.run(&format!("check {job}"));
-    assert!(checked.code == Some(70) && checked.stderr.contains("conductor"), "{checked:?}");
+    assert!(checked.code == Some(70) && checked.stderr.contains("orchestration/driver"), "{checked:?}");
 }
 
 #[test]
@@ -607,7 +607,7 @@ fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
 #[test]
 fn cases_are_played_through_checkpoints_and_faults() {
     let world = World::new();
-    let wasm = world.folder().join("conducted.wasm");
+    let wasm = world.folder().join("orchestrated.wasm");
     fs::write(&wasm, hostile::built("orchestrated")).unwrap();
     let case = |settings: &str, ends: &str| {
         format!(

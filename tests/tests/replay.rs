@@ -320,9 +320,9 @@ fn what_was_done_to_a_journal_is_said() {
         recovering.code == Some(1) && recovering.stderr.contains(&format!("line {} was changed", last - 1)),
         "{recovering:?}"
     );
-    let other = joined(&whole).replace("\"journal\":2", "\"journal\":1");
+    let other = joined(&whole).replace("\"journal\":3", "\"journal\":1");
     let other = replay_of(&world, rechained(&other.lines().map(ToOwned::to_owned).collect::<Vec<_>>()));
-    assert!(other.code == Some(1) && other.stderr.contains("its format is 1, this program reads 2"), "{other:?}");
+    assert!(other.code == Some(1) && other.stderr.contains("its format is 1, this program reads 3"), "{other:?}");
     // Something after the end that was chained to it.
     let more = replay_of(&world, rechained(&changed(&|lines| lines.push(whole[last - 1].clone()))));
     assert!(more.code == Some(1) && more.stderr.contains("behind the line that closes"), "{more:?}");
@@ -431,7 +431,7 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     assert_eq!(told["runner-epochs"][0]["torn"], json!(text.lines().count()), "{told}");
     assert_eq!(
         (&told["runner-epochs"][1]["runner-epoch"], &told["runner-epochs"][1]["end"]),
-        (&json!(3), &json!("done")),
+        (&json!(3), &json!("succeeded")),
         "{told}"
     );
     // One journal alone is that stint.

@@ -142,7 +142,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
     let ground = Ground::embedded();
     let mut run = ground.starts("run job.toml --quiet");
     eventually("two are under way, and it has said so", || {
-        ground.running() == 2 && ground.json("status looked")["now"]["running"] == json!(2)
+        ground.running() == 2 && ground.json("status looked")["run-status"]["running"] == json!(2)
     });
     // Somebody else's, and somebody who waits.
     let alone = ground.does("lock /locks/looked --identifier else --max-concurrency 2 --force --reason why --quiet");
@@ -154,7 +154,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
 
     ground.opens_the_gate();
     eventually("it waits for approval", || {
-        ground.json("status looked")["now"]["waits"]["code"] == json!("wave-approval")
+        ground.json("status looked")["run-status"]["blocker"]["code"] == json!("wave-approval")
     });
     assert_eq!(waits.wait().unwrap().code(), Some(0));
     let held = ground.transcript(&["status looked", "pause looked --reason later", "status", "status latest --all"]);
@@ -229,7 +229,7 @@ fn a_run_is_watched_until_it_is_finished() {
         let mut seen = seen.clone();
         seen["at"] = Value::Null;
         for member in ["at", "estimated-end"] {
-            if let Some(now) = seen["now"].as_object_mut() {
+            if let Some(now) = seen["run-status"].as_object_mut() {
                 now.remove(member);
             }
         }

@@ -104,7 +104,7 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     assert_eq!((&status["status"], &status["requests"]["paused"]["reason"]), (&json!("running"), &json!("looking")));
     ground.opens("go");
     eventually("what acted has ended", || ground.status()["counts"]["succeeded"] == json!(2));
-    eventually("it waits, and says for what", || ground.status()["now"]["waits"]["code"] == json!("paused"));
+    eventually("it waits, and says for what", || ground.status()["run-status"]["blocker"]["code"] == json!("paused"));
     assert_eq!(ground.acted().len(), 2, "nothing new has started");
     let why = ground.does("explain latest d");
     assert!(why.stdout.contains("paused by") && why.stdout.contains("would go if the run were not paused"), "{why:?}");
@@ -131,7 +131,7 @@ fn an_aborted_run_starts_nothing_more_and_is_finished() {
     let mut run = ground.starts();
     eventually("two are under way", || ground.acted().len() == 2);
     assert_eq!(ground.does("abort steered --reason enough").code, Some(0));
-    eventually("it says that it stops", || !ground.status()["now"]["stopping"].is_null());
+    eventually("it says that it stops", || !ground.status()["run-status"]["stopping"].is_null());
     ground.opens("go");
     assert_eq!(run.wait().unwrap().code(), Some(1));
     let status = ground.status();
@@ -233,7 +233,7 @@ fn a_wave_waits_for_approval() {
     ground.opens("go");
     ground.opens("mended");
     let mut run = ground.starts();
-    eventually("the canary is done with", || ground.status()["now"]["waits"]["code"] == json!("wave-approval"));
+    eventually("the canary is done with", || ground.status()["run-status"]["blocker"]["code"] == json!("wave-approval"));
     assert_eq!(ground.acted(), ["a"]);
     assert!(refused(&ground.does("approve steered canary --format json"), "bad-argument").contains("`canary`"));
     assert_eq!(ground.does("approve steered rest").code, Some(0));
@@ -246,7 +246,7 @@ fn a_spent_budget_holds_a_run_until_its_failures_are_accepted() {
     let ground = Ground::new("[budget]\nmax-failed = 1\non-exhausted = \"pause\"\n");
     ground.opens("go");
     let mut run = ground.starts();
-    eventually("it is held", || ground.status()["now"]["waits"]["code"] == json!("budget-spent"));
+    eventually("it is held", || ground.status()["run-status"]["blocker"]["code"] == json!("budget-spent"));
     assert_eq!(ground.acted(), ["a", "b", "bad"]);
     let resumed = ground.does("resume steered");
     assert!(resumed.stderr.contains("--accept"), "{resumed:?}");
@@ -307,7 +307,7 @@ fn a_canary_that_fails_pauses_a_run_over_a_kill_until_it_is_retried() {
     let ground =
         many(40, 20, &format!("{CANARY}[budget]\nstop-at = 9\non-exhausted = \"pause\"\n"), FAILS_WHILE_BROKEN);
     ground.opens("broken");
-    let held = || ground.status()["now"]["waits"]["code"] == json!("budget-spent");
+    let held = || ground.status()["run-status"]["blocker"]["code"] == json!("budget-spent");
     let mut first = ground.starts();
     eventually("it is held", held);
     first.kill().unwrap();
@@ -370,7 +370,7 @@ fn a_budget_that_only_stops_leaves_all_slots_to_4000_targets() {
     eventually("every slot is used", || ground.acted().len() == 100);
     let pid = Pid::from_raw(i32::try_from(run.id()).unwrap());
     kill(pid, Signal::SIGINT).unwrap();
-    eventually("it stops", || !ground.status()["now"]["stopping"].is_null());
+    eventually("it stops", || !ground.status()["run-status"]["stopping"].is_null());
     kill(pid, Signal::SIGINT).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(1));
 }

@@ -68,7 +68,7 @@ fn ask(call: Call) -> Result<Value, CallError> {
 
 fn fault(answer: &Value) -> Option<CallError> {
     let is = &answer["is"];
-    if answer["answer"] != "fault" {
+    if answer["answer"] != "error" {
         return None;
     }
     let told = |kind: &str| is[kind].as_str().map(str::to_owned);

@@ -313,7 +313,7 @@ mod tests {
             ("expect.calls = ['lock /a']", "calls: expected no more, seen 2. release /a"),
             ("expect.held = ['/a']", "held: expected /a, seen nobody"),
             (
-                "answers = [{ to = 'lock', fault = { refused = 'no' }, after = '3s' }]\nexpect.took = '1s'",
+                "answers = [{ to = 'lock', error = { refused = 'no' }, after = '3s' }]\nexpect.took = '1s'",
                 "took: expected 1s, seen 3s",
             ),
             (

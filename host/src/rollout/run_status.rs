@@ -20,7 +20,7 @@ pub struct RunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave: Option<WaveNow>,
     /// What kept the last from going who was asked about; none: nothing does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "blocker", skip_serializing_if = "Option::is_none")]
     pub waits: Option<Blocker>,
     /// What the orchestration waits for; none: there is none, or it computes.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -356,7 +356,7 @@ impl Fleet {
         let held: BTreeMap<u64, usize> = self.others(semaphore).map(|(place, _)| (place as u64 + 1, place)).collect();
         let places: Option<Vec<usize>> = breaking.iter().map(|fence| held.get(fence).copied()).collect();
         let Some(places) = places else {
-            return json!({ "answer": "fault", "is": { "conflict": "a lease to break is not there" } });
+            return json!({ "answer": "error", "is": { "conflict": "a lease to break is not there" } });
         };
         if let Some(semaphore) = self.semaphores.get_mut(path) {
             semaphore.broken.extend(places);
@@ -601,15 +601,15 @@ fn held(fence: u64) -> Value {
 }
 
 fn timed_out() -> Value {
-    json!({ "answer": "fault", "is": "timed-out" })
+    json!({ "answer": "error", "is": "timed-out" })
 }
 
 fn lease_lost(path: &str) -> Value {
-    json!({ "answer": "fault", "is": { "lease-lost": path } })
+    json!({ "answer": "error", "is": { "lease-lost": path } })
 }
 
 fn refused(why: String) -> Value {
-    json!({ "answer": "fault", "is": { "refused": why } })
+    json!({ "answer": "error", "is": { "refused": why } })
 }
 
 fn in_hand(path: &str) -> Value {

@@ -364,7 +364,7 @@ impl ScenarioResult {
         match &self.end {
             Ok(Outcome::Succeeded) => Ends::Succeeded,
             Ok(Outcome::GaveUp(_)) => Ends::GaveUp,
-            Err(silence) if matches!(**silence, Silence::Never(_)) => Ends::Blocker,
+            Err(silence) if matches!(**silence, Silence::Never(_)) => Ends::Waits,
             _ => Ends::Fault,
         }
     }

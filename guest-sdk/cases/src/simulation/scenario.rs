@@ -22,7 +22,7 @@ const TARGET: [&str; 6] = ["name", "labels", "takes", "ends", "roll-back", "admi
 const SEMAPHORE: [&str; 3] = ["slots", "held-by", "lost"];
 const HOLDER: [&str; 2] = ["identifier", "until"];
 const MEMBER: [&str; 3] = ["identifier", "joins", "leaves"];
-const ANSWER: [&str; 5] = ["to", "fault", "answer", "is", "after"];
+const ANSWER: [&str; 5] = ["to", "error", "answer", "is", "after"];
 const ANSWERS: [&str; 10] =
     ["done", "held", "not-free", "flag", "leases", "semaphore", "party", "status", "advice", "ended"];
 const FAULTS: [&str; 1] = ["timed-out"];
@@ -65,12 +65,12 @@ pub enum Ends {
     /// It failed.
     Fault,
     /// It waits for what never happens.
-    Blocker,
+    Waits,
 }
 
 impl Ends {
     const ALL: [(&'static str, Self); 4] =
-        [("succeeded", Self::Succeeded), ("gave-up", Self::GaveUp), ("fault", Self::Fault), ("waits", Self::Blocker)];
+        [("succeeded", Self::Succeeded), ("gave-up", Self::GaveUp), ("fault", Self::Fault), ("waits", Self::Waits)];
 
     /// As files have it.
     #[must_use]
@@ -383,8 +383,8 @@ fn scripted(spot: &Spot, key: &str, report: &mut Report) -> Option<Scripted> {
         }
     };
     let after = get(members, "after").and_then(|spot| length(spot, &at("after"), report)).unwrap_or(0);
-    let answer = match (get(members, "fault"), get(members, "answer")) {
-        (Some(fault), None) => json!({ "answer": "fault", "is": fault_of(fault, &at("fault"), report)? }),
+    let answer = match (get(members, "error"), get(members, "answer")) {
+        (Some(error), None) => json!({ "answer": "error", "is": call_error(error, &at("error"), report)? }),
         (None, Some(answer)) => {
             let mut answer = json!({ "answer": word(answer, &at("answer"), &ANSWERS, report)? });
             if let Some(is) = get(members, "is") {
@@ -393,14 +393,14 @@ fn scripted(spot: &Spot, key: &str, report: &mut Report) -> Option<Scripted> {
             answer
         }
         _ => {
-            report.say(&spot.span, key, "it has either a `fault` or an `answer`");
+            report.say(&spot.span, key, "it has either an `error` or an `answer`");
             return None;
         }
     };
     Some(Scripted { to, answer, after })
 }
 
-fn fault_of(spot: &Spot, key: &str, report: &mut Report) -> Option<Value> {
+fn call_error(spot: &Spot, key: &str, report: &mut Report) -> Option<Value> {
     match &spot.node {
         Node::Text(_) => word(spot, key, &FAULTS, report).map(Value::from),
         Node::Table(_) => {
