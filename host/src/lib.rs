@@ -13,10 +13,7 @@
 pub mod author;
 pub mod cli;
 pub mod fence;
-pub mod files;
 pub mod job;
 pub mod policy;
-pub mod recipe;
 pub mod rollout;
-pub mod store;
 pub mod terminal;

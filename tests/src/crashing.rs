@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockkeeper::store::{
+use lockkeeper_coordination::store::{
     Clock, Made, Node, NodeKind, NodePath, Op, Reply, SessionId, SessionState, Stat, Store, Version, Watch,
 };
 use nix::sys::signal::{Signal, kill};

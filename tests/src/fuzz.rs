@@ -12,11 +12,11 @@ use lockkeeper::job::{
     Grants, JobSpec, Problems, parse_inventory, parse_listing, parse_profiles, parse_settings, text_of,
 };
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::recipe::{Claims, Party, Semaphore, read_number};
 use lockkeeper::rollout::journal::{Reader, digest};
 use lockkeeper::rollout::{Plan, run_state};
-use lockkeeper::store::memory::{Memory, MemoryOptions};
-use lockkeeper::store::{NodePath, Store, Version, create_all};
+use lockkeeper_coordination::memory::{Memory, MemoryOptions};
+use lockkeeper_coordination::recipe::{Claims, Party, Semaphore, read_number};
+use lockkeeper_coordination::store::{NodePath, Store, Version, create_all};
 
 use crate::root;
 

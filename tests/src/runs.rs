@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lockkeeper::job::JobSpec;
-use lockkeeper::recipe::{Identifier, Patience, StoreId};
 use lockkeeper::rollout::run_state::{LAYOUT, NewRun, RunRecord, Runner};
 use lockkeeper::rollout::{Decide, Plan, Run, resolve};
-use lockkeeper::store::Store;
+use lockkeeper_coordination::recipe::{Identifier, Patience, StoreId};
+use lockkeeper_coordination::store::Store;
 
 /// Becomes the runner of the job, and begins its run or goes on with the one that there is, finished or not. Its journal
 /// goes to `run` in the job's folder.

@@ -18,11 +18,12 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
-use lockkeeper::recipe::{Identifier, MemberKind, Membership, Party};
 use lockkeeper::rollout::run_state;
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::zookeeper::ZooKeeper;
-use lockkeeper::store::{Connect, NodePath, Store, StoreError, ZooKeeperOptions};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::recipe::{Identifier, MemberKind, Membership, Party};
+use lockkeeper_coordination::store::{Connect, NodePath, Store, StoreError};
+use lockkeeper_coordination::zookeeper::ZooKeeper;
+use lockkeeper_coordination::zookeeper::ZooKeeperOptions;
 use lockkeeper_tests::zookeeper::{self, available};
 use lockkeeper_tests::{World, binaries, root, said, target_dir};
 use rand::SeedableRng;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::{Connect as _, NodeKind, NodePath, SessionState, Store, Version, WatchEvent};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::store::{Connect as _, NodeKind, NodePath, SessionState, Store, Version, WatchEvent};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;

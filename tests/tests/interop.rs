@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use lockkeeper::recipe::{Acquired, Identifier, Patience, Semaphore};
-use lockkeeper::store::zookeeper::{Hosts, ZooKeeper, ZooKeeperOptions};
-use lockkeeper::store::{Connect as _, Lifetime, NodePath};
+use lockkeeper_coordination::recipe::{Acquired, Identifier, Patience, Semaphore};
+use lockkeeper_coordination::store::{Connect as _, Lifetime, NodePath};
+use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeper, ZooKeeperOptions};
 use lockkeeper_tests::proxy::{Proxy, opcode};
 use lockkeeper_tests::python::{self, Python, Running};
 use lockkeeper_tests::txnlog::{Change, What, history};

@@ -12,8 +12,8 @@ use std::sync::Once;
 use std::thread;
 
 use lockkeeper::rollout::run_state;
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::{Connect, NodePath, Version};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::store::{Connect, NodePath, Version};
 use lockkeeper_tests::zookeeper::{self, available};
 use lockkeeper_tests::{Said, World, eventually, root, said, target_dir};
 use serde_json::Value;

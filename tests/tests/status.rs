@@ -366,7 +366,11 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     let ended = ground.does("run job.toml --quiet");
     assert_eq!(ended.code, Some(1), "`bad` fails: {ended:?}");
     let over = other.json("status looked");
-    assert_eq!((&over["counts"]["succeeded"], &over["record"]["ended"]["end"]), (&json!(3), &json!("failed")), "{over:#}");
+    assert_eq!(
+        (&over["counts"]["succeeded"], &over["record"]["ended"]["end"]),
+        (&json!(3), &json!("failed")),
+        "{over:#}"
+    );
     let pruned = other.json("prune --older-than 0");
     assert_eq!(pruned["runs"].as_array().unwrap().len(), 1, "{pruned:#}");
     assert_eq!(other.json("status"), json!([]));

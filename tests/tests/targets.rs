@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::{Connect as _, NodePath, Version};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::store::{Connect as _, NodePath, Version};
 use lockkeeper_tests::{Said, World, eventually, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

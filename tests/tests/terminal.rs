@@ -17,8 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::{Connect as _, NodeKind, NodePath, Store, create_all};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::store::{Connect as _, NodeKind, NodePath, Store, create_all};
 use lockkeeper_tests::{World, eventually, said};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockkeeper::store::conformance::Subject;
-use lockkeeper::store::zookeeper::{Hosts, ZooKeeper, ZooKeeperOptions};
-use lockkeeper::store::{Connect, Reply, SessionId, Store};
+use lockkeeper_coordination::store::conformance::Subject;
+use lockkeeper_coordination::store::{Connect, Reply, SessionId, Store};
+use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeper, ZooKeeperOptions};
 use lockkeeper_tests::proxy::Proxy;
 use lockkeeper_tests::zookeeper;
 
@@ -53,7 +53,7 @@ impl Subject for OnAServer {
 mod promises {
     use super::OnAServer;
 
-    lockkeeper::conformance_tests!(
+    lockkeeper_coordination::conformance_tests!(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         OnAServer::default()
     );
@@ -66,5 +66,5 @@ fn corner() -> Arc<ZooKeeper> {
 }
 
 mod behaviour {
-    lockkeeper::behaviour_tests!(super::corner());
+    lockkeeper_coordination::behaviour_tests!(super::corner());
 }

@@ -15,7 +15,7 @@ use std::process::Command;
 
 use super::exit::{ErrorKind, Failure};
 use crate::rollout::inherited;
-use crate::store::Secret;
+use lockkeeper_coordination::zookeeper::Secret;
 
 const FLAG: &[u8] = b"--password";
 const VARIABLE: &str = "LOCKKEEPER_PASSWORD";

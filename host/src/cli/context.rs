@@ -17,11 +17,12 @@ use super::store::Choice;
 use super::{signals, supervisor};
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
-use crate::recipe::Identifier;
-use crate::store::embedded::{self, Embedded, EmbeddedOptions};
-use crate::store::memory::{Memory, MemoryOptions};
-use crate::store::zookeeper::ZooKeeper;
-use crate::store::{Clock, Connect, NodePath, Store, StoreError, ZooKeeperOptions};
+use lockkeeper_coordination::embedded::{self, Embedded, EmbeddedOptions};
+use lockkeeper_coordination::memory::{Memory, MemoryOptions};
+use lockkeeper_coordination::recipe::Identifier;
+use lockkeeper_coordination::store::{Clock, Connect, NodePath, Store, StoreError};
+use lockkeeper_coordination::zookeeper::ZooKeeper;
+use lockkeeper_coordination::zookeeper::ZooKeeperOptions;
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;

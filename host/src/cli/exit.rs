@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::policy::PolicyError;
-use crate::recipe::{AcquireError, ForceError, JoinError, LeaveError, Nested, ReleaseError, ResizeError, WaitError};
 use crate::rollout::run_state::RunStateError;
 use crate::rollout::{RunError, TargetsError};
-use crate::store::StoreError;
+use lockkeeper_coordination::recipe::{
+    AcquireError, ForceError, JoinError, LeaveError, Nested, ReleaseError, ResizeError, WaitError,
+};
+use lockkeeper_coordination::store::StoreError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::{ExplainArgs, Global, runs};
 use crate::cli::table::Table;
 use crate::rollout::explain::{self, Answer, Because, Case, Counterfactual, Nearest, Said, Trail, TrailStatus};
 use crate::rollout::journal::{History, Page, Segments, Want};
-use crate::store::Clock;
 use crate::terminal;
+use lockkeeper_coordination::store::Clock;
 
 /// The width of the word that leads each line.
 const LABEL: usize = 10;

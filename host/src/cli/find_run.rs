@@ -7,8 +7,8 @@ use super::exit::{ErrorKind, Failure};
 use super::output::{Output, shown};
 use super::{Global, runs};
 use crate::rollout::run_state::{self, FindError, Kept, LATEST};
-use crate::store::Store;
 use crate::terminal;
+use lockkeeper_coordination::store::Store;
 
 /// Where others are.
 pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where others are; a job's own [store] is not \

@@ -21,7 +21,7 @@ use crate::fence::{
     AcceptedAttempt, Answer, AttemptId, CommandLock, Ended, FenceFile, FenceFileError, Hold, Liveness, Locked,
     OtherStore, Outcome, Process, Stale, Verdict,
 };
-use crate::recipe::StoreId;
+use lockkeeper_coordination::recipe::StoreId;
 
 /// How often it is looked whether an earlier command has ended.
 const LOOK: Duration = Duration::from_millis(50);

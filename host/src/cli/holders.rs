@@ -9,9 +9,11 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, moment};
 use super::{Global, HoldersArgs};
 use crate::cli::table::Table;
-use crate::recipe::{Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState, StoreId};
-use crate::store::{Clock, StoreError};
 use crate::terminal;
+use lockkeeper_coordination::recipe::{
+    Claims, Holder, Owner, ResizeError, SeenClaim, Semaphore, SemaphoreState, StoreId,
+};
+use lockkeeper_coordination::store::{Clock, StoreError};
 
 pub(super) async fn run(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exit, Failure> {
     let store = global.open(output).await?;

@@ -166,7 +166,7 @@ pub(super) fn options(parts: &[Part<'_>], config: Option<&Path>) -> Vec<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Acl, Hosts, Secret};
+    use lockkeeper_coordination::zookeeper::{Acl, Hosts, Secret};
 
     fn invocation() -> Invocation {
         Invocation::new(vec!["--zk-hosts".to_owned(), "zk1:2181/a".to_owned()])

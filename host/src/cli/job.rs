@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::Global;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, problems_failure};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{
     Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problem,
     Problems, StoreSpec, Target, ValueSource, text_of,
@@ -18,9 +17,11 @@ use crate::job::{
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
-use crate::recipe::Party;
 use crate::rollout::{OrchestrationJob, RollCall, TargetsError, read_inventory, resolve};
-use crate::store::{Secret, Store, StoreError};
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_coordination::recipe::Party;
+use lockkeeper_coordination::store::{Store, StoreError};
+use lockkeeper_coordination::zookeeper::Secret;
 
 /// A job that was read, and its policy.
 #[derive(Debug)]

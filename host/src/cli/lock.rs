@@ -16,13 +16,13 @@ use super::output::{Output, moment};
 use super::signals::Signals;
 use super::supervisor::{Bond, Running};
 use super::{Global, LockArgs, context};
-use crate::recipe::{
+use crate::rollout::process_group;
+use crate::terminal;
+use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Acquisition, Claims, Force, ForceError, Forced, Holder, Identifier, IfHeld, Lease, Loss,
     Owner, Ownership, Patience, ReleaseError, Released, Request, Semaphore, StoreId, broken_lease,
 };
-use crate::rollout::process_group;
-use crate::store::{Clock, Fence, Lifetime, NodePath, Op, Reply, SessionState, Store, StoreError};
-use crate::terminal;
+use lockkeeper_coordination::store::{Clock, Fence, Lifetime, NodePath, Op, Reply, SessionState, Store, StoreError};
 
 /// The variable in which a command gets the id of the store that its fence is from.
 pub(super) const STORE_ID: &str = "LOCKKEEPER_STORE_ID";

@@ -50,9 +50,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use exit::{ErrorKind, Exit};
 
 use crate::job as jobs;
-use crate::recipe::{Identifier, IdentifierError, MemberKind, StoreId};
 use crate::rollout::inherited;
-use crate::store::{Acl, Hosts, NodePath, Secret};
+use lockkeeper_coordination::recipe::{Identifier, IdentifierError, MemberKind, StoreId};
+use lockkeeper_coordination::store::NodePath;
+use lockkeeper_coordination::zookeeper::{Acl, Hosts, Secret};
 
 /// Takes locks from scripts, and rolls changes out over hosts under a wasm policy: never too fast, never past its
 /// failure budget.

@@ -13,9 +13,9 @@ use super::signals::Signals;
 use super::supervisor::{Bond, Running};
 use super::{Global, JoinArgs, MembersArgs, context};
 use crate::cli::table::Table;
-use crate::recipe::{self, Identifier, Membership, Party, Patience};
-use crate::store::Store;
 use crate::terminal;
+use lockkeeper_coordination::recipe::{self, Identifier, Membership, Party, Patience};
+use lockkeeper_coordination::store::Store;
 
 /// How long after a session that could not be opened the next is tried.
 const BETWEEN_SESSIONS: Duration = Duration::from_secs(1);

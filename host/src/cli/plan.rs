@@ -12,7 +12,7 @@ use super::{Global, JobArgs, slot_check};
 use crate::cli::table::Table;
 use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
 use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
-use crate::store::{Clock, Store};
+use lockkeeper_coordination::store::{Clock, Store};
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;

@@ -19,14 +19,14 @@ use super::output::{Output, moment};
 use super::signals::Signals;
 use super::status::next;
 use super::{Global, RunArgs, context, runs, slot_check, supervisor};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobName, Target, TargetSource};
-use crate::recipe::{AcquireError, Patience, StoreId};
 use crate::rollout::run_state::{
     Ended, Kept, LAYOUT, NewRun, Opened, RecordedStatus, Rewritten, RunRecord, RunStateError, Runner, Unwritten,
 };
 use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
-use crate::store::{Lifetime, Store, StoreError};
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_coordination::recipe::{AcquireError, Patience, StoreId};
+use lockkeeper_coordination::store::{Lifetime, Store, StoreError};
 
 /// Wishes to stop that may wait: gently, then now.
 const MAX_STOPS: usize = 4;
@@ -549,7 +549,7 @@ impl Attempt<'_> {
     /// The same job again, and nothing to do.
     fn finished(&self, job: &JobName, name: &str, ended: &Ended) -> Exit {
         let Ended { end, reason, at, counts } = ended;
-        let at = moment(*at, crate::store::Clock::System.now_ms());
+        let at = moment(*at, lockkeeper_coordination::store::Clock::System.now_ms());
         let text = format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed");
         match next(counts, job.as_str(), &self.job_file()) {
             Some(next) => {

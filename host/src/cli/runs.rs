@@ -10,11 +10,11 @@ use std::time::UNIX_EPOCH;
 
 use super::exit::{ErrorKind, Failure};
 use super::output::{of, shown};
-use crate::files::{self, MAX_POLICY_BYTES};
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
 use crate::rollout::journal::{Reader, Segments, digest};
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_POLICY_BYTES};
 
 /// The newest run, for whoever does not want to type its name.
 const LATEST: &str = "latest";

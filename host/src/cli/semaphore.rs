@@ -11,12 +11,12 @@ use super::holders::{Held, print, summary};
 use super::output::{Output, moment, of};
 use super::{Global, HoldersArgs, ResizeArgs, SemaphoreCommand, SemaphoreListArgs, context};
 use crate::cli::table::Table;
-use crate::recipe::{
+use crate::terminal;
+use lockkeeper_coordination::recipe::{
     Claims, NumberRecord, OldCallers, ROOT, Resize, ResizeError, Resized, Semaphore, SemaphoreState, is_semaphore,
     queue_of, read_number, resize,
 };
-use crate::store::{Clock, NodePath, Store, StoreError};
-use crate::terminal;
+use lockkeeper_coordination::store::{Clock, NodePath, Store, StoreError};
 
 /// As many nodes are looked at.
 const MOST_NODES: usize = 10_000;

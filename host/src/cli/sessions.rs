@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::store::{Connect, Reply, SessionState, Store};
+use lockkeeper_coordination::store::{Connect, Reply, SessionState, Store};
 
 /// How long the end of a command waits for its sessions to be closed.
 const CLOSING: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::exit::{ErrorKind, Exit, Failure};
 use crate::rollout::inherited::is_ignored;
 use crate::rollout::process_group;
-use crate::store::between_transactions;
+use lockkeeper_coordination::store::between_transactions;
 
 /// The signals that ask a process to end.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];

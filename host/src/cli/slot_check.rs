@@ -6,9 +6,11 @@ use super::context;
 use super::exit::Failure;
 use super::output::{Output, of};
 use crate::job::{JobSpec, Limit};
-use crate::recipe::{ResizeError, Resized, Writer, agree, nested_semaphore, read_number, would_agree};
 use crate::rollout::Plan;
-use crate::store::{NodePath, Store};
+use lockkeeper_coordination::recipe::{
+    ResizeError, Resized, Writer, agree, nested_semaphore, read_number, would_agree,
+};
+use lockkeeper_coordination::store::{NodePath, Store};
 
 /// A semaphore that a job names.
 struct Named<'a> {

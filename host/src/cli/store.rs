@@ -17,11 +17,11 @@ use super::exit::{ErrorKind, Failure};
 use super::invocation::{self, Invocation, Part};
 use super::output::{Output, problems_failure};
 use super::{Global, StoreFlags, argv_secret};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{
     Password, Problems, Profiles, StoreSpec, SystemConfig, SystemStore, parse_profiles, parse_system, text_of,
 };
-use crate::store::{
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_coordination::zookeeper::{
     Acl, DEFAULT_CONNECT_TIMEOUT, DEFAULT_SESSION_TIMEOUT, Hosts, Login, Secret, TlsOptions, ZooKeeperOptions,
 };
 

@@ -36,7 +36,7 @@ use super::{Format, context, output};
 use crate::fence::{CommandLock, Outcome};
 use crate::rollout::process_tree::{self, Scope};
 use crate::rollout::{inherited, process_group, runner_failure};
-use crate::store::process_liveness::{self, Dependent};
+use lockkeeper_coordination::store::process_liveness::{self, Dependent};
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, the
 /// process group that its command joins (0: the guard's own), how many liveness files of ours there are and which, what it locks

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, shown};
 use super::{Global, UnlockArgs, context};
-use crate::recipe::{Claims, Owner, Semaphore, Unlocked};
-use crate::store::Clock;
+use lockkeeper_coordination::recipe::{Claims, Owner, Semaphore, Unlocked};
+use lockkeeper_coordination::store::Clock;
 
 /// A claim that is younger is not swept: its owner may be about to replace it.
 const SWEPT_AFTER_MS: u64 = 60 * 60 * 1000;

@@ -11,8 +11,9 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::invocation;
 use super::output::{self, shown};
 use super::{Cli, Format, sink};
-use crate::recipe::IdentifierError;
-use crate::store::{AclError, Hosts, HostsError, PathError};
+use lockkeeper_coordination::recipe::IdentifierError;
+use lockkeeper_coordination::store::PathError;
+use lockkeeper_coordination::zookeeper::{AclError, Hosts, HostsError};
 
 /// What clap calls the command behind `--`.
 const COMMAND: &str = "<CMD>...";

@@ -26,7 +26,7 @@ use super::store::{self, StoreSpec};
 use super::target_list::TargetList;
 use super::template::{MemberTemplate, Template};
 use super::waves::{self, LEFT_OUT_HELP};
-use crate::store::{Lifetime, NodePath};
+use lockkeeper_coordination::store::{Lifetime, NodePath};
 
 /// The parts of a job, each checked.
 pub(super) struct Parts {

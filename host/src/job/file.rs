@@ -23,7 +23,7 @@ use super::ssh::SshChoice;
 use super::store::StoreTable;
 use super::template::{MemberTemplate, MemberTemplateError, Template};
 use super::waves::WaveTable;
-use crate::store::NodePath;
+use lockkeeper_coordination::store::NodePath;
 
 table! {
     /// A job: what happens to which targets, how many at once, and who decides when.

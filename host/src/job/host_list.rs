@@ -17,8 +17,8 @@ use super::pattern::{NamePattern, PatternError};
 use super::problem::{Problems, Source, quote, text_of};
 use super::reader::{At, Report};
 use super::target_list::{MAX_TARGETS, NotAdded, TargetList, same_host};
-use crate::store::NodePath;
 use crate::terminal;
+use lockkeeper_coordination::store::NodePath;
 
 /// What a listing is called in messages.
 const LISTING: &str = "list of targets";

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::host_name::HostName;
 use super::problem::quote;
 use super::template::{MissingLabel, is_label_key};
-use crate::store::NodePath;
+use lockkeeper_coordination::store::NodePath;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -24,7 +24,7 @@ use super::ssh::SshSpec;
 use super::store::StoreSpec;
 use super::template::{MemberTemplate, MissingLabel, Substitutions, Template};
 use super::waves;
-use crate::store::{Lifetime, NodePath};
+use lockkeeper_coordination::store::{Lifetime, NodePath};
 
 /// How many targets may act at once where `semaphore.max-concurrency` says nothing: as in Salt, one.
 pub const DEFAULT_MAX_CONCURRENCY: Limit = Limit::Count(1);

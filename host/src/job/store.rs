@@ -23,7 +23,7 @@ use super::problem::{Problems, Source};
 use super::reader::{
     At, Found, FromToml, Key, Refused, Report, closest, in_file_order, join, kind_of, table, wrong_type,
 };
-use crate::store::{Acl, AclEntry, Hosts, Login, LoginError, Permissions, Secret};
+use lockkeeper_coordination::zookeeper::{Acl, AclEntry, Hosts, Login, LoginError, Permissions, Secret};
 
 /// The shortest time for which a silent session can be asked to be kept.
 pub const MIN_SESSION_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::*;
-use crate::store::{Lifetime, NodePath};
+use lockkeeper_coordination::store::{Lifetime, NodePath};
 
 const FULL: &str = include_str!("testdata/full.toml");
 const OTHER: &str = include_str!("testdata/other.toml");

@@ -17,7 +17,7 @@ use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::files;
+use lockkeeper_coordination::files;
 
 const KEY_BYTES: usize = 32;
 const SEAL_BYTES: usize = 32;

@@ -18,7 +18,7 @@ use super::orchestration::{self, Instance, Orchestration};
 use super::ticker::{Computing, TICK, Ticker};
 use super::types::Manifest;
 use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
-use crate::files;
+use lockkeeper_coordination::files;
 
 /// What one decision may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

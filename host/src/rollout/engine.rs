@@ -26,13 +26,14 @@ use super::orchestration::{Claimed, OrchestrationDriver, OrchestrationJob, Stand
 use super::run_state::{Calls, Ended, Known, OwnLeases, RecordedStatus, RunStateError, RunStateWriter, Runner};
 use super::run_status::RunStatus;
 use super::step::Rollout;
-use crate::files;
 use crate::job::{ActionSpec, Command, Grants, JobSpec, MissingLabel, Substitutions, Target};
 use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
-use crate::recipe::{Identifier, Owner, Party, Semaphore, StoreId};
-use crate::store::{Clock, Fence, Secret, Store};
+use lockkeeper_coordination::files;
+use lockkeeper_coordination::recipe::{Identifier, Owner, Party, Semaphore, StoreId};
+use lockkeeper_coordination::store::{Clock, Fence, Store};
+use lockkeeper_coordination::zookeeper::Secret;
 
 /// Inputs that may wait for the loop: a task that reports more waits itself.
 const MAX_INPUTS: usize = 1024;

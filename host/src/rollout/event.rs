@@ -10,7 +10,7 @@ use super::target_status::Counts;
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Call;
 use crate::policy::types::Ending;
-use crate::store::Fence;
+use lockkeeper_coordination::store::Fence;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,11 +12,11 @@ use super::limits::HeldElsewhere;
 use super::messages::{Broken, Got, Input, NotLeased, Others};
 use super::owners;
 use super::run_state::{LeaseRecord, RecordedStatus, RunStateError, RunStateWriter};
-use crate::recipe::{
+use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Force, ForceError, Forced, HeldBy, Identifier, IfHeld, Lease, Loss, Owner, Ownership,
     Patience, Request, Semaphore, broken_lease as broken_by,
 };
-use crate::store::{Fence, Lifetime, Store, StoreError};
+use lockkeeper_coordination::store::{Fence, Lifetime, Store, StoreError};
 
 /// How long a lost lease's record is waited for, before the command that runs under the lease is stopped.
 const LOOK_WHO_BROKE: Duration = Duration::from_millis(200);

@@ -14,7 +14,7 @@ use crate::job::{MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, P
 use crate::policy::TraceLine;
 use crate::policy::orchestration::Advice;
 use crate::policy::types::{self as contract, Admitted, Ending, Outcome, Settled};
-use crate::store::{Fence, Lifetime};
+use lockkeeper_coordination::store::{Fence, Lifetime};
 
 /// What a rollout is made from.
 #[derive(Debug, Clone)]

@@ -13,8 +13,8 @@ use super::lease_task::broken;
 use super::messages::{Connectivity, Input, Observed, OperatorRequests, Others, SeenLease, SeenMember};
 use super::run_state::{self, AboutVersion, RequestsRecord, RunStateError, RunStateWriter, Runner};
 use crate::job::{ObserveSpec, Target};
-use crate::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
-use crate::store::{NodePath, SessionState, Store, StoreError};
+use lockkeeper_coordination::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
+use lockkeeper_coordination::store::{NodePath, SessionState, Store, StoreError};
 
 /// Changes that follow each other within this time are read together. Our own leases are known at once; this is about
 /// other people's.

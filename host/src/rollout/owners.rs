@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::run_state::{RunStateError, Runner};
 use crate::job::JobName;
-use crate::recipe::{Claims, Holder, Owner, Semaphore};
-use crate::store::{Fence, NodePath, Store, StoreError};
+use lockkeeper_coordination::recipe::{Claims, Holder, Owner, Semaphore};
+use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
 
 /// The first of the leases with those fences whose owner is alive, as a reason not to break it; `None` if all may be broken.
 ///

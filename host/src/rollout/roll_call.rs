@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::job::{MissingLabel, PartyCounts, PartySpec, Target};
-use crate::recipe::Member;
-use crate::store::NodePath;
+use lockkeeper_coordination::recipe::Member;
+use lockkeeper_coordination::store::NodePath;
 
 /// How many targets' names the search for a template goes by.
 const TARGETS_SEARCHED: usize = 20;

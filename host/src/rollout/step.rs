@@ -44,7 +44,7 @@ use crate::policy::orchestration::Advice;
 use crate::policy::types::{
     self as contract, Admission, Admitted, Cause, Ending, EventKind, Outcome, Settled, Settlement,
 };
-use crate::store::{Fence, Lifetime};
+use lockkeeper_coordination::store::{Fence, Lifetime};
 
 /// The newest events that a view shows.
 const EVENTS_SHOWN: usize = 16;

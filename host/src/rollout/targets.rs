@@ -13,11 +13,11 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::inherited;
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, text_of};
-use crate::recipe::Party;
-use crate::store::{Store, StoreError};
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_coordination::recipe::Party;
+use lockkeeper_coordination::store::{Store, StoreError};
 
 /// How long a command that lists targets may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);

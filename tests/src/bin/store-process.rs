@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
-use lockkeeper::store::{Connect as _, NodeKind, NodePath, Store, StoreError, Version, Watch};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::store::{Connect as _, NodeKind, NodePath, Store, StoreError, Version, Watch};
 use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() -> Result<()> {

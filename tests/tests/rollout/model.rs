@@ -22,7 +22,7 @@ use lockkeeper::rollout::{
     Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
     OrchestrationEnd, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Stop, TargetStatus, Wave,
 };
-use lockkeeper::store::{Fence, Lifetime, NodePath};
+use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;

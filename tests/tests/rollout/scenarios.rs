@@ -42,7 +42,7 @@ use lockkeeper::rollout::{
     HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests, Others, Probed, Resumed, Rollout,
     SeenLease, SeenMember, Setup, Stop, Wave, stale_mark,
 };
-use lockkeeper::store::{Fence, Lifetime, NodePath};
+use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;
 
 /// The most that one line may lead to.

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockkeeper::store::NodePath;
+use lockkeeper_coordination::store::NodePath;
 use lockkeeper_tests::proxy::Proxy;
 use serde_json::Value;
 

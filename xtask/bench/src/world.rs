@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use lockkeeper::store::zookeeper::ZooKeeper;
-use lockkeeper::store::{Connect, Hosts, NodeKind, NodePath, Store, Version, ZooKeeperOptions, create_all};
+use lockkeeper_coordination::store::{Connect, NodeKind, NodePath, Store, Version, create_all};
+use lockkeeper_coordination::zookeeper::ZooKeeper;
+use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeperOptions};
 use lockkeeper_tests::proxy::Proxy;
 use lockkeeper_tests::zookeeper::{Durability, Options, Server};
 use tokio::runtime::Runtime;

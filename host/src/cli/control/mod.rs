@@ -16,11 +16,11 @@ use super::output::{Output, moment, of, shown};
 use super::status::{held_json, slot, way_out};
 use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
 use crate::job::{JobSpec, closest};
-use crate::recipe::{AcquireError, Holder};
 use crate::rollout::run_state::{self, AboutVersion, Ended, Freed, Kept, Notice, Recorded, RunStateError, Seen};
 use crate::rollout::{OperatorRequest, RunStatus};
-use crate::store::Store;
 use crate::terminal;
+use lockkeeper_coordination::recipe::{AcquireError, Holder};
+use lockkeeper_coordination::store::Store;
 
 pub(super) use retry::retry;
 

@@ -14,13 +14,13 @@ use crate::cli::output::{Output, of, shown};
 use crate::cli::status::{held_json, way_out};
 use crate::cli::{Global, RetryArgs, context};
 use crate::job::closest;
-use crate::recipe::AcquireError;
 use crate::rollout::OperatorRequest;
 use crate::rollout::run_state::{
     self, AboutVersion, Kept, Notice, Recorded, RecordedStatus, RunPhase, RunStateError, Seen, TargetRecord,
 };
-use crate::store::Store;
 use crate::terminal;
+use lockkeeper_coordination::recipe::AcquireError;
+use lockkeeper_coordination::store::Store;
 
 /// How long a runner that has heard of it gets to write down that a target goes again.
 const WRITTEN_PATIENCE: Duration = Duration::from_secs(5);

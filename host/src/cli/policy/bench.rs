@@ -10,8 +10,8 @@ use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of};
 use crate::cli::table::Table;
 use crate::cli::{Global, replay};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 
 pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;

@@ -12,11 +12,11 @@ use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, problems_failure, shown, span};
 use crate::cli::table::Table;
 use crate::cli::{Global, replay, runs};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
 use crate::rollout::journal::{History, Page, Want};
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 
 pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
     let engine = global.engine_with(replay::PATIENT)?;

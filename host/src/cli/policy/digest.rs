@@ -7,8 +7,8 @@ use serde_json::json;
 use super::args::DigestArgs;
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::Output;
-use crate::files::{self, MAX_POLICY_BYTES};
 use crate::policy::digest;
+use lockkeeper_coordination::files::{self, MAX_POLICY_BYTES};
 
 pub(super) fn run(output: &Output, args: &DigestArgs) -> Result<Exit, Failure> {
     for file in &args.files {

@@ -22,10 +22,10 @@ use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, problems_failure, shown};
 use crate::cli::table::Table;
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::job::{parse_settings, text_of};
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{COMPILE, Either, Engine, Module, StandardPolicy, compile_for_parent, standard_policies};
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 
 pub(super) use args::PolicyCommand;
 

@@ -13,9 +13,9 @@ use super::{accepted_by, settings_of};
 use crate::author::{judge, read_scenarios, read_world, run_scenario_once};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of, problems_failure, shown};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::orchestration::Orchestration;
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 
 /// Calls that are shown of a play that failed.
 const MOST_SHOWN: usize = 60;

@@ -12,9 +12,9 @@ use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, 
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, of, problems_failure, shown};
 use crate::cli::{Global, replay};
-use crate::files::{self, MAX_TEXT_BYTES};
 use crate::policy::{Either, Module, PolicyError};
 use crate::terminal;
+use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 
 /// What a file of cases beside the policy is called.
 const BESIDE: &str = "cases.toml";

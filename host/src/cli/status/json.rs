@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::abandoned;
 use crate::cli::output::Output;
-use crate::recipe::Holder;
 use crate::rollout::run_state::{Held, RecordedStatus, RunPhase, Seen, StatusOf, Summary};
+use lockkeeper_coordination::recipe::Holder;
 
 /// A run in the list.
 pub(super) fn summary(summary: &Summary, output: &Output) -> Value {

@@ -19,8 +19,8 @@ use super::sink::Drawing;
 use super::{Global, StatusArgs};
 use crate::cli::table::Table;
 use crate::rollout::run_state::{self, RunPhase, RunStateError, Seen, Summary};
-use crate::store::Store;
 use crate::terminal;
+use lockkeeper_coordination::store::Store;
 
 pub(super) use abandoned::slot;
 pub(super) use json::held as held_json;

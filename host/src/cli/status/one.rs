@@ -5,13 +5,13 @@ use crate::cli::explain::Lines;
 use crate::cli::output::{moment, of};
 use crate::cli::table::Table;
 use crate::policy::types::Ending;
-use crate::recipe::Holder;
 use crate::rollout::Counts;
 use crate::rollout::OperatorRequest;
 use crate::rollout::run_state::{
     Blockers, Blocking, Called, Held, RecordedStatus, RunPhase, Seen, TargetRecord, WaveState,
 };
 use crate::terminal;
+use lockkeeper_coordination::recipe::Holder;
 
 /// How many targets are listed that did not go well.
 const MOST_LISTED: usize = 20;

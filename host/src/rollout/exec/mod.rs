@@ -17,11 +17,11 @@ use tokio::time::{Instant, sleep_until};
 pub(super) use self::ssh::{Connections, Host};
 use super::messages::{ActionResult, Course, Others};
 use super::{process_group, runner_failure};
-use crate::files;
 use crate::policy::types::Ending;
-use crate::store::Secret;
-use crate::store::process_liveness::{self, Dependent};
 use crate::terminal;
+use lockkeeper_coordination::files;
+use lockkeeper_coordination::store::process_liveness::{self, Dependent};
+use lockkeeper_coordination::zookeeper::Secret;
 
 /// Lines of output that a failure shows.
 const TAIL_LINES: usize = 10;

@@ -9,7 +9,7 @@ use super::super::run_state::{Begun, Called};
 use super::super::{Event, Facts, Stamped, WaveSpent};
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
-use crate::store::Fence;
+use lockkeeper_coordination::store::Fence;
 
 /// Where in the journals something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
 use super::segments::Segment;
-use crate::files;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::Stamped;
+use lockkeeper_coordination::files;
 
 /// The longest line taken, in bytes: a view of 100,000 members comes to a tenth of it.
 pub(super) const MAX_LINE: u64 = 64 * 1024 * 1024;

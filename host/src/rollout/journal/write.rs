@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::record::{BEFORE_HASH, Closing, Header, Record, digest};
-use crate::files;
 use crate::rollout::{Event, Stamped};
+use lockkeeper_coordination::files;
 
 /// A journal that is being written.
 #[derive(Debug)]

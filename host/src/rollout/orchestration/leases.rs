@@ -9,12 +9,12 @@ use futures::stream::FuturesUnordered;
 use super::{Failed, OrchestrationDriver, refused};
 use crate::policy::orchestration::{Answer, CallError};
 use crate::policy::types as contract;
-use crate::recipe::{
+use crate::rollout::owners;
+use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Loss, Ownership, Patience, Request,
     Semaphore,
 };
-use crate::rollout::owners;
-use crate::store::{Fence, Lifetime, StoreError};
+use lockkeeper_coordination::store::{Fence, Lifetime, StoreError};
 
 /// The leases that a guest has in hand, by their semaphores: of each one at most.
 #[derive(Debug, Default)]

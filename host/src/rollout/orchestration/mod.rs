@@ -31,11 +31,11 @@ use crate::policy::orchestration::{
     TargetStatus as ContractStatus,
 };
 use crate::policy::types::{self as contract, Outcome};
-use crate::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
 use crate::rollout::messages::{Fault, Input, OrchestrationEnd, OrchestrationEvent};
 use crate::rollout::run_state::{Begun, Called, Calls, OwnLeases, RunStateError};
 use crate::rollout::target_status::TargetStatus;
-use crate::store::{NodePath, Store, StoreError};
+use lockkeeper_coordination::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
+use lockkeeper_coordination::store::{NodePath, Store, StoreError};
 
 /// What a job says of its orchestration.
 #[derive(Debug, Clone)]

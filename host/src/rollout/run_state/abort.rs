@@ -12,9 +12,9 @@ use super::rerun::job_of;
 use super::runner::{Opened, Runner};
 use super::target_record::{RecordedStatus, TargetRecord};
 use crate::policy::types::Ending;
-use crate::recipe::{Claims, Identifier, Patience};
 use crate::rollout::messages::OperatorRequest;
-use crate::store::Store;
+use lockkeeper_coordination::recipe::{Claims, Identifier, Patience};
+use lockkeeper_coordination::store::Store;
 
 /// A run that was ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use super::read::{self, Kept};
 use super::records::Ended;
 use super::rerun::job_of;
 use super::runner::Runner;
-use crate::recipe::Holder;
 use crate::rollout::RunStatus;
-use crate::store::Store;
+use lockkeeper_coordination::recipe::Holder;
+use lockkeeper_coordination::store::Store;
 
 /// How often it is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);

@@ -9,8 +9,8 @@ use super::calls::Begun;
 use super::error::RunStateError;
 use super::read;
 use crate::policy::orchestration::Call;
-use crate::recipe::{Holder, Semaphore};
-use crate::store::{NodePath, Store};
+use lockkeeper_coordination::recipe::{Holder, Semaphore};
+use lockkeeper_coordination::store::{NodePath, Store};
 
 /// How many places of a queue are looked at.
 const MOST_QUEUED: usize = 1_000;

@@ -15,7 +15,7 @@ use super::layout::RunPaths;
 use super::read;
 use super::writer::RunStateWriter;
 use crate::policy::orchestration::{Answer, Call, MOST_CALLS};
-use crate::store::{NodePath, Store, StoreError, Version};
+use lockkeeper_coordination::store::{NodePath, Store, StoreError, Version};
 
 /// Bytes of one call and its answer.
 const MOST_BYTES: usize = 600_000;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::error::RunStateError;
-use crate::store::{Node, NodeKind, NodePath, Op, Store, StoreError, Version};
+use lockkeeper_coordination::store::{Node, NodeKind, NodePath, Op, Store, StoreError, Version};
 
 /// The first pause before a transaction that was not taken is sent again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

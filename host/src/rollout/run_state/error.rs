@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use super::records::LAYOUT;
-use crate::recipe::AcquireError;
-use crate::store::{NodePath, StoreError};
+use lockkeeper_coordination::recipe::AcquireError;
+use lockkeeper_coordination::store::{NodePath, StoreError};
 
 /// Why a run's state cannot be written or read.
 #[derive(Debug, Error)]

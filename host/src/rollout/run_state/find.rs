@@ -71,7 +71,7 @@ pub fn find<'a>(runs: &'a [Kept], wanted: &str) -> Result<&'a Kept, FindError> {
 mod tests {
     use super::*;
     use crate::rollout::run_state::{LAYOUT, RunRecord};
-    use crate::store::NodePath;
+    use lockkeeper_coordination::store::NodePath;
 
     fn run(job: &str, name: &str) -> Kept {
         let record = RunRecord {

@@ -10,7 +10,7 @@ use super::leases::OwnLease;
 use super::read;
 use super::target_record::TargetRecord;
 use crate::job::Target;
-use crate::store::{Fence, NodePath, Store, StoreError};
+use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
 
 /// A slot that a run's state names and whose lease is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

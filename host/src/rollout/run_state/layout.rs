@@ -1,8 +1,8 @@
 //! Where what is kept.
 
 use crate::job::JobName;
-use crate::recipe::ROOT;
-use crate::store::{NodePath, node_name};
+use lockkeeper_coordination::recipe::ROOT;
+use lockkeeper_coordination::store::{NodePath, node_name};
 
 /// A digit for every plan's part, so that their names sort as they were written.
 const PART_DIGITS: usize = 6;

@@ -8,7 +8,7 @@ use super::error::RunStateError;
 use super::read;
 use super::records::RunRecord;
 use super::target_record::TargetRecord;
-use crate::store::NodePath;
+use lockkeeper_coordination::store::NodePath;
 
 /// The number of this layout.
 pub(super) const NUMBER: u32 = 1;

@@ -13,8 +13,8 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read;
 use super::writer::RunStateWriter;
-use crate::recipe::{Claims, Deletion, Lease};
-use crate::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
+use lockkeeper_coordination::recipe::{Claims, Deletion, Lease};
+use lockkeeper_coordination::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
 /// The pause before a transaction that was not answered is looked at again.
 const PAUSE: Duration = Duration::from_millis(50);

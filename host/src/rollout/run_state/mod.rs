@@ -3,7 +3,7 @@
 //! | what | where | data |
 //! |---|---|---|
 //! | job | `/lockkeeper/jobs/<job>` | JSON: its newest run |
-//! | runner | `/lockkeeper/jobs/<job>/runner`, a [semaphore](crate::recipe) with one slot, beside it its queue | who runs the job; who stands by |
+//! | runner | `/lockkeeper/jobs/<job>/runner`, a [semaphore](lockkeeper_coordination::recipe) with one slot, beside it its queue | who runs the job; who stands by |
 //! | run | `/lockkeeper/runs/<run>` | JSON: [`RunRecord`]; empty until it has begun |
 //! | its job | `…/job` | the text of the job's file |
 //! | its plan | `…/plan/<6 digits>` | JSON: targets with their labels, in their order |

@@ -16,10 +16,10 @@ use super::runner::Runner;
 use super::target_record::{RecordedStatus, TargetRecord};
 use crate::job::{JobSpec, OnUnknown, Target};
 use crate::policy::types::Ending;
-use crate::recipe::{Holder, Semaphore, SemaphoreState};
 use crate::rollout::messages::OperatorRequest;
 use crate::rollout::{Counts, Facts, Plan, Refusal, RunStatus, Wave, WaveSpent};
-use crate::store::Store;
+use lockkeeper_coordination::recipe::{Holder, Semaphore, SemaphoreState};
+use lockkeeper_coordination::store::Store;
 
 /// How many of those who queue are named.
 const MOST_QUEUED: usize = 20;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::RunStateError;
 use super::layout::{self, RunPaths};
 use super::read::Kept;
-use crate::store::{NodePath, Op, Store, StoreError, Version, node_name};
+use lockkeeper_coordination::store::{NodePath, Op, Store, StoreError, Version, node_name};
 
 /// As many nodes are deleted in one transaction.
 const AT_ONCE: usize = 200;

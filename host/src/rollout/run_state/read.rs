@@ -15,7 +15,7 @@ use super::records::{JobRecord, LAYOUT, Memory, Planned, RequestsRecord, RunReco
 use super::target_record::TargetRecord;
 use crate::job::{JobName, Target};
 use crate::rollout::RunStatus;
-use crate::store::{Node, NodePath, Store, StoreError, Watch, node_name};
+use lockkeeper_coordination::store::{Node, NodePath, Store, StoreError, Watch, node_name};
 
 /// So many reads are on their way at once.
 const FLIGHT: usize = 256;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::super::messages::OperatorRequest;
 use super::super::target_status::Counts;
 use crate::job::{Labels, Target, TargetName};
-use crate::recipe::Holder;
 use crate::rollout::RunStatus;
-use crate::store::NodePath;
+use lockkeeper_coordination::recipe::Holder;
+use lockkeeper_coordination::store::NodePath;
 
 /// The layout's version.
 pub const LAYOUT: u32 = 2;

@@ -6,7 +6,7 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read;
 use super::records::RequestsRecord;
-use crate::store::{NodeKind, Store, StoreError, Version};
+use lockkeeper_coordination::store::{NodeKind, Store, StoreError, Version};
 
 /// How often somebody else may change the same wishes under our hands.
 const MOST_TRIES: u32 = 50;

@@ -7,8 +7,8 @@ use super::layout::RunPaths;
 use super::read::{self, Kept};
 use super::runner::Runner;
 use crate::job::JobName;
-use crate::recipe::{Identifier, Patience};
-use crate::store::{Store, StoreError, Version};
+use lockkeeper_coordination::recipe::{Identifier, Patience};
+use lockkeeper_coordination::store::{Store, StoreError, Version};
 
 /// A finished run is open again: whoever runs its job next goes on with it. Nobody runs the job meanwhile: `who` is its
 /// runner for as long as this takes.

@@ -14,9 +14,9 @@ use super::records::{EPOCHS_KEPT, JobRecord, LAYOUT, Memory, Planned, RequestsRe
 use super::target_record::TargetRecord;
 use super::writer::RunStateWriter;
 use crate::job::{JobName, Target};
-use crate::recipe::{Acquired, Holder, Identifier, Lease, Loss, Patience, Semaphore};
 use crate::rollout::messages::Resumed;
-use crate::store::{Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
+use lockkeeper_coordination::recipe::{Acquired, Holder, Identifier, Lease, Loss, Patience, Semaphore};
+use lockkeeper_coordination::store::{Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
 /// As many bytes of targets go into one node of the plan.
 const PART_BYTES: usize = 400_000;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::policy::types::Ending;
-use crate::store::{Fence, NodePath};
+use lockkeeper_coordination::store::{Fence, NodePath};
 
 /// A target's node: written before the effect that it announces, and read by whoever takes the run over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

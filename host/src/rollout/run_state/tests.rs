@@ -9,11 +9,13 @@ use super::{
 };
 use crate::job::{JobName, Target, TargetName};
 use crate::policy::types::Ending;
-use crate::recipe::{AcquireError, Identifier, IfHeld, Owner, Ownership, Patience, Request, Semaphore};
 use crate::rollout::{OperatorRequest, RunStatus};
-use crate::store::embedded::{Embedded, EmbeddedOptions};
-use crate::store::memory::Memory;
-use crate::store::{Connect, Lifetime, NodeKind, NodePath, Store, create_all};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::memory::Memory;
+use lockkeeper_coordination::recipe::{
+    AcquireError, Identifier, IfHeld, Owner, Ownership, Patience, Request, Semaphore,
+};
+use lockkeeper_coordination::store::{Connect, Lifetime, NodeKind, NodePath, Store, create_all};
 
 const JOB: &str = r#"
 name = "left"

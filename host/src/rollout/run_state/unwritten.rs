@@ -9,7 +9,7 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read;
 use super::target_record::{RecordedStatus, TargetRecord};
-use crate::store::{Op, Store, StoreError, Version};
+use lockkeeper_coordination::store::{Op, Store, StoreError, Version};
 
 /// What a runner knows of a target whose node says that something runs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use super::records::{Ended, Memory, RunRecord};
 use super::target_record::{LeaseRecord, RecordedStatus, TargetRecord};
 use super::unwritten::{Sight, Unsaved, Unwritten};
 use crate::job::Target;
-use crate::recipe::{Deletion, Lease};
-use crate::store::{Clock, NodePath, Op, Store, StoreError, Version};
+use lockkeeper_coordination::recipe::{Deletion, Lease};
+use lockkeeper_coordination::store::{Clock, NodePath, Op, Store, StoreError, Version};
 
 /// Where each target of a run stands, written down before the effect that it announces.
 ///
@@ -310,7 +310,7 @@ impl RunStateWriter {
         let set = Op::Set { path: path.clone(), data: data.clone(), version: Version::Any };
         match self.store.multi(vec![check.clone(), set]).await {
             Err(StoreError::Multi { index: 1, source }) if matches!(*source, StoreError::NoNode { .. }) => {
-                let create = Op::Create { path, data, kind: crate::store::NodeKind::Persistent };
+                let create = Op::Create { path, data, kind: lockkeeper_coordination::store::NodeKind::Persistent };
                 self.store.multi(vec![check, create]).await?;
                 Ok(())
             }

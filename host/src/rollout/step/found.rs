@@ -8,7 +8,7 @@ use crate::job::OnUnknown;
 use crate::policy::types::{Ending, EventKind, Outcome};
 use crate::rollout::messages::{Action, ActionResult, CommandKind, Probed, Resumed};
 use crate::rollout::run_state::{RecordedStatus, TargetRecord};
-use crate::store::Fence;
+use lockkeeper_coordination::store::Fence;
 
 /// How long after a probe that said that the action is still under way it is asked again; twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use super::{Event, Rollout, TargetStatus};
 use crate::policy::orchestration::{Answer, Call};
 use crate::rollout::messages::{Action, End, Fault, OrchestrationEnd, OrchestrationEvent};
 use crate::rollout::run_state::Begun;
-use crate::store::Fence;
+use lockkeeper_coordination::store::Fence;
 
 /// What a target that the orchestration never let go is left out for.
 const NOT_ORCHESTRATED: &str = "not-conducted";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lockkeeper::policy::types::Ending;
 use lockkeeper::rollout::CommandKind;
 use lockkeeper::rollout::run_state::{LeaseRecord, RecordedStatus, TargetRecord};
-use lockkeeper::store::{Fence, NodePath};
+use lockkeeper_coordination::store::{Fence, NodePath};
 
 /// Something that is to be written about a target, in its order.
 #[derive(Debug, Clone)]

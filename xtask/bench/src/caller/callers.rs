@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use lockkeeper::recipe::{Identifier, Patience, Semaphore};
-use lockkeeper::store::{Lifetime, Store};
+use lockkeeper_coordination::recipe::{Identifier, Patience, Semaphore};
+use lockkeeper_coordination::store::{Lifetime, Store};
 use serde_json::json;
 
 use super::sequence::Sequence;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use lockkeeper::recipe::Semaphore;
-use lockkeeper::store::Store;
+use lockkeeper_coordination::recipe::Semaphore;
+use lockkeeper_coordination::store::Store;
 use serde_json::json;
 
 use super::{Arguments, heard, micros, say};

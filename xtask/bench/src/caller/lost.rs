@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use lockkeeper::recipe::{Identifier, Patience, Semaphore};
-use lockkeeper::store::{Lifetime, SessionState, Store};
+use lockkeeper_coordination::recipe::{Identifier, Patience, Semaphore};
+use lockkeeper_coordination::store::{Lifetime, SessionState, Store};
 
 use super::{Arguments, heard, say};
 

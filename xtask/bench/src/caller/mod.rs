@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use lockkeeper::store::zookeeper::ZooKeeper;
-use lockkeeper::store::{Connect, Hosts, NodePath, Store, ZooKeeperOptions};
+use lockkeeper_coordination::store::{Connect, NodePath, Store};
+use lockkeeper_coordination::zookeeper::ZooKeeper;
+use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeperOptions};
 use nix::time::{ClockId, clock_gettime};
 
 /// What is done.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use lockkeeper::store::{NodeKind, NodePath, Store, StoreError, Version, create_all};
+use lockkeeper_coordination::store::{NodeKind, NodePath, Store, StoreError, Version, create_all};
 
 pub(super) struct Sequence {
     session: Arc<dyn Store>,

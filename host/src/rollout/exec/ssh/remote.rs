@@ -1,6 +1,6 @@
 //! What is sent to a target's shell: every word of it quoted, for a login shell that need know little, and a POSIX `sh`.
 
-use crate::store::Secret;
+use lockkeeper_coordination::zookeeper::Secret;
 
 /// Begins the command when it is told to, and says on stderr when it may be told and how the command ended.
 ///

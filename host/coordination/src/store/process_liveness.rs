@@ -34,14 +34,14 @@ fn ours() -> MutexGuard<'static, Vec<PathBuf>> {
 
 /// A file that is locked while this process lives. It is deleted when this is dropped.
 #[derive(Debug)]
-pub(in crate::store) struct Life {
+pub(crate) struct Life {
     path: PathBuf,
     _locked: File,
 }
 
 impl Life {
     /// Makes the file, which no other process may have made before, with that mode.
-    pub(in crate::store) fn begin(path: PathBuf, mode: u32) -> io::Result<Self> {
+    pub(crate) fn begin(path: PathBuf, mode: u32) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create_new(true).mode(mode).open(&path)?;
         let life = Self { path, _locked: file };
         // Whatever the umask is.
@@ -52,7 +52,7 @@ impl Life {
     }
 
     /// Whether no command runs that has to end with this process.
-    pub(in crate::store) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         fs::read_to_string(&self.path).is_ok_and(|lines| is_balanced(&lines))
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Life {
 }
 
 /// Whether the process that made the file has ended, and every command that had to end with it.
-pub(in crate::store) fn is_dead(path: &Path) -> bool {
+pub(crate) fn is_dead(path: &Path) -> bool {
     let Ok(mut file) = File::open(path) else { return false };
     // A shared lock of the living process is in the way; so is another process that looks at this moment.
     if file.try_lock().is_err() {

@@ -17,7 +17,7 @@ use super::boot_clock;
 
 /// When a session was last heard, and its state from that.
 #[derive(Debug)]
-pub(super) struct SessionLiveness {
+pub(crate) struct SessionLiveness {
     timeout_ms: u64,
     /// How long after it was last heard the session is over.
     over_after_ms: u64,
@@ -31,7 +31,7 @@ pub(super) struct SessionLiveness {
 impl SessionLiveness {
     /// A session that was heard at `heard_ms`. It is over when it was not heard for `over_after`, and nobody is given its
     /// nodes before `safe_for`.
-    pub(super) fn new(timeout: Duration, over_after: Duration, safe_for: Duration, heard_ms: u64) -> Self {
+    pub(crate) fn new(timeout: Duration, over_after: Duration, safe_for: Duration, heard_ms: u64) -> Self {
         let (state, _) = watch::channel(SessionState::Connected);
         Self {
             timeout_ms: millis(timeout),
@@ -43,28 +43,28 @@ impl SessionLiveness {
     }
 
     /// As [`super::Store::safe_until`].
-    pub(super) fn safe_until(&self) -> Instant {
+    pub(crate) fn safe_until(&self) -> Instant {
         let (now, now_ms, until_ms) = (Instant::now(), boot_clock::now_ms(), self.heard_ms() + self.safe_for_ms);
         let past = Duration::from_millis(now_ms.saturating_sub(until_ms));
         now.checked_sub(past).unwrap_or(now) + Duration::from_millis(until_ms.saturating_sub(now_ms))
     }
 
-    pub(super) fn timeout_ms(&self) -> u64 {
+    pub(crate) fn timeout_ms(&self) -> u64 {
         self.timeout_ms
     }
 
-    pub(super) fn heard_ms(&self) -> u64 {
+    pub(crate) fn heard_ms(&self) -> u64 {
         self.heard_ms.load(Ordering::Relaxed)
     }
 
     /// The store heard something that we sent at that moment or later.
-    pub(super) fn heard(&self, at_ms: u64) {
+    pub(crate) fn heard(&self, at_ms: u64) {
         self.heard_ms.fetch_max(at_ms, Ordering::Relaxed);
     }
 
     /// Draws the conclusions from what time it is: suspended at half of the time-out without being heard, over in time
     /// before anybody else may take the session's nodes away. Says whether it is over.
-    pub(super) fn look_at_clock(&self) -> bool {
+    pub(crate) fn look_at_clock(&self) -> bool {
         let silence = boot_clock::now_ms().saturating_sub(self.heard_ms());
         if silence >= self.over_after_ms {
             self.turn(SessionState::Expired);
@@ -74,20 +74,20 @@ impl SessionLiveness {
         self.is_over()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.state.borrow().is_over()
     }
 
-    pub(super) fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         *self.state.borrow() == SessionState::Suspended
     }
 
-    pub(super) fn state(&self) -> watch::Receiver<SessionState> {
+    pub(crate) fn state(&self) -> watch::Receiver<SessionState> {
         self.state.subscribe()
     }
 
     /// Goes to `state`, unless the session is over.
-    pub(super) fn turn(&self, state: SessionState) {
+    pub(crate) fn turn(&self, state: SessionState) {
         self.state.send_if_modified(|now| {
             let turns = !now.is_over() && *now != state;
             if turns {
@@ -108,7 +108,7 @@ static ONE_MORE: Condvar = Condvar::new();
 ///
 /// # Errors
 /// When the guard's thread cannot be started.
-pub(super) fn guard(session_liveness: &Arc<SessionLiveness>) -> std::io::Result<()> {
+pub(crate) fn guard(session_liveness: &Arc<SessionLiveness>) -> std::io::Result<()> {
     let mut guarded = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
     if guarded.is_empty() {
         thread::Builder::new().name(String::from("session-guard")).spawn(watch_clocks)?;

@@ -4,19 +4,16 @@
 //! the trait alone; which backend stands behind it is decided in `cli/context.rs` and nowhere else. What the trait
 //! promises is written down as tests in [`conformance`], which every backend passes unchanged.
 
-mod boot_clock;
-mod clock;
+pub(crate) mod boot_clock;
+pub(crate) mod clock;
 pub mod conformance;
-pub mod embedded;
 mod error;
-pub mod memory;
 mod path;
 pub mod process_liveness;
-mod session_liveness;
-mod transaction_gate;
+pub(crate) mod session_liveness;
+pub(crate) mod transaction_gate;
 mod types;
 mod watch;
-pub mod zookeeper;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -27,18 +24,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use clock::Clock;
-pub(crate) use clock::difference;
+pub use clock::difference;
 pub use error::{PathError, StoreError};
 pub use path::{NodePath, node_name};
 pub use transaction_gate::between_transactions;
 pub use types::{Fence, Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};
 pub use watch::{Watch, WatchEvent, WatchSender};
-// What jobs, profiles and flags say of servers is typed data, and not the backend that acts on it.
-pub use zookeeper::{
-    Acl, AclEntry, AclError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_SESSION_TIMEOUT, Hosts, HostsError, Login, LoginError,
-    Permissions, Secret, TlsOptions, ZooKeeperOptions,
-};
-
 /// The answer to a request that is already on its way.
 ///
 /// Awaiting it yields the answer; dropping it gives up the answer and not the request.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper::store::embedded::{Embedded, EmbeddedOptions};
+use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
 
 /// A store in a folder that lasts as long as the test's process.
 fn store() -> Arc<Embedded> {
@@ -11,4 +11,4 @@ fn store() -> Arc<Embedded> {
     Arc::new(Embedded::new(folder.join("store.db"), EmbeddedOptions { session_timeout: Duration::from_secs(4) }))
 }
 
-lockkeeper::behaviour_tests!(store());
+lockkeeper_coordination::behaviour_tests!(store());

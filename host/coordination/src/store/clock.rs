@@ -48,14 +48,14 @@ impl Clock {
 
 /// The system's clock, as the kernel has it: the clock of a store in a file of this machine, whatever a library that is
 /// preloaded makes of the process's own clock.
-pub(in crate::store) fn kernel_ms() -> u64 {
+pub(crate) fn kernel_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000)
 }
 
 /// How much later one time is than another.
-pub(crate) fn difference(later_ms: u64, earlier_ms: u64) -> i64 {
+pub fn difference(later_ms: u64, earlier_ms: u64) -> i64 {
     i64::try_from(i128::from(later_ms) - i128::from(earlier_ms)).unwrap_or_default()
 }
 

@@ -12,19 +12,19 @@ const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
 /// Milliseconds since the machine was booted.
-pub(in crate::store) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let now = clock_gettime(CLOCK).expect("every system that we build for has this clock");
     u64::try_from(Duration::from(now).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What tells this boot from others; empty where the system has no such thing. There a row from before a reboot is known
 /// by a time that is still to come.
-pub(in crate::store) fn id() -> String {
+pub(crate) fn id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Sleeps. A suspend of the machine counts as sleep, so that whoever sleeps past it wakes with the machine.
-pub(in crate::store) fn sleep(duration: Duration) {
+pub(crate) fn sleep(duration: Duration) {
     #[cfg(target_os = "linux")]
     {
         use nix::sys::time::TimeSpec;

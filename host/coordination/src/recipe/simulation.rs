@@ -19,7 +19,7 @@ use super::behaviour::{self, acquire_as, alone, force};
 use super::{
     AcquireError, Acquired, Acquisition, ForceError, Identifier, IfHeld, Lease, Ownership, Patience, Semaphore,
 };
-use crate::store::memory::{Change, Chaos, Effect, Memory, MemoryOptions, MemoryStore};
+use crate::memory::{Change, Chaos, Effect, Memory, MemoryOptions, MemoryStore};
 use crate::store::{Fence, Lifetime, NodeKind, NodePath, SessionId, Store, StoreError, Version};
 
 /// How many seeds a test run takes.

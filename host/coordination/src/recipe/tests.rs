@@ -13,14 +13,11 @@ use super::slots::Number;
 use super::{
     AcquireError, Acquired, Acquisition, Identifier, IfHeld, Lease, MemberKind, Party, Patience, Released, Semaphore,
 };
-use crate::store::memory::{Chaos, Fault, Memory, MemoryOptions, MemoryStore};
+use crate::memory::{Chaos, Fault, Memory, MemoryOptions, MemoryStore};
 use crate::store::{Lifetime, NodeKind, NodePath, SessionState, Store};
 
 mod memory {
-    crate::behaviour_tests!(
-        std::sync::Arc::new(crate::store::memory::Memory::new(Default::default())),
-        start_paused = true,
-    );
+    crate::behaviour_tests!(std::sync::Arc::new(crate::memory::Memory::new(Default::default())), start_paused = true,);
 }
 
 mod far_away {
@@ -29,7 +26,7 @@ mod far_away {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use crate::store::memory::{Memory, MemoryOptions};
+    use crate::memory::{Memory, MemoryOptions};
 
     crate::behaviour_tests!(
         Arc::new(Memory::new(MemoryOptions {

@@ -9,12 +9,12 @@ static GATE: RwLock<()> = RwLock::new(());
 
 /// Held while a transaction is open. No caller waits for anything but the disk while it holds this.
 #[derive(Debug)]
-pub(in crate::store) struct Open {
+pub(crate) struct Open {
     _gate: RwLockReadGuard<'static, ()>,
 }
 
 /// Opens the gate for one transaction; waits while this process is about to be stopped.
-pub(in crate::store) fn open() -> Open {
+pub(crate) fn open() -> Open {
     Open { _gate: GATE.read().unwrap_or_else(PoisonError::into_inner) }
 }
 

@@ -14,7 +14,6 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection,
 
 use super::options::TlsOptions;
 use crate::files::{self, MAX_TEXT_BYTES};
-use crate::terminal;
 
 /// How long a server has for one answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -293,7 +292,7 @@ fn speaks_tls() -> String {
 
 fn not_a_zookeeper(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let shown = terminal::shown(line, MAX_SHOWN);
+    let shown: String = line.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
     match line {
         line if line.starts_with("HTTP/") => format!("is not a ZooKeeper but an HTTP server: it answers `{shown}`"),
         line if line.starts_with("SSH-") => format!("is not a ZooKeeper but an SSH server: it answers `{shown}`"),
