@@ -1,10 +1,9 @@
 //! Compiles the standard policies to wasm components and embeds them.
 
-use std::env;
 use std::error::Error;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain, with_short_names, without_component_names};
 use wit_component::ComponentEncoder;

@@ -10,6 +10,7 @@
 //! cli → author → policy
 //! ```
 
+pub mod audit;
 pub mod author;
 pub mod cli;
 pub mod fence;

@@ -13,7 +13,8 @@ use lockkeeper::job::{
 };
 use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::rollout::journal::{Reader, digest};
-use lockkeeper::rollout::{Plan, run_state};
+use lockkeeper::rollout::model::Plan;
+use lockkeeper::rollout::run_state;
 use lockkeeper_coordination::memory::{Memory, MemoryOptions};
 use lockkeeper_coordination::recipe::{Claims, Party, Semaphore, read_number};
 use lockkeeper_coordination::store::{NodePath, Store, Version, create_all};

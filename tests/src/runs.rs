@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lockkeeper::job::JobSpec;
+use lockkeeper::rollout::driver::{Decide, Run, resolve};
+use lockkeeper::rollout::model::Plan;
 use lockkeeper::rollout::run_state::{LAYOUT, NewRun, RunRecord, Runner};
-use lockkeeper::rollout::{Decide, Plan, Run, resolve};
 use lockkeeper_coordination::recipe::{Identifier, Patience, StoreId};
 use lockkeeper_coordination::store::Store;
 

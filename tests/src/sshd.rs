@@ -2,12 +2,11 @@
 //! system's service, and gone with the test.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};

@@ -288,9 +288,7 @@ max-concurrency = 1
 [targets]
 hosts = ["a", "b"]
 [policy]
-use = "rolling"
-[action]
-run = ["sh", "-c", "echo to $LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = a"]
+use = "rolling" [action] run = ["sh", "-c", "echo to $LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = a"]
 [budget]
 max-failed = 5
 "#;
@@ -319,17 +317,7 @@ max-concurency = 2
 [targets]
 hosts = ["a", "a"]
 [policy]
-use = "rolling"
-[policy.settings]
-keep-slot = 30
-max-failure = 3
-[action]
-run = ["sh", "{taget}"]
-timeout = "5"
-[[wave]]
-size = 1
-"#,
-    );
+use = "rolling" [policy.settings] keep-slot = 30 max-failure = 3 [action] run = ["sh", "{taget}"] timeout = "5" [[wave]] size = 1 "#, );
     let line = format!("check {} --format json", job.display());
     let answer = world.run(&line);
     assert_eq!(answer.code, Some(2));
@@ -365,16 +353,7 @@ max-concurency = 2
 [targets]
 inventory = "none.toml"
 [policy]
-use = "roling"
-[action]
-run = ["sh", "{taget}"
-timeout = "5"
-attempts = 0
-[budget]
-max-failed = "101%"
-[[wave]]
-size = 1
-"#;
+use = "roling" [action] run = ["sh", "{taget}" timeout = "5" attempts = 0 [budget] max-failed = "101%" [[wave]] size = 1 "#;
 
 #[test]
 fn ten_mistakes_of_all_kinds_are_ten_errors_with_line_and_column() {

@@ -11,19 +11,17 @@
 mod hostile;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
+use std::{fs, thread};
 
 use lockkeeper::rollout::run_state;
 use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper_coordination::recipe::{Identifier, MemberKind, Membership, Party};
 use lockkeeper_coordination::store::{Connect, NodePath, Store, StoreError};
-use lockkeeper_coordination::zookeeper::ZooKeeper;
-use lockkeeper_coordination::zookeeper::ZooKeeperOptions;
+use lockkeeper_coordination::zookeeper::{ZooKeeper, ZooKeeperOptions};
 use lockkeeper_tests::zookeeper::{self, available};
 use lockkeeper_tests::{World, binaries, root, said, target_dir};
 use rand::SeedableRng;
@@ -54,17 +52,7 @@ max-concurrency = 5
 [targets]
 hosts = [HOSTS]
 [policy]
-use = "rolling"
-[action]
-run = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
-       "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/acted"]
-roll-back = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
-             "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"]
-probe = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
-attempts = 3
-[budget]
-stop-at = "unlimited"
-"#;
+use = "rolling" [action] run = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}", "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/acted"] roll-back = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}", "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"] probe = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"] attempts = 3 [budget] stop-at = "unlimited" "#;
 
 /// A run's folder, and its store.
 struct Ground {

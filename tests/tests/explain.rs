@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use lockkeeper::rollout::journal::{History, Page, Segments, Want};
-use lockkeeper::rollout::timeline::{self, Recorder};
+use lockkeeper::audit::timeline::{self, Recorder};
+use lockkeeper::audit::{History, Page, Segments, Want};
 use lockkeeper_tests::{Said, World, eventually, said};
 use serde_json::{Value, json};
 

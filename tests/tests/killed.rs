@@ -3,11 +3,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use lockkeeper_tests::{World, eventually, said, skipped};
 use nix::sys::signal::{Signal, kill, killpg};

@@ -5,11 +5,10 @@
 #[allow(dead_code, reason = "its way to build a guest alone")]
 mod hostile;
 
-use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Once;
-use std::thread;
+use std::{fs, thread};
 
 use lockkeeper::rollout::run_state;
 use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};

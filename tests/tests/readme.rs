@@ -2,10 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
-use std::thread;
+use std::{fs, thread};
 
 use lockkeeper_tests::{World, root};
 

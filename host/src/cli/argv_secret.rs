@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::exit::{ErrorKind, Failure};
-use crate::rollout::inherited;
+use crate::rollout::exec::inherited_signals;
 use lockkeeper_coordination::zookeeper::Secret;
 
 const FLAG: &[u8] = b"--password";
@@ -43,7 +43,7 @@ pub(super) fn draw() -> Result<(), Failure> {
     let Some((name, arguments)) = line.split_first() else { return Ok(()) };
     let mut again = Command::new(ourselves().map_err(|error| not_hidden(&error))?);
     again.arg0(name).env_remove(VARIABLE);
-    inherited::hand_on(&mut again);
+    inherited_signals::hand_on(&mut again);
     if let Some(password) = password {
         if password.len() > MAX_BYTES {
             return Err(too_long());

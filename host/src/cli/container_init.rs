@@ -4,10 +4,9 @@
 //! So the first process does only that. It starts this program once more for what it was asked to do, passes every signal on
 //! to that process and ends with its exit code.
 
-use std::env;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
+use std::{env, io};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +17,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::signals::Signals;
 use super::{context, supervisor};
-use crate::rollout::inherited;
+use crate::rollout::exec::inherited_signals;
 
 /// Does the work of a first process to its end. `None` if this process is another, or the system lets it start none: then it
 /// does itself what it was asked to do.
@@ -57,7 +56,7 @@ fn start() -> io::Result<Child> {
     let program = supervisor::ourselves().map_err(|failure| io::Error::other(failure.text()))?;
     let mut line = Command::new(program);
     line.arg0(arguments.next().unwrap_or_else(|| "lockkeeper".into())).args(arguments).process_group(0);
-    inherited::hand_on(&mut line);
+    inherited_signals::hand_on(&mut line);
     line.spawn()
 }
 

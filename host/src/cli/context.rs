@@ -9,20 +9,18 @@ use directories::ProjectDirs;
 use nix::unistd::{Uid, User};
 use tokio::time::{Instant, sleep};
 
-use super::Global;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::sessions::Sessions;
 use super::store::Choice;
-use super::{signals, supervisor};
+use super::{Global, signals, supervisor};
 use crate::job::StoreSpec;
 use crate::policy::{Compiler, Engine, EngineOptions, Limits, OnCompile};
 use lockkeeper_coordination::embedded::{self, Embedded, EmbeddedOptions};
 use lockkeeper_coordination::memory::{Memory, MemoryOptions};
 use lockkeeper_coordination::recipe::Identifier;
 use lockkeeper_coordination::store::{Clock, Connect, NodePath, Store, StoreError};
-use lockkeeper_coordination::zookeeper::ZooKeeper;
-use lockkeeper_coordination::zookeeper::ZooKeeperOptions;
+use lockkeeper_coordination::zookeeper::{ZooKeeper, ZooKeeperOptions};
 
 /// Threads for what a command does beside its main one.
 const WORKERS: usize = 2;

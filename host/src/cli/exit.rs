@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::policy::PolicyError;
+use crate::rollout::driver::{RunError, TargetsError};
 use crate::rollout::run_state::RunStateError;
-use crate::rollout::{RunError, TargetsError};
 use lockkeeper_coordination::recipe::{
     AcquireError, ForceError, JoinError, LeaveError, Nested, ReleaseError, ResizeError, WaitError,
 };

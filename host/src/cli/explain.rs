@@ -6,9 +6,9 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of, shown};
 use super::replay::{self, PATIENT};
 use super::{ExplainArgs, Global, runs};
+use crate::audit::explain::{self, Answer, Because, Case, Counterfactual, Nearest, Said, Trail, TrailStatus};
+use crate::audit::{History, Page, Segments, Want};
 use crate::cli::table::Table;
-use crate::rollout::explain::{self, Answer, Because, Case, Counterfactual, Nearest, Said, Trail, TrailStatus};
-use crate::rollout::journal::{History, Page, Segments, Want};
 use crate::terminal;
 use lockkeeper_coordination::store::Clock;
 

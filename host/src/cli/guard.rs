@@ -9,14 +9,13 @@ use nix::sys::signal::{Signal, killpg};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::GuardArgs;
-use super::context;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::invocation::quoted;
 use super::lock::STORE_ID;
 use super::output::{self, Output, shown};
 use super::signals::{Received, Signals};
 use super::supervisor::{Bond, Running, signal_name};
+use super::{GuardArgs, context};
 use crate::fence::{
     AcceptedAttempt, Answer, AttemptId, CommandLock, Ended, FenceFile, FenceFileError, Hold, Liveness, Locked,
     OtherStore, Outcome, Process, Stale, Verdict,

@@ -17,7 +17,9 @@ use crate::job::{
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
 use crate::policy::{Engine, Module, PolicyError};
-use crate::rollout::{OrchestrationJob, RollCall, TargetsError, read_inventory, resolve};
+use crate::rollout::driver::{TargetsError, read_inventory, resolve};
+use crate::rollout::model::RollCall;
+use crate::rollout::orchestration::OrchestrationJob;
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::Party;
 use lockkeeper_coordination::store::{Store, StoreError};

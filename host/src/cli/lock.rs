@@ -9,14 +9,14 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::context::Opener;
+use super::context::{self, Opener};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::holders::Held;
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::supervisor::{Bond, Running};
-use super::{Global, LockArgs, context};
-use crate::rollout::process_group;
+use super::{Global, LockArgs};
+use crate::rollout::exec::process_group;
 use crate::terminal;
 use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Acquisition, Claims, Force, ForceError, Forced, Holder, Identifier, IfHeld, Lease, Loss,

@@ -50,7 +50,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use exit::{ErrorKind, Exit};
 
 use crate::job as jobs;
-use crate::rollout::inherited;
+use crate::rollout::exec::inherited_signals;
 use lockkeeper_coordination::recipe::{Identifier, IdentifierError, MemberKind, StoreId};
 use lockkeeper_coordination::store::NodePath;
 use lockkeeper_coordination::zookeeper::{Acl, Hosts, Secret};
@@ -805,7 +805,7 @@ struct ManArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     sink::tame_panics();
-    inherited::hear_of_children();
+    inherited_signals::hear_of_children();
     if let Some(code) = supervisor::guard().or_else(policy::compiler) {
         return code;
     }

@@ -16,8 +16,7 @@ use super::table::Table;
 use super::{Format, Global};
 use crate::job::{Problem, Problems};
 use crate::policy::types::Ending;
-use crate::rollout::run_state::Called;
-use crate::rollout::{Event, Stamped};
+use crate::rollout::model::{Called, Event, Stamped};
 use crate::terminal;
 
 /// The width of the verb that leads each line.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::context::Opener;
+use super::context::{self, Opener};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of};
 use super::signals::Signals;
 use super::supervisor::{Bond, Running};
-use super::{Global, JoinArgs, MembersArgs, context};
+use super::{Global, JoinArgs, MembersArgs};
 use crate::cli::table::Table;
 use crate::terminal;
 use lockkeeper_coordination::recipe::{self, Identifier, Membership, Party, Patience};

@@ -11,7 +11,8 @@ use super::signals::Signals;
 use super::{Global, JobArgs, slot_check};
 use crate::cli::table::Table;
 use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
-use crate::rollout::{Mismatch, Plan, RollCall, Wave, needs_store};
+use crate::rollout::driver::needs_store;
+use crate::rollout::model::{Mismatch, Plan, RollCall, Wave};
 use lockkeeper_coordination::store::{Clock, Store};
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {

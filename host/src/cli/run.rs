@@ -11,19 +11,21 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::context::Opener;
+use super::context::{self, Opener};
 use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
 use super::invocation::quoted;
 use super::job::{Loaded, load};
 use super::output::{Output, moment};
 use super::signals::Signals;
 use super::status::next;
-use super::{Global, RunArgs, context, runs, slot_check, supervisor};
+use super::{Global, RunArgs, runs, slot_check, supervisor};
 use crate::job::{JobName, Target, TargetSource};
+use crate::rollout::model::{Broken, End, Event, Mismatch, Plan, RecordedStatus, Report, Stamped, Stop};
 use crate::rollout::run_state::{
-    Ended, Kept, LAYOUT, NewRun, Opened, RecordedStatus, Rewritten, RunRecord, RunStateError, Runner, Unwritten,
+    Ended, Kept, LAYOUT, NewRun, Opened, Rewritten, RunRecord, RunStateError, Runner, Unwritten,
 };
-use crate::rollout::{self, Broken, End, Event, Mismatch, Plan, Report, Run, Stamped, Stop};
+
+use crate::rollout::driver::{self, Run};
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::{AcquireError, Patience, StoreId};
 use lockkeeper_coordination::store::{Lifetime, Store, StoreError};
@@ -508,7 +510,7 @@ impl Attempt<'_> {
             output.progress(settled);
         };
         let (sender, stops) = mpsc::channel(MAX_STOPS);
-        let (report, is_stopped) = obeyed(rollout::run(run, stops, tell), signals, &sender).await;
+        let (report, is_stopped) = obeyed(driver::run(run, stops, tell), signals, &sender).await;
         output.end_bar();
         let unwritten = Some(run_state.unwritten());
         match report {
@@ -525,7 +527,7 @@ impl Attempt<'_> {
                 }
                 outcome(&report).map(Stood::Over)
             }
-            Err(rollout::RunError::RunStateWriter(error)) if error.is_lost() => {
+            Err(driver::RunError::RunStateWriter(error)) if error.is_lost() => {
                 Ok(Stood::Lost(Lost { unwritten, is_stopped }))
             }
             Err(error) => Err(error.into()),

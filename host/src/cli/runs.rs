@@ -2,17 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+use std::{fs, io};
 
 use super::exit::{ErrorKind, Failure};
 use super::output::{of, shown};
+use crate::audit::Segments;
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
-use crate::rollout::journal::{Reader, Segments, digest};
+use crate::rollout::journal::{Reader, digest};
 use crate::terminal;
 use lockkeeper_coordination::files::{self, MAX_POLICY_BYTES};
 

@@ -19,8 +19,8 @@ use nix::sys::socket::{MsgFlags, send};
 use tokio::signal::unix::{self, SignalKind};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use crate::rollout::inherited::is_ignored;
-use crate::rollout::process_group;
+use crate::rollout::exec::inherited_signals::is_ignored;
+use crate::rollout::exec::process_group;
 use lockkeeper_coordination::store::between_transactions;
 
 /// The signals that ask a process to end.

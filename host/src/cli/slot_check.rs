@@ -6,7 +6,7 @@ use super::context;
 use super::exit::Failure;
 use super::output::{Output, of};
 use crate::job::{JobSpec, Limit};
-use crate::rollout::Plan;
+use crate::rollout::model::Plan;
 use lockkeeper_coordination::recipe::{
     ResizeError, Resized, Writer, agree, nested_semaphore, read_number, would_agree,
 };

@@ -4,12 +4,10 @@
 //! file; what those behind say of a store is of another one. Of everything else, too, the nearest counts: a flag, then what said where, then its profile, then the
 //! environment. Only a login stays whole: a password is never used for a name that somebody nearer gave.
 
-use std::env;
-use std::fmt;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fmt, io};
 
 use directories::ProjectDirs;
 

@@ -9,9 +9,7 @@
 //! On a terminal the command is in our own group instead. Both are one job of the shell then: the command can read from the
 //! terminal, the keyboard's signals reach it directly, and Ctrl-Z, `fg` and `bg` apply to both.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 #[cfg(target_os = "linux")]
 use std::os::unix::process::CommandExt;
@@ -20,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::Duration;
+use std::{env, io};
 
 use futures::FutureExt;
 use nix::errno::Errno;
@@ -34,8 +33,8 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::signals::{Received, Signals};
 use super::{Format, context, output};
 use crate::fence::{CommandLock, Outcome};
-use crate::rollout::process_tree::{self, Scope};
-use crate::rollout::{inherited, process_group, runner_failure};
+use crate::rollout::exec::process_tree::{self, Scope};
+use crate::rollout::exec::{inherited_signals, process_group, runner_failure};
 use lockkeeper_coordination::store::process_liveness::{self, Dependent};
 
 /// The first argument of a guard, which no person gives: what follows is the format of its errors, our process id, the
@@ -118,7 +117,7 @@ impl Running {
         if group == Group::Own || bond != Bond::Loose {
             line.process_group(0);
         }
-        inherited::hand_on(line.as_std_mut());
+        inherited_signals::hand_on(line.as_std_mut());
         let ended = unix::signal(SignalKind::child()).map_err(failed)?;
         // What the command leaves behind becomes our child, so that it is found if the command has to be stopped.
         #[cfg(target_os = "linux")]
@@ -362,7 +361,7 @@ async fn stand_guard(
     let mut line = Command::new(program);
     line.args(arguments);
     line.env_remove(process_liveness::ID);
-    inherited::hand_on(line.as_std_mut());
+    inherited_signals::hand_on(line.as_std_mut());
     ends_with_its_guard(line.as_std_mut());
     if let Some(group) = group {
         line.process_group(group.as_raw());

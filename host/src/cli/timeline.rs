@@ -7,8 +7,8 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::Output;
 use super::{Global, replay, runs};
-use crate::rollout::journal::{History, Page, Want};
-use crate::rollout::timeline::{self, Recorder, Timeline};
+use crate::audit::timeline::{self, Recorder, Timeline};
+use crate::audit::{History, Page, Want};
 
 /// Draws a run into a file.
 pub(super) fn write(global: &Global, output: &Output, run: &str, file: &Path) -> Result<Exit, Failure> {

@@ -8,9 +8,8 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 
 use super::exit::{ErrorKind, Exit, Failure};
-use super::invocation;
 use super::output::{self, shown};
-use super::{Cli, Format, sink};
+use super::{Cli, Format, invocation, sink};
 use lockkeeper_coordination::recipe::IdentifierError;
 use lockkeeper_coordination::store::PathError;
 use lockkeeper_coordination::zookeeper::{AclError, Hosts, HostsError};

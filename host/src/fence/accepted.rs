@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::process::Process;
-use crate::rollout::stale_mark;
+use crate::rollout::model::stale_mark;
 
 /// How many attempts are remembered.
 pub const KEPT: usize = 20;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::accepted::{AcceptedFences, Incoherent, Liveness, Outcome};
 use super::process::{Process, boot_clock};
-use crate::rollout::process_group;
+use crate::rollout::exec::process_group;
 use lockkeeper_coordination::files;
 
 /// How long `F.lock` is waited for: it is held for one write to the disk.

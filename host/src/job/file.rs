@@ -16,8 +16,9 @@ use super::limit::{Limit, Share};
 use super::name::{JobName, LabelError, Labels, NameError, Target, check_label};
 use super::pattern::NamePattern;
 use super::problem::quote;
-use super::reader::{At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table};
-use super::reader::{unsigned, wrong_type};
+use super::reader::{
+    At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table, unsigned, wrong_type,
+};
 use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts, ValueSource};
 use super::ssh::SshChoice;
 use super::store::StoreTable;

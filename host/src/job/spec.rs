@@ -13,17 +13,15 @@ use sha2::{Digest, Sha256};
 
 use super::budget::{BudgetSpec, CONTRADICTION_HELP, StopAt};
 use super::calendar::Calendar;
-use super::check;
 use super::file::JobFile;
 use super::limit::Limit;
 use super::name::{JobName, Target};
 use super::problem::{Place, Problem, Problems, Source, quote};
 use super::reader::{Report, join, nearest};
-use super::secrets;
 use super::ssh::SshSpec;
 use super::store::StoreSpec;
 use super::template::{MemberTemplate, MissingLabel, Substitutions, Template};
-use super::waves;
+use super::{check, secrets, waves};
 use lockkeeper_coordination::store::{Lifetime, NodePath};
 
 /// How many targets may act at once where `semaphore.max-concurrency` says nothing: as in Salt, one.

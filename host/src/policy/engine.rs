@@ -12,12 +12,12 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use super::bindings::Policy;
 use super::cache::Cache;
 use super::compile::{compile, differences};
-use super::compiler::Compiler;
+use super::compiler::{self, Compiler};
 use super::evaluate::Guest;
 use super::orchestration::{self, Instance, Orchestration};
 use super::ticker::{Computing, TICK, Ticker};
 use super::types::Manifest;
-use super::{Module, PolicyError, StandardPolicy, compiler, config, module, standard_policies};
+use super::{Module, PolicyError, StandardPolicy, config, module, standard_policies};
 use lockkeeper_coordination::files;
 
 /// What one decision may use.

@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use lockkeeper::job::JobSpec;
 use lockkeeper::policy::{Engine, EngineOptions};
-use lockkeeper::rollout::{self, End, OrchestrationJob};
+use lockkeeper::rollout::driver;
+use lockkeeper::rollout::model::End;
+use lockkeeper::rollout::orchestration::OrchestrationJob;
 use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper_coordination::store::{Connect, Store};
-use lockkeeper_coordination::zookeeper::ZooKeeper;
-use lockkeeper_coordination::zookeeper::ZooKeeperOptions;
+use lockkeeper_coordination::zookeeper::{ZooKeeper, ZooKeeperOptions};
 use lockkeeper_tests::crashing::Crashing;
 use lockkeeper_tests::runs;
 use tokio::sync::mpsc;
@@ -51,7 +52,7 @@ async fn main() -> Result<()> {
     }
     let runner = Arc::clone(&prepared.runner);
     let (_stop, stops) = mpsc::channel(1);
-    let report = rollout::run(prepared, stops, |stamped| {
+    let report = driver::run(prepared, stops, |stamped| {
         println!("{}", serde_json::to_string(stamped).unwrap_or_default());
     })
     .await?;

@@ -16,12 +16,14 @@ use lockkeeper::job::{
     Template,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
-use lockkeeper::rollout::run_state::{RecordedStatus, Sight, TargetRecord};
-use lockkeeper::rollout::{
+use lockkeeper::rollout::machine::Rollout;
+use lockkeeper::rollout::model::{
     Action, ActionResult, Broken, Budget, CommandKind, Connectivity, Counts, Course, End, Event, Fault, FinalStatus,
     Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
-    OrchestrationEnd, Others, Probed, Resumed, Rollout, SeenLease, SeenMember, Setup, Stop, TargetStatus, Wave,
+    OrchestrationEnd, Others, Probed, RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord,
+    TargetStatus, Wave,
 };
+use lockkeeper::rollout::run_state::Sight;
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -36,11 +36,11 @@ use lockkeeper::job::{
     TargetName, Template, Window,
 };
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
-use lockkeeper::rollout::run_state::{LeaseRecord, RecordedStatus, TargetRecord};
-use lockkeeper::rollout::{
+use lockkeeper::rollout::machine::Rollout;
+use lockkeeper::rollout::model::{
     Action, ActionResult, Budget, CommandKind, Connectivity, Course, Event, Fault, Floor, Got, HardLimits,
-    HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests, Others, Probed, Resumed, Rollout,
-    SeenLease, SeenMember, Setup, Stop, Wave, stale_mark,
+    HeldElsewhere, Input, LeaseRecord, NotLeased, Observed, OperatorRequest, OperatorRequests, Others, Probed,
+    RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord, Wave, stale_mark,
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use tokio::time::Instant;

@@ -1,9 +1,8 @@
 //! Who takes part, and how each is started.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use lockkeeper_tests::root;

@@ -16,9 +16,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::cast::Cast;
-use crate::machine;
-use crate::report;
 use crate::world::World;
+use crate::{machine, report};
 
 /// What everybody waits for.
 const WANTED: &str = "/locks/wanted";

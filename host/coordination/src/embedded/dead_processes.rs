@@ -1,10 +1,9 @@
 //! Processes on the file that have been killed: found by their liveness files, before their sessions time out.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io};
 
 use rusqlite::{Connection, params};
 

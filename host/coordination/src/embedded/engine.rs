@@ -25,9 +25,10 @@ use super::dead_processes::{Lives, Scope};
 use super::session::{Session, Shared};
 use super::tree::{Failure, Tree};
 use super::watches::{Aspect, Change, ChangeKind, Watches};
-use crate::store::transaction_gate;
-use crate::store::{Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender};
-use crate::store::{boot_clock, clock};
+use crate::store::{
+    Made, Node, NodePath, Op, SessionId, SessionState, Stat, StoreError, Watch, WatchSender, boot_clock, clock,
+    transaction_gate,
+};
 
 /// How often we look whether another process changed something, while anybody here watches and the system does not tell.
 const LOOK_UNTOLD: Duration = Duration::from_millis(8);

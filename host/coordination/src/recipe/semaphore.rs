@@ -11,12 +11,10 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::acquire;
 use super::broken_lease::{self, Broken};
 use super::claim::{self, Claim, Claimed, Deletion, Forced, Owner};
 use super::identifier::Identifier;
 use super::lease::Lease;
-use super::names;
 use super::nested_semaphores::{self, Above, Nested};
 use super::observe::Changed;
 use super::own_node::{self, Placed};
@@ -24,6 +22,7 @@ use super::request::{HeldBy, Ownership, Request};
 use super::session::{Entry, Leftovers, Tools};
 use super::slots::{Number, SlotsRule, queue_of, so_many_are, so_many_slots};
 use super::wait::{Backoff, Patience};
+use super::{acquire, names};
 use crate::store::{
     Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
 };

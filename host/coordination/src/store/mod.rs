@@ -23,8 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use clock::Clock;
-pub use clock::difference;
+pub use clock::{Clock, difference};
 pub use error::{PathError, StoreError};
 pub use path::{NodePath, node_name};
 pub use transaction_gate::between_transactions;

@@ -12,8 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::SessionState;
-use super::boot_clock;
+use super::{SessionState, boot_clock};
 
 /// When a session was last heard, and its state from that.
 #[derive(Debug)]

@@ -8,11 +8,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use zookeeper_client as client;
 
-use super::convert;
 use super::options::{Login, TlsOptions, ZooKeeperOptions};
-use super::probe;
 use super::session::Session;
-use super::tcp_nodelay;
+use super::{convert, probe, tcp_nodelay};
 use crate::files::{self, MAX_TEXT_BYTES};
 use crate::store::{Connect, Reply, Store, StoreError, boot_clock};
 

@@ -12,9 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use zookeeper_client as client;
 
-use super::convert;
 use super::session::Session;
-use super::tcp_nodelay;
+use super::{convert, tcp_nodelay};
 use crate::store::session_liveness::SessionLiveness;
 use crate::store::{NodePath, Reply, SessionState, Stat, Store, StoreError, WatchEvent, WatchSender, boot_clock};
 

@@ -14,10 +14,8 @@ use crate::cli::output::{Output, of, shown};
 use crate::cli::status::{held_json, way_out};
 use crate::cli::{Global, RetryArgs, context};
 use crate::job::closest;
-use crate::rollout::OperatorRequest;
-use crate::rollout::run_state::{
-    self, AboutVersion, Kept, Notice, Recorded, RecordedStatus, RunPhase, RunStateError, Seen, TargetRecord,
-};
+use crate::rollout::model::{OperatorRequest, RecordedStatus, TargetRecord};
+use crate::rollout::run_state::{self, AboutVersion, Kept, Notice, Recorded, RunPhase, RunStateError, Seen};
 use crate::terminal;
 use lockkeeper_coordination::recipe::AcquireError;
 use lockkeeper_coordination::store::Store;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{DecideArgs, EndingArg};
 use super::{accepts, either, scenario, settings_of};
+use crate::audit::{History, Page, Want};
 use crate::author::{Question, Said, case_text, decide, read_view, sample_view};
 use crate::cli::exit::{ErrorKind, Exit, Failure};
 use crate::cli::output::{Output, problems_failure, shown, span};
@@ -14,7 +15,6 @@ use crate::cli::table::Table;
 use crate::cli::{Global, replay, runs};
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
-use crate::rollout::journal::{History, Page, Want};
 use crate::terminal;
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 

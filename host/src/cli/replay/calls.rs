@@ -5,14 +5,15 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::distrusted;
+use crate::audit::replay::{Otherwise, Recalled, Script, recall};
+use crate::audit::{History, Page, Segments, Want};
 use crate::cli::exit::{ErrorKind, Failure};
 use crate::cli::output::{Output, of};
 use crate::cli::runs;
 use crate::policy::orchestration::Orchestration;
 use crate::policy::{Engine, PolicyError};
-use crate::rollout::Event;
-use crate::rollout::journal::{History, Orchestrated, Page, Segments, Want};
-use crate::rollout::replay::{Otherwise, Recalled, Script, recall};
+use crate::rollout::journal::Orchestrated;
+use crate::rollout::model::Event;
 use crate::terminal;
 
 /// A stint's calls, and what came of them.

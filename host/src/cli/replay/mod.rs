@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
+use crate::audit::replay::{self, Again, Difference, Replay};
+use crate::audit::{History, HistoryError, Page, Segments, Told, Want};
 use crate::cli::table::Table;
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
-use crate::rollout::journal::{
-    self, Header, History, HistoryError, JournalError, Page, Recorded, Segments, Told, Want,
-};
-use crate::rollout::replay::{self, Again, Difference, Replay};
+use crate::rollout::journal::{self, Header, JournalError, Recorded};
 use crate::terminal;
 
 /// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::abandoned;
 use crate::cli::output::Output;
-use crate::rollout::run_state::{Held, RecordedStatus, RunPhase, Seen, StatusOf, Summary};
+use crate::rollout::model::RecordedStatus;
+use crate::rollout::run_state::{Held, RunPhase, Seen, StatusOf, Summary};
 use lockkeeper_coordination::recipe::Holder;
 
 /// A run in the list.

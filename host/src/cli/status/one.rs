@@ -5,11 +5,8 @@ use crate::cli::explain::Lines;
 use crate::cli::output::{moment, of};
 use crate::cli::table::Table;
 use crate::policy::types::Ending;
-use crate::rollout::Counts;
-use crate::rollout::OperatorRequest;
-use crate::rollout::run_state::{
-    Blockers, Blocking, Called, Held, RecordedStatus, RunPhase, Seen, TargetRecord, WaveState,
-};
+use crate::rollout::model::{Called, Counts, OperatorRequest, RecordedStatus, TargetRecord};
+use crate::rollout::run_state::{Blockers, Blocking, Held, RunPhase, Seen, WaveState};
 use crate::terminal;
 use lockkeeper_coordination::recipe::Holder;
 

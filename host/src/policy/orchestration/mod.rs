@@ -15,6 +15,5 @@ pub use call::{Advice, Answer, CallError, TargetStatus};
 pub(in crate::policy) use guest::Instance;
 pub use guest::{Answered, Asked};
 pub use lockkeeper_cases::{Call, MOST_CALLS};
-pub use run::contract;
-pub use run::{Beginning, Orchestration};
+pub use run::{Beginning, Orchestration, contract};
 pub(super) use run::{is_one, link, linker};

@@ -2,7 +2,11 @@
 //!
 //! Each command is a process group of its own. `process` has those of this machine, `ssh` those of the targets.
 
+pub mod inherited_signals;
 mod process;
+pub mod process_group;
+pub mod process_tree;
+pub(crate) mod runner_failure;
 mod ssh;
 
 use std::fs::File;
@@ -15,9 +19,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::ssh::{Connections, Host};
-use super::messages::{ActionResult, Course, Others};
-use super::{process_group, runner_failure};
 use crate::policy::types::Ending;
+use crate::rollout::model::{ActionResult, Course, Others};
 use crate::terminal;
 use lockkeeper_coordination::files;
 use lockkeeper_coordination::store::process_liveness::{self, Dependent};

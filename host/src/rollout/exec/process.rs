@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::{inherited, process_group, runner_failure};
 use super::{Ended, Invocation, Limits, Stopped};
+use crate::rollout::exec::{inherited_signals, process_group, runner_failure};
 
 /// How often a stopped group is looked at.
 const GROUP_POLL: Duration = Duration::from_millis(10);
@@ -48,7 +48,7 @@ pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, 
 fn start(command: &[String], invocation: &Invocation, log: File) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut line = Command::new(program);
-    inherited::hand_on(line.as_std_mut());
+    inherited_signals::hand_on(line.as_std_mut());
     line.args(arguments)
         .envs(invocation.environment.iter().map(|(key, value)| (key, value)))
         .envs(invocation.secrets.iter().map(|(key, value)| (key, value.expose())))

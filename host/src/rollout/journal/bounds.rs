@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Calendar, Fit, Freeze, Window};
-use crate::rollout::{Budget, HardLimits, Wave};
+use crate::rollout::model::{Budget, HardLimits, Wave};
 
 /// [`HardLimits`], written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,16 +11,14 @@
 
 mod bounds;
 mod error;
-mod history;
+mod file_name;
 mod read;
 mod record;
-mod segments;
 mod write;
 
 pub use bounds::{Bounds, Lasting, Open, Together};
 pub use error::JournalError;
-pub use history::{History, HistoryError, Page, Told, Want};
-pub use read::{Entry, Reader, Recorded, Verified, verify};
+pub use file_name::{file_name, number};
+pub use read::{Entry, LineKind, Reader, Recorded, Verified, verify};
 pub use record::{Asked, Closing, Header, Orchestrated, Record, VERSION, Written, digest};
-pub use segments::{Segment, Segments, file_name};
 pub use write::Journal;

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
-use super::segments::Segment;
+use crate::audit::Segment;
 use crate::policy::types::{Member, Outcome, View};
-use crate::rollout::Stamped;
+use crate::rollout::model::Stamped;
 use lockkeeper_coordination::files;
 
 /// The longest line taken, in bytes: a view of 100,000 members comes to a tenth of it.
@@ -147,7 +147,7 @@ impl<R: BufRead> Reader<R> {
     /// [`JournalError`]: the first line that cannot be believed. Nothing behind it can be, either.
     pub fn decision(&mut self) -> Result<Option<&Recorded>, JournalError> {
         while let Some(kind) = self.line()? {
-            if let Kind::Decision = kind {
+            if let LineKind::Decision = kind {
                 return self.read_decision().map(Some);
             }
         }
@@ -187,7 +187,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Goes on to the next line but the one that closes the journal.
-    pub(super) fn line(&mut self) -> Result<Option<Kind>, JournalError> {
+    pub fn line(&mut self) -> Result<Option<LineKind>, JournalError> {
         self.take_members_back();
         while self.lines.next()? {
             let (line, text) = (self.lines.number, self.lines.text());
@@ -196,10 +196,10 @@ impl<R: BufRead> Reader<R> {
             }
             let after = after_prev(text);
             if after.starts_with(TELLS) {
-                return Ok(Some(Kind::Event));
+                return Ok(Some(LineKind::Event));
             }
             if !after.starts_with(CLOSES) {
-                return Ok(Some(Kind::Decision));
+                return Ok(Some(LineKind::Decision));
             }
             let unknown = |source| JournalError::Unknown { line, source };
             self.closing = Some(serde_json::from_slice(text).map_err(unknown)?);
@@ -211,15 +211,15 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The line that [`line`](Self::line) went on to.
-    pub(super) fn read(&mut self, kind: Kind) -> Result<Entry<'_>, JournalError> {
+    pub fn read(&mut self, kind: LineKind) -> Result<Entry<'_>, JournalError> {
         #[derive(Deserialize)]
         struct Told {
             event: Stamped,
         }
         let line = self.lines.number;
         match kind {
-            Kind::Decision => self.read_decision().map(Entry::Decision),
-            Kind::Event => match serde_json::from_slice(self.lines.text()) {
+            LineKind::Decision => self.read_decision().map(Entry::Decision),
+            LineKind::Event => match serde_json::from_slice(self.lines.text()) {
                 Ok(Told { event }) => Ok(Entry::Event(event)),
                 Err(source) => Err(JournalError::Unknown { line, source }),
             },
@@ -298,8 +298,10 @@ pub fn verify(path: &Path) -> Result<Verified, JournalError> {
 
 /// What a line holds, by its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum LineKind {
+    /// A decision of the policy.
     Decision,
+    /// An event of the run.
     Event,
 }
 

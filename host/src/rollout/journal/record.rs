@@ -8,7 +8,7 @@ use super::bounds::{Bounds, Together};
 use crate::job::{Grant, Grants};
 use crate::policy::types::{Admitted, Outcome, Settled, Target, View};
 use crate::policy::{PolicyError, TraceLine};
-use crate::rollout::target_status::Counts;
+use crate::rollout::model::Counts;
 
 /// The format's version.
 pub const VERSION: u32 = 3;
@@ -180,7 +180,7 @@ impl Written<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Closing {
-    /// How the run ended: the word of [`Event::Finished`](crate::rollout::Event::Finished).
+    /// How the run ended: the word of [`Event::Finished`](crate::rollout::model::Event::Finished).
     pub end: String,
     /// When, in milliseconds since the Unix epoch.
     pub ended: u64,

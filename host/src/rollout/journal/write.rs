@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::record::{BEFORE_HASH, Closing, Header, Record, digest};
-use crate::rollout::{Event, Stamped};
+use crate::rollout::model::{Event, Stamped};
 use lockkeeper_coordination::files;
 
 /// A journal that is being written.

@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use super::{Failed, OrchestrationDriver, refused};
 use crate::policy::orchestration::{Answer, CallError};
 use crate::policy::types as contract;
-use crate::rollout::owners;
+use crate::rollout::run_state::owners;
 use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Loss, Ownership, Patience, Request,
     Semaphore,

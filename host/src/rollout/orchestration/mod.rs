@@ -31,9 +31,8 @@ use crate::policy::orchestration::{
     TargetStatus as ContractStatus,
 };
 use crate::policy::types::{self as contract, Outcome};
-use crate::rollout::messages::{Fault, Input, OrchestrationEnd, OrchestrationEvent};
-use crate::rollout::run_state::{Begun, Called, Calls, OwnLeases, RunStateError};
-use crate::rollout::target_status::TargetStatus;
+use crate::rollout::model::{Begun, Called, Fault, Input, OrchestrationEnd, OrchestrationEvent, TargetStatus};
+use crate::rollout::run_state::{Calls, OwnLeases, RunStateError};
 use lockkeeper_coordination::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
 use lockkeeper_coordination::store::{NodePath, Store, StoreError};
 

@@ -5,8 +5,7 @@ use tokio::time::Instant;
 use super::{Failed, OrchestrationDriver, Stands, refused, until};
 use crate::policy::orchestration::{Answer, Call, CallError, TargetStatus as ContractStatus};
 use crate::policy::types::{Ending, Outcome};
-use crate::rollout::messages::Input;
-use crate::rollout::target_status::{FinalStatus, TargetStatus};
+use crate::rollout::model::{FinalStatus, Input, TargetStatus};
 
 impl OrchestrationDriver {
     pub(super) fn known(&self, target: &str) -> Result<usize, Failed> {

@@ -10,9 +10,8 @@ use super::read::{self, Kept};
 use super::records::Ended;
 use super::rerun::job_of;
 use super::runner::{Opened, Runner};
-use super::target_record::{RecordedStatus, TargetRecord};
 use crate::policy::types::Ending;
-use crate::rollout::messages::OperatorRequest;
+use crate::rollout::model::{OperatorRequest, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::recipe::{Claims, Identifier, Patience};
 use lockkeeper_coordination::store::Store;
 

@@ -10,7 +10,7 @@ use super::read::{self, Kept};
 use super::records::Ended;
 use super::rerun::job_of;
 use super::runner::Runner;
-use crate::rollout::RunStatus;
+use crate::rollout::model::RunStatus;
 use lockkeeper_coordination::recipe::Holder;
 use lockkeeper_coordination::store::Store;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::calls::Begun;
 use super::error::RunStateError;
 use super::read;
 use crate::policy::orchestration::Call;
+use crate::rollout::model::Begun;
 use lockkeeper_coordination::recipe::{Holder, Semaphore};
 use lockkeeper_coordination::store::{NodePath, Store};
 

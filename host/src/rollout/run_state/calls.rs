@@ -14,42 +14,12 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read;
 use super::writer::RunStateWriter;
-use crate::policy::orchestration::{Answer, Call, MOST_CALLS};
+use crate::policy::orchestration::MOST_CALLS;
+use crate::rollout::model::{Begun, Called};
 use lockkeeper_coordination::store::{NodePath, Store, StoreError, Version};
 
 /// Bytes of one call and its answer.
 const MOST_BYTES: usize = 600_000;
-
-/// A call that was carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Called {
-    /// What was called.
-    #[serde(flatten)]
-    pub call: Call,
-    /// What was answered.
-    #[serde(flatten)]
-    pub answer: Answer,
-    /// When it began, in milliseconds since the Unix epoch.
-    pub since: u64,
-    /// When it was answered, likewise.
-    pub answered: u64,
-}
-
-/// A call that is not answered yet. One that waits by the clock is written down before it is carried out: its time is that
-/// of its beginning, whoever goes on with it. So is a roll-back: what a target looks like does not say whether it has begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Begun {
-    /// What is called.
-    #[serde(flatten)]
-    pub call: Call,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since: u64,
-    /// Of a roll-back: how often something was begun on its target before. One more says that it has begun.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempts: Option<u32>,
-}
 
 /// What is known of a run's calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The times of a run's state, as the clock of the machine that takes it over has them.
 
-use super::target_record::{RecordedStatus, TargetRecord};
+use crate::rollout::model::{RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Stat, difference};
 
 /// How times in the run state are read.

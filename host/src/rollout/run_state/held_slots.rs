@@ -8,8 +8,8 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::leases::OwnLease;
 use super::read;
-use super::target_record::TargetRecord;
 use crate::job::Target;
+use crate::rollout::model::TargetRecord;
 use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
 
 /// A slot that a run's state names and whose lease is there.

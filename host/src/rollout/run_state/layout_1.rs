@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::error::RunStateError;
 use super::read;
 use super::records::RunRecord;
-use super::target_record::TargetRecord;
+use crate::rollout::model::TargetRecord;
 use lockkeeper_coordination::store::NodePath;
 
 /// The number of this layout.
@@ -72,8 +72,8 @@ fn from_value<T: DeserializeOwned>(path: &NodePath, value: Value) -> Result<T, R
 mod tests {
     use serde_json::json;
 
-    use super::super::target_record::RecordedStatus;
     use super::*;
+    use crate::rollout::model::RecordedStatus;
 
     #[test]
     fn a_target_of_layout_1_is_read() {

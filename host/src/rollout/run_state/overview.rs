@@ -13,11 +13,11 @@ use super::read::{self, Kept, StatusOf};
 use super::records::{AboutVersion, RequestsRecord};
 use super::rerun::job_of;
 use super::runner::Runner;
-use super::target_record::{RecordedStatus, TargetRecord};
 use crate::job::{JobSpec, OnUnknown, Target};
 use crate::policy::types::Ending;
-use crate::rollout::messages::OperatorRequest;
-use crate::rollout::{Counts, Facts, Plan, Refusal, RunStatus, Wave, WaveSpent};
+use crate::rollout::model::{
+    Counts, Facts, OperatorRequest, Plan, RecordedStatus, Refusal, RunStatus, TargetRecord, Wave, WaveSpent,
+};
 use lockkeeper_coordination::recipe::{Holder, Semaphore, SemaphoreState};
 use lockkeeper_coordination::store::Store;
 

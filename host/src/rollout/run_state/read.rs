@@ -12,9 +12,8 @@ use super::error::RunStateError;
 use super::layout::{self, RunPaths};
 use super::layout_1;
 use super::records::{JobRecord, LAYOUT, Memory, Planned, RequestsRecord, RunRecord};
-use super::target_record::TargetRecord;
 use crate::job::{JobName, Target};
-use crate::rollout::RunStatus;
+use crate::rollout::model::{RunStatus, TargetRecord};
 use lockkeeper_coordination::store::{Node, NodePath, Store, StoreError, Watch, node_name};
 
 /// So many reads are on their way at once.

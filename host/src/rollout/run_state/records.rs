@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::messages::OperatorRequest;
-use super::super::target_status::Counts;
 use crate::job::{Labels, Target, TargetName};
-use crate::rollout::RunStatus;
+use crate::rollout::model::{Counts, OperatorRequest, RunStatus};
 use lockkeeper_coordination::recipe::Holder;
 use lockkeeper_coordination::store::NodePath;
 
@@ -77,7 +75,7 @@ pub struct RunnerEpoch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ended {
-    /// The word of [`Event::Finished`](crate::rollout::Event::Finished).
+    /// The word of [`Event::Finished`](crate::rollout::model::Event::Finished).
     pub end: String,
     /// In one sentence.
     pub reason: String,

@@ -11,10 +11,9 @@ use super::error::RunStateError;
 use super::layout::{self, RunPaths};
 use super::read::{self, Kept};
 use super::records::{EPOCHS_KEPT, JobRecord, LAYOUT, Memory, Planned, RequestsRecord, RunRecord, RunnerEpoch};
-use super::target_record::TargetRecord;
 use super::writer::RunStateWriter;
 use crate::job::{JobName, Target};
-use crate::rollout::messages::Resumed;
+use crate::rollout::model::{Resumed, TargetRecord};
 use lockkeeper_coordination::recipe::{Acquired, Holder, Identifier, Lease, Loss, Patience, Semaphore};
 use lockkeeper_coordination::store::{Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 

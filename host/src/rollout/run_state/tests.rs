@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{
-    Freed, LAYOUT, NewRun, Notice, Opened, RecordedStatus, RunRecord, RunStateError, Runner, abort,
-    await_acknowledgement, reopen, request, run,
+    Freed, LAYOUT, NewRun, Notice, Opened, RunRecord, RunStateError, Runner, abort, await_acknowledgement, reopen,
+    request, run,
 };
 use crate::job::{JobName, Target, TargetName};
 use crate::policy::types::Ending;
-use crate::rollout::{OperatorRequest, RunStatus};
+use crate::rollout::model::{OperatorRequest, RecordedStatus, RunStatus};
 use lockkeeper_coordination::embedded::{Embedded, EmbeddedOptions};
 use lockkeeper_coordination::memory::Memory;
 use lockkeeper_coordination::recipe::{
@@ -25,10 +25,7 @@ max-concurrency = 10
 [targets]
 hosts = ["it"]
 [policy]
-use = "rolling"
-[action]
-run = ["true"]
-"#;
+use = "rolling" [action] run = ["true"] "#;
 
 const NAMES: [&str; 9] =
     ["new", "leased", "again", "running", "keeping-slot", "failed", "retrying", "rolling-back", "done"];

@@ -8,7 +8,7 @@ use super::commit::{Write, commit_if};
 use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read;
-use super::target_record::{RecordedStatus, TargetRecord};
+use crate::rollout::model::{RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Op, Store, StoreError, Version};
 
 /// What a runner knows of a target whose node says that something runs on it.

@@ -11,9 +11,9 @@ use super::error::RunStateError;
 use super::layout::RunPaths;
 use super::read::{self, StatusOf};
 use super::records::{Ended, Memory, RunRecord};
-use super::target_record::{LeaseRecord, RecordedStatus, TargetRecord};
 use super::unwritten::{Sight, Unsaved, Unwritten};
 use crate::job::Target;
+use crate::rollout::model::{LeaseRecord, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::recipe::{Deletion, Lease};
 use lockkeeper_coordination::store::{Clock, NodePath, Op, Store, StoreError, Version};
 

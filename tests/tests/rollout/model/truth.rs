@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lockkeeper::policy::types::Ending;
-use lockkeeper::rollout::CommandKind;
-use lockkeeper::rollout::run_state::{LeaseRecord, RecordedStatus, TargetRecord};
+use lockkeeper::rollout::model::{CommandKind, LeaseRecord, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Fence, NodePath};
 
 /// Something that is to be written about a target, in its order.

@@ -13,8 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use lockkeeper_coordination::store::{Connect, NodePath, Store};
-use lockkeeper_coordination::zookeeper::ZooKeeper;
-use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeperOptions};
+use lockkeeper_coordination::zookeeper::{Hosts, ZooKeeper, ZooKeeperOptions};
 use nix::time::{ClockId, clock_gettime};
 
 /// What is done.

@@ -1,10 +1,9 @@
 //! The folder in which the connections of a run have their sockets: private, short, and gone when the run is.
 
 use std::fs::{self, DirBuilder};
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::{env, process};
+use std::{env, io, process};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;

@@ -1,0 +1,191 @@
+//! One decision with all that it rested on.
+
+use crate::audit::explain::format::{moment, named, of, span};
+use crate::audit::explain::trail::{Place, Trail, TrailStatus};
+use crate::audit::{History, HistoryError, Page, Segments, Want};
+use crate::policy::types::{Ending, Lease, Semaphore, View};
+use crate::rollout::journal::{Header, Recorded};
+use crate::rollout::model::{Budget, Facts, HardLimits, HeldElsewhere};
+
+/// A decision about whether a target may go, as it can be taken again.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The first line of its stint.
+    pub header: Header,
+    /// The question and the answer.
+    pub recorded: Recorded,
+    /// The policy's memory before.
+    pub memory: Vec<u8>,
+    /// What the limits were checked against, or would have been.
+    pub facts: Facts,
+    /// The limits.
+    pub limits: HardLimits,
+}
+
+impl Case {
+    /// Reads a run up to a decision; none: it is not there any more.
+    ///
+    /// # Errors
+    /// [`StoryError`].
+    pub fn find(runner_epochs: &Segments, place: Place) -> Result<Option<Self>, HistoryError> {
+        let mut history = History::new(runner_epochs.clone(), Want::Everything);
+        let (mut account, mut memory) = (None::<Trail>, Vec::new());
+        while let Some(page) = history.page()? {
+            match (&page, &mut account) {
+                (Page::Segment(header), account) => {
+                    memory.clone_from(&header.memory);
+                    account.get_or_insert_with(|| Trail::new(header));
+                }
+                (Page::Decision(recorded), Some(account)) => {
+                    if account.header.runner_epoch == place.runner_epoch && recorded.line == place.line {
+                        let facts = facts(account, recorded);
+                        let header = account.header.clone();
+                        let limits = header.limits.limits();
+                        return Ok(Some(Self { header, recorded: (*recorded).clone(), memory, facts, limits }));
+                    }
+                    if let Some(left) = &recorded.memory {
+                        memory.clone_from(left);
+                    }
+                }
+                _ => {}
+            }
+            if let Some(account) = &mut account {
+                account.follow(&page);
+            }
+        }
+        Ok(None)
+    }
+
+    /// With the facts that were written down when a limit refused, if they say more.
+    #[must_use]
+    pub fn refused_with(mut self, facts: Option<Facts>) -> Self {
+        if let Some(facts) = facts {
+            self.facts = Facts { now_ms: self.recorded.view.now, ..facts };
+        }
+        self
+    }
+}
+
+/// What the limits would be checked against before a target queues, as far as a journal says.
+fn facts(account: &Trail, recorded: &Recorded) -> Facts {
+    let View { now, party, progress, target, semaphore, .. } = &recorded.view;
+    let listed = |name: &str| {
+        let members = party.iter().flat_map(|party| &party.members);
+        count(members.filter(|member| member.identifier == name).count())
+    };
+    let (mut in_flight, mut reserved, mut leaving) = (0, 0, listed(&target.name));
+    let others = account.targets().filter(|(name, trail)| *name != target.name && trail.status.is_in_flight());
+    for (name, trail) in others {
+        in_flight += 1;
+        let succeeded = trail.ended.as_ref().is_some_and(|ended| ended.ending == Ending::Succeeded);
+        reserved += u32::from(trail.status != TrailStatus::ActionEnded || !succeeded);
+        leaving += listed(name);
+    }
+    Facts {
+        held: semaphore
+            .leases
+            .iter()
+            .find(|lease| !lease.mine && lease.identifier == target.name)
+            .map(|lease| HeldElsewhere { by: format!("a lease of `{}`", lease.identifier), since: Some(lease.since) }),
+        in_flight,
+        reserved,
+        failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(account.accepted())),
+        strangers: None,
+        remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
+        connected: account.deaf.is_none(),
+        now_ms: *now,
+        usual_ms: account.longest_ms.or(account.header.limits.usual_ms),
+        paused: None,
+        unknown: None,
+        wave_spent: account.wave_spent(),
+        wave: None,
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// The facts that a decision rested on, a line each.
+#[must_use]
+pub fn rests_on(case: &Case, now_ms: u64) -> Vec<String> {
+    let view = &case.recorded.view;
+    let mut lines = vec![semaphore(&view.semaphore, now_ms)];
+    let mine = view.semaphore.leases.iter().filter(|lease| lease.mine).count();
+    if let queueing @ 1.. = (case.facts.in_flight as usize).saturating_sub(mine) {
+        lines.push(format!("{} of this run under way without a slot yet", of(queueing, "target")));
+    }
+    if let Some(party) = &view.party {
+        let floor = case.limits.floor.unwrap_or(party.min_members);
+        let names: Vec<String> = party.members.iter().map(|member| member.identifier.clone()).collect();
+        lines.push(format!(
+            "party `{}` has {}, its floor is {floor}; {} would remain while this one acts: {}",
+            party.path,
+            of(party.members.len(), "member"),
+            case.facts.remaining.unwrap_or(0),
+            if names.is_empty() { "nobody is there".to_owned() } else { named(&names) }
+        ));
+    }
+    let progress = &view.progress;
+    let mut stands = vec![format!("{} of {} succeeded", progress.succeeded, of(progress.total as usize, "target"))];
+    for (number, what) in [
+        (progress.running, "running"),
+        (progress.failed, "failed"),
+        (progress.rolled_back, "rolled back"),
+        (progress.unknown, "unknown"),
+        (progress.skipped, "skipped"),
+        (progress.pending + progress.waiting, "to come"),
+    ] {
+        if number > 0 {
+            stands.push(format!("{number} {what}"));
+        }
+    }
+    lines.push(stands.join(", "));
+    if let (Some(stop_at), Some(left)) = (case.limits.budget.stop_at(), progress.budget_left) {
+        let reserved = match progress.running {
+            0 => String::new(),
+            running => format!(" while {running} may yet fail"),
+        };
+        lines.push(match case.limits.budget {
+            Budget { max_failed: None, .. } => format!("nothing new starts once {stop_at} failed: {left} left"),
+            Budget { max_failed: Some(max), stop_at: None } => {
+                format!("the failure budget is {max}: {left} left{reserved}")
+            }
+            Budget { max_failed: Some(max), stop_at: Some(_) } => {
+                format!(
+                    "the failure budget is {max}, and nothing new starts once {stop_at} failed: {left} left{reserved}"
+                )
+            }
+        });
+    }
+    if !view.target.wave.is_empty() {
+        lines.push(format!("wave `{}`", view.target.wave));
+    }
+    let waited = view.now.saturating_sub(view.target.waiting_since);
+    lines.push(format!("try {}; it had been waiting for {}", view.target.attempt, span(waited / 1000 * 1000)));
+    for other in &view.other_semaphores {
+        lines.push(format!("elsewhere, {}", semaphore(other, now_ms)));
+    }
+    for other in &view.other_parties {
+        lines.push(format!("elsewhere, party `{}` has {}", other.path, of(other.members.len(), "member")));
+    }
+    lines
+}
+
+fn semaphore(semaphore: &Semaphore, now_ms: u64) -> String {
+    let Semaphore { path, slots, leases, queued } = semaphore;
+    let holder = |lease: &Lease| {
+        let whose = if lease.mine { "" } else { ", not of this run" };
+        let dead = if lease.alive == Some(false) { ", not in the party" } else { "" };
+        format!("{} since {}{whose}{dead}", lease.identifier, moment(lease.since, now_ms))
+    };
+    let mut line = format!("{} of {} of `{path}` held", leases.len(), of(*slots as usize, "slot"));
+    if !leases.is_empty() {
+        let holders: Vec<String> = leases.iter().map(holder).collect();
+        line.push_str(&format!(": {}", named(&holders)));
+    }
+    if *queued > 0 {
+        line.push_str(&format!("; {queued} in the queue"));
+    }
+    line
+}
