@@ -3,8 +3,7 @@
 pub mod explain;
 mod history;
 pub mod replay;
-mod segments;
 pub mod timeline;
 
+pub use crate::rollout::journal::{Segment, Segments};
 pub use history::{History, HistoryError, Page, Told, Want};
-pub use segments::{Segment, Segments};

@@ -14,6 +14,7 @@ mod error;
 mod file_name;
 mod read;
 mod record;
+mod segments;
 mod write;
 
 pub use bounds::{Bounds, Lasting, Open, Together};
@@ -21,4 +22,5 @@ pub use error::JournalError;
 pub use file_name::{file_name, number};
 pub use read::{Entry, LineKind, Reader, Recorded, Verified, verify};
 pub use record::{Asked, Closing, Header, Orchestrated, Record, VERSION, Written, digest};
+pub use segments::{Segment, Segments};
 pub use write::Journal;

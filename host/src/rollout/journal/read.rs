@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::error::JournalError;
 use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
-use crate::audit::Segment;
+use super::segments::Segment;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::model::Stamped;
 use lockkeeper_coordination::files;

@@ -1,37 +1,37 @@
-//! Which journals a run has: one a stint.
+//! The journals of a run: one for each runner epoch.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::rollout::journal::number;
+use super::file_name::number;
 
-/// A stint's journal.
+/// The journal of one runner epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Which, from 1.
+    /// The runner epoch, from 1.
     pub number: u32,
-    /// Where it is.
+    /// Its file.
     pub path: PathBuf,
 }
 
-/// The journals of a run that are here. Those of stints that another host had are there.
+/// The journals of a run that are on this host. A journal is on the host of the runner that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
-    /// Where they are: the run's folder, or one journal's.
+    /// The folder of the run, or that of the one journal.
     pub folder: PathBuf,
-    /// In their order, and never empty.
+    /// In ascending order of their numbers; never empty.
     pub here: Vec<Segment>,
-    /// Which are not here, though a later one is.
+    /// Numbers below the last for which there is no journal here; at most 100.
     pub missing: Vec<u32>,
-    /// Somebody named one journal: it need not be called as a stint's is.
+    /// The caller named one journal: the name of its file need not follow the pattern.
     pub alone: bool,
 }
 
 impl Segments {
-    /// Those of a run's folder; none: it has no journal.
+    /// The journals in the folder of a run. `None` if it has none.
     ///
     /// # Errors
-    /// As the file system has them.
+    /// If the folder cannot be read.
     pub fn of(folder: &Path) -> io::Result<Option<Self>> {
         let mut here = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -48,7 +48,7 @@ impl Segments {
         Ok(Some(Self { folder: folder.to_owned(), here, missing, alone: false }))
     }
 
-    /// One journal alone, whatever its name.
+    /// One journal; a name that does not follow the pattern counts as number 1.
     #[must_use]
     pub fn alone(path: &Path) -> Self {
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -56,14 +56,14 @@ impl Segments {
         Self { folder, here: vec![Segment { number, path: path.to_owned() }], missing: Vec::new(), alone: true }
     }
 
-    /// Whether this is all there is, and it is one.
+    /// Whether the run has had one runner epoch, and its journal is here.
     #[must_use]
     pub fn is_one(&self) -> bool {
         self.here.len() == 1 && self.missing.is_empty()
     }
 }
 
-/// As many are named as anybody would read: a file called `journal-4000000000.jsonl` is no reason to list all before it.
+/// Bounded: a file called `journal-4000000000.jsonl` is no reason to list every number below.
 fn missing(here: &[Segment], last: u32) -> Vec<u32> {
     const MOST: usize = 100;
     (1..last)

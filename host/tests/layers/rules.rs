@@ -1,0 +1,362 @@
+//! The rules as tables. Modules are named by the short name of their crate and the path below it; a name stands for that
+//! module and everything below it, and of two that fit the longer one decides.
+
+/// Each crate whose sources are read: as paths name it, in short, and its folder in `host`.
+pub(crate) const CRATES: [(&str, &str, &str); 2] =
+    [("lockkeeper_coordination", "coordination", "coordination/src"), ("lockkeeper", "host", "src")];
+
+/// Each layer, from the bottom up, and the modules that it may use.
+pub(crate) const LAYERS: [(&str, &[&str]); 20] = [
+    ("coordination::files", &[]),
+    ("coordination::store", &["coordination::files"]),
+    ("coordination::recipe", &["coordination::store"]),
+    ("coordination::memory", &["coordination::store"]),
+    ("coordination::embedded", &["coordination::store", "coordination::files"]),
+    ("coordination::zookeeper", &["coordination::store", "coordination::files"]),
+    ("host::terminal", &[]),
+    // Not `files`: a job does no I/O.
+    ("host::job", &["coordination::store", "coordination::zookeeper", "host::terminal"]),
+    ("host::policy", &["coordination", "host::job", "host::terminal"]),
+    ("host::rollout::model", &["coordination", "host::policy", "host::job", "host::terminal"]),
+    (
+        "host::rollout::machine",
+        &["coordination", "host::policy", "host::job", "host::terminal", "host::rollout::model"],
+    ),
+    ("host::rollout::exec", &["coordination", "host::policy", "host::job", "host::terminal", "host::rollout::model"]),
+    (
+        "host::rollout::journal",
+        &["coordination", "host::policy", "host::job", "host::terminal", "host::rollout::model"],
+    ),
+    (
+        "host::rollout::run_state",
+        &[
+            "coordination",
+            "host::policy",
+            "host::job",
+            "host::terminal",
+            "host::rollout::model",
+            // A journal's bounds are kept with the run.
+            "host::rollout::journal",
+        ],
+    ),
+    (
+        "host::rollout::orchestration",
+        &[
+            "coordination",
+            "host::policy",
+            "host::job",
+            "host::terminal",
+            "host::rollout::model",
+            "host::rollout::machine",
+            "host::rollout::journal",
+            "host::rollout::run_state",
+        ],
+    ),
+    ("host::rollout::driver", &["coordination", "host::policy", "host::job", "host::terminal", "host::rollout"]),
+    (
+        "host::audit",
+        &[
+            "coordination",
+            "host::policy",
+            "host::job",
+            "host::terminal",
+            "host::rollout::model",
+            "host::rollout::machine",
+            "host::rollout::journal",
+            // Replay takes decisions again as the driver took them.
+            "host::rollout::driver::decide",
+        ],
+    ),
+    ("host::author", &["coordination", "host::policy", "host::job", "host::terminal"]),
+    ("host::fence", &["coordination", "host::terminal", "host::rollout::model", "host::rollout::exec"]),
+    ("host::cli", &["coordination", "host"]),
+];
+
+/// What today's code breaks of [`LAYERS`]: a file and the module that it uses. An entry that is not needed any more fails
+/// the test: this list only shrinks.
+pub(crate) const LAYERS_NOT_YET: [(&str, &str); 1] = [
+    // `Sight` is plain data: its place is the model.
+    ("src/rollout/machine/rollout/looking.rs", "host::rollout::run_state"),
+];
+
+/// A library, and the only modules that may name it.
+pub(crate) const STAYS_IN: [(&str, &[&str]); 9] = [
+    ("wasmtime", &["host::policy"]),
+    ("wasmparser", &["host::policy"]),
+    ("wit_component", &["host::policy"]),
+    ("wit_parser", &["host::policy"]),
+    ("rusqlite", &["coordination::embedded"]),
+    ("zookeeper_client", &["coordination::zookeeper"]),
+    ("rustls", &["coordination::zookeeper"]),
+    ("clap", &["host::cli"]),
+    ("anyhow", &["host::cli"]),
+];
+
+/// What tests of a layer may use besides.
+pub(crate) const TESTS_MAY_USE: [(&str, &str); 1] = [("coordination::recipe", "coordination::memory")];
+
+/// What a crate's `Cargo.toml` must not depend on, not for its tests either: crates whose names begin so.
+pub(crate) const NOT_A_DEPENDENCY: [(&str, &[&str]); 1] = [(
+    "coordination",
+    &["anyhow", "clap", "lockkeeper", "miette", "toml", "wasm", "wasmparser", "wasmtime", "wast", "wat", "wit"],
+)];
+
+/// Implementations of the store.
+pub(crate) const BACKENDS: [&str; 3] = ["coordination::embedded", "coordination::memory", "coordination::zookeeper"];
+
+/// What is said of a ZooKeeper store before one is opened, as data: any module may name it.
+pub(crate) const BACKEND_DATA: [&str; 3] =
+    ["coordination::zookeeper::acl", "coordination::zookeeper::hosts", "coordination::zookeeper::options"];
+
+/// The one place above the backends that names them.
+pub(crate) const OPENS_BACKENDS: [&str; 1] = ["host::cli::context"];
+
+/// What does no I/O, reads no clock and rolls no dice.
+pub(crate) const PURE: [&str; 5] =
+    ["host::terminal", "host::job", "host::rollout::model", "host::rollout::machine", "host::fence::accepted"];
+
+/// What a pure module names nothing of: how the full path begins, `use`s followed.
+pub(crate) const IMPURE: [&str; 34] = [
+    "std::env",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread",
+    "std::sync::mpsc",
+    "tokio",
+    "async_process",
+    "async_net",
+    "chrono",
+    "directories",
+    "fastrand",
+    "futures::executor",
+    "gethostname",
+    "getrandom",
+    "humantime::Rfc3339Timestamp",
+    "inotify",
+    "libc",
+    "nix",
+    "notify",
+    "num_cpus",
+    "rand",
+    "rusqlite",
+    "rustix",
+    "tempfile",
+    "time",
+    "uuid",
+    "zookeeper_client",
+    "coordination::files",
+    "coordination::store::clock::Clock",
+];
+
+/// Data of such libraries, and random numbers that follow from a seed; in full, since what is below a name may be neither.
+pub(crate) const PURE_ALL_THE_SAME: [&str; 7] = [
+    "std::net::IpAddr",
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "rand::SeedableRng",
+    "rand::rngs::StdRng",
+    "rand::rngs::StdRng::seed_from_u64",
+    "rand::seq::SliceRandom",
+];
+
+/// Clocks and randomness by their names, wherever a path has them: also behind a name that only a type gives.
+pub(crate) const IMPURE_NAMES: [&str; 20] = [
+    "SystemTime",
+    "UNIX_EPOCH",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "TimeZone::system",
+    "TimeZone::try_system",
+    "Clock::System",
+    "Uuid::new_v4",
+    "Uuid::now_v7",
+    "RandomState",
+    "OsRng",
+    "SysRng",
+    "ThreadRng",
+    "from_entropy",
+    "from_os_rng",
+    "make_rng",
+    "boot_clock",
+    "clock_gettime",
+    "getpid",
+];
+
+/// Methods that read a clock, or look at the file system.
+pub(crate) const IMPURE_METHODS: [&str; 15] = [
+    "canonicalize",
+    "clock",
+    "elapsed",
+    "exists",
+    "is_dir",
+    "is_file",
+    "is_symlink",
+    "metadata",
+    "now_ms",
+    "read_dir",
+    "read_link",
+    "set_ms",
+    "symlink_metadata",
+    "to_socket_addrs",
+    "try_exists",
+];
+
+/// Pure modules that name one of these all the same, and why.
+pub(crate) const IMPURE_NOT_YET: [(&str, &str); 1] =
+    [("src/rollout/model/messages.rs", "names `tokio::time::Instant`")];
+
+/// The one place that writes to stdout and stderr: everything passes through its escapes.
+pub(crate) const PRINTS: [&str; 1] = ["host::cli::sink"];
+
+/// What else names a stream, and why.
+pub(crate) const NAMES_STREAMS: [(&str, &str); 3] = [
+    // Asks which terminal controls the process.
+    ("host::cli::supervisor", "stdout"),
+    ("host::cli::supervisor", "stderr"),
+    // Machine code for the parent of a process that compiles.
+    ("host::cli::policy", "stdout"),
+];
+
+/// Names of files that say nothing about their content.
+pub(crate) const SAYS_NOTHING: [&str; 9] =
+    ["common.rs", "helper.rs", "helpers.rs", "misc.rs", "shared.rs", "tools.rs", "util.rs", "utils.rs", "words.rs"];
+
+/// Files that are named so all the same. This list only shrinks.
+pub(crate) const SAYS_NOTHING_YET: [&str; 1] = ["src/author/project/tools.rs"];
+
+/// A `mod.rs` or `lib.rs` that has more than docs, `mod` and `use`, and what it has. This list only shrinks.
+pub(crate) const LOGIC_IN_MOD_YET: [(&str, &str); 13] = [
+    ("coordination/src/store/mod.rs", "the trait `Store`, which readers look for there, and `create_all`"),
+    ("src/audit/replay/mod.rs", "replay of decisions"),
+    ("src/author/project/mod.rs", "the kinds of project"),
+    ("src/author/properties/mod.rs", "the properties themselves"),
+    ("src/cli/control/mod.rs", "operator requests"),
+    ("src/cli/mod.rs", "arguments and dispatch"),
+    ("src/cli/policy/mod.rs", "dispatch of the subcommands"),
+    ("src/cli/replay/mod.rs", "replay of decisions"),
+    ("src/cli/status/mod.rs", "the command itself"),
+    ("src/policy/orchestration/mod.rs", "the name of the package"),
+    ("src/rollout/exec/mod.rs", "what a command is and how it ended"),
+    ("src/rollout/exec/ssh/mod.rs", "pauses between connections"),
+    ("src/rollout/orchestration/mod.rs", "the task that answers calls"),
+];
+
+/// Groups of files that use each other. This list only shrinks: a file that is in no cycle any more fails the test.
+pub(crate) const CYCLES_YET: [&[&str]; 16] = [
+    &["coordination::embedded::connect", "coordination::embedded::engine", "coordination::embedded::session"],
+    &["coordination::memory::session", "coordination::memory::state"],
+    &[
+        "coordination::recipe::acquire",
+        "coordination::recipe::broken_lease",
+        "coordination::recipe::claim",
+        "coordination::recipe::lease",
+        "coordination::recipe::nested_semaphores",
+        "coordination::recipe::own_node",
+        "coordination::recipe::request",
+        "coordination::recipe::semaphore",
+        "coordination::recipe::session",
+        "coordination::recipe::slots",
+        "coordination::recipe::wait",
+    ],
+    &["coordination::store::error", "coordination::store::path", "coordination::store::types"],
+    &["coordination::zookeeper::session", "coordination::zookeeper::session_task"],
+    &[
+        "host::author::project",
+        "host::author::project::javascript",
+        "host::author::project::python",
+        "host::author::project::rust",
+    ],
+    &["host::author::properties", "host::author::properties::random_views", "host::author::properties::wakes"],
+    &[
+        "host::cli",
+        "host::cli::argv_secret",
+        "host::cli::check",
+        "host::cli::container_init",
+        "host::cli::context",
+        "host::cli::control",
+        "host::cli::control::retry",
+        "host::cli::exit",
+        "host::cli::explain",
+        "host::cli::find_run",
+        "host::cli::generate",
+        "host::cli::guard",
+        "host::cli::holders",
+        "host::cli::job",
+        "host::cli::lock",
+        "host::cli::output",
+        "host::cli::party",
+        "host::cli::plan",
+        "host::cli::policy",
+        "host::cli::policy::bench",
+        "host::cli::policy::build",
+        "host::cli::policy::decide",
+        "host::cli::policy::digest",
+        "host::cli::policy::inspect",
+        "host::cli::policy::new",
+        "host::cli::policy::scenario",
+        "host::cli::policy::test",
+        "host::cli::policy::views",
+        "host::cli::policy::watch",
+        "host::cli::prune",
+        "host::cli::replay",
+        "host::cli::replay::calls",
+        "host::cli::run",
+        "host::cli::runs",
+        "host::cli::semaphore",
+        "host::cli::signals",
+        "host::cli::slot_check",
+        "host::cli::status",
+        "host::cli::status::abandoned",
+        "host::cli::status::json",
+        "host::cli::status::one",
+        "host::cli::store",
+        "host::cli::supervisor",
+        "host::cli::timeline",
+        "host::cli::unlock",
+        "host::cli::usage",
+    ],
+    &[
+        "host::job::budget",
+        "host::job::check",
+        "host::job::file",
+        "host::job::reader",
+        "host::job::spec",
+        "host::job::ssh",
+        "host::job::store",
+        "host::job::target_list",
+        "host::job::waves",
+    ],
+    &["host::job::host_name", "host::job::name", "host::job::template"],
+    &[
+        "host::policy::compile",
+        "host::policy::compiler",
+        "host::policy::config",
+        "host::policy::engine",
+        "host::policy::evaluate",
+        "host::policy::module",
+        "host::policy::orchestration::guest",
+        "host::policy::orchestration::run",
+    ],
+    &[
+        "host::rollout::exec",
+        "host::rollout::exec::process",
+        "host::rollout::exec::ssh",
+        "host::rollout::exec::ssh::session",
+    ],
+    &["host::rollout::journal::error", "host::rollout::journal::read"],
+    &[
+        "host::rollout::machine::rollout",
+        "host::rollout::machine::rollout::floor",
+        "host::rollout::machine::rollout::found",
+        "host::rollout::machine::rollout::invited",
+        "host::rollout::machine::rollout::waves",
+    ],
+    &["host::rollout::orchestration", "host::rollout::orchestration::leases"],
+    &["host::rollout::run_state::layout_1", "host::rollout::run_state::read"],
+];
