@@ -40,6 +40,7 @@ use bindings::lockkeeper::orchestration::coordination as host;
 #[cfg(not(target_arch = "wasm32"))]
 use native as host;
 
+use crate::decide::millis;
 use crate::export::{Described, report_panics};
 use crate::{Diagnostic, Ending, Manifest, Outcome, Party, Schema, Semaphore, Settings, Severity, Target, schema_of};
 
@@ -123,10 +124,6 @@ impl Lease {
 
     /// Gives it back now.
     pub fn release(self) {}
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Waits for a slot of a semaphore that the job lists; without a timeout as long as the job's `orchestration.timeout` allows.

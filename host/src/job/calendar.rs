@@ -138,20 +138,20 @@ impl Calendar {
         };
         if let Some(freeze) = self.frozen(now) {
             let why = Shut::Frozen { reason: freeze.reason.clone() };
-            return Opening::Shut { until_ms: self.opens(freeze.until).map(millis), why };
+            return Opening::Shut { until_ms: self.opens(freeze.until).map(epoch_ms), why };
         }
         if self.windows.is_empty() {
-            return Opening::Open { until_ms: self.next_freeze(now).map(millis), finish_by_ms: None };
+            return Opening::Open { until_ms: self.next_freeze(now).map(epoch_ms), finish_by_ms: None };
         }
         match self.open_until(now) {
-            None => Opening::Shut { until_ms: self.opens(now).map(millis), why: Shut::Outside },
+            None => Opening::Shut { until_ms: self.opens(now).map(epoch_ms), why: Shut::Outside },
             Some(until) => {
                 let until = self.next_freeze(now).map_or(until, |freeze| freeze.min(until));
                 // Whoever may end later has the last word.
                 let open = || self.windows.iter().filter_map(|window| Some((window.fit, window.is_open(now)?)));
                 let any_start = open().any(|(fit, _)| fit == Fit::Start);
-                let finish_by_ms = (!any_start).then(|| millis(until));
-                Opening::Open { until_ms: Some(millis(until)), finish_by_ms }
+                let finish_by_ms = (!any_start).then(|| epoch_ms(until));
+                Opening::Open { until_ms: Some(epoch_ms(until)), finish_by_ms }
             }
         }
     }
@@ -202,7 +202,7 @@ fn timestamp(ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }
 
-fn millis(at: Timestamp) -> u64 {
+fn epoch_ms(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> u64 {
-        millis(text.parse().unwrap())
+        epoch_ms(text.parse().unwrap())
     }
 
     fn window(days: &[Weekday], start: &str, hours: u64, zone: &str) -> Window {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use crate::store::millis;
+
 /// One thing that goes wrong with one request.
 ///
 /// A lost connection takes every request of the session that is on its way with it: those behind the failed one are
@@ -122,6 +124,6 @@ impl Chaos {
 
 /// A duration of whole milliseconds, evenly from 0 to `longest`.
 pub(super) fn up_to(longest: Duration, dice: &mut Xoshiro256PlusPlus) -> Duration {
-    let most = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    let most = millis(longest);
     Duration::from_millis(dice.random_range(0..=most))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::ROOT;
 use super::semaphore::unless_missing;
-use crate::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
+use crate::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all, millis};
 
 /// How long a record is kept: whoever is to read it does so as soon as the lease is gone.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -46,7 +46,7 @@ pub(super) async fn prepare(store: &dyn Store) -> Result<(), StoreError> {
     for name in store.children(&folder).await? {
         let record = folder.child(&name);
         let Some(stat) = store.stat(&record).await? else { continue };
-        if stat.ctime_ms.saturating_add(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX)) < now {
+        if stat.ctime_ms.saturating_add(millis(KEPT)) < now {
             unless_missing(store.delete(&record, Version::Any).await)?;
         }
     }

@@ -25,6 +25,7 @@ use super::wait::{Backoff, Patience};
 use super::{acquire, names};
 use crate::store::{
     Fence, Lifetime, Node, NodeKind, NodePath, Op, Reply, SessionId, Store, StoreError, Version, Watch, create_all,
+    millis,
 };
 
 /// A counting semaphore shared by everyone who names the same path, in kazoo's layout.
@@ -1162,5 +1163,5 @@ pub(super) fn holders(leases: Vec<(NodePath, Node)>) -> Vec<Holder> {
 
 /// A span as people read it: nobody waits by the microsecond.
 fn in_milliseconds(span: Duration) -> String {
-    humantime::format_duration(Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))).to_string()
+    humantime::format_duration(Duration::from_millis(millis(span))).to_string()
 }

@@ -86,7 +86,7 @@ fn path(text: &str) -> NodePath {
     NodePath::parse(text).unwrap()
 }
 
-fn millis(dice: &mut Xoshiro256PlusPlus, most: u64) -> Duration {
+fn up_to_ms(dice: &mut Xoshiro256PlusPlus, most: u64) -> Duration {
     Duration::from_millis(dice.random_range(0..=most))
 }
 
@@ -155,7 +155,7 @@ impl Client {
 
     async fn live(mut self, rounds: u32) -> Vec<(Arc<MemoryStore>, Semaphore)> {
         for _ in 0..rounds {
-            sleep(millis(&mut self.dice, 300)).await;
+            sleep(up_to_ms(&mut self.dice, 300)).await;
             self.renew();
             if self.forcing && self.dice.random_bool(0.3) {
                 self.force().await;
@@ -177,7 +177,7 @@ impl Client {
         let lifetime = if self.dice.random_bool(0.4) { Lifetime::Persistent } else { Lifetime::Ephemeral };
         let patience = match self.dice.random_range(0..6) {
             0 => Patience::Once,
-            1 => Patience::Until(Instant::now() + millis(&mut self.dice, 400)),
+            1 => Patience::Until(Instant::now() + up_to_ms(&mut self.dice, 400)),
             _ => Patience::Forever,
         };
         // All clients have this identifier in common, and claim it.
@@ -193,7 +193,7 @@ impl Client {
         let asked = Instant::now();
         let acquiring = acquire_as(&self.semaphore, &identifier, lifetime, patience, &ownership);
         let acquired = if self.dice.random_bool(0.15) {
-            let at = asked + millis(&mut self.dice, 100);
+            let at = asked + up_to_ms(&mut self.dice, 100);
             match timeout_at(at, acquiring).await {
                 Ok(acquired) => acquired,
                 Err(_) => {
@@ -237,7 +237,7 @@ impl Client {
 
     async fn hold(&mut self, lease: Lease) {
         let lifetime = lease.lifetime();
-        let time = millis(&mut self.dice, 60);
+        let time = up_to_ms(&mut self.dice, 60);
         let _ = timeout(time, lease.lost()).await;
         match self.dice.random_range(0..10) {
             0 => {
@@ -291,7 +291,7 @@ impl Client {
         match force(&self.semaphore, &identifier, Lifetime::Ephemeral, breaking, &alone).await {
             Ok(lease) => {
                 count(&self.notes, if over { "forced over" } else { "taken over" });
-                let _ = timeout(millis(&mut self.dice, 60), lease.lost()).await;
+                let _ = timeout(up_to_ms(&mut self.dice, 60), lease.lost()).await;
                 // An error is the session's end, which takes the lease along.
                 let _ = lease.release().await;
             }
@@ -311,9 +311,9 @@ fn fresh(store: &Arc<MemoryStore>, slots: NonZeroU32, dice: &mut Xoshiro256PlusP
 /// A caller that does as kazoo does, and whose program ends at the first fault.
 async fn kazoo(memory: Memory, draw_slots: usize, rounds: u32, mut dice: Xoshiro256PlusPlus, notes: Shared) {
     for _ in 0..rounds {
-        sleep(millis(&mut dice, 300)).await;
+        sleep(up_to_ms(&mut dice, 300)).await;
         let store = memory.open();
-        let work = millis(&mut dice, 40);
+        let work = up_to_ms(&mut dice, 40);
         let name = format!("{:032x}", dice.random::<u128>());
         // kazoo's own timeout; whatever it had goes with the session.
         let done = timeout(Duration::from_secs(60), as_kazoo(&store, draw_slots, &name, work)).await;

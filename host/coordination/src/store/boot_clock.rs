@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::milliseconds::millis;
+
 /// Counts on while the machine is suspended, and no one can set it.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
@@ -14,7 +16,7 @@ const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 /// Milliseconds since the machine was booted.
 pub(crate) fn now_ms() -> u64 {
     let now = clock_gettime(CLOCK).expect("every system that we build for has this clock");
-    u64::try_from(Duration::from(now).as_millis()).unwrap_or(u64::MAX)
+    millis(Duration::from(now))
 }
 
 /// What tells this boot from others; empty where the system has no such thing. There a row from before a reboot is known

@@ -1,10 +1,11 @@
 //! What time it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use super::boot_clock;
+use super::milliseconds::{difference, millis};
 
 /// A wall clock: the system's, or one that follows tokio's clock, which stands still in tests and simulations.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +53,4 @@ pub(crate) fn kernel_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000)
-}
-
-/// How much later one time is than another.
-pub fn difference(later_ms: u64, earlier_ms: u64) -> i64 {
-    i64::try_from(i128::from(later_ms) - i128::from(earlier_ms)).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ pub(crate) mod boot_clock;
 pub(crate) mod clock;
 pub mod conformance;
 mod error;
+mod milliseconds;
 mod path;
 pub mod process_liveness;
 pub(crate) mod session_liveness;
@@ -23,8 +24,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use clock::{Clock, difference};
+pub use clock::Clock;
 pub use error::{PathError, StoreError};
+pub use milliseconds::{difference, millis};
 pub use path::{NodePath, node_name};
 pub use transaction_gate::between_transactions;
 pub use types::{Fence, Lifetime, MAX_DATA_BYTES, Made, Node, NodeKind, Op, SessionId, SessionState, Stat, Version};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::milliseconds::millis;
 use super::{SessionState, boot_clock};
 
 /// When a session was last heard, and its state from that.
@@ -136,8 +137,4 @@ fn watch_clocks() {
         let nap = Duration::from_millis(shortest).min(LONGEST_NAP);
         (guarded, _) = ONE_MORE.wait_timeout(guarded, nap).unwrap_or_else(PoisonError::into_inner);
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Calendar, Fit, Freeze, Window};
 use crate::rollout::model::{Budget, HardLimits, Wave};
+use lockkeeper_coordination::store::millis;
 
 /// [`HardLimits`], written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +94,7 @@ impl Bounds {
             max_failed: limits.budget.max_failed,
             windows: windows.iter().map(Open::from).collect(),
             freezes: freezes.iter().map(Lasting::from).collect(),
-            usual_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            usual_ms: timeout.map(millis),
         }
     }
 }
@@ -109,7 +110,7 @@ impl From<&Window> for Open {
         Self {
             days: window.days.iter().map(|day| day.to_monday_one_offset()).collect(),
             start: window.start,
-            duration_ms: u64::try_from(window.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: millis(window.duration),
             zone: window.zone.clone(),
             finish: window.fit == Fit::Finish,
         }

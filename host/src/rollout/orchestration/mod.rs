@@ -34,7 +34,7 @@ use crate::policy::types::{self as contract, Outcome};
 use crate::rollout::model::{Begun, Called, Fault, Input, OrchestrationEnd, OrchestrationEvent, TargetStatus};
 use crate::rollout::run_state::{Calls, OwnLeases, RunStateError};
 use lockkeeper_coordination::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
-use lockkeeper_coordination::store::{NodePath, Store, StoreError};
+use lockkeeper_coordination::store::{NodePath, Store, StoreError, millis};
 
 /// What a job says of its orchestration.
 #[derive(Debug, Clone)]
@@ -305,7 +305,7 @@ impl OrchestrationDriver {
 
     /// How long a call may wait, in milliseconds: as long as it says, and no longer than the job lets it.
     fn within(&self, timeout: Option<u64>) -> Option<u64> {
-        let most = self.spec.timeout.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+        let most = self.spec.timeout.map(millis);
         match (timeout, most) {
             (Some(timeout), Some(most)) => Some(timeout.min(most)),
             (timeout, most) => timeout.or(most),
