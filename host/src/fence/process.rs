@@ -7,6 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::exec::process_stat::ProcessStat;
+
 /// A process of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -30,7 +32,8 @@ impl Process {
         // Zero and less would be whole groups.
         self.pid > 0
             && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
-            && stat(self.pid).is_none_or(|(ended, ticks)| !ended && Some(ticks) == self.started)
+            && ProcessStat::read(self.pid)
+                .is_none_or(|stat| !stat.has_ended && Some(stat.started_ticks) == self.started)
     }
 
     /// Whether another has its number by now.
@@ -63,16 +66,7 @@ pub(super) fn boot_clock() -> Option<String> {
 }
 
 fn started(pid: i32) -> Option<u64> {
-    stat(pid).map(|(_, ticks)| ticks)
-}
-
-/// Whether a process has ended, and only waits for somebody to ask how; and when it started.
-fn stat(pid: i32) -> Option<(bool, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may hold anything; behind it come the state as the third field and the start as the 22nd.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    Some((matches!(state, "Z" | "X"), fields.nth(18)?.parse().ok()?))
+    ProcessStat::read(pid).map(|stat| stat.started_ticks)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 pub mod inherited_signals;
 mod process;
 pub mod process_group;
+pub mod process_stat;
 pub mod process_tree;
 pub(crate) mod runner_failure;
 mod ssh;
@@ -23,6 +24,7 @@ use crate::policy::types::Ending;
 use crate::rollout::model::{ActionResult, Course, Others};
 use crate::terminal;
 use lockkeeper_coordination::files;
+use lockkeeper_coordination::store::millis;
 use lockkeeper_coordination::store::process_liveness::{self, Dependent};
 use lockkeeper_coordination::zookeeper::Secret;
 
@@ -325,10 +327,6 @@ impl MustEnd {
             }
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn why(ending: Ending) -> &'static str {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid};
 
-use crate::rollout::exec::process_tree;
+use crate::rollout::exec::process_stat::ProcessStat;
 
 /// The groups of this process's local commands that run now.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -67,14 +67,13 @@ pub fn is_gone(group: Pid) -> bool {
 /// The processes of a group that have not ended, without this one; `None` where the system does not tell.
 #[must_use]
 pub fn others(group: Pid) -> Option<Vec<Pid>> {
-    let is_one =
-        |process: &process_tree::Entry| process.group == group && process.pid != getpid() && !process.has_ended;
-    Some(process_tree::all()?.filter(is_one).map(|process| process.pid).collect())
+    let is_one = |process: &ProcessStat| process.group == group && process.pid != getpid() && !process.has_ended;
+    Some(ProcessStat::all()?.filter(is_one).map(|process| process.pid).collect())
 }
 
 /// Whether every process of the group has ended; none where the system does not tell.
 fn only_ended(group: Pid) -> Option<bool> {
-    let mut processes = process_tree::all()?.peekable();
+    let mut processes = ProcessStat::all()?.peekable();
     processes.peek()?;
     Some(processes.all(|process| process.group != group || process.has_ended))
 }

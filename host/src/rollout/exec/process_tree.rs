@@ -1,25 +1,15 @@
 //! Process trees: what a process has started, and what that has started in turn. Nothing where the system does not tell.
 
 use std::collections::HashMap;
-use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::process_stat::ProcessStat;
+
 /// How often a tree is looked at anew before it is killed: what was stopped starts nothing, so one more look than a tree has
 /// levels finds all of it, and a system that starts more than that while it is stopped is at its end anyway.
 const MAX_LOOKS: usize = 8;
-
-/// A process, as the system lists it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) pid: Pid,
-    /// It has ended, and its parent has not asked how yet.
-    pub(super) has_ended: bool,
-    parent: Pid,
-    pub(super) group: Pid,
-    session: Pid,
-}
 
 /// What counts as a part of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,27 +21,12 @@ pub enum Scope {
     WithoutServers,
 }
 
-/// Every process, those that end meanwhile aside. `None` where the system does not list them.
-pub(super) fn all() -> Option<impl Iterator<Item = Entry>> {
-    let processes = fs::read_dir("/proc").ok()?;
-    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    Some(numbers.filter_map(|number| {
-        let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
-        // The name before may hold anything; behind it come the state, the parent, the group and the session.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let has_ended = matches!(fields.next()?, "Z" | "X");
-        let mut number_of = || fields.next()?.parse().ok().map(Pid::from_raw);
-        let (parent, group, session) = (number_of()?, number_of()?, number_of()?);
-        Some(Entry { pid: Pid::from_raw(number), has_ended, parent, group, session })
-    }))
-}
-
 /// Everything below a process that has not ended; the process itself is not part of it.
 #[must_use]
 pub fn below(root: Pid, scope: Scope) -> Vec<Pid> {
-    let mut children: HashMap<Pid, Vec<Entry>> = HashMap::new();
+    let mut children: HashMap<Pid, Vec<ProcessStat>> = HashMap::new();
     let mut session = None;
-    for entry in all().into_iter().flatten() {
+    for entry in ProcessStat::all().into_iter().flatten() {
         if entry.pid == root {
             session = Some(entry.session);
         }
@@ -76,7 +51,7 @@ pub fn below(root: Pid, scope: Scope) -> Vec<Pid> {
 /// The children of a process that have ended, and that it has not asked about.
 #[must_use]
 pub fn ended_children(parent: Pid) -> Vec<Pid> {
-    all()
+    ProcessStat::all()
         .into_iter()
         .flatten()
         .filter(|entry| entry.parent == parent && entry.has_ended)
@@ -126,7 +101,8 @@ mod tests {
         assert!(below(root, Scope::WithoutServers).is_empty(), "what is below is in another session");
         kill_below(root, Scope::All);
         child.wait().unwrap();
-        while expected.iter().any(|pid| all().unwrap().any(|entry| entry.pid == *pid && !entry.has_ended)) {
+        while expected.iter().any(|pid| ProcessStat::all().unwrap().any(|entry| entry.pid == *pid && !entry.has_ended))
+        {
             std::thread::yield_now();
         }
     }
