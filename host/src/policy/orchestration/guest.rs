@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime::component::{
+    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+};
 
 use super::Call;
-use super::call::{Advice, Answer, CallError, TargetStatus};
+use super::call::{Answer, CallError};
 use crate::policy::Engine;
 use crate::policy::evaluate::{Guest, TraceLine};
 use crate::policy::ticker::Computing;
-use crate::policy::types::{Outcome, Party, Semaphore, Target};
+use crate::policy::types::{Party, Target};
 
 /// The interface that orchestrations import.
 pub(super) const COORDINATION: &str = "lockkeeper:orchestration/coordination@0.1.0";
@@ -99,50 +101,38 @@ async fn ask(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime:
     Ok(answer)
 }
 
-/// An answer of another kind than the call has: the journal is not ours, or the host is wrong.
-fn strange<T>(answer: &Answer) -> wasmtime::Result<T> {
-    Err(wasmtime::Error::msg(format!("this is no answer to that call: {answer:?}")))
-}
-
-fn too_long(texts: &[&str]) -> Option<CallError> {
-    let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
-    (longest > MAX_TEXT).then(|| CallError::Refused(format!("a text of {longest} bytes: {MAX_TEXT} is the most")))
-}
-
-/// Calls that are answered with nothing but that it was done.
-async fn done(store: &mut StoreContextMut<'_, Instance>, call: Call) -> wasmtime::Result<Result<(), CallError>> {
-    match ask(store, call).await? {
-        Answer::Done => Ok(Ok(())),
-        Answer::Error(fault) => Ok(Err(fault)),
-        answer => strange(&answer),
-    }
-}
-
-/// Calls that are answered with a lease.
-async fn held(
-    store: &mut StoreContextMut<'_, Instance>,
-    path: String,
-    call: Call,
-) -> wasmtime::Result<Result<Option<Resource<HeldLease>>, CallError>> {
-    match ask(store, call).await? {
-        Answer::Held(fence) => Ok(Ok(Some(store.data_mut().hand_over(path, fence)?))),
-        Answer::NotFree => Ok(Ok(None)),
-        Answer::Error(fault) => Ok(Err(fault)),
-        answer => strange(&answer),
-    }
-}
-
 type Store<'a> = StoreContextMut<'a, Instance>;
-type Said<T> = (Result<T, CallError>,);
+type Offered<'a> = LinkerInstance<'a, Instance>;
 
-/// Offers `coordination`.
+/// Adds the interface `coordination` to a linker.
+///
+/// By hand: the traits that `bindgen!` makes of a WIT file pass an asynchronous import its data, and not the store that
+/// [`ask`] refuels after each answer. wasmtime passes that on only with its feature `component-model-async`, which this
+/// engine leaves out.
 pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
     let mut offered = linker.instance(COORDINATION)?;
+    add_lease(&mut offered)?;
+    add_semaphores_and_parties(&mut offered)?;
+    add_targets(&mut offered)?;
+    offered.func_wrap("now", |store: Store<'_>, (): ()| Ok((store.data().now,)))?;
+    add(&mut offered, "sleep", |(duration,): (u64,)| Ok(Call::Sleep { duration }), done)?;
+    let checkpoint = |(state,): (Vec<u8>,)| match state.len() {
+        0..=MAX_STATE => Ok(Call::Checkpoint { state: hex::encode(state) }),
+        bytes => Err(CallError::Refused(format!("a state of {bytes} bytes: {MAX_STATE} is the most"))),
+    };
+    add(&mut offered, "checkpoint", checkpoint, done)
+}
+
+/// The resource `held-lease`. Its handle is an index of the leases that the guest was handed.
+fn add_lease(offered: &mut Offered<'_>) -> wasmtime::Result<()> {
     offered.resource_async("held-lease", ResourceType::host::<HeldLease>(), |mut store, handle| {
         Box::new(async move {
             let path = store.data().lease(handle)?.0.clone();
-            // Whether that worked nobody can be told who has dropped it; the run's end gives back what is left.
-            done(&mut store, Call::Release { path }).await.map(drop)
+            // A guest that drops a lease cannot be answered; the run's end releases what is left.
+            match ask(&mut store, Call::Release { path }).await? {
+                Answer::Done | Answer::Error(_) => Ok(()),
+                answer => unexpected(&answer),
+            }
         })
     })?;
     offered.func_wrap("[method]held-lease.path", |store: Store<'_>, (lease,): (Resource<HeldLease>,)| {
@@ -151,197 +141,156 @@ pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<(
     offered.func_wrap("[method]held-lease.fence", |store: Store<'_>, (lease,): (Resource<HeldLease>,)| {
         Ok((store.data().lease(lease.rep())?.1,))
     })?;
-    offered.func_wrap_async(
-        "[method]held-lease.still-held",
-        |mut store: Store<'_>, (lease,): (Resource<HeldLease>,)| {
-            Box::new(async move {
-                let path = store.data().lease(lease.rep())?.0.clone();
-                let said: Said<bool> = match ask(&mut store, Call::StillHeld { path }).await? {
-                    Answer::Flag(held) => (Ok(held),),
-                    Answer::Error(fault) => (Err(fault),),
-                    answer => strange(&answer)?,
-                };
-                Ok(said)
-            })
-        },
-    )?;
-    offered.func_wrap_async("lock", |mut store: Store<'_>, (path, timeout): (String, Option<u64>)| {
+    let name = "[method]held-lease.still-held";
+    offered.func_wrap_async(name, |mut store: Store<'_>, (lease,): (Resource<HeldLease>,)| {
         Box::new(async move {
-            if let Some(fault) = too_long(&[&path]) {
-                return Ok((Err(fault),));
-            }
-            let said = held(&mut store, path.clone(), Call::Lock { path, timeout }).await?;
-            let said: Said<Resource<HeldLease>> = (said.and_then(|lease| lease.ok_or(CallError::TimedOut)),);
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("try-lock", |mut store: Store<'_>, (path,): (String,)| {
-        Box::new(async move {
-            if let Some(fault) = too_long(&[&path]) {
-                return Ok((Err(fault),));
-            }
-            let said: Said<Option<Resource<HeldLease>>> =
-                (held(&mut store, path.clone(), Call::TryLock { path }).await?,);
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async(
-        "force",
-        |mut store: Store<'_>, (path, breaking, reason): (String, Vec<u64>, String)| {
-            Box::new(async move {
-                if let Some(fault) = too_long(&[&path, &reason]) {
-                    return Ok((Err(fault),));
-                }
-                let said = held(&mut store, path.clone(), Call::Force { path, breaking, reason }).await?;
-                let said: Said<Resource<HeldLease>> =
-                    (said.and_then(|lease| lease.ok_or(CallError::Conflict("no lease was made".to_owned()))),);
-                Ok(said)
-            })
-        },
-    )?;
-    offered.func_wrap_async("recovered-leases", |mut store: Store<'_>, (): ()| {
-        Box::new(async move {
-            let said: Said<Vec<Resource<HeldLease>>> = match ask(&mut store, Call::RecoveredLeases).await? {
-                Answer::Leases(leases) => {
-                    let data = store.data_mut();
-                    let handles = leases.into_iter().map(|(path, fence)| data.hand_over(path, fence));
-                    (Ok(handles.collect::<wasmtime::Result<_>>()?),)
-                }
-                Answer::Error(fault) => (Err(fault),),
-                answer => strange(&answer)?,
+            let path = store.data().lease(lease.rep())?.0.clone();
+            let result: Result<bool, CallError> = match ask(&mut store, Call::StillHeld { path }).await? {
+                Answer::Flag(held) => Ok(held),
+                Answer::Error(error) => Err(error),
+                answer => unexpected(&answer)?,
             };
-            Ok(said)
+            Ok((result,))
         })
-    })?;
-    offered.func_wrap_async("holders", |mut store: Store<'_>, (path,): (String,)| {
-        Box::new(async move {
-            if let Some(fault) = too_long(&[&path]) {
-                return Ok((Err(fault),));
-            }
-            let said: Said<Semaphore> = match ask(&mut store, Call::Holders { path }).await? {
-                Answer::Semaphore(semaphore) => (Ok(semaphore),),
-                Answer::Error(fault) => (Err(fault),),
-                answer => strange(&answer)?,
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("members", |mut store: Store<'_>, (path,): (String,)| {
-        Box::new(async move { party(&mut store, path.clone(), Call::Members { path }).await })
-    })?;
-    offered.func_wrap_async(
-        "wait-members",
-        |mut store: Store<'_>, (path, at_least, timeout): (String, u32, Option<u64>)| {
-            Box::new(
-                async move { party(&mut store, path.clone(), Call::WaitMembers { path, at_least, timeout }).await },
-            )
-        },
-    )?;
-    offered.func_wrap("targets", |store: Store<'_>, (): ()| Ok((store.data().targets.clone(),)))?;
-    offered.func_wrap_async("status-of", |mut store: Store<'_>, (target,): (String,)| {
-        Box::new(async move {
-            if let Some(fault) = too_long(&[&target]) {
-                return Ok((Err(fault),));
-            }
-            let said: Said<TargetStatus> = match ask(&mut store, Call::StatusOf { target }).await? {
-                Answer::Status(status) => (Ok(status),),
-                Answer::Error(fault) => (Err(fault),),
-                answer => strange(&answer)?,
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("admit", |mut store: Store<'_>, (target,): (String,)| {
-        Box::new(async move {
-            if let Some(fault) = too_long(&[&target]) {
-                return Ok((Err(fault),));
-            }
-            let said: Said<Advice> = match ask(&mut store, Call::Admit { target }).await? {
-                Answer::Advice(advice) => (Ok(advice),),
-                Answer::Error(fault) => (Err(fault),),
-                answer => strange(&answer)?,
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("start", |mut store: Store<'_>, (target, timeout): (String, Option<u64>)| {
-        Box::new(async move {
-            let said: Said<()> = match too_long(&[&target]) {
-                Some(fault) => (Err(fault),),
-                None => (done(&mut store, Call::Start { target, timeout }).await?,),
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("wait-any", |mut store: Store<'_>, (among, timeout): (Vec<String>, Option<u64>)| {
-        Box::new(async move {
-            if among.len() > MAX_TARGETS {
-                let many = among.len();
-                return Ok((Err(CallError::Refused(format!("{many} targets in a call: {MAX_TARGETS} is the most"))),));
-            }
-            let said: Said<Option<(String, Outcome)>> = match ask(&mut store, Call::WaitAny { among, timeout }).await? {
-                Answer::Ended(ended) => (Ok(ended),),
-                Answer::Error(fault) => (Err(fault),),
-                answer => strange(&answer)?,
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async(
-        "roll-back",
-        |mut store: Store<'_>, (target, reason, timeout): (String, String, Option<u64>)| {
-            Box::new(async move {
-                if let Some(fault) = too_long(&[&target, &reason]) {
-                    return Ok((Err(fault),));
-                }
-                let said: Said<Outcome> = match ask(&mut store, Call::RollBack { target, reason, timeout }).await? {
-                    Answer::Ended(Some((_, outcome))) => (Ok(outcome),),
-                    Answer::Error(fault) => (Err(fault),),
-                    answer => strange(&answer)?,
-                };
-                Ok(said)
-            })
-        },
-    )?;
-    offered.func_wrap_async("skip", |mut store: Store<'_>, (target, reason): (String, String)| {
-        Box::new(async move {
-            let said: Said<()> = match too_long(&[&target, &reason]) {
-                Some(fault) => (Err(fault),),
-                None => (done(&mut store, Call::Skip { target, reason }).await?,),
-            };
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap_async("sleep", |mut store: Store<'_>, (duration,): (u64,)| {
-        Box::new(async move {
-            let said: Said<()> = (done(&mut store, Call::Sleep { duration }).await?,);
-            Ok(said)
-        })
-    })?;
-    offered.func_wrap("now", |store: Store<'_>, (): ()| Ok((store.data().now,)))?;
-    offered.func_wrap_async("checkpoint", |mut store: Store<'_>, (state,): (Vec<u8>,)| {
-        Box::new(async move {
-            let said: Said<()> = match state.len() {
-                0..=MAX_STATE => (done(&mut store, Call::Checkpoint { state: hex::encode(state) }).await?,),
-                bytes => (Err(CallError::Refused(format!("a state of {bytes} bytes: {MAX_STATE} is the most"))),),
-            };
-            Ok(said)
-        })
-    })?;
-    Ok(())
+    })
 }
 
-async fn party(
-    store: &mut StoreContextMut<'_, Instance>,
-    path: String,
-    call: Call,
-) -> wasmtime::Result<(Result<Party, CallError>,)> {
-    if let Some(fault) = too_long(&[&path]) {
-        return Ok((Err(fault),));
+fn add_semaphores_and_parties(offered: &mut Offered<'_>) -> wasmtime::Result<()> {
+    type PathTimeout = (String, Option<u64>);
+    let lock = |(path, timeout): PathTimeout| short(&[&path]).map(|()| Call::Lock { path, timeout });
+    add(offered, "lock", lock, |instance, call, answer| {
+        Ok(lease_of(instance, call, &answer)?.ok_or(CallError::TimedOut))
+    })?;
+    let try_lock = |(path,): (String,)| short(&[&path]).map(|()| Call::TryLock { path });
+    add(offered, "try-lock", try_lock, |instance, call, answer| Ok(Ok(lease_of(instance, call, &answer)?)))?;
+    let force = |(path, breaking, reason): (String, Vec<u64>, String)| {
+        short(&[&path, &reason]).map(|()| Call::Force { path, breaking, reason })
+    };
+    add(offered, "force", force, |instance, call, answer| {
+        let lease = lease_of(instance, call, &answer)?;
+        Ok(lease.ok_or_else(|| CallError::Conflict("no lease was made".to_owned())))
+    })?;
+    add(
+        offered,
+        "recovered-leases",
+        |(): ()| Ok(Call::RecoveredLeases),
+        |instance, _, answer| match answer {
+            Answer::Leases(leases) => {
+                let handles = leases.into_iter().map(|(path, fence)| instance.hand_over(path, fence));
+                Ok(Ok(handles.collect::<wasmtime::Result<Vec<_>>>()?))
+            }
+            answer => unexpected(&answer),
+        },
+    )?;
+    let holders = |(path,): (String,)| short(&[&path]).map(|()| Call::Holders { path });
+    add(offered, "holders", holders, |_, _, answer| match answer {
+        Answer::Semaphore(semaphore) => Ok(Ok(semaphore)),
+        answer => unexpected(&answer),
+    })?;
+    let members = |(path,): (String,)| short(&[&path]).map(|()| Call::Members { path });
+    add(offered, "members", members, party)?;
+    let wait_members = |(path, at_least, timeout): (String, u32, Option<u64>)| {
+        short(&[&path]).map(|()| Call::WaitMembers { path, at_least, timeout })
+    };
+    add(offered, "wait-members", wait_members, party)
+}
+
+fn add_targets(offered: &mut Offered<'_>) -> wasmtime::Result<()> {
+    type TargetTimeout = (String, Option<u64>);
+    offered.func_wrap("targets", |store: Store<'_>, (): ()| Ok((store.data().targets.clone(),)))?;
+    let status_of = |(target,): (String,)| short(&[&target]).map(|()| Call::StatusOf { target });
+    add(offered, "status-of", status_of, |_, _, answer| match answer {
+        Answer::Status(status) => Ok(Ok(status)),
+        answer => unexpected(&answer),
+    })?;
+    let admit = |(target,): (String,)| short(&[&target]).map(|()| Call::Admit { target });
+    add(offered, "admit", admit, |_, _, answer| match answer {
+        Answer::Advice(advice) => Ok(Ok(advice)),
+        answer => unexpected(&answer),
+    })?;
+    let start = |(target, timeout): TargetTimeout| short(&[&target]).map(|()| Call::Start { target, timeout });
+    add(offered, "start", start, done)?;
+    let wait_any = |(among, timeout): (Vec<String>, Option<u64>)| match among.len() {
+        0..=MAX_TARGETS => Ok(Call::WaitAny { among, timeout }),
+        many => Err(CallError::Refused(format!("{many} targets in a call: {MAX_TARGETS} is the most"))),
+    };
+    add(offered, "wait-any", wait_any, |_, _, answer| match answer {
+        Answer::Ended(ended) => Ok(Ok(ended)),
+        answer => unexpected(&answer),
+    })?;
+    let roll_back = |(target, reason, timeout): (String, String, Option<u64>)| {
+        short(&[&target, &reason]).map(|()| Call::RollBack { target, reason, timeout })
+    };
+    add(offered, "roll-back", roll_back, |_, _, answer| match answer {
+        Answer::Ended(Some((_, outcome))) => Ok(Ok(outcome)),
+        answer => unexpected(&answer),
+    })?;
+    let skip = |(target, reason): (String, String)| short(&[&target, &reason]).map(|()| Call::Skip { target, reason });
+    add(offered, "skip", skip, done)
+}
+
+/// Adds one function: `make` makes a call of the guest's arguments or refuses them, `read` takes what the call is answered,
+/// errors apart.
+fn add<P, T>(
+    offered: &mut Offered<'_>,
+    name: &str,
+    make: fn(P) -> Result<Call, CallError>,
+    read: fn(&mut Instance, &Call, Answer) -> wasmtime::Result<Result<T, CallError>>,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lift + Send + 'static,
+    T: ComponentType + Lower + Send + 'static,
+{
+    offered.func_wrap_async(name, move |mut store: Store<'_>, arguments: P| {
+        Box::new(async move {
+            let call = match make(arguments) {
+                Ok(call) => call,
+                Err(refused) => return Ok((Err(refused),)),
+            };
+            let result = match ask(&mut store, call.clone()).await? {
+                Answer::Error(error) => Err(error),
+                answer => read(store.data_mut(), &call, answer)?,
+            };
+            Ok((result,))
+        })
+    })
+}
+
+/// Refuses texts that are longer than the journal and the run state are to hold.
+fn short(texts: &[&str]) -> Result<(), CallError> {
+    let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+    match longest {
+        0..=MAX_TEXT => Ok(()),
+        _ => Err(CallError::Refused(format!("a text of {longest} bytes: {MAX_TEXT} is the most"))),
     }
-    match ask(store, call).await? {
-        Answer::Party(party) => Ok((Ok(party),)),
-        Answer::Error(fault) => Ok((Err(fault),)),
-        answer => strange(&answer),
+}
+
+fn done(_: &mut Instance, _: &Call, answer: Answer) -> wasmtime::Result<Result<(), CallError>> {
+    match answer {
+        Answer::Done => Ok(Ok(())),
+        answer => unexpected(&answer),
     }
+}
+
+fn party(_: &mut Instance, _: &Call, answer: Answer) -> wasmtime::Result<Result<Party, CallError>> {
+    match answer {
+        Answer::Party(party) => Ok(Ok(party)),
+        answer => unexpected(&answer),
+    }
+}
+
+/// The lease that a call acquired. `None` if no slot was free.
+fn lease_of(instance: &mut Instance, call: &Call, answer: &Answer) -> wasmtime::Result<Option<Resource<HeldLease>>> {
+    match (call, answer) {
+        (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(fence)) => {
+            Ok(Some(instance.hand_over(path.clone(), *fence)?))
+        }
+        (_, Answer::NotFree) => Ok(None),
+        (_, answer) => unexpected(answer),
+    }
+}
+
+/// An answer of another kind than the call has: the recorded answers are not of this orchestration, or the engine is wrong.
+fn unexpected<T>(answer: &Answer) -> wasmtime::Result<T> {
+    Err(wasmtime::Error::msg(format!("this is no answer to that call: {answer:?}")))
 }
