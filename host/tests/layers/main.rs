@@ -147,27 +147,28 @@ fn the_map_names_files_that_are_there() {
     let root = host_dir().parent().unwrap().to_owned();
     let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let mut mapped = BTreeSet::new();
-    // A table whose first column is headed by a folder has names below that folder in it.
-    let mut below: Option<PathBuf> = None;
+    // A table whose first column is headed by a folder names what is in that folder; one that is headed `Folder` names folders
+    // of the repository, and any other table names no files.
+    let mut table: Option<Option<PathBuf>> = None;
     for line in map.lines() {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let Some(first) = cells.get(1).filter(|_| line.starts_with('|')) else {
-            below = None;
+        let Some(first) = line.strip_prefix('|').and_then(|line| line.split('|').next()).map(str::trim) else {
+            table = None;
             continue;
         };
-        let names = first.split('`').skip(1).step_by(2);
-        let Some(folder) = &below else {
-            below = Some(names.last().map_or_else(|| root.clone(), |folder| root.join(folder)));
-            assert!(below.as_ref().unwrap().exists(), "ARCHITECTURE.md has a table of `{first}`, which is not there");
+        let names = || first.split('`').skip(1).step_by(2);
+        let Some(folder) = &table else {
+            let folder =
+                if first == "Folder" { Some(root.clone()) } else { names().next().map(|name| root.join(name)) };
+            table = Some(folder);
             continue;
         };
-        for name in names {
-            // A table of something else than files has no name with a slash or an ending.
-            if !name.contains('/') && !name.ends_with(".rs") {
-                continue;
+        let Some(folder) = folder else { continue };
+        for name in names() {
+            let file = folder.join(name);
+            assert!(file.exists(), "ARCHITECTURE.md names `{name}`, which is not in {}", folder.display());
+            if *folder != root {
+                mapped.insert(folder.join(name.trim_end_matches('/')));
             }
-            assert!(folder.join(name).exists(), "ARCHITECTURE.md names `{name}`, which is not in {}", folder.display());
-            mapped.insert(folder.join(name.trim_end_matches('/')));
         }
     }
     let missing: Vec<_> = all_sources()
