@@ -108,10 +108,7 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
     }
     let Ok(entries) = fs::read_dir(path) else { return };
     for entry in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-        match entry.is_dir() {
-            true => collect(&entry, into),
-            false => into.push(entry),
-        }
+        if entry.is_dir() { collect(&entry, into) } else { into.push(entry) }
     }
 }
 

@@ -129,10 +129,7 @@ impl Fleet {
     fn up(folder: &Path) -> Result<Self> {
         let fleet = Self { folder: folder.to_owned(), up: true };
         let status = fleet.command("fleet").args(["up", &SERVERS.to_string()]).status().context("cannot run fleet")?;
-        match status.success() {
-            true => Ok(fleet),
-            false => bail!("the servers did not start"),
-        }
+        if status.success() { Ok(fleet) } else { bail!("the servers did not start") }
     }
 
     fn down(mut self) -> Result<()> {

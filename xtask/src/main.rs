@@ -101,8 +101,5 @@ fn cargo(arguments: &[&str]) -> Result<()> {
         command.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
     }
     let status = command.args(arguments).current_dir(root()).status().context("cannot run cargo")?;
-    match status.success() {
-        true => Ok(()),
-        false => bail!("`cargo {}` failed", arguments.join(" ")),
-    }
+    if status.success() { Ok(()) } else { bail!("`cargo {}` failed", arguments.join(" ")) }
 }

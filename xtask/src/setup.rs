@@ -135,14 +135,13 @@ fn bring_sshd() {
         println!("sshd: {SSHD}");
         return;
     }
-    let installed = match Path::new("/usr/bin/apt-get").exists() {
-        true => {
-            println!("installing {}; this takes a minute", DEBIAN_SSHD.join(" "));
-            let mut command = as_root("sh");
-            command.args(["-c", INSTALL_SSHD_OFF, "sh"]).args(DEBIAN_SSHD);
-            run_to_end(command.env("DEBIAN_FRONTEND", "noninteractive"))
-        }
-        false => Err("this is no Debian".to_owned()),
+    let installed = if Path::new("/usr/bin/apt-get").exists() {
+        println!("installing {}; this takes a minute", DEBIAN_SSHD.join(" "));
+        let mut command = as_root("sh");
+        command.args(["-c", INSTALL_SSHD_OFF, "sh"]).args(DEBIAN_SSHD);
+        run_to_end(command.env("DEBIAN_FRONTEND", "noninteractive"))
+    } else {
+        Err("this is no Debian".to_owned())
     };
     match installed {
         Ok(()) => {
@@ -224,9 +223,10 @@ fn as_root(program: &str) -> Command {
 fn run_to_end(command: &mut Command) -> Result<(), String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
     }
 }
 

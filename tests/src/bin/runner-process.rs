@@ -28,13 +28,12 @@ async fn main() -> Result<()> {
     let [folder, place, timeout, crash] = arguments.as_slice() else { bail!("four arguments") };
     let folder = PathBuf::from(folder);
     let session_timeout = Duration::from_millis(timeout.parse()?);
-    let connect: Arc<dyn Connect> = match place.starts_with('/') {
-        true => Arc::new(Embedded::new(PathBuf::from(place), EmbeddedOptions { session_timeout })),
-        false => {
-            let mut options = ZooKeeperOptions::new(place.parse()?);
-            options.session_timeout = session_timeout;
-            Arc::new(ZooKeeper::new(options))
-        }
+    let connect: Arc<dyn Connect> = if place.starts_with('/') {
+        Arc::new(Embedded::new(PathBuf::from(place), EmbeddedOptions { session_timeout }))
+    } else {
+        let mut options = ZooKeeperOptions::new(place.parse()?);
+        options.session_timeout = session_timeout;
+        Arc::new(ZooKeeper::new(options))
     };
     let crashing = Crashing::new(connect.connect().await?, crash.parse()?);
     let (writes, calls) = (crashing.writes(), crashing.calls());
@@ -61,8 +60,9 @@ async fn main() -> Result<()> {
     println!("{} calls", calls.load(Ordering::SeqCst));
     println!("{} writes", writes.load(Ordering::SeqCst));
     // What was undone, and of which nobody knows, is for whoever plays it to judge.
-    match report.end == End::Completed && report.counts.open() == 0 && report.counts.failed == 0 {
-        true => Ok(()),
-        false => bail!("{report:?}"),
+    if report.end == End::Completed && report.counts.open() == 0 && report.counts.failed == 0 {
+        Ok(())
+    } else {
+        bail!("{report:?}")
     }
 }

@@ -108,9 +108,10 @@ pub(crate) fn all(options: &Options, cast: &Cast, world: &World) -> Result<Resul
 fn described(cast: &Cast, run: &Run, set_up: SetUp) -> String {
     let SetUp { who, sessions, processes } = set_up;
     let several = run.set_ups.iter().filter(|other| other.who == who).count() > 1;
-    match several {
-        true => format!("{} ({processes} processes, {sessions} sessions):", cast.name(who)),
-        false => format!("{}:", cast.name(who)),
+    if several {
+        format!("{} ({processes} processes, {sessions} sessions):", cast.name(who))
+    } else {
+        format!("{}:", cast.name(who))
     }
 }
 

@@ -115,10 +115,7 @@ async fn heard(word: &'static str) -> Result<()> {
     tokio::task::spawn_blocking(move || {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line)?;
-        match line.trim() == word {
-            true => Ok(()),
-            false => bail!("heard `{}` and not `{word}`", line.trim()),
-        }
+        if line.trim() == word { Ok(()) } else { bail!("heard `{}` and not `{word}`", line.trim()) }
     })
     .await?
 }
