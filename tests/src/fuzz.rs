@@ -249,7 +249,7 @@ async fn look_at(nodes: &str) {
     }
     let _ = run_state::summaries(&store).await;
     for kept in run_state::all(&store).await.unwrap_or_default() {
-        let seen = run_state::Seen::look(&store, &kept.name).await;
+        let seen = run_state::RunOverview::read(&store, &kept.name).await;
         if let Ok(seen) = &seen {
             let _ = (seen.each().count(), seen.waves(), seen.held());
         }

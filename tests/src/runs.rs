@@ -19,11 +19,11 @@ use lockkeeper_coordination::store::Store;
 /// As the parts have them.
 pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &Arc<dyn Store>) -> Result<Run<P>> {
     let who = Identifier::new(format!("test:{}", std::process::id()))?;
-    let runner = Runner::become_one(store, &job.name, who, Patience::Forever).await?;
+    let runner = Runner::acquire(store, &job.name, who, Patience::Forever).await?;
     let journal = folder.join("run");
     let place = journal.display().to_string();
     let opened = match runner.newest().await? {
-        Some(kept) => runner.go_on(kept, place).await?,
+        Some(kept) => runner.resume(kept, place).await?,
         None => {
             let targets = resolve(&job, folder, Some(store)).await?;
             let plan = Plan::new(&job, targets);

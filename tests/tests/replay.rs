@@ -253,10 +253,10 @@ fn every_byte_that_changes_is_found_and_its_line_is_named() {
     for end in 1..text.len() {
         // Cut anywhere but between lines it has a torn line; there it is a journal without an end.
         match lines_read(&text[..end]) {
-            Ok((read, recovering)) => {
+            Ok((read, incomplete_line)) => {
                 let whole = text[end - 1] == b'\n';
                 assert!(read < lines(&journal).len(), "cut after {end} bytes");
-                assert_eq!(recovering, (!whole).then(|| line_of(end - 1)), "cut after {end} bytes");
+                assert_eq!(incomplete_line, (!whole).then(|| line_of(end - 1)), "cut after {end} bytes");
             }
             Err(error) => assert_eq!(error.line(), Some(1), "cut after {end} bytes: {error}"),
         }
@@ -270,7 +270,7 @@ fn lines_read(bytes: &[u8]) -> Result<(usize, Option<usize>), JournalError> {
     while reader.entry()?.is_some() {
         lines += 1;
     }
-    Ok((lines + usize::from(reader.closing().is_some()), reader.recovering()))
+    Ok((lines + usize::from(reader.closing().is_some()), reader.incomplete_line()))
 }
 
 #[test]
@@ -312,13 +312,13 @@ fn what_was_done_to_a_journal_is_said() {
     broken(&changed(&|lines| lines[event] = lines[event].replace("leased", "forced")), &["was changed: its hash"]);
     broken(&[], &["it is empty"]);
     // In the middle a line without an end is one that was changed.
-    let mut recovering = joined(&whole);
-    let cut = recovering.len() - whole[last - 1].len() - 2;
-    recovering.replace_range(cut - 10..=cut, "");
-    let recovering = replay_of(&world, recovering);
+    let mut incomplete_line = joined(&whole);
+    let cut = incomplete_line.len() - whole[last - 1].len() - 2;
+    incomplete_line.replace_range(cut - 10..=cut, "");
+    let incomplete_line = replay_of(&world, incomplete_line);
     assert!(
-        recovering.code == Some(1) && recovering.stderr.contains(&format!("line {} was changed", last - 1)),
-        "{recovering:?}"
+        incomplete_line.code == Some(1) && incomplete_line.stderr.contains(&format!("line {} was changed", last - 1)),
+        "{incomplete_line:?}"
     );
     let other = joined(&whole).replace("\"journal\":3", "\"journal\":1");
     let other = replay_of(&world, rechained(&other.lines().map(ToOwned::to_owned).collect::<Vec<_>>()));
@@ -397,10 +397,13 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     assert_eq!(world.json("replay latest")["closed"], json!(false));
     // Killed in the middle of a line: that is said, and all before it is good.
     let text = fs::read(&journal).unwrap();
-    let recovering = replay_of(&world, &text[..text.len() - 10]);
-    assert_eq!(recovering.code, Some(0), "{recovering:?}");
+    let incomplete_line = replay_of(&world, &text[..text.len() - 10]);
+    assert_eq!(incomplete_line.code, Some(0), "{incomplete_line:?}");
     let said = format!("stops in the middle of line {}", lines(&journal).len());
-    assert!(recovering.stdout.starts_with("Replayed ") && recovering.stderr.contains(&said), "{recovering:?}");
+    assert!(
+        incomplete_line.stdout.starts_with("Replayed ") && incomplete_line.stderr.contains(&said),
+        "{incomplete_line:?}"
+    );
 }
 
 /// The same journal as another stint's: chained anew.

@@ -258,7 +258,7 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     let (started, since) = (list[0]["started"].as_u64().unwrap(), left["since"].as_u64().unwrap());
     assert!(since >= started && since <= now_ms(), "{list:#}");
     let slots: Vec<_> =
-        left["slots"].as_array().unwrap().iter().map(|slot| (&slot["target"], &slot["may-act"])).collect();
+        left["slots"].as_array().unwrap().iter().map(|slot| (&slot["target"], &slot["may-run"])).collect();
     assert_eq!(slots, [(&json!("a"), &json!(true)), (&json!("bad"), &json!(true))], "{list:#}");
     assert_eq!(left["slots"][0]["semaphore"], "/locks/looked");
     assert!(left["slots"][0]["since"].as_u64().unwrap() >= started, "{list:#}");
@@ -284,8 +284,8 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     let mut command = ground.world.lockkeeper(words);
     let released = said(command.current_dir(ground.world.folder()));
     let object: Value = serde_json::from_str(&released.stdout).unwrap_or_else(|_| panic!("{released:?}"));
-    assert_eq!((released.code, &object["freed"]), (Some(0), &json!(["a", "bad"])), "{object:#}");
-    assert_eq!((&object["slots"][0]["target"], &object["slots"][0]["may-act"]), (&json!("a"), &json!(true)));
+    assert_eq!((released.code, &object["released"]), (Some(0), &json!(["a", "bad"])), "{object:#}");
+    assert_eq!((&object["slots"][0]["target"], &object["slots"][0]["may-run"]), (&json!("a"), &json!(true)));
     assert_eq!(ground.json("holders /locks/looked")["holders"], json!([]));
     let list = ground.json("status");
     assert_eq!((&list[0]["status"], &list[0]["abandoned"]), (&json!("finished"), &Value::Null), "{list:#}");
@@ -348,7 +348,11 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     let recorded = other.json("resume looked");
     assert_eq!((&recorded["acknowledged"], &recorded["runner"]), (&json!(false), &Value::Null), "{recorded:#}");
     let aborted = other.json("abort looked --reason enough");
-    assert_eq!((&aborted["freed"], &aborted["unknown"]), (&json!(["a", "bad"]), &json!(["a", "bad"])), "{aborted:#}");
+    assert_eq!(
+        (&aborted["released"], &aborted["unknown"]),
+        (&json!(["a", "bad"]), &json!(["a", "bad"])),
+        "{aborted:#}"
+    );
     assert_eq!(other.json("holders /locks/looked")["holders"], json!([]));
     let over = other.json("status looked");
     assert_eq!((&over["status"], &over["counts"]["unknown"]), (&json!("finished"), &json!(2)), "{over:#}");

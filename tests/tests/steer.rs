@@ -230,7 +230,9 @@ fn a_wave_waits_for_approval() {
     ground.opens("go");
     ground.opens("mended");
     let mut run = ground.starts();
-    eventually("the canary is done with", || ground.status()["run-status"]["blocker"]["code"] == json!("wave-approval"));
+    eventually("the canary is done with", || {
+        ground.status()["run-status"]["blocker"]["code"] == json!("wave-approval")
+    });
     assert_eq!(ground.acted(), ["a"]);
     assert!(refused(&ground.does("approve steered canary --format json"), "bad-argument").contains("`canary`"));
     assert_eq!(ground.does("approve steered rest").code, Some(0));

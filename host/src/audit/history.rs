@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::audit::{Segment, Segments};
 use crate::rollout::journal::JournalError;
 use crate::rollout::journal::{Closing, Header};
-use crate::rollout::journal::{Entry, LineKind, Reader, Recorded};
+use crate::rollout::journal::{Entry, LineKind, Reader, RecordedDecision};
 use crate::rollout::model::Stamped;
 
 /// What is read of it. Every line is checked either way.
@@ -28,7 +28,7 @@ pub enum Page<'a> {
     /// A stint begins: with what its runner found.
     Segment(&'a Header),
     /// A decision.
-    Decision(&'a Recorded),
+    Decision(&'a RecordedDecision),
     /// What happened.
     Event(Stamped),
 }
@@ -58,7 +58,7 @@ pub struct Told {
     /// How it ended; none: it goes on, was killed, or lines are missing at the end.
     pub closing: Option<Closing>,
     /// The line that has no end.
-    pub recovering: Option<usize>,
+    pub incomplete_line: Option<usize>,
 }
 
 /// A run's journals that are read one after the other.
@@ -147,7 +147,7 @@ impl History {
                 header: None,
                 decisions: 0,
                 closing: None,
-                recovering: None,
+                incomplete_line: None,
             };
             match opened {
                 Ok(reader) => {
@@ -158,10 +158,10 @@ impl History {
                     return Ok(true);
                 }
                 // Its runner died before it had begun; other stints have more to say.
-                Err(JournalError::Empty | JournalError::RecoveredToml { line: 1 })
+                Err(JournalError::Empty | JournalError::Incomplete { line: 1 })
                     if self.runner_epochs.here.len() > 1 =>
                 {
-                    told.recovering = Some(1);
+                    told.incomplete_line = Some(1);
                     self.told.push(told);
                 }
                 Err(source) => return Err(HistoryError { path: told.path, source }),
@@ -173,7 +173,7 @@ impl History {
     fn close(&mut self) {
         if let (Some(reader), Some(told)) = (self.now.take(), self.told.last_mut()) {
             told.closing = reader.closing().cloned();
-            told.recovering = reader.recovering();
+            told.incomplete_line = reader.incomplete_line();
             self.bytes += reader.bytes();
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn draw() -> Result<(), Failure> {
     let Some((name, arguments)) = line.split_first() else { return Ok(()) };
     let mut again = Command::new(ourselves().map_err(|error| not_hidden(&error))?);
     again.arg0(name).env_remove(VARIABLE);
-    inherited_signals::hand_on(&mut again);
+    inherited_signals::pass_on(&mut again);
     if let Some(password) = password {
         if password.len() > MAX_BYTES {
             return Err(too_long());

@@ -56,7 +56,7 @@ fn start() -> io::Result<Child> {
     let program = supervisor::ourselves().map_err(|failure| io::Error::other(failure.text()))?;
     let mut line = Command::new(program);
     line.arg0(arguments.next().unwrap_or_else(|| "lockkeeper".into())).args(arguments).process_group(0);
-    inherited_signals::hand_on(&mut line);
+    inherited_signals::pass_on(&mut line);
     line.spawn()
 }
 

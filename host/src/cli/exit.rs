@@ -420,15 +420,15 @@ impl From<RunStateError> for Failure {
     fn from(error: RunStateError) -> Self {
         let (kind, hint) = match &error {
             RunStateError::Overtaken { .. } => (ErrorKind::Running, Some("say it again: it has changed meanwhile")),
-            RunStateError::SessionOver => (ErrorKind::Unavailable, None),
-            RunStateError::Together { source, .. } | RunStateError::Store(source) => {
+            RunStateError::SessionEnded => (ErrorKind::Unavailable, None),
+            RunStateError::OperationRefused { source, .. } | RunStateError::Store(source) => {
                 return Self { hint: store_hint(source), ..Self::new(store_kind(source), error) };
             }
             RunStateError::Runner(_) => match error {
                 RunStateError::Runner(error) => return error.into(),
                 error => return Self::new(ErrorKind::Internal, error),
             },
-            RunStateError::Strange { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
+            RunStateError::Malformed { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
             RunStateError::Layout { run, .. } => {
                 let hint = format!("`lockkeeper abort {run}` ends the run and releases what it holds");
                 return Self::new(ErrorKind::BadRun, anyhow::Error::new(error)).hint(hint);
@@ -448,12 +448,12 @@ impl From<RunStateError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        if let RunError::RunStateWriter(error) = error {
+        if let RunError::RunState(error) = error {
             return error.into();
         }
         let kind = match &error {
             RunError::Journal { .. } => ErrorKind::Io,
-            RunError::RunStateWriter(_) => ErrorKind::Unavailable,
+            RunError::RunState(_) => ErrorKind::Unavailable,
             RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
         };
         if matches!(error, RunError::Journal { .. }) {

@@ -6,7 +6,7 @@ use super::context::Opener;
 use super::exit::{ErrorKind, Failure};
 use super::output::{Output, shown};
 use super::{Global, runs};
-use crate::rollout::run_state::{self, FindError, Kept, LATEST};
+use crate::rollout::run_state::{self, FindError, LATEST, StoredRun};
 use crate::terminal;
 use lockkeeper_coordination::store::Store;
 
@@ -18,7 +18,7 @@ pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where 
 pub(super) struct Found {
     pub(super) opener: Opener,
     pub(super) store: Arc<dyn Store>,
-    pub(super) kept: Kept,
+    pub(super) kept: StoredRun,
 }
 
 /// Finds a run by its name, the beginning of it, its job's name, or `latest`. Refuses an unfinished run that another version of

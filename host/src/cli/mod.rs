@@ -805,7 +805,7 @@ struct ManArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     sink::tame_panics();
-    inherited_signals::hear_of_children();
+    inherited_signals::report_children();
     if let Some(code) = supervisor::guard().or_else(policy::compiler) {
         return code;
     }

@@ -8,11 +8,11 @@ use serde_json::json;
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of};
 use super::{Global, PruneArgs, runs};
-use crate::rollout::run_state::{self, RunPhase, Summary};
+use crate::rollout::run_state::{self, RunPhase, RunSummary};
 use crate::terminal;
 
 /// What never began is left alone for so long: somebody may be about to begin it.
-const STILLBORN_AFTER: Duration = Duration::from_secs(60 * 60);
+const NEVER_STARTED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Result<Exit, Failure> {
     let state = global.state_dir()?;
@@ -22,52 +22,54 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     let before = |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let is_meant = |job: &str| args.job.as_deref().is_none_or(|meant| meant == job);
     let all = run_state::summaries(&store).await?;
-    if let Some(job) = args.job.as_deref().filter(|job| !all.iter().any(|run| run.kept.record.job == *job)) {
-        let jobs: BTreeSet<&str> = all.iter().map(|run| run.kept.record.job.as_str()).collect();
+    if let Some(job) = args.job.as_deref().filter(|job| !all.iter().any(|run| run.stored.record.job == *job)) {
+        let jobs: BTreeSet<&str> = all.iter().map(|run| run.stored.record.job.as_str()).collect();
         return Err(no_such_job(job, &jobs, &opener.choice.to_string()));
     }
-    let is_old = |run: &Summary| run.kept.record.ended.as_ref().is_some_and(|ended| ended.at < before(args.older_than));
-    let (goes, stays): (Vec<Summary>, Vec<Summary>) =
-        all.into_iter().partition(|run| is_meant(&run.kept.record.job) && is_old(run));
-    let stillborn = match args.job {
-        None => run_state::stillborn(&store, before(STILLBORN_AFTER)).await?,
+    let is_old =
+        |run: &RunSummary| run.stored.record.ended.as_ref().is_some_and(|ended| ended.at < before(args.older_than));
+    let (goes, stays): (Vec<RunSummary>, Vec<RunSummary>) =
+        all.into_iter().partition(|run| is_meant(&run.stored.record.job) && is_old(run));
+    let never_started = match args.job {
+        None => run_state::never_started(&store, before(NEVER_STARTED_AFTER)).await?,
         Some(_) => Vec::new(),
     };
     if !args.dry_run {
         for run in &goes {
-            run_state::delete(&store, &run.kept).await?;
+            run_state::delete(&store, &run.stored).await?;
         }
-        for name in &stillborn {
-            run_state::delete_stillborn(&store, name).await?;
+        for name in &never_started {
+            run_state::delete_never_started(&store, name).await?;
         }
-        run_state::forget_jobs(&store, &run_state::all(&store).await?).await?;
+        run_state::delete_unused_jobs(&store, &run_state::all(&store).await?).await?;
     }
     store.close().await?;
-    let gone: BTreeSet<&str> = goes.iter().map(|run| run.kept.name.as_str()).collect();
-    let known: BTreeSet<&str> = stays.iter().map(|run| run.kept.name.as_str()).collect();
+    let gone: BTreeSet<&str> = goes.iter().map(|run| run.stored.name.as_str()).collect();
+    let known: BTreeSet<&str> = stays.iter().map(|run| run.stored.name.as_str()).collect();
     let wanted = runs::Old { gone: &gone, known: &known, ended_before: before(args.older_than), is_meant: &is_meant };
     let swept = runs::sweep(&state, &wanted, args.dry_run)?;
 
-    let unfinished: Vec<&Summary> =
-        stays.iter().filter(|run| run.state() != RunPhase::Finished && is_meant(&run.kept.record.job)).collect();
+    let unfinished: Vec<&RunSummary> =
+        stays.iter().filter(|run| run.state() != RunPhase::Finished && is_meant(&run.stored.record.job)).collect();
     if output.is_json() {
         output.json(&json!({
             "dry-run": args.dry_run,
-            "runs": goes.iter().map(|run| &run.kept.name).collect::<Vec<_>>(),
-            "never-began": stillborn,
+            "runs": goes.iter().map(|run| &run.stored.name).collect::<Vec<_>>(),
+            "never-began": never_started,
             "folders": swept.folders,
             "policies": swept.policies,
-            "unfinished": unfinished.iter().map(|run| &run.kept.name).collect::<Vec<_>>(),
+            "unfinished": unfinished.iter().map(|run| &run.stored.name).collect::<Vec<_>>(),
         }));
         return Ok(Exit::Done);
     }
     let verb = if args.dry_run { "Would prune" } else { "Pruned" };
     for run in &goes {
-        if let Some(ended) = &run.kept.record.ended {
-            output.talk(verb, &terminal::line(&format!("{}: {}, {}", run.kept.name, ended.end, moment(ended.at, now))));
+        if let Some(ended) = &run.stored.record.ended {
+            output
+                .talk(verb, &terminal::line(&format!("{}: {}, {}", run.stored.name, ended.end, moment(ended.at, now))));
         }
     }
-    for name in &stillborn {
+    for name in &never_started {
         output.talk(verb, &terminal::line(&format!("{name}, which never began")));
     }
     for name in swept.folders.iter().filter(|name| !gone.contains(name.as_str())) {
@@ -77,14 +79,14 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
         let why = match run.state() {
             RunPhase::Running => "somebody runs it",
             RunPhase::Abandoned | RunPhase::Finished => {
-                &format!("it is not finished: `lockkeeper abort {}` ends it", run.kept.name)
+                &format!("it is not finished: `lockkeeper abort {}` ends it", run.stored.name)
             }
         };
-        output.talk("Kept", &terminal::line(&format!("{}: {why}", run.kept.name)));
+        output.talk("Kept", &terminal::line(&format!("{}: {why}", run.stored.name)));
     }
     let open =
         if unfinished.is_empty() { String::new() } else { format!(", {} of them not finished", unfinished.len()) };
-    let stay = stays.iter().filter(|run| is_meant(&run.kept.record.job)).count();
+    let stay = stays.iter().filter(|run| is_meant(&run.stored.record.job)).count();
     let folders = match swept.folders.len() {
         0 => String::new(),
         folders => format!("; {} of `{}`", of(folders, "folder"), state.display()),
@@ -94,7 +96,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
         1 => "; 1 policy that no run has any more".to_owned(),
         policies => format!("; {policies} policies that no run has any more"),
     };
-    output.talk(verb, &format!("{}; {stay} stay{open}{folders}{policies}", of(goes.len() + stillborn.len(), "run")));
+    output
+        .talk(verb, &format!("{}; {stay} stay{open}{folders}{policies}", of(goes.len() + never_started.len(), "run")));
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ use super::{Global, RunArgs, runs, slot_check, supervisor};
 use crate::job::{JobName, Target, TargetSource};
 use crate::rollout::model::{Broken, End, Event, Mismatch, Plan, RecordedStatus, Report, Stamped, Stop};
 use crate::rollout::run_state::{
-    Ended, Kept, LAYOUT, NewRun, Opened, Rewritten, RunRecord, RunStateError, Runner, Unwritten,
+    LAYOUT, NewRun, OpenedRun, RunEnd, RunRecord, RunStateError, Runner, SavedEndings, StoredRun, UnsavedEndings,
 };
 
 use crate::rollout::driver::{self, Run};
@@ -77,7 +77,7 @@ enum Stood {
 #[derive(Debug, Default)]
 struct Lost {
     /// What its runner saw and could not write.
-    unwritten: Option<Unwritten>,
+    unwritten: Option<UnsavedEndings>,
     /// An operator had asked it to stop: it is not resumed.
     is_stopped: bool,
 }
@@ -105,7 +105,7 @@ impl Attempt<'_> {
         &self,
         loaded: &Loaded,
         signals: &mut Signals,
-        unwritten: &mut Option<Unwritten>,
+        unwritten: &mut Option<UnsavedEndings>,
     ) -> Result<Exit, Failure> {
         let mut store = self.opener.session().await?;
         let mut again = self.args.again;
@@ -136,7 +136,7 @@ impl Attempt<'_> {
 
     /// The next session, in which the endings that this process saw in the last one are in the store: they are written before
     /// anything else happens in it.
-    async fn settled_session(&self, unwritten: &mut Option<Unwritten>) -> Result<Arc<dyn Store>, Failure> {
+    async fn settled_session(&self, unwritten: &mut Option<UnsavedEndings>) -> Result<Arc<dyn Store>, Failure> {
         if let Some(unwritten) = unwritten.as_ref() {
             let targets: Vec<&str> = unwritten.targets().map(|(target, _)| target).collect();
             let text = format!("what this runner saw of {} until the store is back: do not kill it", few(&targets));
@@ -161,7 +161,7 @@ impl Attempt<'_> {
     }
 
     /// A new session. With endings that are not in the store this tries until the store is back: they are nowhere else.
-    async fn next_session(&self, unwritten: Option<&Unwritten>) -> Result<Arc<dyn Store>, Failure> {
+    async fn next_session(&self, unwritten: Option<&UnsavedEndings>) -> Result<Arc<dyn Store>, Failure> {
         let mut tries = 0;
         loop {
             let failure = match self.opener.session().await {
@@ -180,7 +180,7 @@ impl Attempt<'_> {
     }
 
     /// What became of the endings that this process saw in an earlier session.
-    fn say_rewritten(&self, Rewritten { written, settled, by }: &Rewritten) {
+    fn say_rewritten(&self, SavedEndings { written, settled, by }: &SavedEndings) {
         if !written.is_empty() {
             let written: Vec<&str> = written.iter().map(String::as_str).collect();
             self.output.talk("Recorded", &format!("what this runner saw of {}", few(&written)));
@@ -196,7 +196,7 @@ impl Attempt<'_> {
     }
 
     /// What this process saw and is lost with it.
-    fn say_given_up(&self, unwritten: &Unwritten) {
+    fn say_given_up(&self, unwritten: &UnsavedEndings) {
         for (target, sight) in unwritten.targets() {
             self.output.warn(&format!(
                 "the store does not have what this runner saw of {target} ({sight}): the next runner asks its probe, \
@@ -273,7 +273,7 @@ impl Attempt<'_> {
         again: &mut bool,
     ) -> Result<Runner, Result<Stood, Failure>> {
         let who = context::process().map_err(Err)?;
-        match Runner::become_one(store, job, who.clone(), Patience::Once).await {
+        match Runner::acquire(store, job, who.clone(), Patience::Once).await {
             Err(RunStateError::Runner(AcquireError::Full { .. })) => {}
             answer => return answer.map(|runner| self.with_job_file(runner)).map_err(lost_or),
         }
@@ -299,7 +299,7 @@ impl Attempt<'_> {
         self.output.talk("Standing", &text);
         // What runs now is what was asked for.
         *again = false;
-        let runner = Runner::become_one(store, job, who, Patience::Forever).await;
+        let runner = Runner::acquire(store, job, who, Patience::Forever).await;
         runner.map(|runner| self.with_job_file(runner)).map_err(lost_or)
     }
 
@@ -321,7 +321,7 @@ impl Attempt<'_> {
             Err(error) => return lost_or(error),
         };
         let opened = match newest {
-            Some(Kept { name, record, .. }) if record.ended.is_none() && record.digest != self.digest => {
+            Some(StoredRun { name, record, .. }) if record.ended.is_none() && record.digest != self.digest => {
                 return Err(unfinished(&name, "the job has changed since").hint(format!(
                     "`lockkeeper run` with the job as it was goes on with it; `lockkeeper abort {name}` ends it"
                 )));
@@ -332,10 +332,10 @@ impl Attempt<'_> {
                     return Err(unfinished(&kept.name, "--again is for what is finished").hint(hint));
                 }
                 let folder = runs::create(&self.state, &kept.name)?;
-                runner.go_on(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
+                runner.resume(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
             }
             // An earlier version recorded runs of no target: they are no reason to do nothing.
-            Some(Kept { name, record: RunRecord { digest, targets: 1.., ended: Some(ended), .. }, .. })
+            Some(StoredRun { name, record: RunRecord { digest, targets: 1.., ended: Some(ended), .. }, .. })
                 if digest == self.digest && !*again =>
             {
                 return Ok(Stood::Over(self.finished(&loaded.job.name, &name, &ended)));
@@ -349,7 +349,7 @@ impl Attempt<'_> {
                 if targets.is_empty() {
                     return Ok(Stood::Over(self.no_targets(&loaded.job.name)));
                 }
-                if let Some(Kept { name, record, .. }) = earlier {
+                if let Some(StoredRun { name, record, .. }) = earlier {
                     let why = match record.digest == self.digest {
                         true if record.targets == 0 => "it had no targets",
                         true => "--again says so",
@@ -372,7 +372,7 @@ impl Attempt<'_> {
         loaded: &Loaded,
         runner: &Arc<Runner>,
         targets: Vec<Target>,
-    ) -> Result<Result<(Opened, PathBuf), RunStateError>, Failure> {
+    ) -> Result<Result<(OpenedRun, PathBuf), RunStateError>, Failure> {
         let Loaded { job, policy, .. } = loaded;
         let plan = Plan::new(job, targets);
         if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, Begun::Not).await? {
@@ -413,7 +413,7 @@ impl Attempt<'_> {
         let Some(party) = &loaded.job.party else { return Ok(Ok(())) };
         let roll_call = match loaded.roll_call(runner.store(), targets).await {
             Ok(roll_call) => roll_call,
-            Err(StoreError::SessionOver) => return Ok(Err(RunStateError::SessionOver)),
+            Err(StoreError::SessionOver) => return Ok(Err(RunStateError::SessionEnded)),
             Err(error) => {
                 let failure = Failure::from(error);
                 let error = failure.error.context(format!("cannot look who is in the party `{}`", party.path));
@@ -434,7 +434,7 @@ impl Attempt<'_> {
         &self,
         loaded: &Loaded,
         runner: &Arc<Runner>,
-        opened: Opened,
+        opened: OpenedRun,
         journal: PathBuf,
         signals: &mut Signals,
     ) -> Result<Stood, Failure> {
@@ -443,7 +443,7 @@ impl Attempt<'_> {
         if let Some((spec, orchestration)) = job.orchestration.as_ref().zip(loaded.orchestration.as_ref()) {
             runs::keep_orchestration(&self.state, &journal, &folder.join(&spec.path), orchestration.digest())?;
         }
-        let Opened { run_state, targets, resumed, clock_ahead_ms } = opened;
+        let OpenedRun { run_state, targets, resumed, clock_ahead_ms } = opened;
         self.warn_of_clock(clock_ahead_ms);
         let (name, run_name) = (job.name.to_string(), run_state.run().to_owned());
         let plan = Plan::of(job, targets);
@@ -512,11 +512,11 @@ impl Attempt<'_> {
         let (sender, stops) = mpsc::channel(MAX_STOPS);
         let (report, is_stopped) = obeyed(driver::run(run, stops, tell), signals, &sender).await;
         output.end_bar();
-        let unwritten = Some(run_state.unwritten());
+        let unwritten = Some(run_state.unsaved_endings());
         match report {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
-                self.say_given_up(&run_state.unwritten());
+                self.say_given_up(&run_state.unsaved_endings());
                 self.output.talk("Left", &self.resume_with());
                 outcome(&report).map(Stood::Over)
             }
@@ -527,7 +527,7 @@ impl Attempt<'_> {
                 }
                 outcome(&report).map(Stood::Over)
             }
-            Err(driver::RunError::RunStateWriter(error)) if error.is_lost() => {
+            Err(driver::RunError::RunState(error)) if error.is_lost() => {
                 Ok(Stood::Lost(Lost { unwritten, is_stopped }))
             }
             Err(error) => Err(error.into()),
@@ -549,8 +549,8 @@ impl Attempt<'_> {
     }
 
     /// The same job again, and nothing to do.
-    fn finished(&self, job: &JobName, name: &str, ended: &Ended) -> Exit {
-        let Ended { end, reason, at, counts } = ended;
+    fn finished(&self, job: &JobName, name: &str, ended: &RunEnd) -> Exit {
+        let RunEnd { end, reason, at, counts } = ended;
         let at = moment(*at, lockkeeper_coordination::store::Clock::System.now_ms());
         let text = format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed");
         match next(counts, job.as_str(), &self.job_file()) {

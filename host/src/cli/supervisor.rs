@@ -117,7 +117,7 @@ impl Running {
         if group == Group::Own || bond != Bond::Loose {
             line.process_group(0);
         }
-        inherited_signals::hand_on(line.as_std_mut());
+        inherited_signals::pass_on(line.as_std_mut());
         let ended = unix::signal(SignalKind::child()).map_err(failed)?;
         // What the command leaves behind becomes our child, so that it is found if the command has to be stopped.
         #[cfg(target_os = "linux")]
@@ -361,7 +361,7 @@ async fn stand_guard(
     let mut line = Command::new(program);
     line.args(arguments);
     line.env_remove(process_liveness::ID);
-    inherited_signals::hand_on(line.as_std_mut());
+    inherited_signals::pass_on(line.as_std_mut());
     ends_with_its_guard(line.as_std_mut());
     if let Some(group) = group {
         line.process_group(group.as_raw());

@@ -348,7 +348,7 @@ async fn a_session_that_is_over_before_anything_began_loses_the_run() {
     let (_stop, stops) = mpsc::channel(2);
     let lost = match run(prepared, stops, |_| {}).await {
         Ok(report) => matches!(report.end, End::Lost(_)),
-        Err(RunError::RunStateWriter(error)) => error.is_lost(),
+        Err(RunError::RunState(error)) => error.is_lost(),
         Err(_) => false,
     };
     assert!(lost);
@@ -526,7 +526,7 @@ async fn a_journal_is_whole_and_any_byte_that_changes_is_found() {
     }
     let cut = found(&lines[..lines.len() - 1].concat()).unwrap();
     assert!(!cut.closed, "a missing end is missed");
-    assert!(found(&text[..text.len() - 10]).unwrap().recovering, "a torn line is found");
+    assert!(found(&text[..text.len() - 10]).unwrap().is_incomplete, "an incomplete line is noticed");
 }
 
 #[tokio::test]

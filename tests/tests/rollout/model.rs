@@ -23,7 +23,7 @@ use lockkeeper::rollout::model::{
     OrchestrationEnd, Others, Probed, RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord,
     TargetStatus, Wave,
 };
-use lockkeeper::rollout::run_state::Sight;
+use lockkeeper::rollout::run_state::AttemptEnd;
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -103,7 +103,7 @@ struct World {
     /// Actions under way, and as what they were told to end.
     running: BTreeMap<usize, (u32, Option<Ending>)>,
     /// What this runner saw end, of which attempt.
-    sights: BTreeMap<usize, (u32, Sight)>,
+    sights: BTreeMap<usize, (u32, AttemptEnd)>,
     /// Probes that are to answer, and when.
     probes: BTreeMap<usize, (u32, u64)>,
     /// The newest try of each target.
@@ -1276,10 +1276,10 @@ impl World {
     }
 
     /// What the runner saw and could not write is written by the same process.
-    fn keep(&mut self, sights: BTreeMap<usize, (u32, Sight)>) {
+    fn keep(&mut self, sights: BTreeMap<usize, (u32, AttemptEnd)>) {
         for (target, (attempt, sight)) in sights {
             let saved = &mut self.ground.saved[target];
-            if let Sight::Ended(status) = sight
+            if let AttemptEnd::Ended(status) = sight
                 && saved.status.is_under_way()
                 && saved.attempt == attempt
             {

@@ -4,7 +4,7 @@ use crate::audit::explain::format::{moment, named, of, span};
 use crate::audit::explain::trail::{Place, Trail, TrailStatus};
 use crate::audit::{History, HistoryError, Page, Segments, Want};
 use crate::policy::types::{Ending, Lease, Semaphore, View};
-use crate::rollout::journal::{Header, Recorded};
+use crate::rollout::journal::{Header, RecordedDecision};
 use crate::rollout::model::{Budget, Facts, HardLimits, HeldElsewhere};
 
 /// A decision about whether a target may go, as it can be taken again.
@@ -13,7 +13,7 @@ pub struct Case {
     /// The first line of its stint.
     pub header: Header,
     /// The question and the answer.
-    pub recorded: Recorded,
+    pub recorded: RecordedDecision,
     /// The policy's memory before.
     pub memory: Vec<u8>,
     /// What the limits were checked against, or would have been.
@@ -67,7 +67,7 @@ impl Case {
 }
 
 /// What the limits would be checked against before a target queues, as far as a journal says.
-fn facts(account: &Trail, recorded: &Recorded) -> Facts {
+fn facts(account: &Trail, recorded: &RecordedDecision) -> Facts {
     let View { now, party, progress, target, semaphore, .. } = &recorded.view;
     let listed = |name: &str| {
         let members = party.iter().flat_map(|party| &party.members);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::audit::Page;
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
-use crate::rollout::journal::{Asked, Closing, Header, Recorded};
+use crate::rollout::journal::{Closing, Header, QuestionKind, RecordedDecision};
 use crate::rollout::machine::ORCHESTRATION;
 use crate::rollout::model::{Begun, Called, Event, Facts, HELD, Stamped, WaveSpent};
 use lockkeeper_coordination::store::Fence;
@@ -352,12 +352,12 @@ impl Trail {
         }
     }
 
-    fn asked(&mut self, recorded: &Recorded) {
+    fn asked(&mut self, recorded: &RecordedDecision) {
         self.decided();
         self.last_at = recorded.view.now;
         // What the orchestration wanted to know had no consequences.
         let is_advice = recorded.view.cause == Cause::Operator(ORCHESTRATION.to_owned());
-        if recorded.question == Asked::Settle || is_advice {
+        if recorded.question == QuestionKind::Settle || is_advice {
             return;
         }
         let place = Place { runner_epoch: self.header.runner_epoch, line: recorded.line };
@@ -601,7 +601,7 @@ impl Ended {
 }
 
 impl Said {
-    fn of(recorded: &Recorded, place: Place) -> Self {
+    fn of(recorded: &RecordedDecision, place: Place) -> Self {
         let text = |fields: [&str; 2]| {
             let said = fields.iter().find_map(|field| recorded.answer[*field].as_str());
             said.unwrap_or_default().to_owned()

@@ -2,7 +2,7 @@
 
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{Answer, Answered, Beginning, Call, Orchestration};
-use crate::rollout::journal::Orchestrated;
+use crate::rollout::journal::RecordedOrchestration;
 use crate::rollout::model::Called;
 
 /// What an orchestration called in one stint, as its journal has it.
@@ -64,7 +64,7 @@ impl std::fmt::Display for Then {
 
 /// Makes the calls of a stint again. Blocks for as long as the limits allow between any two of them.
 #[must_use]
-pub fn recall(orchestration: &Orchestration, began: &Orchestrated, script: &Script) -> Recalled {
+pub fn recall(orchestration: &Orchestration, began: &RecordedOrchestration, script: &Script) -> Recalled {
     let mut beginning = Beginning {
         settings: began.settings.to_string(),
         state: began.state.as_ref().and_then(|state| hex::decode(state).ok()),

@@ -13,7 +13,7 @@ pub use calls::{Otherwise, Recalled, Script, Then, recall};
 use crate::job::Grants;
 use crate::policy::{Decision, PolicyError, TraceLine};
 use crate::rollout::driver::Decide;
-use crate::rollout::journal::{Asked, Recorded, Written};
+use crate::rollout::journal::{QuestionKind, RecordedDecision, Written};
 
 /// Faults that say nothing about the policy: the host's clock ended it, or the host itself failed.
 const OF_THE_HOST: [&str; 2] = ["out-of-time", "engine"];
@@ -76,15 +76,15 @@ impl<'a, P: Decide> Replay<'a, P> {
     }
 
     /// Takes a decision again. Blocks for as long as the policy's limits allow.
-    pub fn again(&mut self, recorded: &Recorded) -> Again {
+    pub fn again(&mut self, recorded: &RecordedDecision) -> Again {
         let (settings, view, grants) = (&self.settings, &recorded.view, self.grants);
         match (recorded.question, &recorded.outcome) {
-            (Asked::Settle, Some(outcome)) => {
+            (QuestionKind::Settle, Some(outcome)) => {
                 let decision = self.policy.settle(settings, view, outcome, &self.memory, grants);
                 self.taken(&decision)
             }
             // The reader lets no `settle` pass that has no outcome.
-            (Asked::Admit | Asked::Settle, _) => {
+            (QuestionKind::Admit | QuestionKind::Settle, _) => {
                 let decision = self.policy.admit(settings, view, &self.memory, grants);
                 self.taken(&decision)
             }
@@ -106,13 +106,13 @@ impl<'a, P: Decide> Replay<'a, P> {
 
 /// Whether a decision comes to the same each time: not one that the host's clock ended.
 #[must_use]
-pub fn is_repeatable(recorded: &Recorded) -> bool {
+pub fn is_repeatable(recorded: &RecordedDecision) -> bool {
     !recorded.answer["fault"].as_str().is_some_and(|fault| OF_THE_HOST.contains(&fault))
 }
 
 /// Everything that is different, down to the fuel; nothing: they are identical.
 #[must_use]
-pub fn differences(recorded: &Recorded, again: &Again) -> Vec<Difference> {
+pub fn differences(recorded: &RecordedDecision, again: &Again) -> Vec<Difference> {
     let mut pairs: Vec<(&'static str, Value, Value)> =
         FIELDS.map(|field| (field, recorded.answer[field].clone(), again.answer[field].clone())).to_vec();
     pairs.push(("fuel", recorded.fuel.into(), again.fuel.into()));
@@ -137,7 +137,7 @@ pub fn differences(recorded: &Recorded, again: &Again) -> Vec<Difference> {
 
 /// Whether another policy decides otherwise: another verdict, another code, or another fault.
 #[must_use]
-pub fn is_changed(recorded: &Recorded, again: &Again) -> bool {
+pub fn is_changed(recorded: &RecordedDecision, again: &Again) -> bool {
     ["verdict", "code", "fault"].iter().any(|field| recorded.answer[field] != again.answer[field])
 }
 

@@ -17,7 +17,9 @@ use super::status::{held_json, slot, way_out};
 use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
 use crate::job::{JobSpec, closest};
 use crate::rollout::model::{OperatorRequest, RunStatus};
-use crate::rollout::run_state::{self, AboutVersion, Ended, Freed, Kept, Notice, Recorded, RunStateError, Seen};
+use crate::rollout::run_state::{
+    self, AbortedRun, AboutVersion, Acknowledgement, RecordedRequests, RunEnd, RunOverview, RunStateError, StoredRun,
+};
 use crate::terminal;
 use lockkeeper_coordination::recipe::{AcquireError, Holder};
 use lockkeeper_coordination::store::Store;
@@ -45,7 +47,7 @@ struct Told<'a> {
     what: String,
     /// Whether anything is otherwise than before.
     is_new: bool,
-    notice: &'a Notice,
+    notice: &'a Acknowledgement,
     /// What follows, where a runner has heard of it.
     heard: &'a dyn Fn(&RunStatus) -> String,
     /// What follows, where nobody runs it.
@@ -57,12 +59,12 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(self, output: &Output) {
         let (effect, runner, is_heard) = match self.notice {
-            Notice::Heard(Holder { identifier, .. }, run_status) => {
+            Acknowledgement::Acknowledged(Holder { identifier, .. }, run_status) => {
                 (format!("{identifier} has heard of it: {}", (self.heard)(run_status)), Some(identifier), true)
             }
-            Notice::Ended(ended) => (format!("the run is over ({})", ended.told()), None, false),
-            Notice::Nobody => (format!("nobody runs it: {}", self.nobody), None, false),
-            Notice::NotYet(Holder { identifier, .. }) => (
+            Acknowledgement::Ended(ended) => (format!("the run is over ({})", ended.text()), None, false),
+            Acknowledgement::NoRunner => (format!("nobody runs it: {}", self.nobody), None, false),
+            Acknowledgement::NotYet(Holder { identifier, .. }) => (
                 format!(
                     "{identifier} runs it and has not said that it heard of it within {}: it does what is asked once it hears",
                     humantime::format_duration(PATIENCE)
@@ -78,7 +80,7 @@ impl Told<'_> {
                 "new": self.is_new,
                 "runner": runner,
                 "acknowledged": is_heard,
-                "ended": match self.notice { Notice::Ended(ended) => Some(ended), _ => None },
+                "ended": match self.notice { Acknowledgement::Ended(ended) => Some(ended), _ => None },
                 "effect": output.completed(&effect),
             });
             if let (Some(object), Value::Object(more)) = (object.as_object_mut(), self.more) {
@@ -88,7 +90,7 @@ impl Told<'_> {
         }
         output.talk(self.verb, &terminal::line(&self.what));
         match self.notice {
-            Notice::NotYet(_) => output.warn(&terminal::line(&effect)),
+            Acknowledgement::NotYet(_) => output.warn(&terminal::line(&effect)),
             _ => output.talk("Effect", &terminal::line(&effect)),
         }
     }
@@ -99,15 +101,15 @@ fn by_us(store: &Arc<dyn Store>, reason: Option<String>) -> OperatorRequest {
 }
 
 /// What is asked for needs a run that goes on.
-fn unless_finished(kept: &Kept, store: &Arc<dyn Store>) -> Result<(), Failure> {
+fn unless_finished(kept: &StoredRun, store: &Arc<dyn Store>) -> Result<(), Failure> {
     match &kept.record.ended {
         None => Ok(()),
         Some(ended) => Err(finished(&kept.name, ended, store.clock().now_ms())),
     }
 }
 
-fn finished(run: &str, ended: &Ended, now: u64) -> Failure {
-    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+fn finished(run: &str, ended: &RunEnd, now: u64) -> Failure {
+    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.text());
     Failure::message(ErrorKind::Finished, text)
         .hint(format!("`lockkeeper retry {run} --all` opens it again; `lockkeeper run JOB --again` starts a new one"))
 }
@@ -162,7 +164,7 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
     let Found { store, kept, .. } = find(global, output, &args.run).await?;
     unless_finished(&kept, &store)?;
     let run = &kept.name;
-    let seen = Seen::look(&store, run).await?;
+    let seen = RunOverview::read(&store, run).await?;
     let request = by_us(&store, None);
     let to_accept: Vec<(&str, Option<i32>)> = seen
         .each()
@@ -182,8 +184,8 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
     .await?;
     let notice = run_state::await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await?;
     let held = match &notice {
-        Notice::Ended(_) => Vec::new(),
-        _ => Seen::look(&store, run).await?.held(),
+        Acknowledgement::Ended(_) => Vec::new(),
+        _ => RunOverview::read(&store, run).await?.hold_reasons(),
     };
     store.close().await?;
     let names: Vec<&str> = to_accept.iter().map(|(name, _)| *name).collect();
@@ -313,7 +315,7 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
     let ended = end(&store, &kept, &recorded, &request).await?;
     store.close().await?;
     match ended {
-        Aborted::Here(freed) => tell_ended_here(output, run, &recorded, &freed, request.at),
+        Aborted::Here(released) => tell_ended_here(output, run, &recorded, &released, request.at),
         Aborted::Asked(notice) => {
             let what = match recorded.is_new() {
                 true => format!("run `{run}`"),
@@ -338,16 +340,16 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
 
 enum Aborted {
     /// Nobody ran it.
-    Here(Freed),
+    Here(AbortedRun),
     /// Somebody runs it, or did.
-    Asked(Notice),
+    Asked(Acknowledgement),
 }
 
 /// Waits for the runner to end it, and ends it where there is none.
 async fn end(
     store: &Arc<dyn Store>,
-    kept: &Kept,
-    recorded: &Recorded,
+    kept: &StoredRun,
+    recorded: &RecordedRequests,
     request: &OperatorRequest,
 ) -> Result<Aborted, Failure> {
     let request = recorded.now.aborted.as_ref().unwrap_or(request);
@@ -355,18 +357,18 @@ async fn end(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut notice = run_state::await_acknowledgement(store, kept, recorded.version, left).await?;
-        if matches!(notice, Notice::Heard(..)) {
+        if matches!(notice, Acknowledgement::Acknowledged(..)) {
             // No later word of it is heard than the end.
             match run_state::await_acknowledgement(store, kept, i32::MAX, END_PATIENCE).await? {
-                Notice::NotYet(_) | Notice::Heard(..) => return Ok(Aborted::Asked(notice)),
+                Acknowledgement::NotYet(_) | Acknowledgement::Acknowledged(..) => return Ok(Aborted::Asked(notice)),
                 later => notice = later,
             }
         }
-        if notice != Notice::Nobody {
+        if notice != Acknowledgement::NoRunner {
             return Ok(Aborted::Asked(notice));
         }
         match run_state::abort(store, &kept.name, context::process()?, request).await {
-            Ok(freed) => return Ok(Aborted::Here(freed)),
+            Ok(released) => return Ok(Aborted::Here(released)),
             // Somebody was quicker to run it, and hears of it.
             Err(RunStateError::Runner(AcquireError::Full { .. })) if Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
@@ -374,8 +376,8 @@ async fn end(
     }
 }
 
-fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
-    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.told());
+fn tell_over(output: &Output, run: &str, ended: &RunEnd, now: u64) {
+    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.text());
     match output.is_json() {
         true => output.json(&json!({
             "result": "aborted", "run": run, "new": false, "runner": null, "acknowledged": false, "ended": ended, "effect": effect,
@@ -386,7 +388,7 @@ fn tell_over(output: &Output, run: &str, ended: &Ended, now: u64) {
 
 /// `--release` takes nothing from a runner that lives.
 async fn unless_driven(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
-    let Some(runner) = Seen::look(store, run).await?.summary.runner else { return Ok(()) };
+    let Some(runner) = RunOverview::read(store, run).await?.summary.runner else { return Ok(()) };
     let since = moment(runner.since_ms, store.clock().now_ms());
     let text =
         format!("{} drives run `{run}` since {since}: --release takes no slot from a living runner", runner.identifier);
@@ -396,11 +398,11 @@ async fn unless_driven(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure>
     )))
 }
 
-fn tell_ended_here(output: &Output, run: &str, recorded: &Recorded, done: &Freed, now: u64) {
-    let Freed { ended, freed, unknown, slots: held } = done;
-    let slots = match freed.len() {
+fn tell_ended_here(output: &Output, run: &str, recorded: &RecordedRequests, done: &AbortedRun, now: u64) {
+    let AbortedRun { ended, released, unknown, slots: held } = done;
+    let slots = match released.len() {
         0 => "no slot was held".to_owned(),
-        many => format!("{} given back: {}", of(many, "slot"), runs::named(freed.iter().map(String::as_str))),
+        many => format!("{} given back: {}", of(many, "slot"), runs::named(released.iter().map(String::as_str))),
     };
     let left = match unknown.len() {
         0 => String::new(),
@@ -410,7 +412,7 @@ fn tell_ended_here(output: &Output, run: &str, recorded: &Recorded, done: &Freed
     if output.is_json() {
         return output.json(&json!({
             "result": "aborted", "run": run, "new": recorded.is_new(), "runner": null, "acknowledged": false, "ended": ended,
-            "effect": effect, "request": recorded.now.aborted, "freed": freed, "unknown": unknown, "slots": held,
+            "effect": effect, "request": recorded.now.aborted, "released": released, "unknown": unknown, "slots": held,
         }));
     }
     output.talk("Aborted", &terminal::line(&format!("run `{run}`, which no runner drives")));

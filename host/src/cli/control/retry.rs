@@ -15,7 +15,9 @@ use crate::cli::status::{held_json, way_out};
 use crate::cli::{Global, RetryArgs, context};
 use crate::job::closest;
 use crate::rollout::model::{OperatorRequest, RecordedStatus, TargetRecord};
-use crate::rollout::run_state::{self, AboutVersion, Kept, Notice, Recorded, RunPhase, RunStateError, Seen};
+use crate::rollout::run_state::{
+    self, AboutVersion, Acknowledgement, RecordedRequests, RunOverview, RunPhase, RunStateError, StoredRun,
+};
 use crate::terminal;
 use lockkeeper_coordination::recipe::AcquireError;
 use lockkeeper_coordination::store::Store;
@@ -36,7 +38,7 @@ struct Again {
 pub(in crate::cli) async fn retry(global: &Global, output: &Output, args: RetryArgs) -> Result<Exit, Failure> {
     let Found { store, kept, .. } = find(global, output, &args.run).await?;
     let run = &kept.name;
-    let seen = Seen::look(&store, run).await?;
+    let seen = RunOverview::read(&store, run).await?;
     let again = chosen(&seen, &args)?;
     if again.is_empty() {
         store.close().await?;
@@ -51,19 +53,19 @@ pub(in crate::cli) async fn retry(global: &Global, output: &Output, args: RetryA
     let recorded = ask(&store, &seen, &again, &request, is_over).await?;
     let mut reopened = false;
     let mut notice = match is_over {
-        true => Notice::Nobody,
+        true => Acknowledgement::NoRunner,
         false => run_state::await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await?,
     };
     // It may have ended by itself before it heard.
-    if is_over || matches!(notice, Notice::Ended(_)) {
+    if is_over || matches!(notice, Acknowledgement::Ended(_)) {
         reopen(&store, run).await?;
-        (reopened, notice) = (true, Notice::Nobody);
+        (reopened, notice) = (true, Acknowledgement::NoRunner);
     }
     let gone = match &notice {
-        Notice::Heard(..) => taken_up(&store, &seen, &again).await?,
+        Acknowledgement::Acknowledged(..) => taken_up(&store, &seen, &again).await?,
         _ => Vec::new(),
     };
-    let after = Seen::look(&store, run).await?;
+    let after = RunOverview::read(&store, run).await?;
     store.close().await?;
     tell(output, run, &again, &recorded, &notice, reopened, &gone, &after);
     Ok(Exit::Done)
@@ -81,8 +83,8 @@ fn nothing(output: &Output, run: &str) {
 }
 
 /// Those that were named, or are of the kinds that were; one that must not go again is told with its state.
-fn chosen(seen: &Seen, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
-    let run = &seen.summary.kept.name;
+fn chosen(seen: &RunOverview, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
+    let run = &seen.summary.stored.name;
     let known: BTreeMap<&str, &TargetRecord> = seen.each().map(|(name, (saved, _))| (name, saved)).collect();
     let mut refused = Vec::new();
     for name in &args.targets {
@@ -125,7 +127,7 @@ fn chosen(seen: &Seen, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
         .collect())
 }
 
-async fn is_newest(store: &Arc<dyn Store>, kept: &Kept) -> Result<(), Failure> {
+async fn is_newest(store: &Arc<dyn Store>, kept: &StoredRun) -> Result<(), Failure> {
     let job = crate::job::JobName::parse(&kept.record.job).map_err(|error| Failure::new(ErrorKind::BadRun, error))?;
     match run_state::newest(store, &job).await? {
         Some(newest) if newest.name != kept.name => {
@@ -137,12 +139,12 @@ async fn is_newest(store: &Arc<dyn Store>, kept: &Kept) -> Result<(), Failure> {
 
 async fn ask(
     store: &Arc<dyn Store>,
-    seen: &Seen,
+    seen: &RunOverview,
     again: &[Again],
     request: &OperatorRequest,
     is_over: bool,
-) -> Result<Recorded, Failure> {
-    let run = &seen.summary.kept.name;
+) -> Result<RecordedRequests, Failure> {
+    let run = &seen.summary.stored.name;
     let versions: BTreeMap<&str, Option<i32>> = seen.each().map(|(name, (_, version))| (name, *version)).collect();
     let change = |requests: &mut run_state::RequestsRecord| {
         // What somebody asked for once and has happened since is void.
@@ -176,12 +178,12 @@ async fn reopen(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
 }
 
 /// Waits until the runner has written down of each that it goes again: of which it has.
-async fn taken_up(store: &Arc<dyn Store>, seen: &Seen, again: &[Again]) -> Result<Vec<String>, Failure> {
+async fn taken_up(store: &Arc<dyn Store>, seen: &RunOverview, again: &[Again]) -> Result<Vec<String>, Failure> {
     let deadline = Instant::now() + WRITTEN_PATIENCE;
     let before: BTreeMap<&str, Option<i32>> =
         again.iter().map(|again| (again.target.as_str(), again.version)).collect();
     loop {
-        let now = run_state::statuses_of(store, &seen.summary.kept.name, &seen.targets).await?;
+        let now = run_state::statuses_of(store, &seen.summary.stored.name, &seen.targets).await?;
         let with_names = seen.targets.iter().map(|target| target.name.as_str()).zip(&now);
         let gone: Vec<String> = with_names
             .filter(|(name, (_, version))| before.get(name).is_some_and(|before| before != version))
@@ -199,13 +201,13 @@ fn tell(
     output: &Output,
     run: &str,
     again: &[Again],
-    recorded: &Recorded,
-    notice: &Notice,
+    recorded: &RecordedRequests,
+    notice: &Acknowledgement,
     reopened: bool,
     gone: &[String],
-    after: &Seen,
+    after: &RunOverview,
 ) {
-    let held = after.held();
+    let held = after.hold_reasons();
     let listed: Value = again
         .iter()
         .map(|Again { target, was, .. }| {

@@ -12,7 +12,7 @@ use crate::cli::output::{Output, of};
 use crate::cli::runs;
 use crate::policy::orchestration::Orchestration;
 use crate::policy::{Engine, PolicyError};
-use crate::rollout::journal::Orchestrated;
+use crate::rollout::journal::RecordedOrchestration;
 use crate::rollout::model::Event;
 use crate::terminal;
 
@@ -35,7 +35,7 @@ pub(super) struct Calls {
 /// none.
 pub(super) fn again(runner_epochs: &Segments, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
     let mut history = History::new(runner_epochs.clone(), Want::Everything);
-    let mut scripts: Vec<(u32, Orchestrated, Script)> = Vec::new();
+    let mut scripts: Vec<(u32, RecordedOrchestration, Script)> = Vec::new();
     while let Some(page) = history.page().map_err(|error| distrusted(error, None))? {
         match page {
             Page::Segment(header) => {
@@ -75,8 +75,8 @@ pub(super) fn again(runner_epochs: &Segments, engine: &Engine, named: Option<&Pa
 }
 
 /// The orchestration of the run: a run has one.
-fn own(engine: &Engine, orchestrated: &Orchestrated, folder: &Path) -> Result<Orchestration, Failure> {
-    let Orchestrated { name, digest, .. } = orchestrated;
+fn own(engine: &Engine, orchestrated: &RecordedOrchestration, folder: &Path) -> Result<Orchestration, Failure> {
+    let RecordedOrchestration { name, digest, .. } = orchestrated;
     let kept = runs::policy_file(folder, digest);
     if !(digest.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists()) {
         let text = format!(

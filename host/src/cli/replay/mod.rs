@@ -16,7 +16,7 @@ use crate::audit::replay::{self, Again, Difference, Replay};
 use crate::audit::{History, HistoryError, Page, Segments, Told, Want};
 use crate::cli::table::Table;
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
-use crate::rollout::journal::{self, Header, JournalError, Recorded};
+use crate::rollout::journal::{self, Header, JournalError, RecordedDecision};
 use crate::terminal;
 
 /// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
@@ -270,7 +270,7 @@ fn again(
 
 impl Tally {
     /// One more decision. Behind the first that differs they are only counted: their memory may have become another.
-    fn take(&mut self, runner_epoch: u32, recorded: &Recorded, replay: &mut Replay<'_, Module>) {
+    fn take(&mut self, runner_epoch: u32, recorded: &RecordedDecision, replay: &mut Replay<'_, Module>) {
         self.decisions += 1;
         if self.first.is_some() {
             return;
@@ -423,7 +423,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
     Ok(if faults > 0 { Exit::PolicyFault } else { Exit::Done })
 }
 
-fn change(runner_epoch: u32, recorded: &Recorded, again: Again) -> Change {
+fn change(runner_epoch: u32, recorded: &RecordedDecision, again: Again) -> Change {
     Change {
         runner_epoch,
         sequence: recorded.sequence,
@@ -486,7 +486,7 @@ pub(super) fn of_runner_epochs(history: &History) -> Vec<Value> {
             "journal": told.path,
             "decisions": told.decisions,
             "end": told.closing.as_ref().map(|closing| &closing.end),
-            "torn": told.recovering,
+            "torn": told.incomplete_line,
         })
     };
     history.told().iter().map(one).collect()
@@ -511,7 +511,7 @@ pub(super) fn say_what_is_missing(history: &History, newest: Newest, output: &Ou
         } else {
             format!("stint {}", told.runner_epoch)
         };
-        match (told.recovering, &told.header) {
+        match (told.incomplete_line, &told.header) {
             (Some(_), None) => output.warn(&format!("{runner_epoch} wrote nothing: its runner ended as it began")),
             (Some(line), Some(_)) => output.warn(&format!(
                 "{runner_epoch} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"

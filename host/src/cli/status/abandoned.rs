@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 
 use crate::cli::invocation::quoted;
 use crate::cli::output::{Output, moment};
-use crate::rollout::run_state::{HeldSlot, Left, RunRecord, Summary};
+use crate::rollout::run_state::{AbandonedRun, HeldSlot, RunRecord, RunSummary};
 use crate::terminal;
 
 /// How many slots of one run are named for a person.
 const MOST_NAMED: usize = 20;
 
 /// The run as a paragraph; `None` if a runner drives it, or it is finished.
-pub(super) fn text(summary: &Summary, now: u64) -> Option<String> {
-    let Left { since_ms, slots } = summary.left.as_ref()?;
-    let (run, record) = (&summary.kept.name, &summary.kept.record);
+pub(super) fn text(summary: &RunSummary, now: u64) -> Option<String> {
+    let AbandonedRun { since_ms, slots } = summary.left.as_ref()?;
+    let (run, record) = (&summary.stored.name, &summary.stored.record);
     let mut lines =
         vec![("Left", format!("run `{run}` of job `{}`: no runner since {}", record.job, moment(*since_ms, now)))];
     lines.extend(slots.iter().take(MOST_NAMED).map(|one| ("Holds", slot(one, now))));
@@ -31,27 +31,27 @@ pub(super) fn text(summary: &Summary, now: u64) -> Option<String> {
 }
 
 /// What resumes such a run, and what gives its slots back; nothing if a runner drives it, or it is finished.
-pub(super) fn commands(summary: &Summary) -> Vec<(&'static str, String)> {
-    let Some(Left { slots, .. }) = &summary.left else { return Vec::new() };
-    let (command, note) = resume(&summary.kept.record);
+pub(super) fn commands(summary: &RunSummary) -> Vec<(&'static str, String)> {
+    let Some(AbandonedRun { slots, .. }) = &summary.left else { return Vec::new() };
+    let (command, note) = resume(&summary.stored.record);
     let given_back = if slots.is_empty() { "ends it; it holds no slot" } else { "ends it and gives these slots back" };
     vec![
         ("Resume", format!("`{command}`{note}")),
-        ("Release", format!("`{}` {given_back}", release(&summary.kept.name))),
+        ("Release", format!("`{}` {given_back}", release(&summary.stored.name))),
     ]
 }
 
 /// A slot in a sentence.
 pub(in crate::cli) fn slot(slot: &HeldSlot, now: u64) -> String {
-    let HeldSlot { semaphore, target, fence, since, may_act } = slot;
+    let HeldSlot { semaphore, target, fence, since, may_run } = slot;
     let whose = target.as_ref().map_or("the orchestration".to_owned(), |target| format!("`{target}`"));
-    let acts = if *may_act { "; the command there may still be running" } else { "" };
+    let acts = if *may_run { "; the command there may still be running" } else { "" };
     format!("a slot of `{semaphore}` for {whose} since {}, fence {fence}{acts}", moment(*since, now))
 }
 
 /// The same for programs; null if a runner drives the run, or it is finished.
-pub(super) fn json(summary: &Summary, output: &Output) -> Value {
-    let Some(Left { since_ms, slots }) = &summary.left else { return Value::Null };
+pub(super) fn json(summary: &RunSummary, output: &Output) -> Value {
+    let Some(AbandonedRun { since_ms, slots }) = &summary.left else { return Value::Null };
     let command = |command: &str| {
         let completed = output.completed(&format!("`{command}`"));
         completed.trim_matches('`').to_owned()
@@ -59,8 +59,8 @@ pub(super) fn json(summary: &Summary, output: &Output) -> Value {
     json!({
         "since": since_ms,
         "slots": slots,
-        "resume": command(&resume(&summary.kept.record).0),
-        "release": command(&release(&summary.kept.name)),
+        "resume": command(&resume(&summary.stored.record).0),
+        "release": command(&release(&summary.stored.name)),
     })
 }
 

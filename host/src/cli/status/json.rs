@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use super::abandoned;
 use crate::cli::output::Output;
 use crate::rollout::model::RecordedStatus;
-use crate::rollout::run_state::{Held, RunPhase, Seen, StatusOf, Summary};
+use crate::rollout::run_state::{HoldReason, RunOverview, RunPhase, RunSummary, VersionedTarget};
 use lockkeeper_coordination::recipe::Holder;
 
 /// A run in the list.
-pub(super) fn summary(summary: &Summary, output: &Output) -> Value {
-    let record = &summary.kept.record;
+pub(super) fn summary(summary: &RunSummary, output: &Output) -> Value {
+    let record = &summary.stored.record;
     json!({
-        "run": summary.kept.name,
+        "run": summary.stored.name,
         "job": record.job,
         "started": record.started,
         "status": phase(summary),
@@ -26,7 +26,7 @@ pub(super) fn summary(summary: &Summary, output: &Output) -> Value {
 }
 
 /// All of one run.
-pub(super) fn run(seen: &Seen, all: bool, output: &Output) -> Value {
+pub(super) fn run(seen: &RunOverview, all: bool, output: &Output) -> Value {
     let summary = &seen.summary;
     let waves = seen.waves().into_iter().map(|seen| {
         let counts = seen.counts;
@@ -45,8 +45,8 @@ pub(super) fn run(seen: &Seen, all: bool, output: &Output) -> Value {
     let shown = seen.each().enumerate().filter(|(_, (_, (saved, _)))| is_shown(&saved.status));
     json!({
         "at": seen.at,
-        "run": summary.kept.name,
-        "record": summary.kept.record,
+        "run": summary.stored.name,
+        "record": summary.stored.record,
         "status": phase(summary),
         "counts": summary.counts,
         "waves": waves.collect::<Value>(),
@@ -57,7 +57,7 @@ pub(super) fn run(seen: &Seen, all: bool, output: &Output) -> Value {
         "queued": seen.semaphore.queued,
         "queue": seen.queue,
         "requests": seen.requests,
-        "held": seen.held().iter().map(held).collect::<Value>(),
+        "held": seen.hold_reasons().iter().map(held).collect::<Value>(),
         "run-status": seen.run_status_of_runner(),
         "blockers": seen.blockers,
         "checkpoint": seen.calls.as_ref().map(|known| &known.checkpoint),
@@ -79,7 +79,7 @@ pub(super) fn without_time(object: &Value) -> Value {
     lasting
 }
 
-fn phase(summary: &Summary) -> &'static str {
+fn phase(summary: &RunSummary) -> &'static str {
     match summary.state() {
         RunPhase::Running => "running",
         RunPhase::Abandoned => "abandoned",
@@ -88,27 +88,27 @@ fn phase(summary: &Summary) -> &'static str {
 }
 
 /// With where the target of this run stands that holds it; null: it is none of this run's.
-fn holder(seen: &Seen, holder: &Holder) -> Value {
+fn holder(seen: &RunOverview, holder: &Holder) -> Value {
     let mut object = json!(holder);
     object["record"] = json!(seen.target_of(holder));
     object
 }
 
-pub(in crate::cli) fn held(held: &Held) -> Value {
+pub(in crate::cli) fn held(held: &HoldReason) -> Value {
     match held {
-        Held::Paused(request) => json!({ "by": "paused", "request": request }),
-        Held::BudgetSpent { charged, stop_at, max_failed, wave } => json!({
+        HoldReason::Paused(request) => json!({ "by": "paused", "request": request }),
+        HoldReason::BudgetSpent { charged, stop_at, max_failed, wave } => json!({
             "by": "budget-spent",
             "charged": charged,
             "stop-at": stop_at,
             "max-failed": max_failed,
             "wave": wave,
         }),
-        Held::Approval(wave) => json!({ "by": "wave-approval", "wave": wave }),
-        Held::Unknown(targets) => json!({ "by": "unknown-held", "targets": targets }),
+        HoldReason::Approval(wave) => json!({ "by": "wave-approval", "wave": wave }),
+        HoldReason::Unknown(targets) => json!({ "by": "unknown-held", "targets": targets }),
     }
 }
 
-fn target(seen: &Seen, index: usize, name: &str, (saved, version): &StatusOf) -> Value {
+fn target(seen: &RunOverview, index: usize, name: &str, (saved, version): &VersionedTarget) -> Value {
     json!({ "target": name, "wave": seen.wave_of(index), "version": version, "record": saved })
 }

@@ -18,7 +18,7 @@ use super::signals::{Received, Signals};
 use super::sink::Drawing;
 use super::{Global, StatusArgs};
 use crate::cli::table::Table;
-use crate::rollout::run_state::{self, RunPhase, RunStateError, Seen, Summary};
+use crate::rollout::run_state::{self, RunOverview, RunPhase, RunStateError, RunSummary};
 use crate::terminal;
 use lockkeeper_coordination::store::Store;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
         Some(wanted) if args.watch => watch(output, find(global, output, wanted).await?, args.all).await,
         Some(wanted) => {
             let Found { store, kept, .. } = find(global, output, wanted).await?;
-            let seen = Seen::look(&store, &kept.name).await?;
+            let seen = RunOverview::read(&store, &kept.name).await?;
             store.close().await?;
             match output.is_json() {
                 true => output.json(&json::run(&seen, args.all, output)),
@@ -66,14 +66,14 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
     for summary in &all {
         let counts = summary.counts;
         table.row([
-            terminal::value(&summary.kept.name),
-            terminal::value(&summary.kept.record.job),
+            terminal::value(&summary.stored.name),
+            terminal::value(&summary.stored.record.job),
             terminal::value(&state(summary, now)),
             format!("{} of {}", counts.succeeded, counts.total),
             counts.failed.to_string(),
             counts.unknown.to_string(),
             counts.running.to_string(),
-            moment(summary.kept.record.started, now),
+            moment(summary.stored.record.started, now),
         ]);
     }
     output.table(&table);
@@ -84,9 +84,9 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
 }
 
 /// What becomes of a run, for a person.
-fn state(summary: &Summary, now: u64) -> String {
+fn state(summary: &RunSummary, now: u64) -> String {
     let paused = summary.paused.as_ref().map(|request| format!(", paused by {}", request.by)).unwrap_or_default();
-    match (summary.state(), &summary.kept.record.ended, &summary.runner) {
+    match (summary.state(), &summary.stored.record.ended, &summary.runner) {
         (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
         (RunPhase::Running, _, Some(runner)) => {
             format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
@@ -136,8 +136,8 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
     }
 }
 
-async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Seen, RunStateError> {
-    Seen::look(store, run).await
+async fn look(store: &Arc<dyn Store>, run: &str) -> Result<RunOverview, RunStateError> {
+    RunOverview::read(store, run).await
 }
 
 /// Whoever watches ends that by Ctrl-C, and nothing has failed.
@@ -157,7 +157,7 @@ impl Screen {
         Self(if output.is_json() { None } else { Drawing::new() })
     }
 
-    fn show(&self, output: &Output, seen: &Seen, object: &Value, all: bool, is_new: bool, is_over: bool) {
+    fn show(&self, output: &Output, seen: &RunOverview, object: &Value, all: bool, is_new: bool, is_over: bool) {
         let text = || output.completed(&one::text(seen, all));
         match &self.0 {
             Some(drawing) if !is_over => drawing.draw(&text()),

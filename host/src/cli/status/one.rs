@@ -6,7 +6,7 @@ use crate::cli::output::{moment, of};
 use crate::cli::table::Table;
 use crate::policy::types::Ending;
 use crate::rollout::model::{Called, Counts, OperatorRequest, RecordedStatus, TargetRecord};
-use crate::rollout::run_state::{Blockers, Blocking, Held, RunPhase, Seen, WaveState};
+use crate::rollout::run_state::{BlockingHolder, HoldReason, RunOverview, RunPhase, SlotBlockers, WaveState};
 use crate::terminal;
 use lockkeeper_coordination::recipe::Holder;
 
@@ -19,22 +19,22 @@ const MOST_CALLS: usize = 8;
 /// How many names stand in a line.
 const MOST_NAMED: usize = 6;
 
-pub(super) fn text(seen: &Seen, all: bool) -> String {
+pub(super) fn text(seen: &RunOverview, all: bool) -> String {
     let parts = [head(seen), waves(seen), holders(seen), calls(seen, all), targets(seen, all)];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
-fn head(seen: &Seen) -> String {
+fn head(seen: &RunOverview) -> String {
     let now = seen.at;
     let summary = &seen.summary;
-    let record = &summary.kept.record;
+    let record = &summary.stored.record;
     let mut lines = Lines::default();
-    lines.push("Run", &format!("{} of job `{}`, policy `{}`", summary.kept.name, record.job, record.policy));
+    lines.push("Run", &format!("{} of job `{}`, policy `{}`", summary.stored.name, record.job, record.policy));
     lines.push("State", &state(seen));
     lines.push("Started", &moment(record.started, now));
     lines.push("Targets", &counted(&summary.counts, summary.state()));
     if let Some(next) =
-        next(&summary.counts, &summary.kept.name, "JOB").filter(|_| summary.state() == RunPhase::Finished)
+        next(&summary.counts, &summary.stored.name, "JOB").filter(|_| summary.state() == RunPhase::Finished)
     {
         lines.push("Next", &next);
     }
@@ -46,7 +46,7 @@ fn head(seen: &Seen) -> String {
     lines.text()
 }
 
-fn state(seen: &Seen) -> String {
+fn state(seen: &RunOverview) -> String {
     let (summary, now) = (&seen.summary, seen.at);
     let others = match summary.standing_by {
         0 => String::new(),
@@ -55,8 +55,8 @@ fn state(seen: &Seen) -> String {
             if others == 1 { "1 stands".to_owned() } else { format!("{others} stand") }
         ),
     };
-    match (summary.state(), &summary.kept.record.ended, &summary.runner) {
-        (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.told(), moment(ended.at, now)),
+    match (summary.state(), &summary.stored.record.ended, &summary.runner) {
+        (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.text(), moment(ended.at, now)),
         (RunPhase::Running, _, Some(runner)) => {
             format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
@@ -93,7 +93,7 @@ fn counted(counts: &Counts, state: RunPhase) -> String {
     format!("{}: {}", counts.total, parts.join(", "))
 }
 
-fn requests(lines: &mut Lines, seen: &Seen) {
+fn requests(lines: &mut Lines, seen: &RunOverview) {
     let now = seen.at;
     let requests = &seen.requests;
     // What was wished of a run that is over is history.
@@ -131,7 +131,7 @@ fn named(names: &[&str]) -> String {
     }
 }
 
-fn waits(lines: &mut Lines, seen: &Seen) {
+fn waits(lines: &mut Lines, seen: &RunOverview) {
     let now = seen.at;
     if let Some(run_status) = seen.run_status_of_runner() {
         if let Some(reason) = &run_status.stopping {
@@ -152,9 +152,9 @@ fn waits(lines: &mut Lines, seen: &Seen) {
         }
     }
     if seen.summary.state() != RunPhase::Finished {
-        let run = &seen.summary.kept.name;
-        for held in seen.held() {
-            lines.push("Held", &way_out(&held, run));
+        let run = &seen.summary.stored.name;
+        for held in seen.hold_reasons() {
+            lines.push("HoldReason", &way_out(&held, run));
         }
         for (label, text) in abandoned::commands(&seen.summary) {
             lines.push(label, &text);
@@ -163,11 +163,11 @@ fn waits(lines: &mut Lines, seen: &Seen) {
 }
 
 /// Its place in a queue, and who is in the way.
-fn waiting(Blockers { semaphore, place, queued, holders }: &Blockers, now: u64) -> Vec<String> {
+fn waiting(SlotBlockers { semaphore, place, queued, holders }: &SlotBlockers, now: u64) -> Vec<String> {
     let place = place.map(|place| format!("place {place} of {queued} in the queue"));
-    let holder = |Blocking { holder, waits, circle }: &Blocking| {
+    let holder = |BlockingHolder { holder, waits, mutual }: &BlockingHolder| {
         let waits = match waits {
-            Some(waits) if *circle => format!(", which waits for this run: {}", waits.call),
+            Some(waits) if *mutual => format!(", which waits for this run: {}", waits.call),
             Some(waits) => format!(", which itself waits: {}", waits.call),
             None => String::new(),
         };
@@ -177,7 +177,7 @@ fn waiting(Blockers { semaphore, place, queued, holders }: &Blockers, now: u64) 
 }
 
 /// What the orchestration called, the newest last.
-fn calls(seen: &Seen, all: bool) -> String {
+fn calls(seen: &RunOverview, all: bool) -> String {
     let Some(known) = seen.calls.as_ref().filter(|known| !known.called.is_empty() || known.checkpoint.from > 0) else {
         return String::new();
     };
@@ -224,10 +224,10 @@ pub(in crate::cli) fn next(counts: &Counts, run: &str, job: &str) -> Option<Stri
 }
 
 /// What holds a run, and what to do about it.
-pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
+pub(in crate::cli) fn way_out(held: &HoldReason, run: &str) -> String {
     match held {
-        Held::Paused(_) => format!("by the pause: `lockkeeper resume {run}` takes it back"),
-        Held::BudgetSpent { charged, stop_at, wave, .. } => {
+        HoldReason::Paused(_) => format!("by the pause: `lockkeeper resume {run}` takes it back"),
+        HoldReason::BudgetSpent { charged, stop_at, wave, .. } => {
             let whose = match wave {
                 Some(wave) => {
                     format!(
@@ -242,8 +242,8 @@ pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
                  on without them"
             )
         }
-        Held::Approval(wave) => format!("by wave `{wave}`: `lockkeeper approve {run} {wave}` lets it begin"),
-        Held::Unknown(targets) => {
+        HoldReason::Approval(wave) => format!("by wave `{wave}`: `lockkeeper approve {run} {wave}` lets it begin"),
+        HoldReason::Unknown(targets) => {
             let names: Vec<&str> = targets.iter().map(String::as_str).collect();
             format!(
                 "by {}, of which nobody knows how it went: look there, then `lockkeeper retry {run} --unknown` lets it go \
@@ -254,7 +254,7 @@ pub(in crate::cli) fn way_out(held: &Held, run: &str) -> String {
     }
 }
 
-fn waves(seen: &Seen) -> String {
+fn waves(seen: &RunOverview) -> String {
     let waves = seen.waves();
     if waves.is_empty() {
         return String::new();
@@ -285,9 +285,9 @@ fn waves(seen: &Seen) -> String {
     table.text()
 }
 
-fn holders(seen: &Seen) -> String {
+fn holders(seen: &RunOverview) -> String {
     let state = &seen.semaphore;
-    let record = &seen.summary.kept.record;
+    let record = &seen.summary.stored.record;
     if state.holders.is_empty() && state.queued == 0 {
         return String::new();
     }
@@ -317,7 +317,7 @@ fn holders(seen: &Seen) -> String {
     format!("{}\n{}", terminal::value(&head), table.text())
 }
 
-fn does(seen: &Seen, holder: &Holder) -> String {
+fn does(seen: &RunOverview, holder: &Holder) -> String {
     match seen.target_of(holder) {
         Some(TargetRecord { at, attempt, status: RecordedStatus::Running, .. })
             if seen.summary.state() == RunPhase::Abandoned =>
@@ -353,7 +353,7 @@ fn command_kind(saved: &TargetRecord, now: u64) -> String {
     }
 }
 
-fn targets(seen: &Seen, all: bool) -> String {
+fn targets(seen: &RunOverview, all: bool) -> String {
     let shown: Vec<(&str, &TargetRecord)> = seen
         .each()
         .map(|(name, (saved, _))| (name, saved))

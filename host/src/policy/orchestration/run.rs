@@ -108,8 +108,7 @@ pub(in crate::policy) fn link(
         let index = component.get_export_index(Some(&driver), name);
         index.ok_or_else(|| wrong(format!("`{INTERFACE}` has no function `{name}`")))
     };
-    let exports =
-        Exports { describe: function("describe")?, validate: function("validate")?, run: function("run")? };
+    let exports = Exports { describe: function("describe")?, validate: function("validate")?, run: function("run")? };
     let component =
         engine.orchestration_job().instantiate_pre(component).map_err(|error| wrong(format!("{error:#}")))?;
     let linked = Linked { engine: engine.clone(), component, exports };

@@ -1,24 +1,24 @@
-//! Who decides: a policy, or in tests and simulations whatever answers like one.
+//! The interface to a policy; tests and simulations have their own implementations.
 
 use crate::job::Grants;
 use crate::policy::types::{Admitted, Outcome, Settled, View};
 use crate::policy::{Decision, Module};
 
-/// Answers the contract's two questions. An answer depends on nothing but what is passed.
+/// Answers the contract's two questions. An answer depends on nothing but the arguments.
 pub trait Decide: Send {
-    /// Its name, as its manifest has it.
+    /// The name in the policy's manifest.
     fn name(&self) -> &str;
 
-    /// The sha256 of what it is made of, in lower-case hex.
+    /// SHA-256 of the policy's component, in lower-case hex.
     fn digest(&self) -> &str;
 
-    /// The contract that it speaks.
+    /// Version of the policy contract.
     fn contract(&self) -> String;
 
-    /// May this target go?
+    /// Decides whether a target may start.
     fn admit(&self, settings: &str, view: &View, memory: &[u8], grants: Grants) -> Decision<Admitted>;
 
-    /// It acted; what now?
+    /// Decides what follows the end of an action.
     fn settle(
         &self,
         settings: &str,

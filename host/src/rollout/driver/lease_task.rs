@@ -1,5 +1,5 @@
-//! One task a target in flight: it queues for the slot, holds the lease, writes down where its target stands, and gives
-//! the slot back.
+//! One task for each target in flight: queues for the slot, holds the lease, writes the target's status and releases
+//! the slot.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,35 +16,36 @@ use lockkeeper_coordination::recipe::{
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, Store, StoreError};
 
-/// How long a lost lease's record is waited for, before the command that runs under the lease is stopped.
-const LOOK_WHO_BROKE: Duration = Duration::from_millis(200);
+/// How long the record of a broken lease is waited for before the command under the lease is stopped.
+const BREAK_RECORD_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What a keeper is told.
+/// What the loop orders a lease task to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Give the place in the queue up; too late once the slot is held.
+    /// Leave the queue; ignored once the slot is held.
     Withdraw,
-    /// Write down that something is about to start, and say whether it may: not if that could not be written.
+    /// Record that a command is about to start, and allow it once that is written.
     Announce {
-        /// Where the target stands while it runs: [`Standing::Acting`] or [`Standing::Reverting`].
+        /// The status while it runs: [`RecordedStatus::Running`] or [`RecordedStatus::RollingBack`].
         status: RecordedStatus,
-        /// Which try it is.
+        /// Number of the attempt.
         attempt: u32,
-        /// Dropped: it may not.
+        /// Allows the start; dropped if the start could not be recorded.
         may: oneshot::Sender<()>,
     },
-    /// Write down where the target stands; the slot stays held.
+    /// Record the target's status; the slot stays held.
     Save(RecordedStatus),
-    /// Give the slot back, and write down where the target stands then.
+    /// Release the slot and record the target's status in the same transaction.
     Release(RecordedStatus),
 }
 
 impl Order {
-    /// As many as may wait: one of a kind, and each is carried out before the machine can have the next of its kind.
+    /// Orders that may wait: at most one of each kind, because the machine issues the next of a kind only after the
+    /// last was carried out.
     pub(super) const MOST: usize = 8;
 }
 
-/// What a keeper is for.
+/// The target and the lease that one task is responsible for.
 #[derive(Debug)]
 pub(super) struct LeaseTask {
     pub(super) target: usize,
@@ -53,86 +54,86 @@ pub(super) struct LeaseTask {
     pub(super) store: Arc<dyn Store>,
     pub(super) semaphore: Semaphore,
     pub(super) run_state: Arc<RunStateWriter>,
-    /// Who owns the lease, for its claim: this run.
+    /// Owner of the lease, for its claim: this run.
     pub(super) owner: Owner,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
-/// How the slot is got.
+/// How the slot is acquired.
 #[derive(Debug)]
-pub(super) enum Way {
-    /// By queueing; until when.
+pub(super) enum LeaseSource {
+    /// Queue for it.
     Queue {
-        /// How long.
+        /// How long to queue.
         patience: Patience,
-        /// Where the target stands once it is there.
+        /// The target's status once the slot is held.
         status: RecordedStatus,
     },
-    /// By force.
+    /// Take it by force.
     Force {
-        /// Which leases to break.
+        /// Fences of the leases to break.
         breaking: Vec<Fence>,
-        /// Who says so, for the record.
+        /// The policy and run, for the record.
         by: String,
-        /// Why.
+        /// The policy's reason.
         reason: String,
     },
-    /// From an earlier runner.
+    /// Take over the lease of an earlier runner.
     Adopt(Option<LeaseRecord>),
 }
 
-/// Why no slot was got.
-enum Failed {
-    /// For this target.
+/// Why no slot was acquired.
+enum AcquireFailure {
+    /// Only this target is affected.
     Target(NotLeased),
-    /// For the run.
-    Run(Trouble),
+    /// The whole run is affected.
+    Run(RunFailure),
 }
 
-/// What ends a run.
-enum Trouble {
+/// An error that ends the run.
+enum RunFailure {
     Broken(Broken),
     Lost(RunStateError),
 }
 
 impl LeaseTask {
-    /// Gets the slot, holds it until it is told to release it, and reports every step.
-    pub(super) async fn keep(self, way: Way, mut orders: mpsc::Receiver<Order>) {
+    /// Acquires the slot, holds it until it is ordered to release it, and reports every step.
+    pub(super) async fn keep(self, way: LeaseSource, mut orders: mpsc::Receiver<Order>) {
         let target = self.target;
         let mut early = VecDeque::new();
         let got = tokio::select! {
             got = self.get(&way) => got,
             // An acquire that is dropped leaves no lease behind.
-            () = withdrawn(&mut orders, &mut early) => Err(Failed::Target(NotLeased::Withdrawn)),
+            () = withdrawn(&mut orders, &mut early) => Err(AcquireFailure::Target(NotLeased::Withdrawn)),
         };
         match got {
             Ok((lease, how)) => {
-                self.say(Input::Leased { target, fence: lease.fence(), how }).await;
+                self.send(Input::Leased { target, fence: lease.fence(), how }).await;
                 if let Some((lease, status)) = self.hold(lease, early, &mut orders).await {
                     self.release(lease, status).await;
                 }
             }
             Err(failed) => {
-                let why = match (failed, self.look_again().await) {
-                    (Failed::Run(trouble), _) => Err(trouble),
-                    (Failed::Target(_), Err(error)) => Err(trouble(error)),
-                    (Failed::Target(why), Ok(())) => Ok(why),
+                let why = match (failed, self.reread().await) {
+                    (AcquireFailure::Run(run_failure), _) => Err(run_failure),
+                    (AcquireFailure::Target(_), Err(error)) => Err(run_failure(error)),
+                    (AcquireFailure::Target(why), Ok(())) => Ok(why),
                 };
                 let why = match why {
                     Ok(why) => why,
-                    Err(trouble) => {
-                        // First what ends the run, so that nothing is tried again meanwhile.
-                        self.say_trouble(trouble).await;
+                    Err(run_failure) => {
+                        // The error that ends the run comes first, so that nothing is retried meanwhile.
+                        self.report_failure(run_failure).await;
                         NotLeased::Withdrawn
                     }
                 };
-                self.say(Input::NotLeased { target, why }).await;
+                self.send(Input::NotLeased { target, why }).await;
                 self.without_lease(early, orders).await;
             }
         }
     }
 
-    /// What was ordered before the engine knew that there is no slot.
+    /// Carries out the orders that arrived before the loop knew that there is no slot.
     async fn without_lease(&self, mut early: VecDeque<Order>, mut orders: mpsc::Receiver<Order>) {
         loop {
             let order = match early.pop_front() {
@@ -145,43 +146,44 @@ impl LeaseTask {
             let (status, is_release) = match order {
                 Order::Save(status) => (status, false),
                 Order::Release(status) => (status, true),
-                // Dropped, an announcement says that it may not start.
+                // Dropping an announcement forbids the start.
                 Order::Withdraw | Order::Announce { .. } => continue,
             };
             if let Err(error) = self.run_state.save(self.target, status).await {
-                self.say_trouble(trouble(error)).await;
+                self.report_failure(run_failure(error)).await;
             }
             if is_release {
-                self.say(Input::Released { target: self.target }).await;
+                self.send(Input::Released { target: self.target }).await;
             }
         }
     }
 
-    /// What was given up half-way may have written the target's node.
-    async fn look_again(&self) -> Result<(), RunStateError> {
+    /// A cancelled transaction may have written the target's node.
+    async fn reread(&self) -> Result<(), RunStateError> {
         self.semaphore.settled().await;
-        self.run_state.look_again(self.target).await
+        self.run_state.reread(self.target).await
     }
 
-    async fn get(&self, way: &Way) -> Result<(Lease, Got), Failed> {
+    async fn get(&self, way: &LeaseSource) -> Result<(Lease, Got), AcquireFailure> {
         match way {
-            Way::Queue { patience, status } => self.queue(*patience, status).await,
-            Way::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
-            Way::Adopt(None) => Err(Failed::Target(NotLeased::Gone)),
-            Way::Adopt(Some(left)) => {
+            LeaseSource::Queue { patience, status } => self.queue(*patience, status).await,
+            LeaseSource::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
+            LeaseSource::Adopt(None) => Err(AcquireFailure::Target(NotLeased::Gone)),
+            LeaseSource::Adopt(Some(left)) => {
                 let adopted = self.semaphore.adopt(&left.path, left.fence, &self.identifier).await;
-                match adopted.map_err(|error| Failed::Run(of_store(error)))? {
+                match adopted.map_err(|error| AcquireFailure::Run(of_store(error)))? {
                     Some(lease) => Ok((lease, Got::AlreadyHeld)),
-                    None => Err(Failed::Target(NotLeased::Gone)),
+                    None => Err(AcquireFailure::Target(NotLeased::Gone)),
                 }
             }
         }
     }
 
-    async fn queue(&self, patience: Patience, status: &RecordedStatus) -> Result<(Lease, Got), Failed> {
+    async fn queue(&self, patience: Patience, status: &RecordedStatus) -> Result<(Lease, Got), AcquireFailure> {
         let Self { target, identifier, lifetime, run_state, owner, .. } = self;
         let along = run_state.along_with_lease(*target, status);
-        // A target waits outside, where it keeps no place of the run's from others; what is to be undone has none to keep.
+        // An admitted target that finds its name held waits outside the queue, so that it keeps no place from others; a
+        // target to be rolled back waits inside, because it has no place to keep.
         let if_held = match status {
             RecordedStatus::RollBackLeased { .. } => IfHeld::Wait,
             _ => IfHeld::Refuse,
@@ -201,23 +203,29 @@ impl LeaseTask {
                 }
             }
             Err(AcquireError::Held { by, .. }) => {
-                Err(Failed::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
+                Err(AcquireFailure::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
             }
-            Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => Err(Failed::Target(NotLeased::TimedOut)),
+            Err(AcquireError::TimedOut { .. } | AcquireError::Full { .. }) => {
+                Err(AcquireFailure::Target(NotLeased::TimedOut))
+            }
             Err(error @ AcquireError::SlotsDiffer { .. }) => {
-                Err(Failed::Run(Trouble::Broken(Broken::SlotsDiffer(error.to_string()))))
+                Err(AcquireFailure::Run(RunFailure::Broken(Broken::SlotsDiffer(error.to_string()))))
             }
-            Err(AcquireError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(RunStateError::SessionOver))),
-            Err(AcquireError::Along { source, .. }) => Err(Failed::Run(trouble(run_state.refused(*target, source)))),
+            Err(AcquireError::SessionOver { .. }) => {
+                Err(AcquireFailure::Run(RunFailure::Lost(RunStateError::SessionEnded)))
+            }
+            Err(AcquireError::Along { source, .. }) => {
+                Err(AcquireFailure::Run(run_failure(run_state.refused(*target, source))))
+            }
             Err(AcquireError::Store { source, .. } | AcquireError::Claim { source, .. }) => {
-                Err(Failed::Run(of_store(source)))
+                Err(AcquireFailure::Run(of_store(source)))
             }
-            Err(error) => Err(Failed::Run(Trouble::Broken(Broken::Unavailable(error.to_string())))),
+            Err(error) => Err(AcquireFailure::Run(RunFailure::Broken(Broken::Unavailable(error.to_string())))),
         }
     }
 
-    /// Gives a fresh lease back to an older one of the same name, which a tool took that knows no claims.
-    async fn give_way(&self, lease: Lease, status: &RecordedStatus, by: HeldElsewhere) -> Failed {
+    /// Releases a fresh lease because another tool, which does not know claims, holds an older one under the same name.
+    async fn give_way(&self, lease: Lease, status: &RecordedStatus, by: HeldElsewhere) -> AcquireFailure {
         let status = match status {
             RecordedStatus::RollBackLeased { was } => was.as_ref().clone(),
             _ => RecordedStatus::Pending,
@@ -226,17 +234,17 @@ impl LeaseTask {
         match self.run_state.release(self.target, status, &lease).await {
             Ok(()) => {
                 lease.forget();
-                Failed::Target(NotLeased::Held { by, given_back: Some(fence) })
+                AcquireFailure::Target(NotLeased::Held { by, given_back: Some(fence) })
             }
-            Err(error) => Failed::Run(trouble(error)),
+            Err(error) => AcquireFailure::Run(run_failure(error)),
         }
     }
 
-    async fn force(&self, breaking: &[Fence], by: &str, reason: &str) -> Result<(Lease, Got), Failed> {
+    async fn force(&self, breaking: &[Fence], by: &str, reason: &str) -> Result<(Lease, Got), AcquireFailure> {
         let Self { target, identifier, lifetime, run_state, store, owner, .. } = self;
         let living = owners::living(store, self.semaphore.path(), breaking).await;
-        if let Some(living) = living.map_err(|error| Failed::Run(of_store(error)))? {
-            return Err(Failed::Target(NotLeased::Conflict(living)));
+        if let Some(living) = living.map_err(|error| AcquireFailure::Run(of_store(error)))? {
+            return Err(AcquireFailure::Target(NotLeased::Conflict(living)));
         }
         let along = run_state.along_with_lease(*target, &RecordedStatus::Leased);
         let record = Forced { by: by.to_owned(), reason: reason.to_owned(), at: store.clock().now_ms() };
@@ -247,21 +255,25 @@ impl LeaseTask {
                 Ok((lease, Got::Forced))
             }
             Err(ForceError::Held { by, .. }) => {
-                Err(Failed::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
+                Err(AcquireFailure::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
             }
             Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. })) => {
-                Err(Failed::Target(NotLeased::Conflict(error.to_string())))
+                Err(AcquireFailure::Target(NotLeased::Conflict(error.to_string())))
             }
-            // Whether it was taken is not known: the target's node says it to whoever runs this next.
-            Err(ForceError::SessionOver { .. }) => Err(Failed::Run(Trouble::Lost(RunStateError::SessionOver))),
-            Err(ForceError::Along { source, .. }) => Err(Failed::Run(trouble(run_state.refused(*target, source)))),
+            // Whether the lease was acquired is unknown: the next runner reads it from the target's node.
+            Err(ForceError::SessionOver { .. }) => {
+                Err(AcquireFailure::Run(RunFailure::Lost(RunStateError::SessionEnded)))
+            }
+            Err(ForceError::Along { source, .. }) => {
+                Err(AcquireFailure::Run(run_failure(run_state.refused(*target, source))))
+            }
             Err(ForceError::Store { source, .. } | ForceError::Claim { source, .. }) => {
-                Err(Failed::Run(of_store(source)))
+                Err(AcquireFailure::Run(of_store(source)))
             }
         }
     }
 
-    /// Watches the lease and writes what it is told, until the lease is to be given back.
+    /// Watches the lease and carries out orders, until the lease is to be released.
     async fn hold(
         &self,
         lease: Lease,
@@ -283,19 +295,19 @@ impl LeaseTask {
                     match order {
                         Some(Order::Withdraw) => {}
                         Some(Order::Announce { status, attempt, may }) => {
-                            match self.run_state.starts(target, status, attempt, &lease).await {
-                                // Who asked is gone only with the whole run.
+                            match self.run_state.record_start(target, status, attempt, &lease).await {
+                                // The receiver is gone only if the whole run is.
                                 Ok(()) => drop(may.send(())),
-                                Err(error) => self.say_trouble(trouble(error)).await,
+                                Err(error) => self.report_failure(run_failure(error)).await,
                             }
                         }
                         Some(Order::Save(status)) => {
                             if let Err(error) = self.run_state.save(target, status).await {
-                                self.say_trouble(trouble(error)).await;
+                                self.report_failure(run_failure(error)).await;
                             }
                         }
                         Some(Order::Release(status)) => return Some((lease, status)),
-                        // Without its engine nobody acts under this slot any more; what the node says holds.
+                        // Without the loop no command runs under this slot any more; the recorded status stays valid.
                         None => return None,
                     }
                     continue;
@@ -303,20 +315,20 @@ impl LeaseTask {
             };
             watching = false;
             let free = lease.safe_until(loss);
-            // A persistent lease stays, with the run, to whoever runs that next.
+            // A persistent lease stays with the run for its next runner.
             let (reason, others) = match loss {
                 Loss::SessionOver if self.lifetime == Lifetime::Persistent => continue,
                 Loss::SessionOver => ("the session with the store ended".to_owned(), Others::From(free)),
                 Loss::Deleted => (self.who_deleted(&lease).await, Others::Since(free)),
             };
-            self.say(Input::LeaseLost { target, reason, others }).await;
+            self.send(Input::LeaseLost { target, reason, others }).await;
         }
     }
 
-    /// Why a lease is gone. The command that runs under it is stopped meanwhile: nobody waits for the answer but that stop, and
-    /// the record is read within a moment or not at all.
+    /// Why a lease is gone. The command under it is stopped at the same time, and only that stop waits for the answer;
+    /// the record is read within [`BREAK_RECORD_TIMEOUT`] or not at all.
     async fn who_deleted(&self, lease: &Lease) -> String {
-        match timeout(LOOK_WHO_BROKE, broken_by(self.store.as_ref(), lease.path())).await {
+        match timeout(BREAK_RECORD_TIMEOUT, broken_by(self.store.as_ref(), lease.path())).await {
             Ok(Some(record)) => format!("{} broke it: {}", record.by, record.reason),
             Ok(None) | Err(_) => "it was deleted: broken by force, or unlocked by another tool".to_owned(),
         }
@@ -327,30 +339,30 @@ impl LeaseTask {
         let answer = self.run_state.release(target, status, &lease).await;
         lease.forget();
         match answer {
-            Ok(()) => self.say(Input::Released { target }).await,
+            Ok(()) => self.send(Input::Released { target }).await,
             Err(error) => {
                 let reason = match error.is_lost() {
-                    true => String::from("it is left to whoever runs this next"),
-                    false => format!("the lease of `{}` is still held: {}", self.identifier, told(&error)),
+                    true => String::from("the next runner of this run takes it over"),
+                    false => format!("the lease of `{}` is still held: {}", self.identifier, error_chain(&error)),
                 };
                 if error.is_lost() {
-                    self.say_trouble(Trouble::Lost(error)).await;
+                    self.report_failure(RunFailure::Lost(error)).await;
                 }
-                self.say(Input::NotReleased { target, reason }).await;
+                self.send(Input::NotReleased { target, reason }).await;
             }
         }
     }
 
-    async fn say_trouble(&self, trouble: Trouble) {
-        self.say(match trouble {
-            Trouble::Broken(broken) => Input::Broken(broken),
-            Trouble::Lost(error) => lost(&error, self.store.as_ref()),
+    async fn report_failure(&self, run_failure: RunFailure) {
+        self.send(match run_failure {
+            RunFailure::Broken(broken) => Input::Broken(broken),
+            RunFailure::Lost(error) => lost(&error, self.store.as_ref()),
         })
         .await;
     }
 
-    async fn say(&self, input: Input) {
-        // The engine is gone only when the run is.
+    async fn send(&self, input: Input) {
+        // The loop is gone only when the run is.
         let _ = self.inputs.send(input).await;
     }
 }
@@ -359,7 +371,7 @@ fn held_elsewhere(by: &HeldBy) -> HeldElsewhere {
     HeldElsewhere { by: by.to_string(), since: by.since_ms() }
 }
 
-/// Waits for a withdrawal. What else is ordered before the slot is there waits until it is.
+/// Waits for a withdrawal. Other orders wait until the slot is held.
 async fn withdrawn(orders: &mut mpsc::Receiver<Order>, early: &mut VecDeque<Order>) {
     while let Some(order) = orders.recv().await {
         match order {
@@ -370,7 +382,7 @@ async fn withdrawn(orders: &mut mpsc::Receiver<Order>, early: &mut VecDeque<Orde
     std::future::pending().await
 }
 
-/// That the run is not ours any more.
+/// The input for a run that another process drives now, or may drive.
 pub(super) fn lost(error: &RunStateError, store: &dyn Store) -> Input {
     let others = match error {
         RunStateError::Overtaken { .. } => Others::Since(Instant::now()),
@@ -379,26 +391,26 @@ pub(super) fn lost(error: &RunStateError, store: &dyn Store) -> Input {
     Input::Lost { reason: error.to_string(), others }
 }
 
-/// What a failed write does to the run, as an input.
+/// What a failed write means for the run.
 pub(super) fn failed_write(error: RunStateError, store: &dyn Store) -> Input {
-    match trouble(error) {
-        Trouble::Broken(broken) => Input::Broken(broken),
-        Trouble::Lost(error) => lost(&error, store),
+    match run_failure(error) {
+        RunFailure::Broken(broken) => Input::Broken(broken),
+        RunFailure::Lost(error) => lost(&error, store),
     }
 }
 
-fn trouble(error: RunStateError) -> Trouble {
+fn run_failure(error: RunStateError) -> RunFailure {
     match error {
-        error if error.is_lost() => Trouble::Lost(error),
+        error if error.is_lost() => RunFailure::Lost(error),
         RunStateError::Store(source) => of_store(source),
-        error => Trouble::Broken(Broken::Unavailable(told(&error))),
+        error => RunFailure::Broken(Broken::Unavailable(error_chain(&error))),
     }
 }
 
-fn of_store(error: StoreError) -> Trouble {
+fn of_store(error: StoreError) -> RunFailure {
     match error {
-        StoreError::SessionOver => Trouble::Lost(RunStateError::SessionOver),
-        error => Trouble::Broken(broken(&error)),
+        StoreError::SessionOver => RunFailure::Lost(RunStateError::SessionEnded),
+        error => RunFailure::Broken(broken(&error)),
     }
 }
 
@@ -409,15 +421,15 @@ pub(super) fn broken(error: &StoreError) -> Broken {
     }
 }
 
-/// An error with its cause.
-fn told(error: &RunStateError) -> String {
+/// An error with its causes.
+fn error_chain(error: &RunStateError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
 }
 
-/// Until when a target may wait.
+/// How long a target may wait, from the time at which it gives up.
 pub(super) fn patience(now_ms: u64, give_up_at_ms: Option<u64>) -> Patience {
     match give_up_at_ms {
         None => Patience::Forever,

@@ -1,4 +1,4 @@
-//! The loop around the machine: waits for inputs and carries actions out. The only place of a rollout that starts tasks.
+//! The loop around the machine: waits for inputs and carries out actions. No other module of a rollout starts tasks.
 
 mod decide;
 mod lease_task;

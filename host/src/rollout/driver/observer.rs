@@ -1,4 +1,5 @@
-//! Reads what the machine must know after every change, and tells the loop, for as long as the session lives.
+//! Observes the store for the machine: the semaphore, the party, operator requests and the session, for as long as the
+//! session lives.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -16,12 +17,12 @@ use crate::rollout::run_state::{self, AboutVersion, RequestsRecord, RunStateErro
 use lockkeeper_coordination::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
 use lockkeeper_coordination::store::{NodePath, SessionState, Store, StoreError};
 
-/// Changes that follow each other within this time are read together. Our own leases are known at once; this is about
-/// other people's.
-const TOGETHER: Duration = Duration::from_millis(20);
+/// Changes within this time are read together. The run's own leases are known at once; this only delays news of object
+/// callers' leases.
+const BATCH_PERIOD: Duration = Duration::from_millis(20);
 
-/// How long after a failed reading the next is tried.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// Pause after a failed read.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is observed.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// One task for each thing that is observed. Each ends with the session, or with what no later reading could mend, which
-    /// it says.
+    /// Starts one task for each observed object. A task ends with the session, or after it has reported an error that a
+    /// later read cannot repair.
     pub(super) fn start(self) -> JoinSet<()> {
         let Self { store, runner, semaphore, party, others, requests, inputs } = self;
         let mut tasks = JoinSet::new();
@@ -45,37 +46,37 @@ impl Observer {
         tasks.spawn(connectivity(Arc::clone(&store), inputs.clone()));
         let told = inputs.clone();
         let owners = Owners::new(&store, semaphore.path(), &requests);
-        tasks.spawn(async move { say_broken(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
+        tasks.spawn(async move { report_broken(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
         if let Some(party) = party {
             let told = inputs.clone();
-            tasks.spawn(async move { say_broken(watch_party(&party, &told).await, &told).await });
+            tasks.spawn(async move { report_broken(watch_party(&party, &told).await, &told).await });
         }
-        for (index, other) in others.into_iter().enumerate() {
-            tasks.spawn(watch_other(index, Other::new(&store, &other), inputs.clone()));
+        for (index, object) in others.into_iter().enumerate() {
+            tasks.spawn(watch_other(index, ObservedObject::new(&store, &object), inputs.clone()));
         }
         tasks.spawn(watch_requests(store, requests, inputs));
         tasks
     }
 }
 
-async fn say_broken(error: StoreError, inputs: &mpsc::Sender<Input>) {
+async fn report_broken(error: StoreError, inputs: &mpsc::Sender<Input>) {
     if error != StoreError::SessionOver {
-        tell(inputs, Input::Broken(broken(&error))).await;
+        send(inputs, Input::Broken(broken(&error))).await;
     }
 }
 
-/// Ends with our lease of the job.
+/// Ends with this runner's lease of the job.
 async fn watch_runner(runner: Arc<Runner>, inputs: mpsc::Sender<Input>) {
     let loss = runner.lost().await;
     let at = runner.safe_until(loss);
     let (reason, others) = match loss {
         Loss::SessionOver => ("the session with the store ended", Others::From(at)),
-        Loss::Deleted => ("somebody deleted our lease of the job", Others::Since(Instant::now())),
+        Loss::Deleted => ("another process deleted this runner's lease of the job", Others::Since(Instant::now())),
     };
-    tell(&inputs, Input::Lost { reason: reason.to_owned(), others }).await;
+    send(&inputs, Input::Lost { reason: reason.to_owned(), others }).await;
 }
 
-/// Ends when the session does.
+/// Ends with the session.
 async fn connectivity(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
     let mut states = store.session();
     loop {
@@ -84,14 +85,14 @@ async fn connectivity(store: Arc<dyn Store>, inputs: mpsc::Sender<Input>) {
             SessionState::Suspended => Connectivity::Suspended,
             SessionState::Expired | SessionState::Closed => return,
         };
-        tell(&inputs, Input::Session(connectivity)).await;
+        send(&inputs, Input::Session(connectivity)).await;
         if states.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Ends with what no later reading could mend.
+/// Returns the error that a later read cannot repair.
 async fn watch_semaphore(semaphore: &Semaphore, owners: &Owners, inputs: &mpsc::Sender<Input>) -> StoreError {
     loop {
         let seen = match semaphore.observe().await {
@@ -102,45 +103,45 @@ async fn watch_semaphore(semaphore: &Semaphore, owners: &Owners, inputs: &mpsc::
         };
         match seen {
             Ok((slots, queued, leases, mut changed)) => {
-                tell(inputs, Input::Semaphore { leases, queued, slots }).await;
+                send(inputs, Input::Semaphore { leases, queued, slots }).await;
                 changed.changed().await;
-                sleep(TOGETHER).await;
+                sleep(BATCH_PERIOD).await;
             }
-            Err(error) if may_pass(&error) => sleep(AFTER_FAILURE).await,
+            Err(error) if is_transient(&error) => sleep(RETRY_PAUSE).await,
             Err(error) => return error,
         }
     }
 }
 
-/// Likewise.
+/// Returns the error that a later read cannot repair.
 async fn watch_party(party: &Party, inputs: &mpsc::Sender<Input>) -> StoreError {
     loop {
         match party.observe().await {
             Ok((members, mut changed)) => {
-                tell(inputs, Input::Party(members.into_iter().map(seen_member).collect())).await;
+                send(inputs, Input::Party(members.into_iter().map(seen_member).collect())).await;
                 changed.changed().await;
-                sleep(TOGETHER).await;
+                sleep(BATCH_PERIOD).await;
             }
-            Err(error) if may_pass(&error) => {
-                // The floor is not kept by members that were there once.
-                tell(inputs, Input::PartyUnread).await;
-                sleep(AFTER_FAILURE).await;
+            Err(error) if is_transient(&error) => {
+                // Members that were present earlier do not count towards the floor.
+                send(inputs, Input::PartyUnread).await;
+                sleep(RETRY_PAUSE).await;
             }
             Err(error) => return error,
         }
     }
 }
 
-/// One that the job only looks at.
-enum Other {
+/// An object of the job's `observe` list.
+enum ObservedObject {
     Semaphore(Semaphore),
     Party(Party),
 }
 
-impl Other {
+impl ObservedObject {
     fn new(store: &Arc<dyn Store>, spec: &ObserveSpec) -> Self {
         match spec {
-            // Who only looks takes no slot, and its number is never compared.
+            // An observer takes no slot, so the number of slots is never compared.
             ObserveSpec::Semaphore(path) => {
                 Self::Semaphore(Semaphore::new(Arc::clone(store), path.clone(), NonZeroU32::MIN))
             }
@@ -163,25 +164,25 @@ impl Other {
     }
 }
 
-/// While it cannot be read, whatever the reason, that is told, and it is tried again.
-async fn watch_other(index: usize, other: Other, inputs: mpsc::Sender<Input>) {
+/// Reports an object that cannot be read, whatever the error, and keeps trying.
+async fn watch_other(index: usize, object: ObservedObject, inputs: mpsc::Sender<Input>) {
     loop {
-        match other.observe().await {
+        match object.observe().await {
             Ok((seen, mut changed)) => {
-                tell(&inputs, Input::Observed { index, seen: Some(seen) }).await;
+                send(&inputs, Input::Observed { index, seen: Some(seen) }).await;
                 changed.changed().await;
-                sleep(TOGETHER).await;
+                sleep(BATCH_PERIOD).await;
             }
             Err(StoreError::SessionOver) => return,
             Err(_) => {
-                tell(&inputs, Input::Observed { index, seen: None }).await;
-                sleep(AFTER_FAILURE).await;
+                send(&inputs, Input::Observed { index, seen: None }).await;
+                sleep(RETRY_PAUSE).await;
             }
         }
     }
 }
 
-/// What people want of the run, in terms of its targets.
+/// Translates operator requests from target names to the run's target indices.
 #[derive(Debug)]
 pub(super) struct RequestsWatch {
     pub(super) run_state: Arc<RunStateWriter>,
@@ -194,7 +195,7 @@ impl RequestsWatch {
         Self { run_state, indexes: names.collect() }
     }
 
-    /// Reads what is in force now.
+    /// Reads the requests that are in force.
     pub(super) async fn read(&self, store: &Arc<dyn Store>) -> Result<OperatorRequests, RunStateError> {
         let (requests, version, _) = run_state::requests_and_watch(store, self.run_state.run()).await?;
         Ok(self.requests(requests, version))
@@ -202,7 +203,7 @@ impl RequestsWatch {
 
     fn requests(&self, requests: RequestsRecord, version: i32) -> OperatorRequests {
         let RequestsRecord { paused, aborted, approved, retry, accepted } = requests;
-        // A wish about a target that has gone on since is void.
+        // A request is void if the target's record has changed since.
         let about = |(name, about): (String, AboutVersion)| {
             let index = *self.indexes.get(&name)?;
             (self.run_state.version(index) == about.version).then_some((index, about.request))
@@ -222,17 +223,17 @@ async fn watch_requests(store: Arc<dyn Store>, requests_watch: RequestsWatch, in
     loop {
         match run_state::requests_and_watch(&store, requests_watch.run_state.run()).await {
             Ok((requests, version, mut watch)) => {
-                tell(&inputs, Input::Requests(requests_watch.requests(requests, version))).await;
+                send(&inputs, Input::Requests(requests_watch.requests(requests, version))).await;
                 watch.fired().await;
             }
             Err(error) if error.is_lost() => return,
-            // Wishes that cannot be read are not there yet; the run goes on as it was told before.
-            Err(_) => sleep(AFTER_FAILURE).await,
+            // The run continues with the last requests that could be read.
+            Err(_) => sleep(RETRY_PAUSE).await,
         }
     }
 }
 
-/// Finds who owns other holders' leases under the names of the run's targets.
+/// Finds the owners of object holders' leases under the names of the run's targets.
 struct Owners {
     claims: Claims,
     run_state: Arc<RunStateWriter>,
@@ -245,7 +246,7 @@ impl Owners {
         Self { claims, run_state: Arc::clone(&requests.run_state), targets: requests.indexes.clone() }
     }
 
-    /// The leases as the machine is to see them. Asks for claims only where another holder acts under a target's name.
+    /// The leases for the machine. Reads claims only where another holder uses a target's name.
     async fn of(&self, holders: Vec<Holder>) -> Result<Vec<SeenLease>, StoreError> {
         let is_anothers = |holder: &&Holder| {
             let target = self.targets.get(&holder.identifier);
@@ -273,12 +274,12 @@ fn seen_member(member: Member) -> SeenMember {
     SeenMember { identifier: member.identifier, since_ms: member.since_ms }
 }
 
-async fn tell(inputs: &mpsc::Sender<Input>, input: Input) {
-    // The loop is gone only when the run is over, and this task with it.
+async fn send(inputs: &mpsc::Sender<Input>, input: Input) {
+    // The loop is gone only when the run is finished, and this task ends with it.
     let _ = inputs.send(input).await;
 }
 
-/// What a later reading may mend. A reading that was not answered has changed nothing.
-fn may_pass(error: &StoreError) -> bool {
+/// Whether a later read may succeed. A read without an answer has changed nothing.
+fn is_transient(error: &StoreError) -> bool {
     error.is_retryable() || matches!(error, StoreError::Ambiguous { .. })
 }

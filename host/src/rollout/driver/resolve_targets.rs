@@ -1,4 +1,4 @@
-//! Where a job's targets come from: the job itself, an inventory file, a party, a command.
+//! Resolves a job's targets: from the job itself, an inventory file, a party or a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,36 +19,36 @@ use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::Party;
 use lockkeeper_coordination::store::{Store, StoreError};
 
-/// How long a command that lists targets may take.
+/// Time limit of a command that lists targets.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much it may print: many times what the targets of one job need, with their labels.
+/// Output limit of such a command: many times what the targets of one job need, with their labels.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
-/// How much of what it writes to stderr is told when it fails.
-const MAX_TOLD_CHARS: usize = 1000;
+/// Characters of its stderr that an error shows.
+const MAX_STDERR_CHARS: usize = 1000;
 
-/// Why a job's targets are not known.
+/// Why a job's targets could not be resolved.
 #[derive(Debug, Error)]
 pub enum TargetsError {
     /// The inventory cannot be read.
     #[error("cannot read the inventory `{}`", path.display())]
     Inventory {
-        /// Which file.
+        /// Path of the inventory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// What the inventory, the command or the party says is wrong, or does not fit the job.
+    /// The content of the inventory, the party or the command's output is invalid or does not fit the job.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// The command that lists them failed.
+    /// The command that lists the targets failed.
     #[error("the command `{command}` that lists the targets {what}")]
     Command {
-        /// The command.
+        /// The command line.
         command: String,
-        /// What happened.
+        /// How it failed.
         what: String,
     },
     /// The party cannot be read.
@@ -56,19 +56,19 @@ pub enum TargetsError {
     Store(#[from] StoreError),
 }
 
-/// Whether the store is needed to know a job's targets.
+/// Whether resolving the job's targets needs the store.
 #[must_use]
 pub fn needs_store(job: &JobSpec) -> bool {
     matches!(job.targets.source, TargetSource::Party(_))
 }
 
-/// A job's targets, as listed. Relative paths are the job file's folder's.
+/// A job's targets, as listed. Relative paths are relative to the job file's folder.
 ///
 /// # Errors
 /// [`TargetsError`].
 ///
 /// # Cancel safety
-/// Dropping the future kills a command that lists them.
+/// Dropping the future kills a command that lists targets.
 pub async fn resolve(
     job: &JobSpec,
     folder: &Path,
@@ -110,7 +110,7 @@ pub fn read_inventory(path: &Path) -> Result<Vec<Target>, TargetsError> {
 
 /// The targets that a command prints.
 async fn listed(command: &[String], folder: &Path, timeout: Duration) -> Result<Vec<Target>, TargetsError> {
-    let shown = terminal::shown(&command.join(" "), MAX_TOLD_CHARS);
+    let shown = terminal::shown(&command.join(" "), MAX_STDERR_CHARS);
     let failed = |what: String| TargetsError::Command { command: shown.clone(), what };
     let printed = match tokio::time::timeout(timeout, output_of(command, folder)).await {
         Ok(printed) => printed.map_err(|error| failed(error.to_string()))?,
@@ -120,22 +120,22 @@ async fn listed(command: &[String], folder: &Path, timeout: Duration) -> Result<
         let said = String::from_utf8_lossy(&printed.stderr);
         let said = match said.trim() {
             "" => String::from("it wrote nothing to stderr"),
-            said => terminal::shown(said, MAX_TOLD_CHARS),
+            said => terminal::shown(said, MAX_STDERR_CHARS),
         };
         return Err(failed(format!("ended with {}: {said}", printed.status)));
     }
     Ok(parse_listing(&format!("output of `{shown}`"), &printed.stdout)?)
 }
 
-/// What a command printed, and how it ended.
+/// A command's output and exit status.
 struct Printed {
     status: ExitStatus,
     stdout: Vec<u8>,
-    /// Its beginning.
+    /// The first characters of its stderr.
     stderr: Vec<u8>,
 }
 
-/// Why there is no output of a command.
+/// Why a command's output is not available.
 #[derive(Debug, Error)]
 enum OutputError {
     #[error("cannot be run: {0}")]
@@ -144,11 +144,11 @@ enum OutputError {
     TooMuch,
 }
 
-/// Runs a command to its end. All that it started is killed when it prints too much, or the future is dropped.
+/// Runs a command to its end. Its whole process group is killed if it prints too much or the future is dropped.
 async fn output_of(command: &[String], folder: &Path) -> Result<Printed, OutputError> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
     let mut line = Command::new(program);
-    inherited_signals::hand_on(line.as_std_mut());
+    inherited_signals::pass_on(line.as_std_mut());
     let mut child = line
         .args(arguments)
         .current_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
@@ -174,23 +174,23 @@ async fn all_of(stream: Option<ChildStdout>) -> Result<Vec<u8>, OutputError> {
     if all.len() > MAX_OUTPUT_BYTES { Err(OutputError::TooMuch) } else { Ok(all) }
 }
 
-/// Reads all, so that who writes it can go on, and keeps as much as is told.
+/// Reads everything, so that the writer does not block, and keeps as much as an error shows.
 async fn beginning_of(stream: Option<ChildStderr>) -> Result<Vec<u8>, OutputError> {
     let mut beginning = Vec::new();
     let Some(mut stream) = stream else { return Ok(beginning) };
     // A character has at most four bytes.
-    (&mut stream).take(4 * MAX_TOLD_CHARS as u64 + 4).read_to_end(&mut beginning).await?;
+    (&mut stream).take(4 * MAX_STDERR_CHARS as u64 + 4).read_to_end(&mut beginning).await?;
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     Ok(beginning)
 }
 
-/// A process group that is killed when this is dropped, unless it was left alone before.
+/// A process group that is killed on drop, unless it was released before.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // One that is gone is what we want.
+            // An error means that the group is gone, which is the goal.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -211,7 +211,7 @@ mod tests {
     async fn a_command_lists_targets_on_its_stdout_alone() {
         let targets = list("echo ignored >&2; echo web01", COMMAND_TIMEOUT).await.unwrap();
         assert_eq!(targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>(), ["web01"]);
-        // More on stderr than a pipe holds stops nobody.
+        // More stderr than a pipe holds does not block the command.
         assert_eq!(list("head -c 1000000 /dev/zero >&2; echo a", COMMAND_TIMEOUT).await.unwrap().len(), 1);
     }
 
@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_may_take_only_so_long_and_print_only_so_much() {
         let began = Instant::now();
-        // What it started holds its stdout, too.
+        // A background process of the command holds its stdout, too.
         let error = list("sleep 1000 & echo web01; wait", Duration::from_millis(200)).await.unwrap_err();
         assert!(error.ends_with("took longer than 200ms"), "{error}");
         let error = list("yes web01; sleep 1000", COMMAND_TIMEOUT).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The loop: waits for inputs, carries out actions.
+//! The loop: waits for inputs and carries out actions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -17,116 +17,117 @@ use crate::policy::orchestration::Beginning;
 use crate::policy::types::{self as contract, Admission, Admitted, Ending, Member, Outcome, View};
 use crate::policy::{Decision, Module, PolicyError};
 use crate::rollout::driver::Decide;
-use crate::rollout::driver::lease_task::{self, LeaseTask, Order, Way};
+use crate::rollout::driver::lease_task::{self, LeaseSource, LeaseTask, Order};
 use crate::rollout::driver::observer::{Observer, RequestsWatch};
-use crate::rollout::exec::{self, Connections, Host, Invocation, Kill, Place};
-use crate::rollout::journal::{self, Asked, Bounds, Closing, Header, Journal, Orchestrated, Record, Together, Written};
+use crate::rollout::exec::{self, Connections, Host, Invocation, Kill, Location};
+use crate::rollout::journal::{
+    self, Bounds, Closing, Header, Journal, QuestionKind, Record, RecordedOrchestration, RecordedWave, Written,
+};
 use crate::rollout::machine::Rollout;
 use crate::rollout::model::{
     Action, ActionResult, Broken, CommandKind, Course, End, Event, Fault, Floor, Input, Plan, Probed, RecordedStatus,
     Report, Resumed, RunStatus, Setup, Stamped, Stop,
 };
-use crate::rollout::orchestration::{Claimed, OrchestrationDriver, OrchestrationJob, Stands};
-use crate::rollout::run_state::{Calls, Ended, Known, OwnLeases, RunStateError, RunStateWriter, Runner};
+use crate::rollout::orchestration::{HeldLeases, OrchestrationDriver, OrchestrationJob, TargetView};
+use crate::rollout::run_state::{Calls, OwnLeases, RecordedCalls, RunEnd, RunStateError, RunStateWriter, Runner};
 use lockkeeper_coordination::files;
 use lockkeeper_coordination::recipe::{Identifier, Owner, Party, Semaphore, StoreId};
 use lockkeeper_coordination::store::{Clock, Fence, Store};
 use lockkeeper_coordination::zookeeper::Secret;
 
-/// Inputs that may wait for the loop: a task that reports more waits itself.
+/// Inputs that may wait for the loop; a task that reports more is blocked until there is room.
 const MAX_INPUTS: usize = 1024;
 
-/// How often it is said what the run waits for.
-const BETWEEN_RUN_STATUSES_MS: u64 = 1_000;
+/// Minimum interval between two run statuses.
+const RUN_STATUS_INTERVAL_MS: u64 = 1_000;
 
-/// By how much the wall clock must have been set at least before a run hears of it, in milliseconds: smaller steps are how clocks
-/// are kept right.
-const CLOCK_SET_MS: u64 = 2_000;
+/// Smallest jump of the wall clock, in milliseconds, that the run reports: time synchronisation makes smaller ones.
+const MIN_CLOCK_JUMP_MS: u64 = 2_000;
 
-/// The longest sleep, so that a wall clock that jumps is noticed.
+/// Longest sleep, so that a jump of the wall clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// The longest beginning of a target's name that its log is named by, in bytes: a file's name ends at 255.
+/// Bytes of a target's name in the name of its log: file names end at 255 bytes.
 const MAX_LOG_NAME: usize = 200;
 
-/// A run, as its runner has it.
+/// Everything that a run needs.
 #[derive(Debug)]
 pub struct Run<P = Module> {
-    /// The job.
+    /// The checked job.
     pub job: JobSpec,
-    /// Its file's folder.
+    /// Folder of the job file; relative paths are relative to it.
     pub folder: PathBuf,
-    /// Who goes, in which order.
+    /// Targets, waves and limits.
     pub plan: Plan,
-    /// Who decides.
+    /// The policy, or a test's stand-in for one.
     pub policy: P,
-    /// Where journal and output go: a folder of this run alone.
+    /// Folder of the journal and the commands' output; used by this run alone.
     pub journal: PathBuf,
-    /// Where the store is: servers, or a file.
+    /// The store's servers or file, for the commands' environment.
     pub place: String,
-    /// That the run is ours, and the session.
+    /// This process's lease as the job's runner, with the session.
     pub runner: Arc<Runner>,
-    /// Where its state is written.
+    /// Writes the run's state to the store.
     pub run_state: Arc<RunStateWriter>,
-    /// What an earlier runner left; none: it begins.
+    /// What an earlier runner recorded. `None` if the run is new.
     pub resumed: Option<Resumed>,
-    /// Who says which target may go at all; none: the policy alone decides.
+    /// The orchestration that decides which target may start. `None` if the policy alone decides.
     pub orchestration_job: Option<OrchestrationJob>,
-    /// The values of the commands' environment that do not stand in the job, by name.
+    /// Environment variables of the commands whose values are not in the job, by name.
     pub values: BTreeMap<String, Secret>,
-    /// The id of the store, which goes with every fence. `None` if this caller may not read it.
+    /// ID of the store, which accompanies every fence. `None` if this caller may not read it.
     pub store_id: Option<StoreId>,
-    /// What a command of this machine is started by, so that it ends with this process: for ephemeral leases, which end with it,
-    /// too. Empty: it goes on, under a lease that outlives us.
+    /// Command that starts local commands and ends them with this process: for ephemeral leases, which end with it,
+    /// too. Empty for persistent leases: a command continues under a lease that outlives this process.
     pub tie: Vec<String>,
 }
 
-/// Why a run could not begin or go on.
+/// Why a run could not start or continue.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The journal cannot be written.
     #[error("cannot write the journal in `{}`", folder.display())]
     Journal {
-        /// Which folder.
+        /// Folder of the journal.
         folder: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A target's command, or its name in the party, cannot be made.
+    /// A target lacks a label that its command, or its name in the party, needs.
     #[error("cannot make the command for a target")]
     Command(#[from] MissingLabel),
-    /// A target's name is no identifier.
+    /// A target's name is not a valid identifier.
     #[error("target `{target}` cannot hold a lease: {reason}")]
     Identifier {
-        /// Which.
+        /// Name of the target.
         target: String,
-        /// Why not.
+        /// What is wrong with the name.
         reason: String,
     },
     /// The run's state cannot be read or written.
     #[error(transparent)]
-    RunStateWriter(#[from] RunStateError),
+    RunState(#[from] RunStateError),
 }
 
-/// Runs a job until it is finished, or stopped, or somebody else's. Every event goes to `tell`; `stops` are obeyed as
-/// they come.
+/// Runs a job until it is finished, is stopped, or another process takes over. Every event is passed to `tell`; each
+/// stop of `stops` takes effect at once.
 ///
-/// What it did is in the store whenever it does something, so that [`Runner::go_on`] goes on from there: after a stop, a
-/// lost session, a crash.
+/// The store has every step, so that [`Runner::resume`] continues from there after a stop, a lost session or a crash.
 ///
 /// # Errors
-/// [`RunError`], before anything was touched, or when the journal cannot be written any more: then nothing new is
-/// started, what runs is stopped and its slots are given back.
+/// [`RunError`], before anything was changed, or when the journal can no longer be written: then nothing new starts,
+/// running commands are stopped and their slots are released.
 ///
 /// # Session loss
-/// [`End::Lost`](super::End::Lost): every command is stopped before somebody else can be the runner. What acted is unknown to the next one.
+/// [`End::Lost`](crate::rollout::model::End::Lost): every command is stopped before another process can be the runner.
+/// The next runner finds the targets whose commands were running unknown.
 ///
 /// # Cancel safety
 /// None: dropped, it leaves commands running and persistent leases held. Send a [`Stop`] instead.
 ///
 /// # Panics
-/// When one of its own tasks does: a bug must not leave the run waiting for it.
+/// If one of its own tasks panics: a bug must not leave the run waiting for that task.
 pub async fn run<P: Decide>(
     run: Run<P>,
     stops: mpsc::Receiver<Stop>,
@@ -163,7 +164,7 @@ pub async fn run<P: Decide>(
     let header = header(&run, driver.as_ref().map(|(_, beginning)| beginning));
     let journal = Journal::create(&run.journal.join(journal::file_name(run.run_state.runner_epoch())), &header)
         .map_err(cannot_write)?;
-    let mut engine = Engine {
+    let mut engine = RunLoop {
         board,
         settings: run.job.policy.settings.to_string(),
         grants,
@@ -174,28 +175,28 @@ pub async fn run<P: Decide>(
         inputs,
         clock,
         clock_set_ms: clock.set_ms(),
-        clock_began_ms: clock.set_ms(),
+        clock_start_ms: clock.set_ms(),
         question: None,
-        keepers: HashMap::new(),
+        lease_tasks: HashMap::new(),
         kills: HashMap::new(),
         writes: HashMap::new(),
-        said_now: RunStatus::default(),
+        published_status: RunStatus::default(),
         tasks: JoinSet::new(),
         journal: Some(journal),
         members: None,
         failed: None,
-        is_failure_told: false,
+        is_failure_reported: false,
         rollout: Rollout::new(setup),
         tell,
         run,
     };
-    engine.board.send_replace(engine.stands());
-    engine.say_begun();
+    engine.board.send_replace(engine.target_views());
+    engine.emit_started();
     engine.step(Input::Requests(requests));
     let driver = driver.map(|(driver, beginning)| tokio::spawn(driver.orchestration(beginning)));
     let mut report = engine.drive(observer, inbox, stops).await;
     if let Some(driver) = driver {
-        // What it waits for is in the store, or was never written: whoever goes on finds it.
+        // The call that it waits for is in the store, or was never written; the next runner finds it.
         driver.abort();
         check_task(driver.await);
     }
@@ -208,16 +209,16 @@ pub async fn run<P: Decide>(
     report
 }
 
-/// Who carries out what the orchestration calls, and what that begins with.
+/// Prepares the orchestration's driver and the state from which its guest starts.
 async fn driver<P>(
     run: &Run<P>,
     spec: OrchestrationJob,
-    board: watch::Receiver<Vec<Stands>>,
+    board: watch::Receiver<Vec<TargetView>>,
     inputs: mpsc::Sender<Input>,
 ) -> Result<(OrchestrationDriver, Beginning), RunError> {
     let who = Identifier::new(run.run_state.run())
         .map_err(|error| RunError::Identifier { target: run.run_state.run().to_owned(), reason: error.to_string() })?;
-    let (calls, Known { checkpoint, called, begun }) = Calls::open(&run.run_state).await?;
+    let (calls, RecordedCalls { checkpoint, called, begun }) = Calls::open(&run.run_state).await?;
     let started = run.run_state.started();
     let target = |target: &Target| contract::Target {
         name: target.name.to_string(),
@@ -251,21 +252,21 @@ async fn driver<P>(
         can_roll_back: run.job.action.roll_back.is_some(),
         board,
         inputs,
-        claimed: Claimed::default(),
+        held_leases: HeldLeases::default(),
         started: BTreeSet::new(),
-        recalled: Vec::new(),
+        to_restart: Vec::new(),
         has_called: false,
     };
     Ok((driver, beginning))
 }
 
-/// This run, as the owner of its leases.
+/// This run as the owner of its leases.
 fn owner<P>(run: &Run<P>) -> Owner {
     let runner = run.runner.who().to_string();
     Owner::Run { run: run.run_state.run().to_owned(), job: run.job.name.to_string(), runner }
 }
 
-/// Everything that could not be made of a target later is found before anything is touched.
+/// Builds every target's command and identifier once, so that a mistake is found before anything changes.
 fn check<P>(run: &Run<P>) -> Result<(), RunError> {
     for target in &run.plan.targets {
         Identifier::new(target.name.as_str())
@@ -276,16 +277,16 @@ fn check<P>(run: &Run<P>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// What is run on a target.
+/// The commands for one target.
 struct Commands {
     run: Vec<String>,
-    /// Asks whether that worked.
+    /// Checks whether the action worked.
     probe: Option<Vec<String>>,
-    /// Undoes it.
+    /// Rolls the action back.
     roll_back: Option<Vec<String>>,
-    /// Asks whether it was undone.
+    /// Checks whether the roll-back worked.
     roll_back_probe: Option<Vec<String>>,
-    /// What the job adds to their environment.
+    /// Environment variables from the job.
     environment: Vec<(String, String)>,
 }
 
@@ -352,7 +353,7 @@ fn setup<P>(run: &Run<P>) -> Setup {
 }
 
 fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
-    let orchestrated = |(spec, beginning): (&OrchestrationJob, &Beginning)| Orchestrated {
+    let orchestrated = |(spec, beginning): (&OrchestrationJob, &Beginning)| RecordedOrchestration {
         name: spec.orchestration.manifest().name.clone(),
         digest: spec.orchestration.digest().to_owned(),
         settings: serde_json::from_str(&spec.settings).unwrap_or_default(),
@@ -378,58 +379,58 @@ fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
         limits: Bounds::new(&run.plan.limits, run.job.action.timeout),
         targets: run.plan.targets.iter().map(|target| target.name.to_string()).collect(),
         orchestration: run.orchestration_job.as_ref().zip(beginning).map(orchestrated),
-        waves: run.plan.waves.iter().map(Together::from).collect(),
+        waves: run.plan.waves.iter().map(RecordedWave::from).collect(),
     }
 }
 
-struct Engine<P, T> {
+struct RunLoop<P, T> {
     run: Run<P>,
-    /// Where the targets stand, for the conductor.
-    board: watch::Sender<Vec<Stands>>,
+    /// The status of each target, for the orchestration.
+    board: watch::Sender<Vec<TargetView>>,
     settings: String,
     grants: Grants,
     output: PathBuf,
-    /// To the targets, where the commands run there.
+    /// SSH connections, if the commands run on their targets.
     connections: Option<Arc<Connections>>,
     store: Arc<dyn Store>,
     semaphore: Semaphore,
     inputs: mpsc::Sender<Input>,
     clock: Clock,
-    /// How far that was ahead of a clock that nobody sets.
+    /// How far the wall clock was ahead of the boot clock at the last input.
     clock_set_ms: i64,
-    /// The same when this runner began.
-    clock_began_ms: i64,
-    /// What the policy is to be asked next.
-    question: Option<Question>,
-    /// One a target in flight.
-    keepers: HashMap<usize, mpsc::Sender<Order>>,
-    /// The newest write about each target that has no keeper; it ends with the write.
+    /// The same when this runner started.
+    clock_start_ms: i64,
+    /// The decision that the policy has to make next.
+    question: Option<PolicyQuestion>,
+    /// One for each target in flight.
+    lease_tasks: HashMap<usize, mpsc::Sender<Order>>,
+    /// The newest write about each target without a lease task; the receiver resolves when the write has ended.
     writes: HashMap<usize, oneshot::Receiver<()>>,
-    /// One an action under way.
+    /// One for each running command.
     kills: HashMap<usize, oneshot::Sender<Kill>>,
     tasks: JoinSet<()>,
-    /// None once it cannot be written.
+    /// `None` once it cannot be written.
     journal: Option<Journal>,
-    /// The party's members as the journal has them, and since which decision.
+    /// The party's members in the journal, and the decision since which they are unchanged.
     members: Option<(u64, Vec<Member>)>,
     failed: Option<RunError>,
-    /// The machine has heard of that.
-    is_failure_told: bool,
-    /// What was said last of what it waits for.
-    said_now: RunStatus,
+    /// Whether the machine knows that the journal failed.
+    is_failure_reported: bool,
+    /// The run status that was written last.
+    published_status: RunStatus,
     rollout: Rollout,
     tell: T,
 }
 
-/// One decision to be made.
-struct Question {
+/// A decision that the policy has to make.
+struct PolicyQuestion {
     target: usize,
     view: Box<View>,
-    /// How the action ended, if that is what it is about.
+    /// The outcome of the action, for a decision about its end.
     outcome: Option<Outcome>,
 }
 
-impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
+impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     async fn drive(
         &mut self,
         observer: Observer,
@@ -443,7 +444,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
             if let Some(question) = self.question.take() {
                 self.decide(question);
-                // However much there is to decide, the world is heard in between.
+                // Inputs are read between decisions, however many there are to make.
                 if let Ok(stop) = stops.try_recv() {
                     self.step(Input::Stop(stop));
                 }
@@ -453,7 +454,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            self.say_now();
+            self.publish_run_status();
             let due = tokio::time::sleep(self.until_next_wake());
             tokio::select! {
                 Some(stop) = stops.recv() => self.step(Input::Stop(stop)),
@@ -463,7 +464,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                 () = due => self.step(Input::Tick),
             }
         };
-        // Nobody listens any more: who still has something to say goes on at once.
+        // Nothing is received any more, so that tasks with pending inputs do not block.
         inbox.close();
         observer.shutdown().await;
         while let Some(ended) = self.tasks.join_next().await {
@@ -472,23 +473,23 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         if let Some(connections) = &self.connections {
             connections.close().await;
         }
-        // Longer than its session nothing lives that is cleaned up; a store that hangs does not hold the run up.
+        // Leases do not outlive their session; a store that hangs does not delay the run.
         let _ = timeout(self.store.session_timeout(), self.semaphore.settled()).await;
         let ended = self.write_end(&report).await;
         self.close_journal(&report);
-        self.say_finished(&report);
+        self.emit_finished(&report);
         match self.failed.take() {
             Some(error) => Err(error),
             None => ended.map(|()| report),
         }
     }
 
-    /// What is final is written down as the run's end; with anything else somebody goes on another time.
+    /// Records the run's end if it is final; otherwise a later runner resumes the run.
     async fn write_end(&self, report: &Report) -> Result<(), RunError> {
         if !report.end.is_final() {
             return Ok(());
         }
-        let ended = Ended {
+        let ended = RunEnd {
             end: report.end.word(&report.counts).to_owned(),
             reason: report.end.reason(),
             at: self.clock.now_ms(),
@@ -497,20 +498,20 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         Ok(self.run.run_state.end(ended).await?)
     }
 
-    /// Once a second at most, and only what is new.
-    fn say_now(&mut self) {
-        if self.clock.now_ms() < self.said_now.at.saturating_add(BETWEEN_RUN_STATUSES_MS) {
+    /// Publishes the run status, at most once a second and only if it has changed.
+    fn publish_run_status(&mut self) {
+        if self.clock.now_ms() < self.published_status.at.saturating_add(RUN_STATUS_INTERVAL_MS) {
             return;
         }
         let run_status = self.rollout.run_status();
-        let same = RunStatus { at: self.said_now.at, ..run_status.clone() } == self.said_now;
+        let same = RunStatus { at: self.published_status.at, ..run_status.clone() } == self.published_status;
         if same {
             return;
         }
-        self.said_now = run_status.clone();
+        self.published_status = run_status.clone();
         let run_state = Arc::clone(&self.run.run_state);
-        // Whoever looks sees an older one if this is not written; the run goes on all the same.
-        self.tasks.spawn(async move { drop(run_state.say_now(&run_status).await) });
+        // If this is not written, readers see an older status; the run continues.
+        self.tasks.spawn(async move { drop(run_state.write_run_status(&run_status).await) });
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -518,25 +519,26 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP))
     }
 
-    /// The wall clock may have been set since the last input: that is heard first, since the time of the next step goes by it.
-    fn look_at_clock(&mut self) {
+    /// Checks whether the wall clock was set since the last input. That comes first, because the next step uses the
+    /// time.
+    fn check_clock(&mut self) {
         let now = self.clock.set_ms();
         let by_ms = now.saturating_sub(self.clock_set_ms);
         self.clock_set_ms = now;
-        if by_ms.unsigned_abs() >= CLOCK_SET_MS {
-            self.said_now = RunStatus::default();
+        if by_ms.unsigned_abs() >= MIN_CLOCK_JUMP_MS {
+            self.published_status = RunStatus::default();
             self.step(Input::ClockSet { by_ms });
         }
     }
 
-    /// One input, and what follows from it at once.
+    /// Processes one input and everything that follows at once.
     fn step(&mut self, input: Input) {
         if !matches!(input, Input::ClockSet { .. }) {
-            self.look_at_clock();
+            self.check_clock();
         }
         match &input {
             Input::NotLeased { target, .. } | Input::Released { target } | Input::NotReleased { target, .. } => {
-                self.keepers.remove(target);
+                self.lease_tasks.remove(target);
             }
             Input::Ended { target, .. } | Input::Probed { target, .. } => {
                 self.kills.remove(target);
@@ -546,13 +548,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         if let Input::Ended { target, result } = &input
             && let Some(sight) = self.rollout.sight(*target, result)
         {
-            self.run.run_state.saw(*target, self.rollout.attempt(*target), sight);
+            self.run.run_state.keep_attempt_end(*target, self.rollout.attempt(*target), sight);
         }
         let lost = match &input {
             Input::Lost { others, .. } => Some(*others),
             _ => None,
         };
-        let taken_back = match &input {
+        let withdrawn = match &input {
             Input::TakeBack { target } => Some(*target),
             _ => None,
         };
@@ -564,34 +566,34 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             let rollout = &self.rollout;
             self.board.send_modify(|board| {
                 for target in moved {
-                    if let Some(stands) = board.get_mut(target) {
-                        (stands.state, stands.attempt) = (rollout.state(target), rollout.attempt(target));
-                        stands.taken_back += u64::from(taken_back == Some(target));
+                    if let Some(target_views) = board.get_mut(target) {
+                        (target_views.state, target_views.attempt) = (rollout.state(target), rollout.attempt(target));
+                        target_views.withdrawn += u64::from(withdrawn == Some(target));
                     }
                 }
             });
         }
-        if let (Some(error), false) = (&self.failed, self.is_failure_told) {
-            // Nothing new starts, and what runs may end.
-            self.is_failure_told = true;
+        if let (Some(error), false) = (&self.failed, self.is_failure_reported) {
+            // Nothing new starts, and running commands may end.
+            self.is_failure_reported = true;
             let reason = report_of(error);
             self.step(Input::Broken(Broken::Runner(reason)));
         }
         if let Some(others) = lost {
-            // Probes as well: nobody waits for what they say.
+            // Probes are stopped as well: their answers are no longer needed.
             for (_, kill) in self.kills.drain() {
                 let _ = kill.send(Kill { ending: Ending::Unknown, others: Some(others) });
             }
         }
     }
 
-    /// Where each target stands, as the conductor sees it first.
-    fn stands(&self) -> Vec<Stands> {
-        let stands = |target| Stands::new(self.rollout.state(target), self.rollout.attempt(target));
-        (0..self.run.plan.targets.len()).map(stands).collect()
+    /// The status of each target, as the orchestration first sees it.
+    fn target_views(&self) -> Vec<TargetView> {
+        let target_views = |target| TargetView::new(self.rollout.state(target), self.rollout.attempt(target));
+        (0..self.run.plan.targets.len()).map(target_views).collect()
     }
 
-    /// What the orchestration has left: nobody else will release it. Says what is held still, which makes the run's end another.
+    /// Releases the orchestration's remaining leases; no other process would. An error changes the run's end.
     async fn release_own_leases(&mut self) -> Result<(), Broken> {
         if self.run.orchestration_job.is_none() {
             return Ok(());
@@ -612,28 +614,29 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Admit { target, view } => self.question = Some(Question { target, view, outcome: None }),
+            Action::Admit { target, view } => self.question = Some(PolicyQuestion { target, view, outcome: None }),
             Action::Advise { target, advice } => self.board.send_modify(|board| {
-                if let Some(stands) = board.get_mut(target) {
-                    (stands.advice, stands.advised) = (Some(advice), stands.advised + 1);
+                if let Some(target_views) = board.get_mut(target) {
+                    (target_views.advice, target_views.advised) = (Some(advice), target_views.advised + 1);
                 }
             }),
             Action::Undone { target, outcome } => self.board.send_modify(|board| {
-                if let Some(stands) = board.get_mut(target) {
-                    (stands.undone_as, stands.undone) = (Some(outcome), stands.undone + 1);
+                if let Some(target_views) = board.get_mut(target) {
+                    (target_views.roll_back_outcome, target_views.roll_backs) =
+                        (Some(outcome), target_views.roll_backs + 1);
                 }
             }),
             Action::Settle { target, view, outcome } => {
-                self.question = Some(Question { target, view, outcome: Some(outcome) });
+                self.question = Some(PolicyQuestion { target, view, outcome: Some(outcome) });
             }
-            Action::Adopt { target } => self.keep(target, Way::Adopt(self.run.run_state.lease(target))),
+            Action::Adopt { target } => self.keep(target, LeaseSource::Adopt(self.run.run_state.lease(target))),
             Action::Acquire { target, give_up_at_ms, status } => {
                 let patience = lease_task::patience(self.clock.now_ms(), give_up_at_ms);
-                self.keep(target, Way::Queue { patience, status });
+                self.keep(target, LeaseSource::Queue { patience, status });
             }
             Action::Force { target, breaking, reason } => {
                 let by = format!("policy `{}` in run `{}`", self.run.policy.name(), self.run.run_state.run());
-                self.keep(target, Way::Force { breaking, by, reason });
+                self.keep(target, LeaseSource::Force { breaking, by, reason });
             }
             Action::Withdraw { target } => self.order(target, Order::Withdraw),
             Action::Release { target, status } => self.release(target, status),
@@ -647,7 +650,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
             Action::Kill { target, ending, others } => {
                 if let Some(kill) = self.kills.remove(&target) {
-                    // An action that just ended by itself needs no stopping.
+                    // An action that has just ended by itself needs no stop.
                     let _ = kill.send(Kill { ending, others });
                 }
             }
@@ -657,7 +660,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     // ------------------------------------------------------------------ slots
 
-    fn keep(&mut self, target: usize, way: Way) {
+    fn keep(&mut self, target: usize, way: LeaseSource) {
         let (sender, orders) = mpsc::channel(Order::MOST);
         let identifier = Identifier::new(self.rollout.target(target).name.as_str());
         let identifier = identifier.expect("`check` made one of it");
@@ -671,7 +674,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             owner: owner(&self.run),
             inputs: self.inputs.clone(),
         };
-        self.keepers.insert(target, sender);
+        self.lease_tasks.insert(target, sender);
         let before = self.writes.remove(&target);
         self.tasks.spawn(async move {
             after(before).await;
@@ -679,22 +682,24 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         });
     }
 
-    /// What is being written about a target that has no keeper: nobody else writes about it before that is done.
+    /// The write in progress about a target without a lease task: the next write about this target waits for it.
     fn written(&mut self, target: usize) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
         let (done, next) = oneshot::channel();
         (self.writes.insert(target, next), done)
     }
 
     fn order(&mut self, target: usize, order: Order) {
-        if let Some(lease_task) = self.keepers.get(&target) {
-            // There is room for each order once. Closed: the keeper has said that it has nothing to give.
+        if let Some(lease_task) = self.lease_tasks.get(&target) {
+            // The channel has room for each order once. If it is closed, the lease task has reported that it holds
+            // nothing.
             let _ = lease_task.try_send(order);
         }
     }
 
-    /// Its keeper does that. Without one there is no lease either, and what is left is to write that down.
+    /// Releases the slot through the lease task. Without a lease task there is no lease, and only the status is
+    /// recorded.
     fn release(&mut self, target: usize, status: RecordedStatus) {
-        if self.keepers.contains_key(&target) {
+        if self.lease_tasks.contains_key(&target) {
             return self.order(target, Order::Release(status));
         }
         let (run_state, store, inputs) =
@@ -710,9 +715,9 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         });
     }
 
-    /// Its keeper writes, in its order; without one nobody else writes about this target.
+    /// Records the status through the lease task, in order. Without one, no other task writes about this target.
     fn save(&mut self, target: usize, status: RecordedStatus) {
-        if self.keepers.contains_key(&target) {
+        if self.lease_tasks.contains_key(&target) {
             return self.order(target, Order::Save(status));
         }
         let (run_state, store, inputs) =
@@ -729,7 +734,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     // ------------------------------------------------------------------ actions
 
-    /// Written down first; only what is written down starts.
+    /// Starts a command after the start is recorded; an unrecorded command never starts.
     fn start(&mut self, target: usize, command_kind: CommandKind, attempt: u32, fence: Fence, status: RecordedStatus) {
         let about = self.rollout.target(target).clone();
         let invocation = self.invocation(target, &about, command_kind, attempt, fence);
@@ -739,19 +744,19 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.order(target, Order::Announce { status, attempt, may });
         let (inputs, store) = (self.inputs.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
-            // A process that was stopped meanwhile wakes up here, when somebody else may be the runner.
+            // A process that was stopped meanwhile continues here, when another process may be the runner.
             let late = || store.safe_until() <= Instant::now();
             let result = match written.await {
                 Ok(()) if !late() => exec::run(invocation, kill).await,
                 Ok(()) => not_started(&invocation, "the session with the store had ended by then"),
-                Err(_) => not_started(&invocation, "that could not be written down before"),
+                Err(_) => not_started(&invocation, "its start could not be recorded"),
             };
             // The loop ends after the last action.
             let _ = inputs.send(Input::Ended { target, result }).await;
         });
     }
 
-    /// Asks how an action or a roll-back went whose end no runner saw.
+    /// Probes the outcome of an action or a roll-back whose end no runner saw.
     fn probe(
         &mut self,
         target: usize,
@@ -784,13 +789,13 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
                     }
                     probed(result)
                 }
-                _ => Probed::Unknown { detail: "nobody was asked".to_owned() },
+                _ => Probed::Unknown { detail: "there is no probe".to_owned() },
             };
             let _ = inputs.send(Input::Probed { target, answer }).await;
         });
     }
 
-    /// What says how a roll-back went.
+    /// The command that probes a roll-back.
     fn roll_back_probe(&self, index: usize, target: &Target, attempt: u32, fence: Fence) -> Option<Vec<String>> {
         let wave = self.rollout.wave_of(index).unwrap_or_default();
         let commands = commands(&self.run, target, wave, attempt, fence.get());
@@ -812,7 +817,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         let mut environment = vec![
             ("LOCKKEEPER_TARGET".to_owned(), target.name.to_string()),
             ("LOCKKEEPER_FENCE".to_owned(), fence.to_string()),
-            // Empty rather than what this process may have inherited of another store.
+            // Set to empty, so that commands do not inherit a value of another store.
             (
                 "LOCKKEEPER_STORE_ID".to_owned(),
                 self.run.store_id.as_ref().map_or_else(String::new, ToString::to_string),
@@ -828,7 +833,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             (format!("LOCKKEEPER_LABEL_{key}"), value.clone())
         }));
         environment.extend(commands.environment);
-        let there = |connections| Place::There(Host { name: target.name.to_string(), connections });
+        let remote = |connections| Location::Remote(Host { name: target.name.to_string(), connections });
         let (run, probe) = match command_kind {
             CommandKind::Action => (commands.run, commands.probe),
             CommandKind::RollBack => (commands.roll_back.unwrap_or_default(), None),
@@ -843,7 +848,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             probe,
             environment,
             secrets: self.run.values.clone().into_iter().collect(),
-            place: self.connections.clone().map_or(Place::Here, there),
+            location: self.connections.clone().map_or(Location::Local, remote),
             log: self.output.join(log_name(index, target.name.as_str(), attempt)),
             timeout: job.action.timeout,
             kill_after: job.action.kill_after,
@@ -853,17 +858,17 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
 
     // ------------------------------------------------------------------ decisions
 
-    /// One decision: asked, written down, and only then carried out.
-    fn decide(&mut self, question: Question) {
-        let Question { target, mut view, outcome } = question;
+    /// Makes one decision: asks the policy, records the answer, and only then carries it out.
+    fn decide(&mut self, question: PolicyQuestion) {
+        let PolicyQuestion { target, mut view, outcome } = question;
         let (settings, memory, grants) = (&self.settings, self.rollout.memory(), self.grants);
         let answer = match outcome {
             None => {
                 let decision = self.run.policy.admit(settings, &view, memory, grants);
-                self.record(Asked::Admit, target, &mut view, None, &decision);
-                self.say_said(target, &decision);
+                self.record(QuestionKind::Admit, target, &mut view, None, &decision);
+                self.emit_policy_log(target, &decision);
                 match self.failed {
-                    // What is not written down is not done, and not remembered.
+                    // An answer that is not recorded is neither carried out nor remembered.
                     Some(_) => Input::Admitted { target, answer: Ok(not_recorded(self.rollout.memory())) },
                     None => Input::Admitted { target, answer: decision.answer.map_err(|error| fault(&error)) },
                 }
@@ -872,14 +877,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             Some(outcome) => {
                 if self.run.orchestration_job.is_some() {
                     self.board.send_modify(|board| {
-                        if let Some(stands) = board.get_mut(target) {
-                            stands.outcome = Some(outcome);
+                        if let Some(target_views) = board.get_mut(target) {
+                            target_views.outcome = Some(outcome);
                         }
                     });
                 }
                 let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
-                self.record(Asked::Settle, target, &mut view, Some(&outcome), &decision);
-                self.say_said(target, &decision);
+                self.record(QuestionKind::Settle, target, &mut view, Some(&outcome), &decision);
+                self.emit_policy_log(target, &decision);
                 match self.failed {
                     Some(_) => Input::NotSettled { target, outcome },
                     None => Input::Settled { target, answer: decision.answer.map_err(|error| fault(&error)) },
@@ -887,12 +892,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
             }
         };
         self.step(answer);
-        self.run.run_state.remember(self.rollout.memory());
+        self.run.run_state.set_memory(self.rollout.memory());
     }
 
     fn record<'a, A>(
         &mut self,
-        question: Asked,
+        question: QuestionKind,
         target: usize,
         view: &mut View,
         outcome: Option<&Outcome>,
@@ -944,24 +949,24 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         self.failed.get_or_insert(RunError::Journal { folder: self.run.journal.clone(), source });
     }
 
-    // ------------------------------------------------------------------ telling
+    // ------------------------------------------------------------------ events
 
     fn emit(&mut self, event: Event) {
         let stamped = Stamped { at: self.clock.now_ms(), event };
-        if let Some(Err(source)) = self.journal.as_mut().map(|journal| journal.tell(&stamped)) {
+        if let Some(Err(source)) = self.journal.as_mut().map(|journal| journal.append_event(&stamped)) {
             self.journal_failed(source);
         }
         (self.tell)(&stamped);
     }
 
-    fn say_said<A>(&mut self, target: usize, decision: &Decision<A>) {
+    fn emit_policy_log<A>(&mut self, target: usize, decision: &Decision<A>) {
         for line in &decision.trace {
             let target = self.rollout.target(target).name.to_string();
             self.emit(Event::PolicyLog { target, line: line.clone() });
         }
     }
 
-    fn say_begun(&mut self) {
+    fn emit_started(&mut self) {
         let run = self.run.run_state.run().to_owned();
         self.emit(Event::Planned {
             job: self.run.job.name.to_string(),
@@ -987,23 +992,23 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> Engine<P, T> {
         }
     }
 
-    fn say_finished(&mut self, report: &Report) {
-        let now = self.clock.now_ms().saturating_add_signed(self.clock_began_ms.saturating_sub(self.clock_set_ms));
+    fn emit_finished(&mut self, report: &Report) {
+        let now = self.clock.now_ms().saturating_add_signed(self.clock_start_ms.saturating_sub(self.clock_set_ms));
         let took_ms = now.saturating_sub(self.rollout.started_ms());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
     }
 }
 
-/// Waits until a write is done, if there is one.
+/// Waits until a write has ended, if there is one.
 async fn after(write: Option<oneshot::Receiver<()>>) {
     if let Some(write) = write {
-        // Nothing is ever sent: it ends with the write.
+        // Nothing is ever sent: the channel closes when the write ends.
         let _ = write.await;
     }
 }
 
-/// An action that was announced and not begun.
+/// The result of an action that was announced and not started.
 fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
     ActionResult {
         ending: Ending::Unknown,
@@ -1016,14 +1021,14 @@ fn not_started(invocation: &Invocation, why: &str) -> ActionResult {
     }
 }
 
-/// What a probe's exit code says of an action whose end nobody saw: that of `lockkeeper guard --outcome`.
+/// The meaning of a probe's exit code for an action whose end no runner saw, as of `lockkeeper guard --outcome`.
 fn probed(result: ActionResult) -> Probed {
     let ActionResult { ending, course, exit_code, detail, .. } = result;
     match (ending, exit_code) {
         _ if matches!(course, Course::Unreachable | Course::RunnerFailed) => Probed::Unreachable { detail },
-        // The code of ssh itself, in a probe that calls it.
+        // The exit code of ssh itself, in a probe that calls ssh.
         (Ending::Failed, Some(255)) => Probed::Unreachable { detail },
-        // It hangs, and may be asked again.
+        // The probe hangs and may be repeated.
         (Ending::TimedOut, _) => Probed::Unreachable { detail },
         (Ending::Succeeded, _) => Probed::Succeeded,
         (Ending::Failed, Some(66)) => Probed::NotStarted,
@@ -1033,7 +1038,7 @@ fn probed(result: ActionResult) -> Probed {
     }
 }
 
-/// An answer that could not be written down.
+/// The result of an answer that could not be recorded.
 fn not_recorded(memory: &[u8]) -> Admitted {
     let (code, reason) = ("not-recorded".to_owned(), "the answer could not be written to the journal".to_owned());
     Admitted { verdict: Admission::Wait, code, reason, wake_after: None, memory: memory.to_vec() }
@@ -1049,7 +1054,8 @@ fn fault(error: &PolicyError) -> Fault {
     Fault { kind: error.kind(), message: error.to_string(), hint: error.hint() }
 }
 
-/// Takes the party's members out of a view that was shown already, if they are those of an earlier decision: which.
+/// Removes the party's members from a view if they are those of an earlier decision, and returns that decision's
+/// number.
 fn leave_out_known_members(view: &mut View, known: &mut Option<(u64, Vec<Member>)>) -> Option<u64> {
     let party = view.party.as_mut()?;
     match known {
@@ -1064,7 +1070,7 @@ fn leave_out_known_members(view: &mut View, known: &mut Option<(u64, Vec<Member>
     }
 }
 
-/// A bug in a task must not leave the loop waiting for what that task will never say.
+/// Panics with a task's panic: a bug in a task must not leave the loop waiting for that task.
 fn check_task(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
@@ -1073,7 +1079,7 @@ fn check_task(ended: Result<(), JoinError>) {
     }
 }
 
-/// The log of a try, whatever the target is called.
+/// File name of an attempt's log, for any target name.
 fn log_name(index: usize, target: &str, attempt: u32) -> String {
     match target.len() {
         0..=MAX_LOG_NAME => format!("{target}.{attempt}.log"),

@@ -1,8 +1,8 @@
 //! The signals that this process was started to ignore, and how its commands inherit them.
 //!
 //! A signal that is ignored at the start stays ignored, here and in every command: `nohup`, a shell's `trap ''` and the
-//! background jobs of a script rely on that. Who listens to a signal asks [`is_ignored`] first. The system hands most of it
-//! on by itself; [`hand_on`] does the rest.
+//! background jobs of a script rely on that. Code that handles a signal checks [`is_ignored`] first. The system passes
+//! most of it on by itself; [`pass_on`] does the rest.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -11,35 +11,36 @@ use std::sync::OnceLock;
 
 use nix::libc::{self, c_int, sighandler_t};
 
-/// The highest number that a signal has.
+/// Highest signal number.
 const LAST: c_int = 64;
 
 /// A bit for each signal that was ignored at the start.
 static AT_START: OnceLock<u64> = OnceLock::new();
 
-/// Looks which signals are ignored. The program calls it before `main`, because the standard library ignores SIGPIPE there.
-pub extern "C" fn look() {
+/// Records which signals are ignored. The program calls it before `main`, because the standard library ignores SIGPIPE
+/// there.
+pub extern "C" fn capture() {
     let _ = AT_START.get_or_init(ignored_now);
 }
 
 /// Whether this process was started with that signal ignored.
 #[must_use]
 pub fn is_ignored(signal: c_int) -> bool {
-    // A program that has not looked before `main` cannot know about SIGPIPE.
+    // A program that has not called [`capture`] before `main` cannot know about SIGPIPE.
     AT_START.get_or_init(|| ignored_now() & !bit(libc::SIGPIPE)) & bit(signal) != 0
 }
 
-/// Has the system tell this process how its children end, though it was started to ignore that: who ignores SIGCHLD cannot
-/// wait for a child.
-pub fn hear_of_children() {
+/// Makes the system report the ends of children, even if this process was started to ignore SIGCHLD: a process that
+/// ignores it cannot wait for a child.
+pub fn report_children() {
     if is_ignored(libc::SIGCHLD) {
         set(libc::SIGCHLD, libc::SIG_DFL);
     }
 }
 
-/// Has a command ignore what this process was started to ignore, where the system does not see to it: the standard library
-/// resets SIGPIPE in each command, and this process listens to SIGCHLD.
-pub fn hand_on(command: &mut Command) {
+/// Makes a command ignore what this process was started to ignore, where the system does not: the standard library
+/// resets SIGPIPE in each command, and this process handles SIGCHLD.
+pub fn pass_on(command: &mut Command) {
     let ignored: Vec<c_int> = [libc::SIGPIPE, libc::SIGCHLD].into_iter().filter(|signal| is_ignored(*signal)).collect();
     if ignored.is_empty() {
         return;
@@ -77,6 +78,6 @@ fn is_ignored_now(signal: c_int) -> bool {
 
 #[expect(unsafe_code, reason = "nix cannot tell a disposition from a handler, which could be anything")]
 fn set(signal: c_int, disposition: sighandler_t) -> bool {
-    // SAFETY: nobody gives a handler, only `SIG_IGN` or `SIG_DFL`.
+    // SAFETY: callers pass no handler, only `SIG_IGN` or `SIG_DFL`.
     unsafe { libc::signal(signal, disposition) != libc::SIG_ERR }
 }

@@ -1,4 +1,4 @@
-//! An action's command, here or on its target: started, watched, stopped.
+//! Runs an action's command, on this machine or on its target: starts, watches and stops it.
 //!
 //! Each command is a process group of its own. `process` has those of this machine, `ssh` those of the targets.
 
@@ -31,58 +31,58 @@ use lockkeeper_coordination::zookeeper::Secret;
 /// Lines of output that a failure shows.
 const TAIL_LINES: usize = 10;
 
-/// As far back as those lines are looked for.
+/// Bytes at the end of a log in which those lines are searched.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// A secret's line is hidden in what is shown if it has so many bytes: a shorter one is in every text.
+/// Minimum length, in bytes, of a secret's line that is hidden in shown output: shorter ones occur in any text.
 const MIN_HIDDEN: usize = 4;
 
-/// A command and how it is run.
+/// A command and how to run it.
 #[derive(Debug, Clone)]
 pub(super) struct Invocation {
     /// The program and its arguments; no shell reads them.
     pub run: Vec<String>,
-    /// What `run` is, for a person.
+    /// What `run` is, for people: `command` or `probe`.
     pub what: &'static str,
-    /// Asked after `run` succeeded: 0 is a success, 66, 75, 76 and a target that cannot be reached leave it open, anything else is
-    /// a failure.
+    /// Runs after `run` succeeded. Exit code 0 is a success; 66, 75, 76 and an unreachable target leave the outcome
+    /// unknown; anything else is a failure.
     pub probe: Option<Vec<String>>,
-    /// Put into the environment, beside what it has already.
+    /// Environment variables, added to the inherited ones.
     pub environment: Vec<(String, String)>,
-    /// Likewise, and neither shown nor on a command line.
+    /// Environment variables that appear neither in output nor on a command line.
     pub secrets: Vec<(String, Secret)>,
     /// Where it runs.
-    pub place: Place,
-    /// Where its output goes, both streams in the order written.
+    pub location: Location,
+    /// File for both output streams, in the order written.
     pub log: PathBuf,
-    /// How long command and probe may take together; none: as long as they like.
+    /// Time limit for command and probe together. `None` if there is none.
     pub timeout: Option<Duration>,
-    /// How long after SIGTERM comes SIGKILL.
+    /// Time between SIGTERM and SIGKILL.
     pub kill_after: Duration,
-    /// Whether `run` has to end with this process, because it acts under an ephemeral lease.
+    /// Whether `run` must end with this process, because it runs under an ephemeral lease.
     pub ends_with_runner: bool,
 }
 
 /// Where a command runs.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// On this machine.
-    Here,
+    Local,
     /// On the target, over ssh.
-    There(Host),
+    Remote(Host),
 }
 
-/// That a command is to be stopped.
+/// An order to stop a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kill {
-    /// As what its end then counts.
+    /// How the command's end then counts.
     pub ending: Ending,
-    /// From when on somebody else may act in its place.
+    /// From when on another holder may have the slot. `None` if the slot stays held.
     pub others: Option<Others>,
 }
 
 impl Kill {
-    /// From when on its running is over the limit.
+    /// The time from which the command exceeds the semaphore's limit.
     fn over_the_limit_from(&self) -> Option<Instant> {
         self.others.map(|(Others::Since(at) | Others::From(at))| at)
     }
@@ -98,28 +98,28 @@ impl Kill {
 }
 
 /// How one command ended.
-enum Ended {
-    /// By itself, with that code; none: a signal ended it. And what is said of it.
+enum CommandEnd {
+    /// By itself, with an exit code (`None` if a signal ended it) and a description.
     Exited(Option<i32>, String),
     TimedOut(Stopped),
-    /// Stopped, and how long it ran when somebody else may have acted already.
+    /// It was stopped; with the time that it ran while another holder may have had the slot.
     Killed {
         ending: Ending,
         overran: Duration,
         stopped: Stopped,
     },
-    /// Nothing of it ever ran, for certain: why.
+    /// It certainly never started; with the reason.
     NotStarted(String),
-    /// Nothing of it ever ran, for certain: its host cannot be reached, and why.
+    /// It certainly never started, because its host is unreachable; with the reason.
     Unreachable(String),
-    /// Nobody knows how it ended, or whether: why.
+    /// How, or whether, it ended is unknown; with the reason.
     Lost(String),
-    /// Nothing of it ran: this machine could not start it, and what to do.
+    /// It did not start because of this machine; with the reason and what to do.
     RunnerFailed(String),
 }
 
-impl Ended {
-    /// Whether nothing of the command runs any more. A supervisor that was killed leaves its command alone.
+impl CommandEnd {
+    /// Whether nothing of the command is running any more. A supervisor that was killed leaves its command running.
     fn is_certain(&self) -> bool {
         match self {
             Self::Exited(code, _) => code.is_some(),
@@ -132,17 +132,18 @@ impl Ended {
 
 /// What became of a command that was to be stopped.
 enum Stopped {
-    /// Nothing of it runs.
+    /// Nothing of it is running.
     Gone,
-    /// Some of it may run: why that is not known.
+    /// Some of it may be running; with the reason.
     Perhaps(String),
 }
 
-/// Runs a command to its end, or stops it when `kill` says so: SIGTERM to its process group, then SIGKILL.
+/// Runs a command to its end, or stops it on `kill`: SIGTERM to its process group, then SIGKILL.
 ///
-/// [`Ending::Failed`] without an exit code: a signal ended it, or nothing of it ever ran. [`Ending::Unknown`]: nobody knows.
+/// [`Ending::Failed`] without an exit code: a signal ended it, or it never started. [`Ending::Unknown`]: its end is
+/// unknown.
 ///
-/// Processes that it leaves behind when it ends by itself are left alone: a restart starts a server.
+/// Processes that it leaves behind when it ends by itself keep running: a restart starts a server.
 ///
 /// # Cancel safety
 /// None: dropped, it leaves the command running.
@@ -153,73 +154,75 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     let dependent = invocation.ends_with_runner.then(Dependent::starts);
     let id = dependent.iter().map(|dependent| (process_liveness::ID.to_owned(), dependent.id().to_owned()));
     let mut own = invocation.clone();
-    if matches!(own.place, Place::Here) {
+    if matches!(own.location, Location::Local) {
         own.environment.extend(id);
     }
     let mut ended = one(&own, &invocation.run, deadline, &mut kill).await;
     if let Some(dependent) = dependent.filter(|_| ended.is_certain()) {
         dependent.ended();
     }
-    if let (Ended::Exited(Some(0), _), Some(probe)) = (&ended, &invocation.probe) {
+    if let (CommandEnd::Exited(Some(0), _), Some(probe)) = (&ended, &invocation.probe) {
         what = "probe";
         ended = one(&invocation, probe, deadline, &mut kill).await;
     }
     if invocation.ends_with_runner
-        && matches!(invocation.place, Place::Here)
-        && matches!(ended, Ended::Exited(Some(runner_failure::CANNOT_START), _))
+        && matches!(invocation.location, Location::Local)
+        && matches!(ended, CommandEnd::Exited(Some(runner_failure::CANNOT_START), _))
         && let Some(line) = tail(&invocation.log, &invocation.secrets)
             .into_iter()
             .find(|line| line.contains(runner_failure::TIE_FAILED))
     {
-        ended = Ended::RunnerFailed(line.trim_start_matches("error: ").to_owned());
+        ended = CommandEnd::RunnerFailed(line.trim_start_matches("error: ").to_owned());
     }
-    if matches!(ended, Ended::Exited(Some(1..), _))
+    if matches!(ended, CommandEnd::Exited(Some(1..), _))
         && File::open(&invocation.log).is_ok_and(|log| runner_failure::is_full(&log))
     {
-        let Ended::Exited(_, how) = ended else { unreachable!("it was just seen") };
-        ended = Ended::Lost(format!("{what} {how} while the disk of its output was full: that may be why"));
+        let CommandEnd::Exited(_, how) = ended else { unreachable!("it was just seen") };
+        ended = CommandEnd::Lost(format!("{what} {how} while the disk of its output was full: that may be why"));
     }
     if what != invocation.what
-        && let Some(detail) = unsettled(&ended, &invocation.place)
+        && let Some(detail) = unsettled(&ended, &invocation.location)
     {
-        ended = Ended::Lost(detail);
+        ended = CommandEnd::Lost(detail);
     }
     let course = match &ended {
-        Ended::NotStarted(_) => Course::NotStarted,
-        Ended::RunnerFailed(_) => Course::RunnerFailed,
-        Ended::Unreachable(_) => Course::Unreachable,
-        Ended::Lost(_) | Ended::TimedOut(Stopped::Perhaps(_)) | Ended::Killed { stopped: Stopped::Perhaps(_), .. } => {
-            Course::ContactLost
-        }
-        Ended::Exited(..) | Ended::TimedOut(_) | Ended::Killed { .. } => Course::Ran,
+        CommandEnd::NotStarted(_) => Course::NotStarted,
+        CommandEnd::RunnerFailed(_) => Course::RunnerFailed,
+        CommandEnd::Unreachable(_) => Course::Unreachable,
+        CommandEnd::Lost(_)
+        | CommandEnd::TimedOut(Stopped::Perhaps(_))
+        | CommandEnd::Killed { stopped: Stopped::Perhaps(_), .. } => Course::ContactLost,
+        CommandEnd::Exited(..) | CommandEnd::TimedOut(_) | CommandEnd::Killed { .. } => Course::Ran,
     };
     let (ending, exit_code, detail) = match ended {
-        Ended::Exited(Some(0), _) => (Ending::Succeeded, Some(0), String::new()),
-        Ended::Exited(code, how) => (Ending::Failed, code, format!("{what} {how}")),
-        Ended::TimedOut(stopped) => {
+        CommandEnd::Exited(Some(0), _) => (Ending::Succeeded, Some(0), String::new()),
+        CommandEnd::Exited(code, how) => (Ending::Failed, code, format!("{what} {how}")),
+        CommandEnd::TimedOut(stopped) => {
             let timeout = humantime::format_duration(invocation.timeout.unwrap_or_default());
             match stopped {
                 Stopped::Gone => (Ending::TimedOut, None, format!("{what} stopped after {timeout}")),
-                Stopped::Perhaps(why) => {
-                    (Ending::Unknown, None, format!("{what} ran for more than {timeout} and may still run: {why}"))
-                }
+                Stopped::Perhaps(why) => (
+                    Ending::Unknown,
+                    None,
+                    format!("{what} exceeded its time-out of {timeout} and may still run: {why}"),
+                ),
             }
         }
-        Ended::Killed { ending, stopped: Stopped::Perhaps(reason), .. } => {
-            (Ending::Unknown, None, format!("{what} was to stop: {}; it may still run: {reason}", why(ending)))
+        CommandEnd::Killed { ending, stopped: Stopped::Perhaps(reason), .. } => {
+            (Ending::Unknown, None, format!("{what} was stopped ({}) and may still run: {reason}", why(ending)))
         }
-        Ended::Killed { ending, overran, .. } if overran.is_zero() => {
+        CommandEnd::Killed { ending, overran, .. } if overran.is_zero() => {
             (ending, None, format!("{what} stopped: {}", why(ending)))
         }
-        Ended::Killed { ending, overran, .. } => {
+        CommandEnd::Killed { ending, overran, .. } => {
             let overran = humantime::format_duration(Duration::from_millis(millis(overran).max(1)));
-            let ran_on = format!("it ran on for {overran} when somebody else may have had its slot");
+            let ran_on = format!("it kept running for {overran} while another holder may have had its slot");
             (ending, None, format!("{what} stopped: {}; {ran_on}", why(ending)))
         }
-        Ended::NotStarted(reason) | Ended::Unreachable(reason) | Ended::RunnerFailed(reason) => {
+        CommandEnd::NotStarted(reason) | CommandEnd::Unreachable(reason) | CommandEnd::RunnerFailed(reason) => {
             (Ending::Failed, None, reason)
         }
-        Ended::Lost(reason) => (Ending::Unknown, None, reason),
+        CommandEnd::Lost(reason) => (Ending::Unknown, None, reason),
     };
     let output = if ending == Ending::Succeeded { Vec::new() } else { tail(&invocation.log, &invocation.secrets) };
     ActionResult {
@@ -233,16 +236,20 @@ pub(super) async fn run(invocation: Invocation, mut kill: oneshot::Receiver<Kill
     }
 }
 
-/// Why a probe after a command that succeeded leaves open how that went: then it is asked again, as after a connection that
-/// broke. `None` if it says.
-fn unsettled(ended: &Ended, place: &Place) -> Option<String> {
+/// Why a probe after a successful command leaves its outcome unknown; it is then repeated, as after a broken
+/// connection. `None` if the probe settles it.
+fn unsettled(ended: &CommandEnd, location: &Location) -> Option<String> {
     match ended {
-        Ended::Exited(Some(75), _) => Some("its probe says that it is under way".to_owned()),
-        Ended::Exited(Some(66), _) => Some("its probe says that it never started".to_owned()),
-        Ended::Exited(Some(76), _) => Some("its probe does not know how it went".to_owned()),
-        // The code of ssh itself.
-        Ended::Exited(Some(255), _) if matches!(place, Place::Here) => Some("its probe ended with 255".to_owned()),
-        Ended::Unreachable(reason) | Ended::Lost(reason) | Ended::RunnerFailed(reason) => Some(reason.clone()),
+        CommandEnd::Exited(Some(75), _) => Some("its probe reports that it is still running".to_owned()),
+        CommandEnd::Exited(Some(66), _) => Some("its probe reports that it never started".to_owned()),
+        CommandEnd::Exited(Some(76), _) => Some("its probe reports that the outcome is unknown".to_owned()),
+        // The exit code of ssh itself.
+        CommandEnd::Exited(Some(255), _) if matches!(location, Location::Local) => {
+            Some("its probe ended with 255".to_owned())
+        }
+        CommandEnd::Unreachable(reason) | CommandEnd::Lost(reason) | CommandEnd::RunnerFailed(reason) => {
+            Some(reason.clone())
+        }
         _ => None,
     }
 }
@@ -252,9 +259,9 @@ async fn one(
     command: &[String],
     deadline: Option<Instant>,
     kill: &mut oneshot::Receiver<Kill>,
-) -> Ended {
-    let never = |ending| Ended::Killed { ending, overran: Duration::ZERO, stopped: Stopped::Gone };
-    // Who is to be stopped before it started does not start; without an engine nobody could stop it.
+) -> CommandEnd {
+    let never = |ending| CommandEnd::Killed { ending, overran: Duration::ZERO, stopped: Stopped::Gone };
+    // A command that is stopped before its start does not start; without the loop nothing could stop it.
     match kill.try_recv() {
         Err(TryRecvError::Empty) => {}
         Ok(Kill { ending, .. }) => return never(ending),
@@ -262,33 +269,33 @@ async fn one(
     }
     let log = match files::append(&invocation.log) {
         Ok(log) => log,
-        Err(error) => return Ended::RunnerFailed(runner_failure::of_log(&invocation.log, &error)),
+        Err(error) => return CommandEnd::RunnerFailed(runner_failure::of_log(&invocation.log, &error)),
     };
     if runner_failure::is_full(&log) {
-        return Ended::RunnerFailed(runner_failure::of_log(&invocation.log, &io::Error::from(Errno::ENOSPC)));
+        return CommandEnd::RunnerFailed(runner_failure::of_log(&invocation.log, &io::Error::from(Errno::ENOSPC)));
     }
     let mut limits = Limits { deadline, kill, kill_after: invocation.kill_after };
-    match &invocation.place {
-        Place::Here => process::run(command, invocation, log, &mut limits).await,
-        Place::There(host) => ssh::run(host, command, invocation, log, &mut limits).await,
+    match &invocation.location {
+        Location::Local => process::run(command, invocation, log, &mut limits).await,
+        Location::Remote(host) => ssh::run(host, command, invocation, log, &mut limits).await,
     }
 }
 
-/// What may end a command before it does itself.
+/// What may end a command before it ends itself.
 struct Limits<'a> {
     deadline: Option<Instant>,
     kill: &'a mut oneshot::Receiver<Kill>,
     kill_after: Duration,
 }
 
-/// That a command must end.
+/// Why a command must end.
 enum MustEnd {
     TimedOut { kill_at: Instant },
     Killed { kill: Kill, kill_at: Instant },
 }
 
 impl Limits<'_> {
-    /// Waits until the command must end. Once it said so it is not to be asked again.
+    /// Waits until the command must end. It must not be called again after it has returned.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -310,20 +317,20 @@ impl Limits<'_> {
 }
 
 impl MustEnd {
-    /// When what has not ended is killed.
+    /// When the command is killed if it has not ended.
     fn kill_at(&self) -> Instant {
         match self {
             Self::TimedOut { kill_at } | Self::Killed { kill_at, .. } => *kill_at,
         }
     }
 
-    /// How the command then ended: now.
-    fn ended(self, stopped: Stopped) -> Ended {
+    /// How the command ended, now that it was stopped.
+    fn ended(self, stopped: Stopped) -> CommandEnd {
         match self {
-            Self::TimedOut { .. } => Ended::TimedOut(stopped),
+            Self::TimedOut { .. } => CommandEnd::TimedOut(stopped),
             Self::Killed { kill, .. } => {
                 let overran = kill.over_the_limit_from().map(|from| Instant::now().saturating_duration_since(from));
-                Ended::Killed { ending: kill.ending, overran: overran.unwrap_or_default(), stopped }
+                CommandEnd::Killed { ending: kill.ending, overran: overran.unwrap_or_default(), stopped }
             }
         }
     }
@@ -336,7 +343,7 @@ fn why(ending: Ending) -> &'static str {
     }
 }
 
-/// The last lines of a log, for a terminal and the journal: without the secrets that a command has printed.
+/// The last lines of a log, for a terminal and the journal, without the job's secrets.
 fn tail(log: &Path, secrets: &[(String, Secret)]) -> Vec<String> {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {

@@ -11,22 +11,24 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Ended, Invocation, Limits, Stopped};
+use super::{CommandEnd, Invocation, Limits, Stopped};
 use crate::rollout::exec::{inherited_signals, process_group, runner_failure};
 
-/// How often a stopped group is looked at.
+/// Interval between checks of a stopped group.
 const GROUP_POLL: Duration = Duration::from_millis(10);
 
-/// How long a killed group is waited for: what cannot be killed hangs in the kernel.
+/// How long a killed group is waited for: a process that cannot be killed hangs in the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(2);
 
-/// Runs it to its end, or until it must end.
-pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, limits: &mut Limits<'_>) -> Ended {
+/// Runs the command to its end, or until it must end.
+pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, limits: &mut Limits<'_>) -> CommandEnd {
     let not_started = |error: io::Error| {
         let program = command.first().cloned().unwrap_or_default();
         match runner_failure::advice(&error) {
-            Some(advice) => Ended::RunnerFailed(format!("cannot run `{program}` on this machine: {error}; {advice}")),
-            None => Ended::NotStarted(format!("cannot run `{program}`: {error}")),
+            Some(advice) => {
+                CommandEnd::RunnerFailed(format!("cannot run `{program}` on this machine: {error}; {advice}"))
+            }
+            None => CommandEnd::NotStarted(format!("cannot run `{program}`: {error}")),
         }
     };
     let mut child = match start(command, invocation, log) {
@@ -34,10 +36,10 @@ pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, 
         Err(error) => return not_started(error),
     };
     let _of_ours =
-        child.id().and_then(|id| i32::try_from(id).ok()).map(|id| process_group::OfOurs::new(Pid::from_raw(id)));
+        child.id().and_then(|id| i32::try_from(id).ok()).map(|id| process_group::TrackedGroup::new(Pid::from_raw(id)));
     let must_end = tokio::select! {
         status = child.wait() => {
-            return status.map_or_else(not_started, |status| Ended::Exited(status.code(), describe(status)));
+            return status.map_or_else(not_started, |status| CommandEnd::Exited(status.code(), describe(status)));
         }
         must_end = limits.reached() => must_end,
     };
@@ -48,7 +50,7 @@ pub(super) async fn run(command: &[String], invocation: &Invocation, log: File, 
 fn start(command: &[String], invocation: &Invocation, log: File) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut line = Command::new(program);
-    inherited_signals::hand_on(line.as_std_mut());
+    inherited_signals::pass_on(line.as_std_mut());
     line.args(arguments)
         .envs(invocation.environment.iter().map(|(key, value)| (key, value)))
         .envs(invocation.secrets.iter().map(|(key, value)| (key, value.expose())))
@@ -59,11 +61,11 @@ fn start(command: &[String], invocation: &Invocation, log: File) -> io::Result<C
         .spawn()
 }
 
-/// SIGTERM to all of the group that a process leads; SIGKILL to what is left of it at `kill_at`.
+/// Sends SIGTERM to a process's whole group, and SIGKILL to what is left of it at `kill_at`.
 pub(super) async fn stop(child: &mut Child, kill_at: Instant) {
-    // The group has the number of the process that leads it.
+    // The group has the number of its leader.
     let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
-    // A group that is gone is what we want.
+    // An error means that the group is gone, which is the goal.
     let _ = killpg(group, Signal::SIGTERM);
     if !gone(child, group, kill_at).await {
         let _ = killpg(group, Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! Process groups: whether anything of one still runs.
+//! Process groups: whether anything of one is still running.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,42 +9,42 @@ use nix::unistd::{Pid, getpid};
 
 use crate::rollout::exec::process_stat::ProcessStat;
 
-/// The groups of this process's local commands that run now.
+/// The groups of this process's local commands that are running.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The group of a local command, which is stopped and continued with this process until this is dropped.
+/// The group of a local command; it is stopped and continued with this process until this value is dropped.
 #[derive(Debug)]
-pub(super) struct OfOurs(Pid);
+pub(super) struct TrackedGroup(Pid);
 
-impl OfOurs {
+impl TrackedGroup {
     pub(super) fn new(group: Pid) -> Self {
         running().push(group);
         Self(group)
     }
 }
 
-impl Drop for OfOurs {
+impl Drop for TrackedGroup {
     fn drop(&mut self) {
         running().retain(|group| *group != self.0);
     }
 }
 
-/// Stops the groups of all local commands, because this process is about to be stopped; gives those groups.
+/// Stops the groups of all local commands, because this process is about to be stopped, and returns them.
 #[must_use]
 pub fn stop_all() -> Vec<Pid> {
     let groups = running().clone();
     for group in &groups {
-        // What is gone needs no signal. SIGTSTP could be caught, and a command would act on while nothing watches it.
+        // A group that is gone needs no signal. SIGTSTP could be caught, and a command would keep running unwatched.
         let _ = killpg(*group, Signal::SIGSTOP);
     }
     groups
 }
 
-/// Continues those of them whose commands still run.
+/// Continues those of the groups whose commands are still running.
 pub fn continue_all(groups: &[Pid]) {
     let running = running();
     for group in groups.iter().filter(|group| running.contains(group)) {
@@ -52,26 +52,26 @@ pub fn continue_all(groups: &[Pid]) {
     }
 }
 
-/// How long before a moment a group is killed that must be gone by then.
+/// How long before its deadline a group is killed.
 pub const KILL_LEAD: Duration = Duration::from_millis(50);
 
-/// Whether nothing of a process group runs any more.
+/// Whether nothing of a process group is running any more.
 ///
-/// A process that has ended and that nobody has asked about counts as gone: where the first process of a container does
-/// not ask, orphans stay so for ever.
+/// A process that has ended and was not waited for counts as gone: in a container whose first process does not wait for
+/// orphans, they stay for ever.
 #[must_use]
 pub fn is_gone(group: Pid) -> bool {
     killpg(group, None) == Err(Errno::ESRCH) || only_ended(group) == Some(true)
 }
 
-/// The processes of a group that have not ended, without this one; `None` where the system does not tell.
+/// The group's processes that have not ended, without this one. `None` if the system does not tell.
 #[must_use]
 pub fn others(group: Pid) -> Option<Vec<Pid>> {
     let is_one = |process: &ProcessStat| process.group == group && process.pid != getpid() && !process.has_ended;
     Some(ProcessStat::all()?.filter(is_one).map(|process| process.pid).collect())
 }
 
-/// Whether every process of the group has ended; none where the system does not tell.
+/// Whether every process of the group has ended. `None` if the system does not tell.
 fn only_ended(group: Pid) -> Option<bool> {
     let mut processes = ProcessStat::all()?.peekable();
     processes.peek()?;

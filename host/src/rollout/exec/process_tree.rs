@@ -1,4 +1,4 @@
-//! Process trees: what a process has started, and what that has started in turn. Nothing where the system does not tell.
+//! Process trees: the descendants of a process. Empty where the system does not list processes.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use nix::unistd::Pid;
 
 use super::process_stat::ProcessStat;
 
-/// How often a tree is looked at anew before it is killed: what was stopped starts nothing, so one more look than a tree has
-/// levels finds all of it, and a system that starts more than that while it is stopped is at its end anyway.
-const MAX_LOOKS: usize = 8;
+/// How often a tree is listed before it is killed. Stopped processes start nothing, so one listing more than the tree
+/// has levels finds everything; the limit ends a race with a system that starts processes without end.
+const MAX_LISTINGS: usize = 8;
 
-/// What counts as a part of a tree.
+/// Which descendants belong to a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything.
+    /// All of them.
     All,
-    /// Not a child of the root that is in another session, nor what is below it: a server that was started to stay, and whose
-    /// own parent has ended.
+    /// All except children of the root in another session, and their descendants: servers that were started to stay,
+    /// and whose own parent has ended.
     WithoutServers,
 }
 
-/// Everything below a process that has not ended; the process itself is not part of it.
+/// The descendants of a process that have not ended, without the process itself.
 #[must_use]
 pub fn below(root: Pid, scope: Scope) -> Vec<Pid> {
     let mut children: HashMap<Pid, Vec<ProcessStat>> = HashMap::new();
@@ -48,7 +48,7 @@ pub fn below(root: Pid, scope: Scope) -> Vec<Pid> {
     found
 }
 
-/// The children of a process that have ended, and that it has not asked about.
+/// The children of a process that have ended and were not waited for.
 #[must_use]
 pub fn ended_children(parent: Pid) -> Vec<Pid> {
     ProcessStat::all()
@@ -59,10 +59,10 @@ pub fn ended_children(parent: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// Kills everything below a process. It is stopped first, so that nothing new comes of it meanwhile.
+/// Kills the descendants of a process. They are stopped first, so that they start nothing new meanwhile.
 pub fn kill_below(root: Pid, scope: Scope) {
     let mut stopped: Vec<Pid> = Vec::new();
-    for _ in 0..MAX_LOOKS {
+    for _ in 0..MAX_LISTINGS {
         let new: Vec<Pid> = below(root, scope).into_iter().filter(|pid| !stopped.contains(pid)).collect();
         if new.is_empty() {
             break;
@@ -75,7 +75,8 @@ pub fn kill_below(root: Pid, scope: Scope) {
 
 fn send(processes: &[Pid], signal: Signal) {
     for process in processes {
-        // What is gone needs no signal, and what we may not stop (a command under sudo) is for its own parent to end.
+        // A process that is gone needs no signal, and one that may not be signalled (a command under sudo) is left to
+        // its own parent.
         let _ = kill(*process, signal);
     }
 }

@@ -1,4 +1,4 @@
-//! A job's hard limits as a journal's first line has them, so that they can be asked once more.
+//! A job's hard limits in a journal's first line, for readers that evaluate them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,78 +12,78 @@ use crate::job::{Calendar, Fit, Freeze, Window};
 use crate::rollout::model::{Budget, HardLimits, Wave};
 use lockkeeper_coordination::store::millis;
 
-/// [`HardLimits`], written down.
+/// [`HardLimits`] as written in a journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bounds {
-    /// How many targets may be under way at once.
+    /// Number of slots.
     pub slots: u32,
-    /// How many members of the party must remain.
+    /// Minimum of party members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<u32>,
-    /// How many failed targets stop the run.
+    /// Number of failed targets that stops the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_at: Option<u32>,
-    /// How many targets may fail.
+    /// Number of failed targets that is never exceeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed: Option<u32>,
-    /// When something may start; none: always.
+    /// The windows in which targets may start; empty if they may start at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub windows: Vec<Open>,
-    /// When nothing may.
+    pub windows: Vec<RecordedWindow>,
+    /// The periods in which no target starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub freezes: Vec<Lasting>,
-    /// The job's time-out of an action: how long one may be expected to take while none has ended.
+    pub freezes: Vec<RecordedFreeze>,
+    /// Time-out of the job's action, in milliseconds: the expected duration of an action as long as none has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_ms: Option<u64>,
 }
 
-/// Targets that go together.
+/// A wave as written in a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Together {
-    /// The wave's name.
+pub struct RecordedWave {
+    /// Name of the wave.
     pub name: String,
-    /// How many of the targets, after those of the waves before.
+    /// Number of targets; they follow those of the waves before.
     pub targets: usize,
-    /// How many of them stop the run when they have failed.
+    /// Number of failed targets that stops the wave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_at: Option<u32>,
 }
 
-/// A [`Window`].
+/// A [`Window`] as written in a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Open {
-    /// On which days of the week, 1 for Monday; none: on every one.
+pub struct RecordedWindow {
+    /// Days of the week, 1 for Monday; empty if every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub days: Vec<i8>,
-    /// From when on.
+    /// Start in local time.
     pub start: Time,
-    /// For how many milliseconds.
+    /// Length in milliseconds.
     pub duration_ms: u64,
-    /// Where it is that time.
+    /// Time zone of `start`.
     #[serde(with = "jiff::fmt::serde::tz::required")]
     pub zone: TimeZone,
-    /// Whether what starts must end before its end.
+    /// Whether actions that start in it must end in it.
     pub finish: bool,
 }
 
-/// A [`Freeze`].
+/// A [`Freeze`] as written in a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Lasting {
+pub struct RecordedFreeze {
     /// Its first moment.
     pub from: Timestamp,
     /// The first moment after it.
     pub until: Timestamp,
-    /// What it is for.
+    /// Reason given in the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Bounds {
-    /// A job's limits, and the time-out of its action.
+    /// Converts a job's limits; `timeout` is that of its action.
     #[must_use]
     pub fn new(limits: &HardLimits, timeout: Option<Duration>) -> Self {
         let Calendar { windows, freezes } = &*limits.calendar;
@@ -92,20 +92,20 @@ impl Bounds {
             floor: limits.floor,
             stop_at: limits.budget.stop_at,
             max_failed: limits.budget.max_failed,
-            windows: windows.iter().map(Open::from).collect(),
-            freezes: freezes.iter().map(Lasting::from).collect(),
+            windows: windows.iter().map(RecordedWindow::from).collect(),
+            freezes: freezes.iter().map(RecordedFreeze::from).collect(),
             usual_ms: timeout.map(millis),
         }
     }
 }
 
-impl From<&Wave> for Together {
+impl From<&Wave> for RecordedWave {
     fn from(wave: &Wave) -> Self {
         Self { name: wave.name.clone(), targets: wave.targets.len(), stop_at: wave.stop_at }
     }
 }
 
-impl From<&Window> for Open {
+impl From<&Window> for RecordedWindow {
     fn from(window: &Window) -> Self {
         Self {
             days: window.days.iter().map(|day| day.to_monday_one_offset()).collect(),
@@ -117,25 +117,28 @@ impl From<&Window> for Open {
     }
 }
 
-impl From<&Freeze> for Lasting {
+impl From<&Freeze> for RecordedFreeze {
     fn from(freeze: &Freeze) -> Self {
         Self { from: freeze.from, until: freeze.until, reason: freeze.reason.clone() }
     }
 }
 
 impl Bounds {
-    /// The limits as they were.
+    /// The limits that were written.
     #[must_use]
     pub fn limits(&self) -> HardLimits {
-        let window = |open: &Open| Window {
+        let window = |open: &RecordedWindow| Window {
             days: open.days.iter().filter_map(|day| Weekday::from_monday_one_offset(*day).ok()).collect(),
             start: open.start,
             duration: Duration::from_millis(open.duration_ms),
             zone: open.zone.clone(),
             fit: if open.finish { Fit::Finish } else { Fit::Start },
         };
-        let freeze =
-            |lasting: &Lasting| Freeze { from: lasting.from, until: lasting.until, reason: lasting.reason.clone() };
+        let freeze = |lasting: &RecordedFreeze| Freeze {
+            from: lasting.from,
+            until: lasting.until,
+            reason: lasting.reason.clone(),
+        };
         HardLimits {
             slots: self.slots,
             floor: self.floor,

@@ -1,4 +1,4 @@
-//! What is wrong with a journal.
+//! Errors of reading a journal.
 
 use std::io;
 
@@ -7,69 +7,69 @@ use thiserror::Error;
 use super::read::MAX_LINE;
 use super::record::VERSION;
 
-/// Why a journal is not what was written.
+/// Why a journal cannot be read or trusted.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// It cannot be read.
-    #[error("it cannot be read")]
+    /// The system refused to read the file.
+    #[error("the file cannot be read")]
     Unreadable(#[from] io::Error),
-    /// There is nothing in it.
-    #[error("it is empty")]
+    /// The file has no lines.
+    #[error("the file is empty")]
     Empty,
-    /// Made by a program that writes journals in another way.
+    /// The journal has another format.
     #[error("its format is {found}, this program reads {VERSION}: use the version of lockkeeper that wrote it")]
     Version {
-        /// What its first line says.
+        /// The format in its first line.
         found: u32,
     },
-    /// A line is not what was written.
+    /// A line was changed.
     #[error("line {line} was changed: {why}")]
     Changed {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What gives it away.
+        /// What shows it.
         why: &'static str,
     },
-    /// The first line has no end: nothing was written, or nothing is left.
-    #[error("line {line}, the first, has no end: the run died while it wrote it, or the file was cut")]
-    RecoveredToml {
-        /// Which line, from 1.
+    /// The first line has no end: it was never finished, or was cut.
+    #[error("line {line} is incomplete: the run was killed while it wrote the first line, or the file was truncated")]
+    Incomplete {
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// A line longer than any that is written.
+    /// A line is longer than any that this program writes.
     #[error("line {line} is longer than {MAX_LINE} bytes")]
     TooLong {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// The first line follows another.
-    #[error("line 1 is not the first that was written: the beginning is missing, or was moved")]
+    /// The first line refers to an earlier one.
+    #[error("line 1 is not the journal's first line: the beginning was removed or moved")]
     Headless,
     /// A line does not follow from the one before it.
-    #[error("the chain is broken between lines {} and {line}: a line is missing there, or was moved or put in", line - 1)]
+    #[error("the chain is broken between lines {} and {line}: a line was removed, moved or inserted there", line - 1)]
     Broken {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// A line after the last.
-    #[error("line {line} stands behind the line that closes the journal")]
+    /// A line follows the closing one.
+    #[error("line {line} comes after the line that closes the journal")]
     AfterEnd {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// A line that is whole and says nothing that is known.
-    #[error("line {line} is none that this program writes")]
+    /// A line is intact and has unknown content.
+    #[error("line {line} has content that this program does not write")]
     Unknown {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is different.
+        /// What is unknown.
         #[source]
         source: serde_json::Error,
     },
-    /// A line that is whole and cannot be true.
+    /// A line is intact and contradicts others.
     #[error("line {line} contradicts {what}")]
     Contradiction {
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
         /// What it contradicts.
         what: &'static str,
@@ -77,14 +77,14 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Which line it is about, from 1; none: the whole.
+    /// Number of the line in question, from 1. `None` if the error concerns the whole file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Unreadable(_) | Self::Empty | Self::Version { .. } => None,
             Self::Headless => Some(1),
             Self::Changed { line, .. }
-            | Self::RecoveredToml { line }
+            | Self::Incomplete { line }
             | Self::TooLong { line }
             | Self::Broken { line }
             | Self::AfterEnd { line }

@@ -1,10 +1,10 @@
-//! The names of the journals in the folder of a run: one journal for each runner epoch.
+//! File names of the journals in a run's folder: one journal for each runner epoch.
 
-/// What the names of all of them begin and end with.
+/// Beginning of every name.
 const NAME: &str = "journal";
 const SUFFIX: &str = ".jsonl";
 
-/// The name of a stint's journal in the run's folder: each stint has one of its own.
+/// Name of a runner epoch's journal.
 #[must_use]
 pub fn file_name(runner_epoch: u32) -> String {
     match runner_epoch {
@@ -13,7 +13,7 @@ pub fn file_name(runner_epoch: u32) -> String {
     }
 }
 
-/// Which stint's journal has this name.
+/// The runner epoch whose journal has this name.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
     let middle = name.strip_prefix(NAME)?.strip_suffix(SUFFIX)?;

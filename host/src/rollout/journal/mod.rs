@@ -1,13 +1,13 @@
-//! What happened and what was decided, as JSON lines chained by hashes: what a line holds, how lines are written, how they
-//! are read and trusted.
+//! Events and decisions of a run, as JSON lines chained by hashes: their format, how they are written, read and
+//! verified.
 //!
-//! A journal is one file of a run: that of one stint, for as long as one runner had it. Its first line says what the run was
-//! made of; each line after it is one event, or one decision with everything that the policy was shown and everything that
-//! it answered, so that it can be taken again; the last says how the stint ended, so that lines missing at the end are
-//! missed.
+//! A journal is one file of a run and covers one runner epoch. Its first line has the inputs of the run; each following
+//! line is one event, or one decision with everything that the policy was shown and everything that it answered, so
+//! that it can be evaluated again; the last line says how the epoch ended, so that lines missing at the end are
+//! noticed.
 //!
-//! A line begins with `prev`, the `hash` of the line before (empty in the first), and ends with its own `hash`: the sha256
-//! in lower-case hex of all its bytes before `,"hash"`. So every byte is covered, those of the last line, too.
+//! A line begins with `prev`, the `hash` of the line before (empty in the first), and ends with its own `hash`: the
+//! SHA-256 in lower-case hex of all its bytes before `,"hash"`. So every byte is covered, those of the last line, too.
 
 mod bounds;
 mod error;
@@ -17,10 +17,10 @@ mod record;
 mod segments;
 mod write;
 
-pub use bounds::{Bounds, Lasting, Open, Together};
+pub use bounds::{Bounds, RecordedFreeze, RecordedWave, RecordedWindow};
 pub use error::JournalError;
 pub use file_name::{file_name, number};
-pub use read::{Entry, LineKind, Reader, Recorded, Verified, verify};
-pub use record::{Asked, Closing, Header, Orchestrated, Record, VERSION, Written, digest};
+pub use read::{Entry, LineKind, Reader, RecordedDecision, Verified, verify};
+pub use record::{Closing, Header, QuestionKind, Record, RecordedOrchestration, VERSION, Written, digest};
 pub use segments::{Segment, Segments};
 pub use write::Journal;

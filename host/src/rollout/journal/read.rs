@@ -1,4 +1,4 @@
-//! Lines are read, and believed only if every byte is as it was written.
+//! Reads journals and verifies every byte.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -9,54 +9,54 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::error::JournalError;
-use super::record::{Asked, BEFORE_HASH, Closing, Header, VERSION, digest};
+use super::record::{BEFORE_HASH, Closing, Header, QuestionKind, VERSION, digest};
 use super::segments::Segment;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::model::Stamped;
 use lockkeeper_coordination::files;
 
-/// The longest line taken, in bytes: a view of 100,000 members comes to a tenth of it.
+/// Longest accepted line, in bytes: a view of 100,000 members takes a tenth of it.
 pub(super) const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// What every line begins with.
+/// Beginning of every line.
 const BEFORE_PREV: &[u8] = br#"{"prev":""#;
 
-/// What follows the hash of the line before, in the line that closes a journal.
-const CLOSES: &[u8] = br#"","end":"#;
+/// What follows the previous hash in the line that closes a journal.
+const CLOSING: &[u8] = br#"","end":"#;
 
-/// Likewise, in a line that says what happened.
-const TELLS: &[u8] = br#"","event":{"#;
+/// What follows the previous hash in the line of an event.
+const EVENT: &[u8] = br#"","event":{"#;
 
 /// Characters of a hash.
 const HASH: usize = 64;
 
-/// One decision, as it was written down.
+/// One decision as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Recorded {
-    /// Which question it answers.
-    pub question: Asked,
-    /// The view's sequence number.
+pub struct RecordedDecision {
+    /// The question that it answers.
+    pub question: QuestionKind,
+    /// Sequence number of the view.
     pub sequence: u64,
-    /// About which target.
+    /// Name of the target.
     pub target: String,
-    /// The verdict; none where the policy failed.
+    /// The verdict. `None` if the policy failed.
     pub verdict: Option<String>,
     /// The answer, or the fault.
     pub answer: Value,
-    /// Fuel burnt.
+    /// Fuel that the policy used.
     pub fuel: u64,
-    /// What the policy said meanwhile.
+    /// Trace lines of the policy.
     #[serde(default)]
     pub said: Vec<Value>,
-    /// What the policy was shown, all members included.
+    /// The view that the policy was shown, with all party members.
     pub view: View,
-    /// How the action ended, in a `settle`.
+    /// The outcome of the action, in a `settle`.
     pub outcome: Option<Outcome>,
-    /// The memory that the decision left, where it is another than before.
+    /// The memory after the decision, if it has changed.
     #[serde(default, deserialize_with = "from_hex")]
     pub memory: Option<Vec<u8>>,
-    /// On which line it stands, from 1.
+    /// Number of the decision's line, from 1.
     #[serde(skip)]
     pub line: usize,
     policy_digest: String,
@@ -69,29 +69,29 @@ fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>
     text.map(|text| hex::decode(text).map_err(D::Error::custom)).transpose()
 }
 
-/// What a line says between the first and the one that closes the journal.
+/// The content of a line between the first and the closing one.
 #[derive(Debug)]
 pub enum Entry<'a> {
-    /// A decision.
-    Decision(&'a Recorded),
-    /// What happened.
+    /// A decision of the policy.
+    Decision(&'a RecordedDecision),
+    /// An event of the run.
     Event(Stamped),
 }
 
-/// A journal that is being read, one line after the other; everything that was read is as it was written.
+/// Reads a journal line by line; everything it returns is verified.
 #[derive(Debug)]
 pub struct Reader<R> {
     lines: Lines<R>,
     header: Header,
-    decision: Option<Recorded>,
-    /// The party's members and since which decision they are the same. While there is a decision with a party, it has
-    /// them: they change hands and are never copied.
+    decision: Option<RecordedDecision>,
+    /// The party's members, and the decision since which they are unchanged. While a decision with a party is kept, it
+    /// holds the members: they are moved, never copied.
     members: Option<(u64, Vec<Member>)>,
     closing: Option<Closing>,
 }
 
 impl Reader<BufReader<File>> {
-    /// Opens a journal's file and reads its first line.
+    /// Opens a journal and reads its first line.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -99,7 +99,7 @@ impl Reader<BufReader<File>> {
         Self::new(BufReader::new(files::open(path)?))
     }
 
-    /// Opens the journal of a stint, which must say that it is this stint's.
+    /// Opens the journal of a runner epoch, and checks that it belongs to this epoch.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -107,7 +107,10 @@ impl Reader<BufReader<File>> {
         let reader = Self::open(&runner_epoch.path)?;
         match reader.header.runner_epoch == runner_epoch.number {
             true => Ok(reader),
-            false => Err(JournalError::Contradiction { line: 1, what: "the file's name: it is another stint's" }),
+            false => Err(JournalError::Contradiction {
+                line: 1,
+                what: "the file's name: it belongs to another runner epoch",
+            }),
         }
     }
 }
@@ -123,10 +126,10 @@ impl<R: BufRead> Reader<R> {
             journal: u32,
         }
         let mut lines =
-            Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new(), recovering: None };
+            Lines { from, text: Vec::new(), number: 0, bytes: 0, previous: String::new(), incomplete_line: None };
         let unknown = |source| JournalError::Unknown { line: 1, source };
         if !lines.next()? {
-            return Err(lines.recovering.map_or(JournalError::Empty, |line| JournalError::RecoveredToml { line }));
+            return Err(lines.incomplete_line.map_or(JournalError::Empty, |line| JournalError::Incomplete { line }));
         }
         let Format { journal: found } = serde_json::from_slice(lines.text()).map_err(unknown)?;
         if found != VERSION {
@@ -136,16 +139,16 @@ impl<R: BufRead> Reader<R> {
         Ok(Self { lines, header, decision: None, members: None, closing: None })
     }
 
-    /// What the run was made of.
+    /// The first line: the inputs of the run.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next decision; none at the end. What happened in between is left out, and its lines are checked.
+    /// The next decision. `None` at the end. Events in between are skipped; their lines are verified.
     ///
     /// # Errors
-    /// [`JournalError`]: the first line that cannot be believed. Nothing behind it can be, either.
-    pub fn decision(&mut self) -> Result<Option<&Recorded>, JournalError> {
+    /// [`JournalError`] for the first line that cannot be trusted. The lines after it cannot be trusted, either.
+    pub fn decision(&mut self) -> Result<Option<&RecordedDecision>, JournalError> {
         while let Some(kind) = self.line()? {
             if let LineKind::Decision = kind {
                 return self.read_decision().map(Some);
@@ -154,10 +157,10 @@ impl<R: BufRead> Reader<R> {
         Ok(None)
     }
 
-    /// The next line, whatever it says; none at the end.
+    /// The next line. `None` at the end.
     ///
     /// # Errors
-    /// As of [`decision`](Self::decision).
+    /// As [`decision`](Self::decision).
     pub fn entry(&mut self) -> Result<Option<Entry<'_>>, JournalError> {
         match self.line()? {
             None => Ok(None),
@@ -165,28 +168,29 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// How the stint ended, once everything was read; none: it goes on, was killed, or lines are missing at the end.
+    /// How the runner epoch ended, after everything was read. `None` if it is in progress, was killed, or lines are
+    /// missing at the end.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()
     }
 
-    /// The line that has no end, if the journal stops in the middle of one: it is being written, its run died while it
-    /// wrote, or the file was cut. Nothing is read of it.
-    pub fn recovering(&self) -> Option<usize> {
-        self.lines.recovering
+    /// Number of the incomplete last line, if there is one: it is being written, the run was killed while it wrote, or
+    /// the file was truncated. Its content is ignored.
+    pub fn incomplete_line(&self) -> Option<usize> {
+        self.lines.incomplete_line
     }
 
-    /// Which line was read last, from 1.
+    /// Number of the line that was read last, from 1.
     pub fn line_number(&self) -> usize {
         self.lines.number
     }
 
-    /// How many bytes were read.
+    /// Bytes that were read.
     pub fn bytes(&self) -> u64 {
         self.lines.bytes
     }
 
-    /// Goes on to the next line but the one that closes the journal.
+    /// Advances to the next line, unless it closes the journal.
     pub fn line(&mut self) -> Result<Option<LineKind>, JournalError> {
         self.take_members_back();
         while self.lines.next()? {
@@ -195,41 +199,41 @@ impl<R: BufRead> Reader<R> {
                 return Err(JournalError::AfterEnd { line });
             }
             let after = after_prev(text);
-            if after.starts_with(TELLS) {
+            if after.starts_with(EVENT) {
                 return Ok(Some(LineKind::Event));
             }
-            if !after.starts_with(CLOSES) {
+            if !after.starts_with(CLOSING) {
                 return Ok(Some(LineKind::Decision));
             }
             let unknown = |source| JournalError::Unknown { line, source };
             self.closing = Some(serde_json::from_slice(text).map_err(unknown)?);
         }
-        match (self.lines.recovering, &self.closing) {
+        match (self.lines.incomplete_line, &self.closing) {
             (Some(line), Some(_)) => Err(JournalError::AfterEnd { line }),
             _ => Ok(None),
         }
     }
 
-    /// The line that [`line`](Self::line) went on to.
+    /// The line that [`line`](Self::line) advanced to.
     pub fn read(&mut self, kind: LineKind) -> Result<Entry<'_>, JournalError> {
         #[derive(Deserialize)]
-        struct Told {
+        struct EventLine {
             event: Stamped,
         }
         let line = self.lines.number;
         match kind {
             LineKind::Decision => self.read_decision().map(Entry::Decision),
             LineKind::Event => match serde_json::from_slice(self.lines.text()) {
-                Ok(Told { event }) => Ok(Entry::Event(event)),
+                Ok(EventLine { event }) => Ok(Entry::Event(event)),
                 Err(source) => Err(JournalError::Unknown { line, source }),
             },
         }
     }
 
-    fn read_decision(&mut self) -> Result<&Recorded, JournalError> {
+    fn read_decision(&mut self) -> Result<&RecordedDecision, JournalError> {
         let line = self.lines.number;
         let read = serde_json::from_slice(self.lines.text());
-        let mut decision: Recorded = read.map_err(|source| JournalError::Unknown { line, source })?;
+        let mut decision: RecordedDecision = read.map_err(|source| JournalError::Unknown { line, source })?;
         decision.line = line;
         self.check(&mut decision)?;
         Ok(self.decision.insert(decision))
@@ -242,8 +246,8 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Whether a decision agrees with itself and with what was before it; and its members, where they are left out.
-    fn check(&mut self, decision: &mut Recorded) -> Result<(), JournalError> {
+    /// Whether a decision is consistent with itself and with earlier lines; fills in members that are left out.
+    fn check(&mut self, decision: &mut RecordedDecision) -> Result<(), JournalError> {
         let line = self.lines.number;
         let contradicts = |what| Err(JournalError::Contradiction { line, what });
         if decision.policy_digest != self.header.policy_digest {
@@ -256,47 +260,48 @@ impl<R: BufRead> Reader<R> {
         if digest(&view) != decision.view_digest {
             return contradicts("its own `view-digest`");
         }
-        if (decision.question == Asked::Settle) != decision.outcome.is_some() {
+        if (decision.question == QuestionKind::Settle) != decision.outcome.is_some() {
             return contradicts("its own `outcome`");
         }
         match (&mut decision.view.party, decision.members_as_of, &mut self.members) {
             (Some(party), Some(since), Some((known, members))) if since == *known && party.members.is_empty() => {
                 party.members = std::mem::take(members);
             }
-            // They are taken over when the next decision is read.
+            // They are moved out when the next decision is read.
             (Some(_), None, members) => *members = Some((decision.sequence, Vec::new())),
             (None, None, _) => {}
-            _ => return contradicts("what was said of the party's members before it"),
+            _ => return contradicts("the party's members on the lines before it"),
         }
         Ok(())
     }
 }
 
-/// What a journal that is whole holds.
+/// What an intact journal contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
-    /// How many decisions.
+    /// Number of decisions.
     pub decisions: usize,
-    /// Whether the stint wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
+    /// Whether the closing line was written. If not, the run is in progress, was killed, or lines are missing at the
+    /// end.
     pub closed: bool,
-    /// Whether it stops in the middle of a line.
-    pub recovering: bool,
+    /// Whether the last line is incomplete.
+    pub is_incomplete: bool,
 }
 
-/// Checks every byte: each line against its hash, and against the line before.
+/// Verifies every byte: each line against its hash and against the line before.
 ///
 /// # Errors
-/// The first line that does not fit.
+/// The first line that does not match.
 pub fn verify(path: &Path) -> Result<Verified, JournalError> {
     let mut reader = Reader::open(path)?;
     let mut decisions = 0;
     while let Some(entry) = reader.entry()? {
         decisions += usize::from(matches!(entry, Entry::Decision(_)));
     }
-    Ok(Verified { decisions, closed: reader.closing().is_some(), recovering: reader.recovering().is_some() })
+    Ok(Verified { decisions, closed: reader.closing().is_some(), is_incomplete: reader.incomplete_line().is_some() })
 }
 
-/// What a line holds, by its beginning.
+/// The kind of a line, by its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineKind {
     /// A decision of the policy.
@@ -305,18 +310,18 @@ pub enum LineKind {
     Event,
 }
 
-/// Lines that are whole, each following from the one before it.
+/// Verified lines, each following from the one before.
 #[derive(Debug)]
 struct Lines<R> {
     from: R,
     text: Vec<u8>,
-    /// Of the line in `text`, from 1.
+    /// Number of the line in `text`, from 1.
     number: usize,
     bytes: u64,
-    /// The hash of the line in `text`.
+    /// Hash of the line in `text`.
     previous: String,
-    /// Which line has no end: the last.
-    recovering: Option<usize>,
+    /// Number of the incomplete last line.
+    incomplete_line: Option<usize>,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -324,7 +329,7 @@ impl<R: BufRead> Lines<R> {
     fn next(&mut self) -> Result<bool, JournalError> {
         self.text.clear();
         let read = (&mut self.from).take(MAX_LINE).read_until(b'\n', &mut self.text)?;
-        if read == 0 || self.recovering.is_some() {
+        if read == 0 || self.incomplete_line.is_some() {
             return Ok(false);
         }
         self.number += 1;
@@ -335,7 +340,7 @@ impl<R: BufRead> Lines<R> {
                 return Err(JournalError::TooLong { line });
             }
             could_go_on(&self.text, &self.previous).map_err(|why| JournalError::Changed { line, why })?;
-            self.recovering = Some(line);
+            self.incomplete_line = Some(line);
             return Ok(false);
         };
         let Frame { prev, hash } = Frame::of(text).map_err(|why| JournalError::Changed { line, why })?;
@@ -355,14 +360,14 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// What chains a line to others.
+/// The fields that chain a line to others.
 struct Frame<'a> {
     prev: &'a [u8],
     hash: String,
 }
 
 impl<'a> Frame<'a> {
-    /// Reads it off the bytes as they stand: whoever writes the same JSON in another way has changed it.
+    /// Reads them from the bytes as written: the same JSON in another notation counts as changed.
     fn of(line: &'a [u8]) -> Result<Self, &'static str> {
         let parts = || {
             let prev = until_quote(line.strip_prefix(BEFORE_PREV)?)?;
@@ -372,14 +377,14 @@ impl<'a> Frame<'a> {
         };
         let Some((prev, content, hash)) = parts() else {
             return Err(match serde_json::from_slice::<IgnoredAny>(line) {
-                Ok(_) => "it does not begin with `prev` and end with `hash`",
-                Err(_) => "it is no JSON",
+                Ok(_) => "it does not start with `prev` and end with `hash`",
+                Err(_) => "it is not JSON",
             });
         };
         let found = digest(content);
         match found.as_bytes() == hash {
             true => Ok(Self { prev, hash: found }),
-            false => Err("its hash does not fit its bytes"),
+            false => Err("its hash does not match its bytes"),
         }
     }
 }
@@ -388,22 +393,22 @@ fn until_quote(text: &[u8]) -> Option<&[u8]> {
     text.iter().position(|byte| *byte == b'"').map(|end| &text[..end])
 }
 
-/// What of a line follows the hash of the line before, its quote first.
+/// The rest of a line after the previous hash, starting with a quotation mark.
 fn after_prev(line: &[u8]) -> &[u8] {
     let prev = line.strip_prefix(BEFORE_PREV);
     prev.and_then(|text| Some(&text[until_quote(text)?.len()..])).unwrap_or_default()
 }
 
-/// Whether a line without an end may be the beginning of one: it follows from the line before, as far as it goes, and
-/// nothing stands where its end should.
+/// Whether an incomplete line may be the beginning of a valid one: as far as it is there, it follows from the line
+/// before, and nothing is in the place of its end.
 fn could_go_on(text: &[u8], previous: &str) -> Result<(), &'static str> {
     let begins = [BEFORE_PREV, previous.as_bytes(), b"\""].concat();
     let common = begins.len().min(text.len());
     if begins[..common] != text[..common] {
-        return Err("it has no end, and does not follow from the line before");
+        return Err("it is incomplete and does not follow from the line before");
     }
     match text.split_last() {
-        Some((_, line)) if Frame::of(line).is_ok() => Err("there is something else where its end should be"),
+        Some((_, line)) if Frame::of(line).is_ok() => Err("it has other bytes in the place of its end"),
         _ => Ok(()),
     }
 }

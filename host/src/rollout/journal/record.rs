@@ -1,87 +1,87 @@
-//! What the lines hold.
+//! The content of a journal's lines.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::bounds::{Bounds, Together};
+use super::bounds::{Bounds, RecordedWave};
 use crate::job::{Grant, Grants};
 use crate::policy::types::{Admitted, Outcome, Settled, Target, View};
 use crate::policy::{PolicyError, TraceLine};
 use crate::rollout::model::Counts;
 
-/// The format's version.
+/// Version of the journal's format.
 pub const VERSION: u32 = 3;
 
-/// What comes between a line's content and its hash.
+/// The text between a line's content and its hash.
 pub(super) const BEFORE_HASH: &[u8] = br#","hash":""#;
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Header {
-    /// The format's version.
+    /// Version of the format: [`VERSION`].
     pub journal: u32,
-    /// The job's name.
+    /// Name of the job.
     pub job: String,
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// When it started, in milliseconds since the Unix epoch.
+    /// When the run started, in milliseconds since the Unix epoch.
     pub started: u64,
-    /// The job file's sha256.
+    /// SHA-256 of the job file, in hex.
     pub job_digest: String,
-    /// The policy's name, as its manifest has it.
+    /// Name of the policy in its manifest.
     pub policy: String,
-    /// The policy's sha256.
+    /// SHA-256 of the policy's component, in hex.
     pub policy_digest: String,
-    /// The contract that it speaks.
+    /// Version of the policy contract.
     pub contract: String,
-    /// The program that wrote this.
+    /// Name and version of the program that wrote the journal.
     pub host: String,
-    /// What the job grants the policy, as a job spells it.
+    /// The policy's grants, spelled as in a job.
     pub grants: Vec<String>,
     /// The policy's settings.
     pub settings: Value,
-    /// Which stint this is of the run: 1, and one more with every runner that goes on with it.
+    /// Number of the runner epoch, from 1.
     pub runner_epoch: u32,
-    /// The number of its first decision.
+    /// Number of the epoch's first decision.
     pub sequence: u64,
-    /// The policy's memory before that, in hex.
+    /// The policy's memory before that decision.
     #[serde(default, with = "in_hex", skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<u8>,
-    /// The job's hard limits, in numbers for its targets.
+    /// The job's hard limits, in absolute numbers.
     pub limits: Bounds,
-    /// The targets, in the plan's order.
+    /// The targets in the plan's order.
     pub targets: Vec<String>,
-    /// What its orchestration begins with; none: the job has none.
+    /// The orchestration. `None` if the job has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub orchestration: Option<Orchestrated>,
-    /// The waves, which have all of them among them; none where the job has none.
+    pub orchestration: Option<RecordedOrchestration>,
+    /// The waves, which together contain all targets; empty if the job has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub waves: Vec<Together>,
+    pub waves: Vec<RecordedWave>,
 }
 
-/// An orchestration, and what it begins with in a stint.
+/// An orchestration and what its guest starts from in a runner epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Orchestrated {
-    /// Its name, as its manifest has it.
+pub struct RecordedOrchestration {
+    /// Name in its manifest.
     pub name: String,
-    /// Its sha256.
+    /// SHA-256 of its component, in hex.
     pub digest: String,
-    /// Its settings.
+    /// The orchestration's settings.
     pub settings: Value,
-    /// What its last checkpoint holds, in hex; none: it begins from the start.
+    /// The state in its last checkpoint, in hex. `None` if it starts from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// What time it is then, in milliseconds since the Unix epoch.
+    /// The time that its first call of `now` returns, in milliseconds since the Unix epoch.
     pub now: u64,
-    /// The targets, as it is given them.
+    /// The targets, as passed to the guest.
     pub targets: Vec<Target>,
 }
 
 impl Header {
-    /// What the job grants the policy.
+    /// The policy's grants, parsed.
     #[must_use]
     pub fn grants(&self) -> Grants {
         Grant::ALL.into_iter().filter(|grant| self.grants.iter().any(|word| word == grant.as_str())).collect()
@@ -91,60 +91,60 @@ impl Header {
 /// Which of the contract's two questions was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Asked {
-    /// May this target go?
+pub enum QuestionKind {
+    /// Whether a target may start.
     Admit,
-    /// It acted; what now?
+    /// What follows the end of an action.
     Settle,
 }
 
-/// One decision.
+/// One decision as written in a journal.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record<'a> {
-    /// Which question it answers.
-    pub question: Asked,
-    /// The view's sequence number.
+    /// The question that it answers.
+    pub question: QuestionKind,
+    /// Sequence number of the view.
     pub sequence: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was made, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// About which target.
+    /// Name of the target.
     pub target: &'a str,
-    /// The verdict; none where the policy failed.
+    /// The verdict. `None` if the policy failed.
     pub verdict: Option<&'static str>,
     /// The answer, or the fault.
     pub answer: Value,
-    /// Fuel burnt.
+    /// Fuel that the policy used.
     pub fuel: u64,
-    /// What the policy said meanwhile.
+    /// Trace lines of the policy.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub said: &'a [TraceLine],
-    /// The sha256 of the policy.
+    /// SHA-256 of the policy's component, in hex.
     pub policy_digest: &'a str,
-    /// The sha256 of `view` as it stands here.
+    /// SHA-256 of `view` as written in this line.
     pub view_digest: String,
-    /// What the policy was shown.
+    /// The view that the policy was shown.
     pub view: &'a View,
-    /// The party's members are left out of `view`: they are those of the decision with this sequence number. A fleet's
-    /// thousands are written down when they change, and not with every decision.
+    /// If present, `view` leaves out the party's members: they are those of the decision with this sequence number. The
+    /// thousands of members of a fleet are written only when they change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members_as_of: Option<u64>,
-    /// How the action ended, in a `settle`.
+    /// The outcome of the action, in a `settle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'a Outcome>,
-    /// The memory that the decision left, in hex, where it is another than before.
+    /// The memory after the decision, in hex, if it has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
 
-/// What a decision came to, in a journal's words: the same words whenever it is taken.
+/// A decision in a journal's words. The same decision always has the same words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written<'a> {
-    /// The verdict's word; none for a fault.
+    /// The verdict. `None` for a fault.
     pub verdict: Option<&'static str>,
     /// The answer, or the fault.
     pub answer: Value,
-    /// The memory that it leaves; none for a fault, which leaves what was there.
+    /// The memory after the decision. `None` for a fault, which leaves the memory unchanged.
     pub memory: Option<&'a [u8]>,
 }
 
@@ -176,25 +176,25 @@ impl Written<'_> {
     }
 }
 
-/// The last line, with how the stint ended.
+/// The closing line: how the runner epoch ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Closing {
-    /// How the run ended: the word of [`Event::Finished`](crate::rollout::model::Event::Finished).
+    /// The stable word of the run's end, as in [`Event::Finished`](crate::rollout::model::Event::Finished).
     pub end: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When the epoch ended, in milliseconds since the Unix epoch.
     pub ended: u64,
-    /// How many targets stand where.
+    /// Number of targets in each status.
     pub counts: Counts,
 }
 
-/// The sha256 of bytes, in lower-case hex.
+/// SHA-256 of bytes, in lower-case hex.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Bytes, as a line has them.
+/// Serialises bytes as hex.
 mod in_hex {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};

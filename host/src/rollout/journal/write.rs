@@ -1,4 +1,4 @@
-//! Lines are appended, each in one write.
+//! Appends lines to a journal, each in one write.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,15 +15,15 @@ use lockkeeper_coordination::files;
 pub struct Journal {
     file: File,
     previous: String,
-    /// The bytes of whole lines.
+    /// Length of all complete lines, in bytes.
     length: u64,
 }
 
 impl Journal {
-    /// Begins a journal; the file must not be there yet.
+    /// Creates a journal; the file must not exist.
     ///
     /// # Errors
-    /// As the file system has them.
+    /// If the file cannot be created or written.
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
         let file = files::create_new(path)?;
         let mut journal = Self { file, previous: String::new(), length: 0 };
@@ -34,30 +34,30 @@ impl Journal {
     /// Appends a decision, in one write.
     ///
     /// # Errors
-    /// As the file system has them; the run cannot go on without its journal.
+    /// If the file cannot be written; the run must not continue without its journal.
     pub fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.write(record)
     }
 
-    /// Appends what happened, in one write. What a policy said stands beside its decision already, and is left out.
+    /// Appends an event, in one write. A policy's trace lines are left out: its decision has them already.
     ///
     /// # Errors
-    /// As the file system has them; the run cannot go on without its journal.
-    pub fn tell(&mut self, stamped: &Stamped) -> io::Result<()> {
+    /// If the file cannot be written; the run must not continue without its journal.
+    pub fn append_event(&mut self, stamped: &Stamped) -> io::Result<()> {
         #[derive(Serialize)]
-        struct Told<'a> {
+        struct EventLine<'a> {
             event: &'a Stamped,
         }
         match stamped.event {
             Event::PolicyLog { .. } => Ok(()),
-            _ => self.write(&Told { event: stamped }),
+            _ => self.write(&EventLine { event: stamped }),
         }
     }
 
-    /// Writes the last line, and sees it all to the disk.
+    /// Writes the closing line and syncs the file to the disk.
     ///
     /// # Errors
-    /// As the file system has them.
+    /// If the file cannot be written or synced.
     pub fn close(mut self, closing: &Closing) -> io::Result<()> {
         self.write(closing)?;
         self.file.sync_all()
@@ -78,7 +78,7 @@ impl Journal {
         line.extend_from_slice(hash.as_bytes());
         line.extend_from_slice(b"\"}\n");
         if let Err(error) = self.file.write_all(&line) {
-            // No half of a line stays behind, as far as that can be had.
+            // Removes an incomplete line, if possible.
             let _ = self.file.set_len(self.length);
             return Err(error);
         }

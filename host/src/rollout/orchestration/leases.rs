@@ -1,4 +1,4 @@
-//! The leases that a guest has in hand: taken, followed, given back.
+//! The leases that an orchestration's guest holds: acquired, watched, released.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Failed, OrchestrationDriver, refused};
+use super::{CallFailure, OrchestrationDriver, refused};
 use crate::policy::orchestration::{Answer, CallError};
 use crate::policy::types as contract;
 use crate::rollout::run_state::owners;
@@ -16,105 +16,105 @@ use lockkeeper_coordination::recipe::{
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, StoreError};
 
-/// The leases that a guest has in hand, by their semaphores: of each one at most.
+/// The leases that the guest holds, by semaphore; at most one of each.
 #[derive(Debug, Default)]
-pub(in crate::rollout) struct Claimed(BTreeMap<String, Claim>);
+pub(in crate::rollout) struct HeldLeases(BTreeMap<String, HeldLease>);
 
 #[derive(Debug)]
-struct Claim {
+struct HeldLease {
     fence: u64,
-    /// What follows it; none: an earlier runner took it, and nobody has looked for it yet.
+    /// The watched lease. `None` if an earlier runner acquired it and it has not been read yet.
     lease: Option<Arc<Lease>>,
 }
 
-impl Claimed {
+impl HeldLeases {
     fn has(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
-    /// What was taken just now, followed from here on. It is persistent: to drop it does not give it back.
-    fn taken(&mut self, path: &str, lease: Lease) -> u64 {
+    /// Adds a lease that was just acquired, and watches it. It is persistent: dropping the value does not release it.
+    fn add(&mut self, path: &str, lease: Lease) -> u64 {
         let fence = lease.fence().get();
-        self.0.insert(path.to_owned(), Claim { fence, lease: Some(Arc::new(lease)) });
+        self.0.insert(path.to_owned(), HeldLease { fence, lease: Some(Arc::new(lease)) });
         fence
     }
 
-    /// The guest was handed one with this fence.
+    /// Notes that the guest received a lease with this fence.
     pub(super) fn hand_over(&mut self, path: &str, fence: u64) {
-        let claim = self.0.entry(path.to_owned()).or_insert(Claim { fence, lease: None });
+        let claim = self.0.entry(path.to_owned()).or_insert(HeldLease { fence, lease: None });
         if claim.fence != fence {
-            *claim = Claim { fence, lease: None };
+            *claim = HeldLease { fence, lease: None };
         }
     }
 
-    /// The guest has let go of it.
-    pub(super) fn let_go(&mut self, path: &str) {
+    /// Notes that the guest released its lease.
+    pub(super) fn remove(&mut self, path: &str) {
         self.0.remove(path);
     }
 
-    /// It has nothing in hand.
+    /// Notes that the guest holds nothing.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
 impl OrchestrationDriver {
-    /// What follows each lease that the guest has in hand.
+    /// Watches each lease that the guest holds.
     ///
     /// # Errors
-    /// [`CallError::LeaseLost`] when one is not there any more.
-    pub(super) async fn followed(&mut self) -> Result<Vec<(String, Arc<Lease>)>, Failed> {
-        let unseen = self.claimed.0.iter().filter(|(_, claim)| claim.lease.is_none());
+    /// [`CallError::LeaseLost`] if one no longer exists.
+    pub(super) async fn watched(&mut self) -> Result<Vec<(String, Arc<Lease>)>, CallFailure> {
+        let unseen = self.held_leases.0.iter().filter(|(_, claim)| claim.lease.is_none());
         let unseen: Vec<(String, u64)> = unseen.map(|(path, claim)| (path.clone(), claim.fence)).collect();
         for (path, fence) in unseen {
             let semaphore = self.semaphore(&path)?;
             let (_, lease) = self.own(&semaphore).await?;
             let lease = lease.filter(|lease| lease.fence().get() == fence);
-            let lease = lease.ok_or_else(|| Failed::Error(CallError::LeaseLost(path.clone())))?;
-            self.claimed.taken(&path, lease);
+            let lease = lease.ok_or_else(|| CallFailure::Error(CallError::LeaseLost(path.clone())))?;
+            self.held_leases.add(&path, lease);
         }
-        let followed = self.claimed.0.iter();
-        Ok(followed.filter_map(|(path, claim)| Some((path.clone(), Arc::clone(claim.lease.as_ref()?)))).collect())
+        let watched = self.held_leases.0.iter();
+        Ok(watched.filter_map(|(path, claim)| Some((path.clone(), Arc::clone(claim.lease.as_ref()?)))).collect())
     }
 
-    fn not_in_hand(&self, path: &str) -> Result<(), Failed> {
-        match self.claimed.has(path) {
+    fn not_in_hand(&self, path: &str) -> Result<(), CallFailure> {
+        match self.held_leases.has(path) {
             true => Err(refused(format!("the run holds a slot of `{path}` already"))),
             false => Ok(()),
         }
     }
 
-    pub(super) async fn lock(&mut self, path: &str, patience: Patience) -> Result<Answer, Failed> {
+    pub(super) async fn lock(&mut self, path: &str, patience: Patience) -> Result<Answer, CallFailure> {
         let semaphore = self.semaphore(path)?;
         self.not_in_hand(path)?;
         let (known, found) = self.own(&semaphore).await?;
         if let Some(lease) = found {
-            // What was taken before it was cut off.
-            return Ok(Answer::Held(self.claimed.taken(path, lease)));
+            // It was acquired before the runner was interrupted.
+            return Ok(Answer::Held(self.held_leases.add(path, lease)));
         }
         let along = self.own_leases.along(semaphore.path(), self.who.as_str(), known);
         let ownership = Ownership::Exclusive(self.owner.clone(), IfHeld::Wait);
         let (identifier, lifetime) = (&self.who, Lifetime::Persistent);
         let request = Request { identifier, lifetime, patience, ownership: &ownership, along: &along };
         match semaphore.acquire_as(request).await {
-            Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.claimed.taken(path, lease))),
+            Ok(Acquired { lease, .. }) => Ok(Answer::Held(self.held_leases.add(path, lease))),
             Err(AcquireError::Full { .. } | AcquireError::Held { .. }) => Ok(Answer::NotFree),
-            Err(AcquireError::TimedOut { .. }) => Err(Failed::Error(CallError::TimedOut)),
+            Err(AcquireError::TimedOut { .. }) => Err(CallFailure::Error(CallError::TimedOut)),
             Err(error @ (AcquireError::SlotsDiffer { .. } | AcquireError::Nested(_))) => {
                 Err(refused(error.to_string()))
             }
-            Err(AcquireError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(AcquireError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(AcquireError::SessionOver { .. }) => Err(CallFailure::Lost),
+            Err(AcquireError::Along { source: StoreError::NoNode { .. }, .. }) => Err(CallFailure::Lost),
             Err(
                 AcquireError::Store { source, .. }
                 | AcquireError::Claim { source, .. }
                 | AcquireError::Along { source, .. },
             ) => Err(source.into()),
-            Err(error) => Err(Failed::Error(CallError::Unavailable(error.to_string()))),
+            Err(error) => Err(CallFailure::Error(CallError::Unavailable(error.to_string()))),
         }
     }
 
-    pub(super) async fn force(&mut self, path: &str, breaking: &[u64], reason: &str) -> Result<Answer, Failed> {
+    pub(super) async fn force(&mut self, path: &str, breaking: &[u64], reason: &str) -> Result<Answer, CallFailure> {
         let semaphore = self.semaphore(path)?;
         if !self.spec.may_force {
             return Err(refused("the job's `orchestration.grants` do not list `force`".to_owned()));
@@ -122,12 +122,12 @@ impl OrchestrationDriver {
         self.not_in_hand(path)?;
         let (known, found) = self.own(&semaphore).await?;
         if let Some(lease) = found {
-            // What was taken before it was cut off.
-            return Ok(Answer::Held(self.claimed.taken(path, lease)));
+            // It was acquired before the runner was interrupted.
+            return Ok(Answer::Held(self.held_leases.add(path, lease)));
         }
         let breaking: Vec<Fence> = breaking.iter().copied().map(Fence::new).collect();
         if let Some(living) = owners::living(&self.store, semaphore.path(), &breaking).await? {
-            return Err(Failed::Error(CallError::Conflict(living)));
+            return Err(CallFailure::Error(CallError::Conflict(living)));
         }
         let at = self.store.clock().now_ms();
         let record = Forced { by: format!("run `{}`", self.who), reason: reason.to_owned(), at };
@@ -141,19 +141,19 @@ impl OrchestrationDriver {
             along: &along,
         };
         match semaphore.force(force).await {
-            Ok(lease) => Ok(Answer::Held(self.claimed.taken(path, lease))),
+            Ok(lease) => Ok(Answer::Held(self.held_leases.add(path, lease))),
             Err(error @ (ForceError::Conflict { .. } | ForceError::Deleted { .. } | ForceError::Held { .. })) => {
-                Err(Failed::Error(CallError::Conflict(error.to_string())))
+                Err(CallFailure::Error(CallError::Conflict(error.to_string())))
             }
-            Err(ForceError::SessionOver { .. }) => Err(Failed::Lost),
-            Err(ForceError::Along { source: StoreError::NoNode { .. }, .. }) => Err(Failed::Lost),
+            Err(ForceError::SessionOver { .. }) => Err(CallFailure::Lost),
+            Err(ForceError::Along { source: StoreError::NoNode { .. }, .. }) => Err(CallFailure::Lost),
             Err(
                 ForceError::Store { source, .. } | ForceError::Along { source, .. } | ForceError::Claim { source, .. },
             ) => Err(source.into()),
         }
     }
 
-    pub(super) async fn release(&self, path: &str) -> Result<Answer, Failed> {
+    pub(super) async fn release(&self, path: &str) -> Result<Answer, CallFailure> {
         let semaphore = self.semaphore(path)?;
         if let (_, Some(lease)) = self.own(&semaphore).await? {
             self.own_leases.release(semaphore.path(), &lease).await?;
@@ -162,23 +162,23 @@ impl OrchestrationDriver {
         Ok(Answer::Done)
     }
 
-    pub(super) async fn still_held(&self, path: &str) -> Result<Answer, Failed> {
+    pub(super) async fn still_held(&self, path: &str) -> Result<Answer, CallFailure> {
         let semaphore = self.semaphore(path)?;
         Ok(Answer::Flag(self.own(&semaphore).await?.1.is_some()))
     }
 
-    /// Whether the run's state names a lease of that semaphore, and that lease, if it is there still.
-    async fn own(&self, semaphore: &Semaphore) -> Result<(bool, Option<Lease>), Failed> {
+    /// Whether the run's state names a lease of that semaphore, and the lease, if it still exists.
+    async fn own(&self, semaphore: &Semaphore) -> Result<(bool, Option<Lease>), CallFailure> {
         match self.own_leases.of(semaphore.path()).await? {
             None => Ok((false, None)),
             Some(own) => Ok((true, semaphore.adopt(&own.lease, None, &self.who).await?)),
         }
     }
 
-    pub(super) async fn recovered_leases(&self) -> Result<Answer, Failed> {
+    pub(super) async fn recovered_leases(&self) -> Result<Answer, CallFailure> {
         let mut found = Vec::new();
         for (path, _) in &self.spec.semaphores {
-            if self.claimed.has(path.as_str()) {
+            if self.held_leases.has(path.as_str()) {
                 continue;
             }
             if let (_, Some(held)) = self.own(&self.semaphore(path.as_str())?).await? {
@@ -188,7 +188,7 @@ impl OrchestrationDriver {
         Ok(Answer::Leases(found))
     }
 
-    pub(super) async fn holders(&self, path: &str) -> Result<Answer, Failed> {
+    pub(super) async fn holders(&self, path: &str) -> Result<Answer, CallFailure> {
         let semaphore = self.semaphore(path)?;
         let (state, _) = semaphore.observe().await?;
         let lease = |holder: Holder| contract::Lease {
@@ -208,13 +208,13 @@ impl OrchestrationDriver {
     }
 }
 
-/// Waits until one of them is gone.
-pub(super) async fn gone(leases: Vec<(String, Arc<Lease>)>) -> Failed {
+/// Waits until one of the leases is any_lost.
+pub(super) async fn any_lost(leases: Vec<(String, Arc<Lease>)>) -> CallFailure {
     let mut all: FuturesUnordered<_> =
         leases.into_iter().map(|(path, lease)| async move { (lease.lost().await, path) }).collect();
     match all.next().await {
-        Some((Loss::Deleted, path)) => Failed::Error(CallError::LeaseLost(path)),
-        Some((Loss::SessionOver, _)) => Failed::Lost,
+        Some((Loss::Deleted, path)) => CallFailure::Error(CallError::LeaseLost(path)),
+        Some((Loss::SessionOver, _)) => CallFailure::Lost,
         None => std::future::pending().await,
     }
 }

@@ -1,14 +1,14 @@
-//! Carries out what an orchestration calls: by the recipes, and by the machine, which alone lets a target act.
+//! Carries out an orchestration's calls with the recipes, and through the machine, which alone lets a target run.
 //!
 //! # Durability
-//! A call is carried out, written down ([`Calls`]) and then answered. A guest that is run again is answered from what was
-//! written until it calls what was not; that is carried out, and finds what it did before it was cut off: a lease under the
-//! run's name, a target that acts already. A call that is another than the one written down ends the run.
+//! A call is carry_out_call out, recorded ([`Calls`]) and then answered. A guest that is run again gets the recorded answers
+//! until it makes a call without one. That call is carry_out_call out, and finds what it did before the interruption: a lease
+//! under the run's name, a target that is already running. A call that differs from the recorded one ends the run.
 //!
 //! # Leases
-//! They are persistent, have the run's name for an identifier and are named by the run's state, so that the next runner finds
-//! them; it is the run's end that gives back what the guest has left. While one that the guest has in hand is gone, nothing that waits or
-//! lets a target go is carried out: each such call is answered with that.
+//! They are persistent, have the run's name as identifier and are named by the run's state, so that the next runner
+//! finds them; the end of the run releases those that the guest left. While a lease that the guest holds is any_lost, no
+//! call that waits or lets a target run is carry_out_call out: each such call is answered with that error.
 
 mod leases;
 mod targets;
@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-pub(in crate::rollout) use leases::Claimed;
-use leases::gone;
+pub(in crate::rollout) use leases::HeldLeases;
+use leases::any_lost;
 
 use crate::job::OrchestrationSpec;
 use crate::policy::PolicyError;
@@ -36,25 +36,25 @@ use crate::rollout::run_state::{Calls, OwnLeases, RunStateError};
 use lockkeeper_coordination::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
 use lockkeeper_coordination::store::{NodePath, Store, StoreError, millis};
 
-/// What a job says of its orchestration.
+/// A job's orchestration.
 #[derive(Debug, Clone)]
 pub struct OrchestrationJob {
     /// The guest.
     pub orchestration: Orchestration,
-    /// Its settings, as JSON.
+    /// The settings as JSON.
     pub settings: String,
     /// The semaphores of which it may hold a slot.
     pub semaphores: Vec<(NodePath, NonZeroU32)>,
-    /// The parties at which it may look.
+    /// The parties that it may read.
     pub parties: Vec<NodePath>,
-    /// How long one of its calls may wait; none: as long as it takes.
+    /// Longest wait of one call. `None` if there is no limit.
     pub timeout: Option<Duration>,
     /// Whether it may force.
     pub may_force: bool,
 }
 
 impl OrchestrationJob {
-    /// What a job says of it, and the guest that it names.
+    /// Combines a job's `[orchestration]` with the guest that it names.
     #[must_use]
     pub fn new(spec: &OrchestrationSpec, orchestration: Orchestration) -> Self {
         Self {
@@ -68,75 +68,85 @@ impl OrchestrationJob {
     }
 }
 
-/// Where every target stands, as the conductor sees it.
+/// The status of a target, for the orchestration.
 #[derive(Debug, Clone)]
-pub(in crate::rollout) struct Stands {
+pub(in crate::rollout) struct TargetView {
     pub(in crate::rollout) state: TargetStatus,
     pub(in crate::rollout) outcome: Option<Outcome>,
-    /// What the policy said of it last when the orchestration asked.
+    /// The policy's last answer to an `admit` call of the guest.
     pub(in crate::rollout) advice: Option<Advice>,
-    /// How often it did.
+    /// Number of those answers.
     pub(in crate::rollout) advised: u64,
-    /// How often the machine has heard that it is waited for no longer.
-    pub(in crate::rollout) taken_back: u64,
-    /// How often something was begun on it.
+    /// How often the machine has processed a withdrawal of this target.
+    pub(in crate::rollout) withdrawn: u64,
+    /// Number of attempts so far.
     pub(in crate::rollout) attempt: u32,
-    /// How its last roll-back ended.
-    pub(in crate::rollout) undone_as: Option<Outcome>,
-    /// How often one did.
-    pub(in crate::rollout) undone: u64,
+    /// Outcome of the last roll-back.
+    pub(in crate::rollout) roll_back_outcome: Option<Outcome>,
+    /// Number of roll-backs that have ended.
+    pub(in crate::rollout) roll_backs: u64,
 }
 
-impl Stands {
+impl TargetView {
     pub(in crate::rollout) fn new(state: TargetStatus, attempt: u32) -> Self {
-        Self { state, outcome: None, advice: None, advised: 0, taken_back: 0, attempt, undone_as: None, undone: 0 }
+        Self {
+            state,
+            outcome: None,
+            advice: None,
+            advised: 0,
+            withdrawn: 0,
+            attempt,
+            roll_back_outcome: None,
+            roll_backs: 0,
+        }
     }
 }
 
-/// One orchestration at work.
+/// Carries out the calls of one orchestration.
 pub(in crate::rollout) struct OrchestrationDriver {
     pub(in crate::rollout) spec: OrchestrationJob,
     pub(in crate::rollout) store: Arc<dyn Store>,
-    /// The run's name: whose leases they are.
+    /// Identifier of its leases: the run's name.
     pub(in crate::rollout) who: Identifier,
-    /// The same, for the claims of its leases.
+    /// The run as owner of its leases, for their claims.
     pub(in crate::rollout) owner: Owner,
     /// Its leases, as the run's state names them.
     pub(in crate::rollout) own_leases: OwnLeases,
     pub(in crate::rollout) calls: Calls,
-    /// What was called before, and not yet again.
+    /// Recorded calls that the guest has not repeated yet.
     pub(in crate::rollout) recorded: VecDeque<Called>,
-    /// What came after that, and was not answered.
+    /// The recorded call after those, which has no answer.
     pub(in crate::rollout) begun: Option<Begun>,
-    /// Whether an earlier runner may have carried out what is called next.
+    /// Whether an earlier runner may have carry_out_call out the next call.
     pub(in crate::rollout) again: bool,
     pub(in crate::rollout) targets: HashMap<String, usize>,
-    /// Whether the job says how a target is rolled back.
+    /// Whether the job has a roll-back.
     pub(in crate::rollout) can_roll_back: bool,
-    pub(in crate::rollout) board: watch::Receiver<Vec<Stands>>,
+    pub(in crate::rollout) board: watch::Receiver<Vec<TargetView>>,
     pub(in crate::rollout) inputs: mpsc::Sender<Input>,
-    /// The leases that the guest has in hand.
-    pub(in crate::rollout) claimed: Claimed,
-    /// Targets that the guest has let go since it began: called again, that is refused.
+    /// The leases that the guest holds.
+    pub(in crate::rollout) held_leases: HeldLeases,
+    /// Targets that the guest has started since it began; starting one of them again is refused.
     pub(in crate::rollout) started: BTreeSet<usize>,
-    /// Those of them that may have to go again: an earlier runner announced them, and they never began. They do once nothing
-    /// that the guest holds is gone.
-    pub(in crate::rollout) recalled: Vec<usize>,
-    /// Whether it has called anything since it began: nobody writes checkpoints alone, as fast as the store takes them.
+    /// Those of them that may have to start again: an earlier runner announced them, and they never ran. They start
+    /// once the guest holds every lease that it believes to hold.
+    pub(in crate::rollout) to_restart: Vec<usize>,
+    /// Whether the guest has made a call since it began: a guest that only writes checkpoints would write them without
+    /// end.
     pub(in crate::rollout) has_called: bool,
 }
 
-/// Why nothing more is answered.
-enum Over {
-    /// The guest calls otherwise than before, or too much.
+/// Why no more calls are answered.
+enum Interrupted {
+    /// The guest's calls differ from the recorded ones, or it makes too many.
     Failed(Fault),
-    /// The guest begins again from here: what it holds, it finds.
-    Again { state: Vec<u8>, at: u64 },
-    /// The run is somebody else's, or may be: whoever that is goes on.
+    /// The guest starts again from this checkpoint and recovers its leases.
+    Restart { state: Vec<u8>, at: u64 },
+    /// Another process drives the run, or may drive it, and continues.
     Lost,
 }
 
-impl From<RunStateError> for Over {
+impl From<RunStateError> for Interrupted {
     fn from(error: RunStateError) -> Self {
         match error.is_lost() {
             true => Self::Lost,
@@ -146,21 +156,21 @@ impl From<RunStateError> for Over {
 }
 
 impl OrchestrationDriver {
-    /// Runs the guest to its end, however often it begins again from a checkpoint, and says how that was.
+    /// Runs the guest to its end, restarting it from each checkpoint, and reports how it ended.
     pub(in crate::rollout) async fn orchestration(mut self, mut beginning: Beginning) {
         let how = loop {
             match self.follow(beginning.clone()).await {
                 Ok(how) => break how,
-                Err(Over::Again { state, at }) => {
+                Err(Interrupted::Restart { state, at }) => {
                     (beginning.state, beginning.now) = (Some(state), at);
-                    // It has nothing in hand: the same as whoever begins there after a crash.
-                    self.claimed.clear();
+                    // It holds nothing, the same as after a crash at this point.
+                    self.held_leases.clear();
                     self.started.clear();
-                    self.invite_recalled().await;
+                    self.start_again().await;
                     self.has_called = false;
                 }
-                Err(Over::Failed(fault)) => break OrchestrationEnd::Failed(fault),
-                Err(Over::Lost) => return,
+                Err(Interrupted::Failed(fault)) => break OrchestrationEnd::Failed(fault),
+                Err(Interrupted::Lost) => return,
             }
         };
         // The loop ends after its last input.
@@ -168,7 +178,7 @@ impl OrchestrationDriver {
     }
 
     /// Runs the guest once.
-    async fn follow(&mut self, beginning: Beginning) -> Result<OrchestrationEnd, Over> {
+    async fn follow(&mut self, beginning: Beginning) -> Result<OrchestrationEnd, Interrupted> {
         let (calls, mut asked) = mpsc::channel(1);
         let orchestration = self.spec.orchestration.clone();
         let mut guest = std::pin::pin!(orchestration.run(beginning, calls));
@@ -177,7 +187,7 @@ impl OrchestrationDriver {
                 biased;
                 done = &mut guest => {
                     if done.is_ok() {
-                        self.invite_recalled().await;
+                        self.start_again().await;
                     }
                     return Ok(self.ended(done));
                 }
@@ -186,7 +196,7 @@ impl OrchestrationDriver {
             for line in said {
                 let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Log(line))).await;
             }
-            // A guest that is gone meanwhile needs none.
+            // A guest that has ended meanwhile needs no answer.
             let _ = answer.send(self.answer(call).await?);
         }
     }
@@ -206,18 +216,18 @@ impl OrchestrationDriver {
         }
     }
 
-    /// What it called next the last time.
+    /// The guest's next recorded call.
     fn expected(&self) -> Option<&Call> {
         let recorded = self.recorded.front().map(|called| &called.call);
         recorded.or_else(|| self.begun.as_ref().map(|begun| &begun.call))
     }
 
-    async fn answer(&mut self, call: Call) -> Result<Answered, Over> {
+    async fn answer(&mut self, call: Call) -> Result<Answered, Interrupted> {
         if let Some(known) = self.expected().filter(|known| **known != call) {
-            return Err(Over::Failed(diverged(known, Some(&call))));
+            return Err(Interrupted::Failed(diverged(known, Some(&call))));
         }
         if let Some(known) = self.recorded.pop_front() {
-            self.remember(&known);
+            self.update_from(&known);
             let answered = Answered { answer: known.answer.clone(), at: known.answered };
             let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Replayed(known))).await;
             return Ok(answered);
@@ -230,13 +240,13 @@ impl OrchestrationDriver {
             let state = hex::decode(state).unwrap_or_default();
             let called = Called { call, answer: Answer::Done, since: at, answered: at };
             let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Answered(called))).await;
-            return Err(Over::Again { state, at });
+            return Err(Interrupted::Restart { state, at });
         }
         if self.calls.left() == 0 {
-            return Err(Over::Failed(Fault {
+            return Err(Interrupted::Failed(Fault {
                 kind: "too-many-calls",
-                message: format!("the orchestration has called {MOST_CALLS} times since its last checkpoint"),
-                hint: Some("call `checkpoint(state)` now and then: it begins again from there".to_owned()),
+                message: format!("the orchestration has made {MOST_CALLS} calls since its last checkpoint"),
+                hint: Some("call `checkpoint(state)` from time to time; the guest starts again from there".to_owned()),
             }));
         }
         let begun = match self.begun.take() {
@@ -256,16 +266,17 @@ impl OrchestrationDriver {
         let Begun { call, since, .. } = begun;
         let mut called = Called { call, answer, since, answered: self.store.clock().now_ms() };
         if !Calls::fits(&called) {
-            called.answer = Answer::Error(CallError::Refused("the answer is larger than a run keeps".to_owned()));
+            called.answer =
+                Answer::Error(CallError::Refused("the answer exceeds the size limit of a run's record".to_owned()));
         }
         self.calls.write(&called).await?;
-        self.remember(&called);
+        self.update_from(&called);
         let answered = Answered { answer: called.answer.clone(), at: called.answered };
         let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Answered(called))).await;
         Ok(answered)
     }
 
-    /// Whether a call's time may run out.
+    /// Whether a call has a time limit.
     fn is_timed(&self, call: &Call) -> bool {
         match call {
             Call::Lock { timeout, .. }
@@ -278,23 +289,23 @@ impl OrchestrationDriver {
         }
     }
 
-    /// What an answer means for those that follow, given now or before.
-    fn remember(&mut self, called: &Called) {
+    /// Updates the state for the calls that follow, from a new or a recorded answer.
+    fn update_from(&mut self, called: &Called) {
         self.has_called |= !matches!(called.call, Call::Checkpoint { .. });
         match (&called.call, &called.answer) {
             (Call::Lock { path, .. } | Call::TryLock { path } | Call::Force { path, .. }, Answer::Held(fence)) => {
-                self.claimed.hand_over(path, *fence);
+                self.held_leases.hand_over(path, *fence);
             }
             (Call::Release { path }, _) => {
-                self.claimed.let_go(path);
+                self.held_leases.remove(path);
             }
             (Call::RecoveredLeases, Answer::Leases(leases)) => {
-                leases.iter().for_each(|(path, fence)| self.claimed.hand_over(path, *fence));
+                leases.iter().for_each(|(path, fence)| self.held_leases.hand_over(path, *fence));
             }
             (Call::Start { target, .. }, Answer::Done) => {
                 if let Some(&target) = self.targets.get(target) {
                     self.started.insert(target);
-                    self.recalled.push(target);
+                    self.to_restart.push(target);
                 }
             }
             _ => {}
@@ -303,7 +314,7 @@ impl OrchestrationDriver {
 
     // ------------------------------------------------------------------ the calls
 
-    /// How long a call may wait, in milliseconds: as long as it says, and no longer than the job lets it.
+    /// How long a call may wait, in milliseconds: as long as it asks, within the job's limit.
     fn within(&self, timeout: Option<u64>) -> Option<u64> {
         let most = self.spec.timeout.map(millis);
         match (timeout, most) {
@@ -312,66 +323,68 @@ impl OrchestrationDriver {
         }
     }
 
-    /// When a call's time runs out that began then; none: never.
+    /// When a call that started at `since` times out. `None` if never.
     fn deadline(&self, since: u64, timeout: Option<u64>) -> Option<Instant> {
         let left = self.within(timeout)?.saturating_sub(self.store.clock().now_ms().saturating_sub(since));
-        // More than a clock can count is never, too.
+        // A time beyond the clock's range counts as never.
         Instant::now().checked_add(Duration::from_millis(left))
     }
 
-    async fn carry_out(&mut self, begun: &Begun) -> Result<Answer, Over> {
-        if self.again && self.come_to_rest(&begun.call).await.is_err() {
-            return Err(Over::Lost);
+    async fn carry_out(&mut self, begun: &Begun) -> Result<Answer, Interrupted> {
+        if self.again && self.wait_until_settled(&begun.call).await.is_err() {
+            return Err(Interrupted::Lost);
         }
         let is_under_leases = match &begun.call {
-            // Of one that has begun only that is to be said.
+            // Only the announcement of a started target remains to be made.
             Call::Start { target, .. } => {
                 self.known(target).is_ok_and(|target| self.status(target) == ContractStatus::Open)
             }
             Call::RollBack { target, .. } => {
-                self.known(target).is_ok_and(|target| self.is_to_be_undone(target, begun.attempts))
+                self.known(target).is_ok_and(|target| self.is_roll_back_pending(target, begun.attempts))
             }
             call => call.waits(),
         };
-        let carried = match is_under_leases {
+        let carry_out_call = match is_under_leases {
             true => self.carry_out_while_held(begun).await,
-            false => self.carried(begun).await,
+            false => self.carry_out_call(begun).await,
         };
-        match carried {
+        match carry_out_call {
             Ok(answer) => Ok(answer),
-            Err(Failed::Error(fault)) => Ok(Answer::Error(fault)),
-            Err(Failed::Lost) => Err(Over::Lost),
+            Err(CallFailure::Error(fault)) => Ok(Answer::Error(fault)),
+            Err(CallFailure::Lost) => Err(Interrupted::Lost),
         }
     }
 
-    /// As long as no lease is gone that the guest has in hand: it would wait, or let targets go, under what is somebody
-    /// else's.
-    async fn carry_out_while_held(&mut self, begun: &Begun) -> Result<Answer, Failed> {
-        let leases = self.followed().await?;
+    /// Carries out a call while every lease that the guest holds exists: without them it would wait, or start targets,
+    /// under a lease of another holder.
+    async fn carry_out_while_held(&mut self, begun: &Begun) -> Result<Answer, CallFailure> {
+        let leases = self.watched().await?;
         if !leases.iter().any(|(_, lease)| lease.is_lost()) {
-            self.invite_recalled().await;
+            self.start_again().await;
         }
-        let undone = self.undone(&begun.call);
+        let roll_backs = self.roll_backs(&begun.call);
         let why = tokio::select! {
             biased;
-            why = gone(leases) => why,
-            carried = self.carried(begun) => return carried,
+            why = any_lost(leases) => why,
+            carry_out_call = self.carry_out_call(begun) => return carry_out_call,
         };
         match (&begun.call, why) {
-            (Call::Start { target, .. }, why @ Failed::Error(_)) => self.take_back(target, why).await,
-            (Call::RollBack { target, .. }, why @ Failed::Error(_)) => self.leave_done(target, undone, why).await,
+            (Call::Start { target, .. }, why @ CallFailure::Error(_)) => self.stop_waiting(target, why).await,
+            (Call::RollBack { target, .. }, why @ CallFailure::Error(_)) => {
+                self.stop_waiting_for_roll_back(target, roll_backs, why).await
+            }
             (_, why) => Err(why),
         }
     }
 
-    async fn invite_recalled(&mut self) {
-        for target in std::mem::take(&mut self.recalled) {
+    async fn start_again(&mut self) {
+        for target in std::mem::take(&mut self.to_restart) {
             // The loop ends after its last input.
             let _ = self.inputs.send(Input::Invite { target }).await;
         }
     }
 
-    async fn carried(&mut self, &Begun { ref call, since, attempts }: &Begun) -> Result<Answer, Failed> {
+    async fn carry_out_call(&mut self, &Begun { ref call, since, attempts }: &Begun) -> Result<Answer, CallFailure> {
         match call {
             Call::Lock { path, timeout } => self.lock(path, patience(self.deadline(since, *timeout))).await,
             Call::TryLock { path } => self.lock(path, Patience::Once).await,
@@ -402,12 +415,12 @@ impl OrchestrationDriver {
                 }
                 Ok(Answer::Done)
             }
-            // Any other is where it is answered.
-            Call::Checkpoint { .. } => Err(refused("nothing was called since the last checkpoint".to_owned())),
+            // Other checkpoints are handled where calls are answered.
+            Call::Checkpoint { .. } => Err(refused("no call was made since the last checkpoint".to_owned())),
         }
     }
 
-    fn semaphore(&self, path: &str) -> Result<Semaphore, Failed> {
+    fn semaphore(&self, path: &str) -> Result<Semaphore, CallFailure> {
         let listed = self.spec.semaphores.iter().find(|(listed, _)| listed.as_str() == path);
         let Some((path, slots)) = listed else {
             return Err(refused(format!("the job's `orchestration.semaphores` do not list `{path}`")));
@@ -415,7 +428,7 @@ impl OrchestrationDriver {
         Ok(Semaphore::of_stored_slots(Arc::clone(&self.store), path.clone(), *slots))
     }
 
-    async fn members(&self, path: &str, at_least: u32, patience: Patience) -> Result<Answer, Failed> {
+    async fn members(&self, path: &str, at_least: u32, patience: Patience) -> Result<Answer, CallFailure> {
         let Some(path) = self.spec.parties.iter().find(|listed| listed.as_str() == path) else {
             return Err(refused(format!("the job's `orchestration.parties` do not list `{path}`")));
         };
@@ -424,8 +437,8 @@ impl OrchestrationDriver {
             0 => party.members().await?,
             _ => match party.wait_for(at_least as usize, patience).await {
                 Ok(members) => members,
-                Err(WaitError::TooFew { .. }) => return Err(Failed::Error(CallError::TimedOut)),
-                Err(WaitError::SessionOver { .. }) => return Err(Failed::Lost),
+                Err(WaitError::TooFew { .. }) => return Err(CallFailure::Error(CallError::TimedOut)),
+                Err(WaitError::SessionOver { .. }) => return Err(CallFailure::Lost),
                 Err(WaitError::Store { source, .. }) => return Err(source.into()),
             },
         };
@@ -436,13 +449,13 @@ impl OrchestrationDriver {
     }
 }
 
-/// Why one call came to nothing.
-enum Failed {
+/// Why one call failed.
+enum CallFailure {
     Error(CallError),
     Lost,
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for CallFailure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::SessionOver => Self::Lost,
@@ -452,7 +465,7 @@ impl From<StoreError> for Failed {
     }
 }
 
-impl From<RunStateError> for Failed {
+impl From<RunStateError> for CallFailure {
     fn from(error: RunStateError) -> Self {
         match error {
             error if error.is_lost() => Self::Lost,
@@ -462,26 +475,29 @@ impl From<RunStateError> for Failed {
     }
 }
 
-fn refused(why: String) -> Failed {
-    Failed::Error(CallError::Refused(why))
+fn refused(why: String) -> CallFailure {
+    CallFailure::Error(CallError::Refused(why))
 }
 
-/// A guest that does not do again what it did.
+/// The error for a guest whose calls differ from the recorded ones.
 fn diverged(known: &Call, called: Option<&Call>) -> Fault {
     let now = called.map_or_else(|| "ends".to_owned(), |called| format!("calls `{called}`"));
     Fault {
         kind: "diverged",
-        message: format!("run again, the orchestration {now} where it called `{known}` before"),
-        hint: Some("nothing but its settings, its answers and `now` may decide what it calls next".to_owned()),
+        message: format!("run again, the orchestration {now} instead of `{known}`"),
+        hint: Some(
+            "orchestrations must be deterministic: only settings, answers and `now` may decide the next call"
+                .to_owned(),
+        ),
     }
 }
 
-/// Waits until the board is so. False: the time ran out.
+/// Waits until the target status satisfies the condition. Returns false if the time runs out.
 async fn until(
-    board: &mut watch::Receiver<Vec<Stands>>,
+    board: &mut watch::Receiver<Vec<TargetView>>,
     deadline: Option<Instant>,
-    is_so: impl FnMut(&Vec<Stands>) -> bool,
-) -> Result<bool, Failed> {
+    is_so: impl FnMut(&Vec<TargetView>) -> bool,
+) -> Result<bool, CallFailure> {
     let wait = board.wait_for(is_so);
     let found = match deadline {
         Some(deadline) => match timeout_at(deadline, wait).await {
@@ -490,7 +506,7 @@ async fn until(
         },
         None => wait.await,
     };
-    found.map(|_| true).map_err(|_| Failed::Lost)
+    found.map(|_| true).map_err(|_| CallFailure::Lost)
 }
 
 fn patience(deadline: Option<Instant>) -> Patience {

@@ -1,4 +1,4 @@
-//! The end of a run that nobody runs: whoever aborts it ends it in the runner's place.
+//! Aborts a run that no runner drives: the process that aborts it ends it in the runner's place.
 
 use std::sync::Arc;
 
@@ -6,42 +6,43 @@ use super::error::RunStateError;
 use super::held_slots::{self, HeldSlot};
 use super::leases::OwnLeases;
 use super::overview::counts;
-use super::read::{self, Kept};
-use super::records::Ended;
+use super::read::{self, StoredRun};
+use super::records::RunEnd;
 use super::rerun::job_of;
-use super::runner::{Opened, Runner};
+use super::runner::{OpenedRun, Runner};
 use crate::policy::types::Ending;
 use crate::rollout::model::{OperatorRequest, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::recipe::{Claims, Identifier, Patience};
 use lockkeeper_coordination::store::Store;
 
-/// A run that was ended.
+/// What aborting a run changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freed {
-    /// How.
-    pub ended: Ended,
-    /// Whose slots were given back.
-    pub freed: Vec<String>,
-    /// Of whom nobody knows now how it went.
+pub struct AbortedRun {
+    /// The end that was recorded.
+    pub ended: RunEnd,
+    /// Targets and semaphores whose slots were released.
+    pub released: Vec<String>,
+    /// Targets whose outcome is unknown, because no runner keep_attempt_end their command end.
     pub unknown: Vec<String>,
-    /// The slots that were held until then.
+    /// The slots that the run held before it was aborted.
     pub slots: Vec<HeldSlot>,
 }
 
-/// Ends a run that is not finished and that nobody runs: each slot that its state names is given back, in one transaction with
-/// where its target stands then. The run's job need not be understood. What was under way when its last runner went is unknown. `who` is the job's runner for
-/// as long as this takes.
+/// Aborts an unfinished run that no runner drives. Each slot that its state names is released, in one transaction with
+/// the target's new status. The run's job need not be readable. A target whose command was running when the last runner
+/// ended becomes unknown. The process is the job's runner, as `who`, until this returns.
 ///
 /// # Errors
-/// [`LedgerError::Runner`] if somebody runs the job. With any other, the run is not finished, and to say it again goes on.
+/// [`RunStateError::Runner`] if another process runs the job. After any other error the run is unfinished, and calling
+/// this again continues.
 pub async fn abort(
     store: &Arc<dyn Store>,
     run: &str,
     who: Identifier,
     by: &OperatorRequest,
-) -> Result<Freed, RunStateError> {
+) -> Result<AbortedRun, RunStateError> {
     let job = job_of(&read::run_in_any_layout(store, run).await?)?;
-    let runner = Runner::become_one(store, &job, who, Patience::Once).await?;
+    let runner = Runner::acquire(store, &job, who, Patience::Once).await?;
     let done = abort_as(store, run, &runner, by).await;
     runner.step_down().await;
     done
@@ -52,20 +53,20 @@ async fn abort_as(
     run: &str,
     runner: &Runner,
     by: &OperatorRequest,
-) -> Result<Freed, RunStateError> {
+) -> Result<AbortedRun, RunStateError> {
     // The run may have finished before this process became the runner.
     let kept = read::run_in_any_layout(store, run).await?;
-    if let Kept { record, .. } = &kept
+    if let StoredRun { record, .. } = &kept
         && let Some(ended) = &record.ended
     {
-        return Ok(Freed { ended: ended.clone(), freed: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
+        return Ok(AbortedRun { ended: ended.clone(), released: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
     }
     let semaphore = kept.record.semaphore.clone();
-    let Opened { run_state, targets, resumed, .. } = runner.go_on(kept, String::new()).await?;
+    let OpenedRun { run_state, targets, resumed, .. } = runner.resume(kept, String::new()).await?;
     let saved = resumed.map(|resumed| resumed.targets).unwrap_or_default();
     let slots = held_slots::held(store, run, &semaphore, targets.iter().zip(&saved)).await?;
     let mut ends = Vec::with_capacity(saved.len());
-    let (mut freed, mut unknown) = (Vec::new(), Vec::new());
+    let (mut released, mut unknown) = (Vec::new(), Vec::new());
     for (index, (target, saved)) in targets.iter().zip(saved).enumerate() {
         let Some(end) = end_of(&saved) else {
             ends.push(saved.status);
@@ -79,31 +80,31 @@ async fn abort_as(
             let claims = Claims::new(Arc::clone(store), semaphore.clone());
             let deletion = claims.deletion(&name, &lease.path).await?;
             run_state.release_by(index, end.clone(), deletion).await?;
-            freed.push(name);
+            released.push(name);
         } else {
             run_state.save(index, end.clone()).await?;
         }
         ends.push(end);
     }
-    let (released, mut held) = OwnLeases::open(&run_state).await?.release_all().await?;
-    freed.extend(released.into_iter().map(|path| path.to_string()));
+    let (of_orchestration, mut held) = OwnLeases::open(&run_state).await?.release_all().await?;
+    released.extend(of_orchestration.into_iter().map(|path| path.to_string()));
     if let Some((_, error)) = held.pop() {
         return Err(error);
     }
     let OperatorRequest { by, at: _, reason } = by;
     let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-    let ended = Ended {
+    let ended = RunEnd {
         end: "aborted".to_owned(),
         reason: format!("aborted by {by}{why}"),
         at: store.clock().now_ms(),
         counts: counts(total, ends.iter()),
     };
     run_state.end(ended.clone()).await?;
-    Ok(Freed { ended, freed, unknown, slots })
+    Ok(AbortedRun { ended, released, unknown, slots })
 }
 
-/// Where a target stands once its run is aborted; none: where it stood.
+/// The final status of a target of an aborted run. `None` if its status stays.
 fn end_of(saved: &TargetRecord) -> Option<RecordedStatus> {
     let unknown = |what: &str, was| {
         let reason = format!("{what} when its runner ended, and the run was aborted before its outcome was known");
@@ -120,7 +121,7 @@ fn end_of(saved: &TargetRecord) -> Option<RecordedStatus> {
             Ending::Succeeded => RecordedStatus::Succeeded { took_ms: Some(*took_ms) },
             ending => ended_badly(*ending, *exit_code),
         }),
-        // That try has ended, and no other was begun.
+        // That attempt has ended, and no other was started.
         RecordedStatus::Retrying { ending, .. } => Some(ended_badly(*ending, None)),
         RecordedStatus::Pending
         | RecordedStatus::Succeeded { .. }
@@ -136,8 +137,8 @@ fn ended_badly(ending: Ending, exit_code: Option<i32>) -> RecordedStatus {
         (Ending::Failed, Some(code)) => format!("its action ended with {code}"),
         (Ending::Failed | Ending::Succeeded, _) => "its action failed".to_owned(),
         (Ending::TimedOut, _) => "its action was stopped by its time-out".to_owned(),
-        (Ending::LeaseLost, _) => "its lease was lost while it acted".to_owned(),
-        (Ending::Unknown, _) => "nobody saw how its action ended".to_owned(),
+        (Ending::LeaseLost, _) => "its lease was lost while it was running".to_owned(),
+        (Ending::Unknown, _) => "no runner keep_attempt_end how its action ended".to_owned(),
     };
     let reason = format!("{what}; then the run was aborted");
     match ending {

@@ -1,4 +1,4 @@
-//! Whether a run's runner has heard what people want.
+//! Waits until a run's runner acknowledges an operator request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,57 +6,58 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::RunStateError;
-use super::read::{self, Kept};
-use super::records::Ended;
+use super::read::{self, StoredRun};
+use super::records::RunEnd;
 use super::rerun::job_of;
 use super::runner::Runner;
 use crate::rollout::model::RunStatus;
 use lockkeeper_coordination::recipe::Holder;
 use lockkeeper_coordination::store::Store;
 
-/// How often it is looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// Interval between reads of the run status.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What became of a wish.
+/// What became of an operator request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// Its runner goes by it.
-    Heard(Holder, Box<RunStatus>),
+pub enum Acknowledgement {
+    /// The runner has acknowledged it.
+    Acknowledged(Holder, Box<RunStatus>),
     /// The run is finished.
-    Ended(Ended),
-    /// Nobody runs it.
-    Nobody,
-    /// Somebody is said to run it, and has not said anything of it yet.
+    Ended(RunEnd),
+    /// No runner drives the run.
+    NoRunner,
+    /// A runner drives the run and has not acknowledged the request yet.
     NotYet(Holder),
 }
 
-/// Waits until the runner goes by the wishes of `version`, or the run is finished, or it shows that nobody runs it.
+/// Waits until the runner acknowledges version `version` of the requests, the run is finished, no runner drives it, or
+/// `patience` has passed.
 ///
 /// # Errors
-/// As the store's.
+/// If the store cannot be read.
 pub async fn await_acknowledgement(
     store: &Arc<dyn Store>,
-    kept: &Kept,
+    kept: &StoredRun,
     version: i32,
     patience: Duration,
-) -> Result<Notice, RunStateError> {
+) -> Result<Acknowledgement, RunStateError> {
     let job = job_of(kept)?;
     let deadline = Instant::now() + patience;
     loop {
         let record = read::run_in_any_layout(store, &kept.name).await?.record;
         if let Some(ended) = record.ended {
-            return Ok(Notice::Ended(ended));
+            return Ok(Acknowledgement::Ended(ended));
         }
-        let (Some(holder), _) = Runner::of(store, &job).await? else { return Ok(Notice::Nobody) };
+        let (Some(holder), _) = Runner::of(store, &job).await? else { return Ok(Acknowledgement::NoRunner) };
         if let Some(run_status) = read::run_status(store, &kept.name).await?
             && run_status.requests >= version
-            && record.is_said_by(&holder, &run_status)
+            && record.is_written_by(&holder, &run_status)
         {
-            return Ok(Notice::Heard(holder, Box::new(run_status)));
+            return Ok(Acknowledgement::Acknowledged(holder, Box::new(run_status)));
         }
         if Instant::now() >= deadline {
-            return Ok(Notice::NotYet(holder));
+            return Ok(Acknowledgement::NotYet(holder));
         }
-        sleep(BETWEEN_LOOKS).await;
+        sleep(READ_INTERVAL).await;
     }
 }

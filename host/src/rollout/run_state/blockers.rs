@@ -1,4 +1,4 @@
-//! Whom an orchestration waits for: who holds the slots that it wants, and what those wait for themselves.
+//! What blocks an orchestration that waits for a slot: the holders of the slots, and what they wait for themselves.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,59 +12,59 @@ use crate::rollout::model::Begun;
 use lockkeeper_coordination::recipe::{Holder, Semaphore};
 use lockkeeper_coordination::store::{NodePath, Store};
 
-/// How many places of a queue are looked at.
+/// Entries of the queue that are read at most.
 const MOST_QUEUED: usize = 1_000;
 
 /// A slot that a run waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Blockers {
-    /// Of which semaphore.
+pub struct SlotBlockers {
+    /// Path of the semaphore.
     pub semaphore: String,
-    /// Its place in the queue, from 1; none: it has none any more, or not yet.
+    /// Position in the queue, from 1. `None` if the run is not in the queue.
     pub place: Option<usize>,
-    /// How many queue.
+    /// Length of the queue.
     pub queued: u32,
-    /// Who holds its slots.
-    pub holders: Vec<Blocking>,
+    /// The holders of the semaphore's slots.
+    pub holders: Vec<BlockingHolder>,
 }
 
-/// Somebody who holds a slot that is waited for.
+/// A holder of a slot that the run waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Blocking {
+pub struct BlockingHolder {
     /// The lease.
     #[serde(flatten)]
     pub holder: Holder,
-    /// What a run that holds it waits for itself; none: it is no run, or does not wait for an answer.
+    /// The call that the holding run waits for. `None` if the holder is not a run, or does not wait.
     pub waits: Option<Begun>,
-    /// Whether that is a slot which the one who waits holds: both wait for each other until a timeout runs out.
-    pub circle: bool,
+    /// Whether the holder waits for a slot of this run: both wait for each other until a timeout ends.
+    pub mutual: bool,
 }
 
-/// Who keeps a run from what it calls; none: that is no slot.
+/// What blocks the call `begun`. `None` if the call does not wait for a slot.
 ///
 /// # Errors
-/// As the store's.
+/// If the store cannot be read.
 pub(super) async fn blockers(
     store: &Arc<dyn Store>,
     run: &str,
     begun: &Begun,
-) -> Result<Option<Blockers>, RunStateError> {
+) -> Result<Option<SlotBlockers>, RunStateError> {
     let Some(semaphore) = wanted(store, begun) else { return Ok(None) };
     let (state, _) = semaphore.observe().await?;
     let queue = if state.queued > 0 { semaphore.queue(MOST_QUEUED).await? } else { Vec::new() };
     let mut holders = Vec::with_capacity(state.holders.len());
     for holder in state.holders {
-        // Whoever has a run's name for an identifier is that run's orchestration.
+        // An identifier that is a run's name belongs to that run's orchestration.
         let waits = read::run_status(store, &holder.identifier).await?.and_then(|run_status| run_status.calls);
-        let circle = match waits.as_ref().and_then(|waits| wanted(store, waits)) {
+        let mutual = match waits.as_ref().and_then(|waits| wanted(store, waits)) {
             Some(other) => other.holders().await?.iter().any(|held| held.identifier == run),
             None => false,
         };
-        holders.push(Blocking { holder, waits, circle });
+        holders.push(BlockingHolder { holder, waits, mutual });
     }
-    Ok(Some(Blockers {
+    Ok(Some(SlotBlockers {
         semaphore: semaphore.path().to_string(),
         place: queue.iter().position(|identifier| identifier == run).map(|before| before + 1),
         queued: state.queued,

@@ -1,8 +1,8 @@
-//! An orchestration's calls and their answers, so that whoever goes on with the run answers them again.
+//! An orchestration's calls and their answers. A runner that resumes the run answers these calls from here.
 //!
-//! A node each, below `…/calls`, in the order of their numbers; that folder's own data is the last checkpoint. A call is
-//! written once it was carried out and before its guest hears of it: one that was carried out and not written is carried out
-//! again, and each of them finds what it did before.
+//! Each call is a node below `…/calls`, in the order of the call numbers; the folder's own data is the last checkpoint.
+//! A call is written after it was carried out and before its guest gets the answer. A call that was carried out but not
+//! written is carried out again; carrying a call out twice has the effect of once.
 
 use std::sync::Arc;
 
@@ -18,78 +18,79 @@ use crate::policy::orchestration::MOST_CALLS;
 use crate::rollout::model::{Begun, Called};
 use lockkeeper_coordination::store::{NodePath, Store, StoreError, Version};
 
-/// Bytes of one call and its answer.
+/// Bytes of one call with its answer, at most: below ZooKeeper's limit of 1 MiB for a node.
 const MOST_BYTES: usize = 600_000;
 
-/// What is known of a run's calls.
+/// The recorded calls of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
-    /// Where it begins again.
+pub struct RecordedCalls {
+    /// The point from which the guest is started again.
     pub checkpoint: Checkpoint,
-    /// What was called since, in that order.
+    /// The answered calls since the checkpoint, in order.
     pub called: Vec<Called>,
-    /// What came after that, and was not answered.
+    /// The call that has no answer yet.
     pub begun: Option<Begun>,
 }
 
-/// Where an orchestration begins again.
+/// The point from which an orchestration is started again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Checkpoint {
     /// The number of the first call after it.
     pub from: u32,
-    /// What it begins from, in hex; none: from the start.
+    /// The guest's state, in hex. `None` if the guest record_start from the beginning.
     pub state: Option<String>,
-    /// When that was, in milliseconds since the Unix epoch; none: when the run began.
+    /// When the checkpoint was written, in milliseconds since the Unix epoch. `None` if the guest record_start from the
+    /// beginning.
     pub at: Option<u64>,
 }
 
-/// The calls of a run, written by its runner.
+/// Writes the calls of a run; used only by its runner.
 #[derive(Debug)]
 pub struct Calls {
     store: Arc<dyn Store>,
     runner: NodePath,
     paths: RunPaths,
     checkpoint: Checkpoint,
-    /// The version of the checkpoint's node; none: there is none yet.
+    /// Version of the checkpoint's node. `None` if the node does not exist.
     version: Option<i32>,
     /// The number of the next call.
     next: u32,
-    /// The version of its node; none: there is none yet.
+    /// Version of the next call's node. `None` if the node does not exist.
     begun: Option<i32>,
 }
 
 impl Calls {
-    /// What is known of a run's calls, and where to write what follows.
+    /// Reads the recorded calls of a run and returns a writer for the calls that follow.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn open(run_state: &RunStateWriter) -> Result<(Self, Known), RunStateError> {
-        let (store, runner, paths) = run_state.place();
-        let Look { known, version } = look(&store, &paths).await?;
+    /// [`RunStateError`].
+    pub async fn open(run_state: &RunStateWriter) -> Result<(Self, RecordedCalls), RunStateError> {
+        let (store, runner, paths) = run_state.location();
+        let VersionedCalls { known, version } = read_calls(&store, &paths).await?;
         let checkpoint = known.checkpoint.clone();
         let next = checkpoint.from + u32::try_from(known.called.len()).unwrap_or(u32::MAX);
-        // A call is begun once, and whoever finds it begun answers it.
+        // The node of an unanswered call was written once, so its version is 0.
         let begun = known.begun.is_some().then_some(0);
         Ok((Self { store, runner, paths, checkpoint, version, next, begun }, known))
     }
 
-    /// How many more may be called before a checkpoint is due.
+    /// How many more calls fit before a checkpoint is due.
     #[must_use]
     pub fn left(&self) -> u32 {
         MOST_CALLS.saturating_sub(self.next - self.checkpoint.from)
     }
 
-    /// Whether a call and its answer fit into a node.
+    /// Whether a call with its answer fits into a node.
     #[must_use]
     pub fn fits(called: &Called) -> bool {
         read::bytes(called).len() <= MOST_BYTES
     }
 
-    /// Writes down that a call begins.
+    /// Records that a call record_start.
     ///
     /// # Errors
-    /// [`LedgerError`]; then it may have been written.
+    /// [`RunStateError`]; the record may have been written nevertheless.
     pub async fn begin(&mut self, begun: &Begun) -> Result<(), RunStateError> {
         self.make_folder().await?;
         let write = Write { path: self.paths.call(self.next), data: read::bytes(begun), version: None };
@@ -97,10 +98,10 @@ impl Calls {
         Ok(())
     }
 
-    /// Writes a call and its answer down.
+    /// Records a call and its answer.
     ///
     /// # Errors
-    /// [`LedgerError`]; then it may have been written.
+    /// [`RunStateError`]; the record may have been written nevertheless.
     pub async fn write(&mut self, called: &Called) -> Result<(), RunStateError> {
         self.make_folder().await?;
         let write = Write { path: self.paths.call(self.next), data: read::bytes(called), version: self.begun };
@@ -110,10 +111,10 @@ impl Calls {
         Ok(())
     }
 
-    /// From now on the run begins from this state: what was called before is forgotten.
+    /// Records a checkpoint: the guest is started again from `state`, and earlier calls are deleted.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`RunStateError`].
     pub async fn checkpoint(&mut self, state: String, at: u64) -> Result<(), RunStateError> {
         self.make_folder().await?;
         let before = self.checkpoint.from..self.next;
@@ -121,7 +122,7 @@ impl Calls {
         let write = Write { path: self.paths.calls(), data: read::bytes(&self.checkpoint), version: self.version };
         self.version = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
         for number in before {
-            // What stays is before the checkpoint, where nobody looks.
+            // A call that could not be deleted is older than the checkpoint and is never read.
             let _ = self.store.delete(&self.paths.call(number), Version::Any).await;
         }
         Ok(())
@@ -136,28 +137,28 @@ impl Calls {
     }
 }
 
-/// The calls of a run since its last checkpoint, for whoever looks.
+/// The calls of a run since its last checkpoint.
 ///
 /// # Errors
-/// [`LedgerError`].
-pub async fn calls(store: &Arc<dyn Store>, run: &str) -> Result<Known, RunStateError> {
-    Ok(look(store, &RunPaths::new(run)).await?.known)
+/// [`RunStateError`].
+pub async fn calls(store: &Arc<dyn Store>, run: &str) -> Result<RecordedCalls, RunStateError> {
+    Ok(read_calls(store, &RunPaths::new(run)).await?.known)
 }
 
-struct Look {
-    known: Known,
-    /// The version of the folder; none: there is none yet.
+struct VersionedCalls {
+    known: RecordedCalls,
+    /// Version of the folder. `None` if the folder does not exist.
     version: Option<i32>,
 }
 
-async fn look(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Look, RunStateError> {
+async fn read_calls(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<VersionedCalls, RunStateError> {
     let folder = paths.calls();
     let (checkpoint, version): (Checkpoint, i32) = match store.read(&folder).await {
         Ok(node) => (read::parse(&folder, &node.data)?, node.stat.version),
-        Err(StoreError::NoNode { .. }) => return Ok(Look { known: Known::default(), version: None }),
+        Err(StoreError::NoNode { .. }) => return Ok(VersionedCalls { known: RecordedCalls::default(), version: None }),
         Err(error) => return Err(error.into()),
     };
-    let mut known = Known { checkpoint, ..Known::default() };
+    let mut known = RecordedCalls { checkpoint, ..RecordedCalls::default() };
     loop {
         let number = known.checkpoint.from + u32::try_from(known.called.len()).unwrap_or(u32::MAX);
         let path = paths.call(number);
@@ -173,5 +174,5 @@ async fn look(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Look, RunState
         }
         known.called.push(read::parse(&path, &node.data)?);
     }
-    Ok(Look { known, version: Some(version) })
+    Ok(VersionedCalls { known, version: Some(version) })
 }

@@ -1,4 +1,4 @@
-//! The times of a run's state, as the clock of the machine that takes it over has them.
+//! Converts the times in a run's state to the clock of the machine that resumes the run.
 
 use crate::rollout::model::{RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Stat, difference};
@@ -6,40 +6,40 @@ use lockkeeper_coordination::store::{Stat, difference};
 /// How times in the run state are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clocks {
-    /// As their writer's clock had them: for who looks.
+    /// Unchanged, by the clock of the runner that wrote them: for commands that only read.
     AsWritten,
-    /// By this machine's clock: for who takes over. A node's own time is the store's.
-    Ours {
+    /// Converted to this machine's clock: for a runner that resumes. Node times are the store's.
+    Local {
         /// How far this machine's clock is ahead of the store's, in milliseconds.
         ahead_ms: i64,
-        /// What time it is here, in milliseconds since the Unix epoch.
+        /// The time on this machine, in milliseconds since the Unix epoch.
         now_ms: u64,
     },
 }
 
 impl Clocks {
-    /// As a node tells that this machine wrote between `before_ms` and `after_ms` of its own clock.
+    /// Compares the clocks with a node that this machine wrote between `before_ms` and `after_ms` of its own clock.
     pub(super) fn of_write(stat: &Stat, before_ms: u64, after_ms: u64) -> Self {
         let ahead_ms = match stat.mtime_ms {
             written if written < before_ms => difference(before_ms, written),
             written if written > after_ms => difference(after_ms, written),
-            // On its way, or in the same moment.
+            // The difference is within the time that the write took.
             _ => 0,
         };
-        Self::Ours { ahead_ms, now_ms: after_ms }
+        Self::Local { ahead_ms, now_ms: after_ms }
     }
 
-    /// How far this machine's clock is ahead of the store's, in milliseconds; 0 if that is not known.
+    /// How far this machine's clock is ahead of the store's, in milliseconds; 0 if unknown.
     pub(super) fn ahead_ms(self) -> i64 {
         match self {
             Self::AsWritten => 0,
-            Self::Ours { ahead_ms, .. } => ahead_ms,
+            Self::Local { ahead_ms, .. } => ahead_ms,
         }
     }
 
-    /// What a node holds, with its times by this clock. What its writer meant as a span stays one.
+    /// A target's record with its times by this clock. Periods keep their length.
     pub(super) fn ours(self, mut saved: TargetRecord, stat: &Stat) -> TargetRecord {
-        let Self::Ours { ahead_ms, now_ms } = self else { return saved };
+        let Self::Local { ahead_ms, now_ms } = self else { return saved };
         let at = stat.mtime_ms.saturating_add_signed(ahead_ms).min(now_ms);
         let by_ms = difference(at, saved.at);
         saved.at = at;

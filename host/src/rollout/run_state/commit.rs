@@ -1,4 +1,4 @@
-//! One transaction, sent until it is decided.
+//! Sends one transaction until its outcome is known.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::time::sleep;
 use super::error::RunStateError;
 use lockkeeper_coordination::store::{Node, NodeKind, NodePath, Op, Store, StoreError, Version};
 
-/// The first pause before a transaction that was not taken is sent again; it doubles.
+/// First pause before a transaction is sent again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest. A store that cannot be reached ends the session, and that ends the tries.
+/// Longest pause. A store that stays unreachable ends the session, and that ends the attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A node as it is to be.
+/// The intended data of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Write {
     pub(super) path: NodePath,
     pub(super) data: Bytes,
-    /// The version that we know; none: there is no node yet.
+    /// The version that the node has now. `None` if the node does not exist.
     pub(super) version: Option<i32>,
 }
 
@@ -36,8 +36,8 @@ impl Write {
         self.version.map_or(0, |version| version.wrapping_add(1))
     }
 
-    /// Whether the node is as we wrote it, or as it was before; neither: somebody else wrote it.
-    fn landed(&self, node: Option<&Node>) -> Option<bool> {
+    /// `Some(true)` if the write happened, `Some(false)` if the node is unchanged, `None` if another process wrote it.
+    fn happened(&self, node: Option<&Node>) -> Option<bool> {
         match node {
             Some(node) if node.stat.version == self.version_after() && node.data == self.data => Some(true),
             Some(node) if Some(node.stat.version) == self.version => Some(false),
@@ -47,7 +47,7 @@ impl Write {
     }
 }
 
-/// The operations that make a write safe: only the current runner writes, and only over what it knew.
+/// The operations of a safe write: this process is the runner, and the node has the expected version.
 pub(super) fn ops(runner: &NodePath, write: &Write) -> Vec<Op> {
     vec![is_runner(runner), write.op()]
 }
@@ -57,14 +57,14 @@ fn is_runner(runner: &NodePath) -> Op {
     Op::Check { path: runner.clone(), version: Version::Any }
 }
 
-/// How many of them there are.
+/// Number of operations that [`ops`] returns.
 pub(super) const OWN_OPS: usize = 2;
 
-/// Writes a node together with `along`, and gives its new version. Sent again until the store has answered; what it did
-/// not answer is looked at, never sent blindly.
+/// Writes a node together with `along` and returns its new version. A transaction without an answer is checked before
+/// it is sent again.
 ///
 /// # Errors
-/// [`LedgerError`]. With any of them but [`LedgerError::SessionOver`] nothing was written.
+/// [`RunStateError`]. After any error except [`RunStateError::SessionEnded`], nothing was written.
 pub(super) async fn commit(
     store: &dyn Store,
     runner: &NodePath,
@@ -74,10 +74,10 @@ pub(super) async fn commit(
     commit_if(store, &is_runner(runner), write, along).await
 }
 
-/// As [`commit`], if `check` holds: an operation that writes nothing.
+/// Same as [`commit`], on the condition that `check` (an operation that writes nothing) succeeds.
 ///
 /// # Errors
-/// As [`commit`]; [`LedgerError::Overtaken`] if it does not hold.
+/// As [`commit`]; [`RunStateError::Overtaken`] if `check` fails.
 pub(super) async fn commit_if(
     store: &dyn Store,
     check: &Op,
@@ -92,7 +92,7 @@ pub(super) async fn commit_if(
         match store.multi(all).await {
             Ok(_) => return Ok(write.version_after()),
             Err(StoreError::Ambiguous { .. }) => {
-                if look(store, write).await? {
+                if has_happened(store, write).await? {
                     return Ok(write.version_after());
                 }
             }
@@ -104,14 +104,14 @@ pub(super) async fn commit_if(
             biased;
             over = session.wait_for(|state| state.is_over()) => {
                 drop(over);
-                return Err(RunStateError::SessionOver);
+                return Err(RunStateError::SessionEnded);
             }
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }
 
-/// What a refusal of a transaction means that begins with a check of a node and then has the write.
+/// Translates the refusal of a transaction that consists of a check of a node and the write.
 fn refused(error: StoreError, checked: &NodePath, write: &Write) -> RunStateError {
     match error {
         StoreError::Multi { index, source } => match (index, *source) {
@@ -122,14 +122,14 @@ fn refused(error: StoreError, checked: &NodePath, write: &Write) -> RunStateErro
                 RunStateError::Overtaken { path: write.path.clone() }
             }
             (0 | 1, source) => source.into(),
-            (index, source) => RunStateError::Together { index: index - OWN_OPS, source },
+            (index, source) => RunStateError::OperationRefused { index: index - OWN_OPS, source },
         },
         error => error.into(),
     }
 }
 
-/// Whether a write that was not answered has happened.
-async fn look(store: &dyn Store, write: &Write) -> Result<bool, RunStateError> {
+/// Whether a write without an answer happened.
+async fn has_happened(store: &dyn Store, write: &Write) -> Result<bool, RunStateError> {
     // Bounded by the session's end.
     loop {
         let (sync, read) = (store.sync(&write.path), store.read(&write.path));
@@ -143,6 +143,6 @@ async fn look(store: &dyn Store, write: &Write) -> Result<bool, RunStateError> {
             }
             Err(error) => return Err(error.into()),
         };
-        return write.landed(node.as_ref()).ok_or_else(|| RunStateError::Overtaken { path: write.path.clone() });
+        return write.happened(node.as_ref()).ok_or_else(|| RunStateError::Overtaken { path: write.path.clone() });
     }
 }

@@ -1,4 +1,4 @@
-//! Why a run's state cannot be written or read.
+//! Errors of reading and writing a run's state.
 
 use thiserror::Error;
 
@@ -9,86 +9,86 @@ use lockkeeper_coordination::store::{NodePath, StoreError};
 /// Why a run's state cannot be written or read.
 #[derive(Debug, Error)]
 pub enum RunStateError {
-    /// The run is somebody else's: our lease of it is gone, or a node was written by another.
-    #[error("somebody else runs it now: `{path}` is not as we left it")]
+    /// Another process drives the run: this runner's lease of the job is gone, or another process wrote a node.
+    #[error("another process drives the run now: it has changed `{path}`")]
     Overtaken {
-        /// What gave it away.
+        /// The node that shows it.
         path: NodePath,
     },
-    /// The session ended: somebody else may run it by now.
+    /// The session ended; another process may drive the run by now.
     #[error("the session with the store ended")]
-    SessionOver,
-    /// Something that belongs into the same transaction was refused, so that nothing was written.
-    #[error("the store refused what was to be written together")]
-    Together {
-        /// Which of the operations that were to go along, from 0.
+    SessionEnded,
+    /// The store refused an operation of the same transaction, so nothing was written.
+    #[error("the store refused an operation of the transaction")]
+    OperationRefused {
+        /// Position of the refused operation among those given, from 0.
         index: usize,
-        /// Why.
+        /// The store's reason.
         #[source]
         source: StoreError,
     },
-    /// A node holds what this program does not write.
-    #[error("node `{path}` does not hold what it should: {reason}")]
-    Strange {
-        /// Which.
+    /// A node's content is not in this program's format.
+    #[error("node `{path}` has unexpected content: {reason}")]
+    Malformed {
+        /// The node in question.
         path: NodePath,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         reason: String,
     },
     /// Another version of this program wrote the run.
     #[error("another version of lockkeeper wrote run `{run}` (layout {found}, this version reads layout {LAYOUT})")]
     Layout {
-        /// Which.
+        /// Name of the run.
         run: String,
-        /// What it says.
+        /// The layout that the run has.
         found: u32,
     },
-    /// There is no such run.
+    /// The store has no run of this name.
     #[error("the store has no run `{run}`")]
     NoSuchRun {
-        /// Which.
+        /// Name of the run.
         run: String,
     },
-    /// A later run of the job has begun.
+    /// The job has a newer run.
     #[error("run `{run}` is not the newest of its job: `{newest}` is")]
     NotNewest {
-        /// Which.
+        /// Name of the run.
         run: String,
-        /// Which one is.
+        /// The newest run of the job.
         newest: String,
     },
-    /// Who may run it cannot be settled.
+    /// Becoming the job's runner failed.
     #[error("cannot become the runner")]
     Runner(#[from] AcquireError),
     /// The store refused or could not be reached.
-    #[error("cannot reach the state of the run")]
+    #[error("cannot read or write the run state")]
     Store(#[source] StoreError),
 }
 
 impl RunStateError {
-    /// Whether it is not there any more.
+    /// Whether the run no longer exists.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::NoSuchRun { .. } | Self::Store(StoreError::NoNode { .. }))
     }
 
-    /// Whether the same may yet succeed: the store cannot be reached, or did not answer.
+    /// Whether the same call may succeed later: the store is unreachable or did not answer.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_retryable() || matches!(error, StoreError::Ambiguous { .. }))
     }
 
-    /// Whether the run is lost to somebody else, or may be.
+    /// Whether another process drives the run, or may drive it.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Overtaken { .. } | Self::SessionOver | Self::Runner(AcquireError::SessionOver { .. }))
+        matches!(self, Self::Overtaken { .. } | Self::SessionEnded | Self::Runner(AcquireError::SessionOver { .. }))
     }
 }
 
 impl From<StoreError> for RunStateError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::SessionOver => Self::SessionOver,
+            StoreError::SessionOver => Self::SessionEnded,
             error => Self::Store(error),
         }
     }

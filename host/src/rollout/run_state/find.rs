@@ -1,45 +1,45 @@
-//! Which run somebody means.
+//! Finds the run that a command line names.
 
 use thiserror::Error;
 
-use super::read::Kept;
+use super::read::StoredRun;
 use crate::job::closest;
 
-/// The newest run of all, for whoever does not want to type its name.
+/// Names the newest run.
 pub const LATEST: &str = "latest";
 
-/// Why no run is meant, or more than one.
+/// Why a name does not identify one run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FindError {
-    /// There is none at all.
+    /// The store has no runs.
     #[error("there is no run")]
     Nothing,
-    /// More than one begins so.
-    #[error("the names of {} runs begin with `{wanted}`", names.len())]
+    /// Several runs start with the name.
+    #[error("`{wanted}` matches {} runs", names.len())]
     Ambiguous {
-        /// What was said.
+        /// The name as given.
         wanted: String,
-        /// Whose, the newest first.
+        /// The matching runs, newest first.
         names: Vec<String>,
     },
-    /// None has that name.
+    /// No run has that name.
     #[error("there is no run `{wanted}`")]
     NoSuchRun {
-        /// What was said.
+        /// The name as given.
         wanted: String,
-        /// What was meant, perhaps: a run, or a job.
+        /// The most similar name of a run or job, if any is similar.
         nearest: Option<String>,
-        /// What there is, the newest first.
+        /// All runs, newest first.
         names: Vec<String>,
     },
 }
 
-/// The run that is meant by its name, `latest`, its job's name for the job's newest, or the beginning of its name where no
-/// other begins so. `runs` are as [`all`](super::all) lists them: oldest first.
+/// Finds a run by its full name, by `latest`, by its job's name (the job's newest run), or by an unambiguous prefix.
+/// `runs` are as [`all`](super::all) lists them: oldest first.
 ///
 /// # Errors
 /// [`FindError`].
-pub fn find<'a>(runs: &'a [Kept], wanted: &str) -> Result<&'a Kept, FindError> {
+pub fn find<'a>(runs: &'a [StoredRun], wanted: &str) -> Result<&'a StoredRun, FindError> {
     let Some(newest) = runs.last() else { return Err(FindError::Nothing) };
     if let Some(run) = runs.iter().find(|run| run.name == wanted) {
         return Ok(run);
@@ -50,12 +50,12 @@ pub fn find<'a>(runs: &'a [Kept], wanted: &str) -> Result<&'a Kept, FindError> {
     if let Some(run) = runs.iter().rev().find(|run| run.record.job == wanted) {
         return Ok(run);
     }
-    let begin_so: Vec<&Kept> = runs.iter().rev().filter(|run| run.name.starts_with(wanted)).collect();
-    let names = |runs: &[&Kept]| runs.iter().map(|run| run.name.clone()).collect();
+    let begin_so: Vec<&StoredRun> = runs.iter().rev().filter(|run| run.name.starts_with(wanted)).collect();
+    let names = |runs: &[&StoredRun]| runs.iter().map(|run| run.name.clone()).collect();
     match begin_so.as_slice() {
         [only] => Ok(only),
         [] => {
-            let newest_first: Vec<&Kept> = runs.iter().rev().collect();
+            let newest_first: Vec<&StoredRun> = runs.iter().rev().collect();
             let mut known: Vec<&str> =
                 runs.iter().flat_map(|run| [run.record.job.as_str(), run.name.as_str()]).collect();
             known.push(LATEST);
@@ -73,7 +73,7 @@ mod tests {
     use crate::rollout::run_state::{LAYOUT, RunRecord};
     use lockkeeper_coordination::store::NodePath;
 
-    fn run(job: &str, name: &str) -> Kept {
+    fn run(job: &str, name: &str) -> StoredRun {
         let record = RunRecord {
             layout: LAYOUT,
             job: job.to_owned(),
@@ -88,11 +88,11 @@ mod tests {
             runner_epochs: Vec::new(),
             ended: None,
         };
-        Kept { name: name.to_owned(), record, version: 0 }
+        StoredRun { name: name.to_owned(), record, version: 0 }
     }
 
     #[test]
-    fn a_run_is_meant_by_its_name_its_beginning_its_job_or_as_the_latest() {
+    fn a_run_is_found_by_name_prefix_job_or_latest() {
         let runs = [run("web", "web-1"), run("db", "db-1"), run("web", "web-2"), run("db", "db-22")];
         for (wanted, name) in
             [("web-1", "web-1"), ("web", "web-2"), ("latest", "db-22"), ("db-2", "db-22"), ("db-1", "db-1")]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn who_means_none_or_several_is_told_what_there_is() {
+    fn an_unknown_or_ambiguous_name_lists_the_candidates() {
         assert_eq!(find(&[], "latest"), Err(FindError::Nothing));
         let runs = [run("web", "web-1"), run("web", "web-2")];
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The slots that a run holds, as others see them while no runner drives it.
+//! The slots that a run holds while no runner drives it.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use crate::job::Target;
 use crate::rollout::model::TargetRecord;
 use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
 
-/// A slot that a run's state names and whose lease is there.
+/// A slot that a run's state names and whose lease exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HeldSlot {
     /// The semaphore.
     pub semaphore: NodePath,
-    /// The target that it is held for; `None` if the run's orchestration holds it.
+    /// The target that holds it. `None` if the run's orchestration holds it.
     pub target: Option<String>,
     /// Its fence.
     pub fence: Fence,
-    /// Since when, in milliseconds since the Unix epoch, by the store's clock.
+    /// When the lease was created, in milliseconds since the Unix epoch, by the store's clock.
     pub since: u64,
-    /// Whether a command that was started under it may still be running: no runner has seen its end.
-    pub may_act: bool,
+    /// Whether a command that was started under the lease may still be running: no runner has seen its end.
+    pub may_run: bool,
 }
 
-/// The slots of a run whose targets stand so.
+/// The slots of a run with these targets.
 pub(super) async fn held<'a>(
     store: &Arc<dyn Store>,
     run: &str,
@@ -37,9 +37,9 @@ pub(super) async fn held<'a>(
 ) -> Result<Vec<HeldSlot>, RunStateError> {
     let mut named: Vec<(NodePath, Option<String>, NodePath, bool)> = targets
         .filter_map(|(target, saved)| {
-            let may_act = saved.status.is_under_way();
+            let may_run = saved.status.is_under_way();
             let lease = saved.lease.as_ref()?.path.clone();
-            Some((semaphore.clone(), Some(target.name.to_string()), lease, may_act))
+            Some((semaphore.clone(), Some(target.name.to_string()), lease, may_run))
         })
         .collect();
     let folder = RunPaths::new(run).leases();
@@ -59,12 +59,12 @@ pub(super) async fn held<'a>(
             Err(error) => return Err(error.into()),
         }
     }
-    // All in one flight.
+    // All requests are sent before the first answer is read.
     let stats: Vec<_> = named.iter().map(|(_, _, lease, _)| store.stat(lease)).collect();
     let mut held = Vec::new();
-    for ((semaphore, target, _, may_act), stat) in named.into_iter().zip(stats) {
+    for ((semaphore, target, _, may_run), stat) in named.into_iter().zip(stats) {
         if let Some(stat) = stat.await? {
-            held.push(HeldSlot { semaphore, target, fence: stat.fence(), since: stat.ctime_ms, may_act });
+            held.push(HeldSlot { semaphore, target, fence: stat.fence(), since: stat.ctime_ms, may_run });
         }
     }
     Ok(held)

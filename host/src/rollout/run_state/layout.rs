@@ -1,33 +1,33 @@
-//! Where what is kept.
+//! Paths of the run state's nodes.
 
 use crate::job::JobName;
 use lockkeeper_coordination::recipe::ROOT;
 use lockkeeper_coordination::store::{NodePath, node_name};
 
-/// A digit for every plan's part, so that their names sort as they were written.
+/// Digits of a plan part's number, so that the names sort in the order of writing.
 const PART_DIGITS: usize = 6;
 
-/// Where all jobs are.
+/// Folder of all jobs.
 pub(super) fn jobs() -> NodePath {
     root().child("jobs")
 }
 
-/// A job: which run is its newest.
+/// A job's node; its data names the newest run.
 pub(super) fn job(name: &JobName) -> NodePath {
     jobs().child(&node_name(name.as_str()))
 }
 
-/// The semaphore with one slot whose holder runs the job.
+/// The semaphore with one slot whose holder is the job's runner.
 pub(super) fn runner(name: &JobName) -> NodePath {
     job(name).child("runner")
 }
 
-/// Where all runs are.
+/// Folder of all runs.
 pub(super) fn runs() -> NodePath {
     root().child("runs")
 }
 
-/// Where the parts of one run are.
+/// Paths of one run's nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunPaths(NodePath);
 
@@ -36,17 +36,16 @@ impl RunPaths {
         Self(runs().child(&node_name(run)))
     }
 
-    /// The run itself: its record.
+    /// The run's node; its data is the record.
     pub(super) fn run(&self) -> &NodePath {
         &self.0
     }
 
-    /// The job's text.
     pub(super) fn job_text(&self) -> NodePath {
         self.0.child("job")
     }
 
-    /// Its targets in their order, in parts.
+    /// Folder of the target list, in parts.
     pub(super) fn plan(&self) -> NodePath {
         self.0.child("plan")
     }
@@ -55,7 +54,7 @@ impl RunPaths {
         self.plan().child(&format!("{part:0PART_DIGITS$}"))
     }
 
-    /// Where each target that was touched has a node.
+    /// Folder with a node for each target that has a recorded status.
     pub(super) fn targets(&self) -> NodePath {
         self.0.child("targets")
     }
@@ -64,12 +63,11 @@ impl RunPaths {
         self.targets().child(&node_name(name))
     }
 
-    /// The policy's memory.
     pub(super) fn memory(&self) -> NodePath {
         self.0.child("memory")
     }
 
-    /// An orchestration's calls.
+    /// Folder of an orchestration's calls.
     pub(super) fn calls(&self) -> NodePath {
         self.0.child("calls")
     }
@@ -78,7 +76,7 @@ impl RunPaths {
         self.calls().child(&format!("{number:08}"))
     }
 
-    /// The leases of its orchestration.
+    /// Folder of the orchestration's leases.
     pub(super) fn leases(&self) -> NodePath {
         self.0.child("leases")
     }
@@ -87,12 +85,12 @@ impl RunPaths {
         self.leases().child(&node_name(semaphore.as_str()))
     }
 
-    /// What people want of it.
+    /// The operator requests.
     pub(super) fn requests(&self) -> NodePath {
         self.0.child("requests")
     }
 
-    /// What it waits for now.
+    /// The run status: what the runner waits for.
     pub(super) fn now(&self) -> NodePath {
         self.0.child("now")
     }

@@ -1,5 +1,5 @@
-//! Run states in layout 1, written before the words of the run state were renamed. They are listed, a finished one counts as
-//! finished, and an unfinished one is refused by every command except `abort`, which releases what it holds.
+//! Run states in layout 1, which earlier versions wrote. They are listed; finished ones count as finished; every
+//! command except `abort` refuses unfinished ones. `abort` releases what they hold.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use lockkeeper_coordination::store::NodePath;
 /// The number of this layout.
 pub(super) const NUMBER: u32 = 1;
 
-/// Keys of the run's node and of its counts: before, and now.
+/// Renamed keys of the run's node and of its counts: old, new.
 const KEYS: [(&str, &str); 5] = [
     ("stint", "runner-epoch"),
     ("stints", "runner-epochs"),
@@ -22,7 +22,7 @@ const KEYS: [(&str, &str); 5] = [
     ("state", "status"),
 ];
 
-/// Values of a target's status: before, and now. The others have kept their words.
+/// Renamed values of a target's status: old, new. The others are unchanged.
 const STATUSES: [(&str, &str); 6] = [
     ("recalled", "roll-back-leased"),
     ("acting", "running"),
@@ -32,7 +32,7 @@ const STATUSES: [(&str, &str); 6] = [
     ("done", "succeeded"),
 ];
 
-/// The data of a run's node or of a target's node in today's words. Data that already has them stays as it is.
+/// The data of a run's node or a target's node in layout 2's words. Data that already has them is unchanged.
 pub(super) fn renamed(data: Value) -> Value {
     let Value::Object(object) = data else { return data };
     let now = |names: &[(&str, &'static str)], name: &str| {
@@ -49,7 +49,7 @@ pub(super) fn renamed(data: Value) -> Value {
     Value::Object(members.collect::<Map<_, _>>())
 }
 
-/// A target's record in this layout or today's.
+/// A target's record in layout 1 or 2.
 pub(super) fn target_record(path: &NodePath, data: &[u8]) -> Result<TargetRecord, RunStateError> {
     match serde_json::from_slice(data) {
         Ok(record) => Ok(record),
@@ -57,7 +57,7 @@ pub(super) fn target_record(path: &NodePath, data: &[u8]) -> Result<TargetRecord
     }
 }
 
-/// The record of a run in any layout that this program can list; its `layout` says which.
+/// The record of a run in any layout that this program can list; `layout` says which.
 pub(super) fn record(path: &NodePath, data: &[u8]) -> Result<RunRecord, RunStateError> {
     let value: Value = read::parse(path, data)?;
     from_value(path, if value["layout"] == NUMBER { renamed(value) } else { value })
@@ -65,7 +65,7 @@ pub(super) fn record(path: &NodePath, data: &[u8]) -> Result<RunRecord, RunState
 
 fn from_value<T: DeserializeOwned>(path: &NodePath, value: Value) -> Result<T, RunStateError> {
     serde_json::from_value(value)
-        .map_err(|error| RunStateError::Strange { path: path.clone(), reason: error.to_string() })
+        .map_err(|error| RunStateError::Malformed { path: path.clone(), reason: error.to_string() })
 }
 
 #[cfg(test)]

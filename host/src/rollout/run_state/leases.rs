@@ -1,7 +1,8 @@
 //! The leases that a run's orchestration holds, as the run's state names them.
 //!
-//! A node each, `…/leases/<semaphore's path, escaped>`, created in the transaction that creates the lease and deleted in the
-//! one that deletes it: whoever goes on with the run, or ends it, releases what is named here and nothing else.
+//! Each lease is a node, `…/leases/<semaphore's path, escaped>`, created in the transaction that creates the lease and
+//! deleted in the one that deletes it. A process that resumes or aborts the run releases what is named here and nothing
+//! else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::writer::RunStateWriter;
 use lockkeeper_coordination::recipe::{Claims, Deletion, Lease};
 use lockkeeper_coordination::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
-/// The pause before a transaction that was not answered is looked at again.
+/// Pause before a transaction without an answer is checked.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A lease of an orchestration.
@@ -25,13 +26,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct OwnLease {
     /// The semaphore.
     pub semaphore: NodePath,
-    /// The lease's node.
+    /// Path of the lease's node.
     pub lease: NodePath,
-    /// Its identifier: the run's name.
+    /// The lease's identifier: the run's name.
     pub identifier: String,
 }
 
-/// The leases of a run's orchestration, written by its runner.
+/// Writes the leases of a run's orchestration; used only by its runner.
 #[derive(Debug, Clone)]
 pub struct OwnLeases {
     store: Arc<dyn Store>,
@@ -40,20 +41,20 @@ pub struct OwnLeases {
 }
 
 impl OwnLeases {
-    /// Those of the run that this runner drives.
+    /// Opens the leases of the run that this runner drives.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`RunStateError`].
     pub async fn open(run_state: &RunStateWriter) -> Result<Self, RunStateError> {
-        let (store, runner, paths) = run_state.place();
+        let (store, runner, paths) = run_state.location();
         create_all(&*store, &paths.leases()).await?;
         Ok(Self { store, runner, paths })
     }
 
-    /// What the state names for a semaphore; `None` if nothing.
+    /// The recorded lease of a semaphore. `None` if the run holds none.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`RunStateError`].
     pub async fn of(&self, semaphore: &NodePath) -> Result<Option<OwnLease>, RunStateError> {
         let path = self.paths.lease(semaphore);
         match self.store.read(&path).await {
@@ -63,8 +64,8 @@ impl OwnLeases {
         }
     }
 
-    /// What goes into the transaction that creates a lease of that semaphore. `known` says whether the state names one already,
-    /// which is gone.
+    /// The operations that belong into the transaction that creates a lease of that semaphore. `known` says whether the
+    /// state names an earlier lease, which no longer exists.
     pub fn along<'a>(
         &'a self,
         semaphore: &'a NodePath,
@@ -83,18 +84,18 @@ impl OwnLeases {
         }
     }
 
-    /// Releases a lease and forgets it, in one transaction.
+    /// Releases a lease and deletes its record, in one transaction.
     ///
     /// # Errors
-    /// [`LedgerError`]; then the lease may be held still.
+    /// [`RunStateError`]; the lease may still be held.
     pub async fn release(&self, semaphore: &NodePath, lease: &Lease) -> Result<(), RunStateError> {
         release(&self.store, &self.runner, &self.paths.lease(semaphore), lease.deletion()).await
     }
 
-    /// Releases everything that the state names; gives the semaphores, and those whose leases are held still, with why.
+    /// Releases every recorded lease. Returns the released semaphores, and those that are still held with the error.
     ///
     /// # Errors
-    /// [`LedgerError`] if the state cannot be read.
+    /// [`RunStateError`] if the state cannot be read.
     pub async fn release_all(&self) -> Result<(Vec<NodePath>, Vec<(NodePath, RunStateError)>), RunStateError> {
         let folder = self.paths.leases();
         let names = match self.store.children(&folder).await {
@@ -129,7 +130,8 @@ impl OwnLeases {
     }
 }
 
-/// One transaction, sent until it is decided: it deletes the lease, its claim if there is one, and the state's node.
+/// Sends one transaction until its outcome is known: it deletes the lease, its claim (if there is one) and the state's
+/// node.
 async fn release(
     store: &Arc<dyn Store>,
     runner: &NodePath,
@@ -153,7 +155,7 @@ async fn release(
                 (_, source) if source.is_retryable() => sleep(PAUSE).await,
                 (_, source) => return Err(source.into()),
             },
-            // Sent again it says whether it happened: the state's node is then gone.
+            // Sending it again shows whether it happened: the state's node is then gone.
             Err(error) if error.is_retryable() || matches!(error, StoreError::Ambiguous { .. }) => sleep(PAUSE).await,
             Err(error) => return Err(error.into()),
         }

@@ -1,21 +1,21 @@
-//! A run's state in the store: what a runner that takes over goes on from.
+//! A run's state in the store: a runner that takes over resumes from it.
 //!
-//! | what | where | data |
+//! | What | Where | Data |
 //! |---|---|---|
 //! | job | `/lockkeeper/jobs/<job>` | JSON: its newest run |
-//! | runner | `/lockkeeper/jobs/<job>/runner`, a [semaphore](lockkeeper_coordination::recipe) with one slot, beside it its queue | who runs the job; who stands by |
-//! | run | `/lockkeeper/runs/<run>` | JSON: [`RunRecord`]; empty until it has begun |
-//! | its job | `…/job` | the text of the job's file |
-//! | its plan | `…/plan/<6 digits>` | JSON: targets with their labels, in their order |
-//! | a target | `…/targets/<target>` | JSON: [`Saved`]; no node: nobody has touched it yet |
+//! | runner | `/lockkeeper/jobs/<job>/runner`, a [semaphore](lockkeeper_coordination::recipe) with one slot, with its queue beside it | the job's runner; the standby runners |
+//! | run | `/lockkeeper/runs/<run>` | JSON: [`RunRecord`]; empty until the run has started |
+//! | job's text | `…/job` | the text of the job's file |
+//! | plan | `…/plan/<6 digits>` | JSON: targets with their labels, in order |
+//! | target | `…/targets/<target>` | JSON: [`TargetRecord`](crate::rollout::model::TargetRecord); missing while the target is pending |
 //! | memory | `…/memory` | JSON: the policy's memory, in hex |
-//! | wishes | `…/wishes` | JSON: [`Wishes`], what people want |
-//! | calls | `…/calls`, `…/calls/<8 digits>` | JSON: an orchestration's last [`Checkpoint`]; each [`Called`] since |
+//! | requests | `…/requests` | JSON: [`RequestsRecord`], the operator requests |
+//! | calls | `…/calls`, `…/calls/<8 digits>` | JSON: an orchestration's last [`Checkpoint`]; each [`Called`](crate::rollout::model::Called) since |
 //! | leases | `…/leases/<semaphore's path, escaped>` | JSON: an [`OwnLease`] of its orchestration |
-//! | now | `…/now` | JSON: what its runner waits for |
+//! | now | `…/now` | JSON: [`RunStatus`](crate::rollout::model::RunStatus) |
 //!
-//! Everything but `wishes` and a record that is opened again is written by the runner alone, in transactions that look at
-//! its lease of the job. That lease is ephemeral: it ends with its session, and whoever stands by takes over.
+//! Except for `requests`, and for a record that is reopened, only the runner writes, in transactions that check its
+//! lease of the job. That lease is ephemeral: it ends with its session, and a standby runner takes over.
 
 mod abort;
 mod acknowledgement;
@@ -39,24 +39,26 @@ mod rerun;
 mod runner;
 #[cfg(test)]
 mod tests;
-mod unwritten;
+mod unsaved_endings;
 mod writer;
 
-pub use abort::{Freed, abort};
-pub use acknowledgement::{Notice, await_acknowledgement};
-pub use blockers::{Blockers, Blocking};
-pub use calls::{Calls, Checkpoint, Known, calls};
+pub use abort::{AbortedRun, abort};
+pub use acknowledgement::{Acknowledgement, await_acknowledgement};
+pub use blockers::{BlockingHolder, SlotBlockers};
+pub use calls::{Calls, Checkpoint, RecordedCalls, calls};
 pub use error::RunStateError;
 pub use find::{FindError, LATEST, find};
 pub use held_slots::HeldSlot;
 pub use leases::{OwnLease, OwnLeases};
-pub use overview::{Held, Left, RunPhase, Seen, Summary, WaveSeen, WaveState, summaries};
-pub use prune::{delete, delete_stillborn, forget_jobs, stillborn};
+pub use overview::{AbandonedRun, HoldReason, RunOverview, RunPhase, RunSummary, WaveOverview, WaveState, summaries};
+pub use prune::{delete, delete_never_started, delete_unused_jobs, never_started};
 pub(crate) use read::requests_and_watch;
-pub use read::{Kept, StatusOf, all, job_text, newest, now, requests, run, run_status, statuses_of, targets};
-pub use records::{AboutVersion, Ended, LAYOUT, RequestsRecord, RunRecord, RunnerEpoch};
-pub use request::{Recorded, request};
+pub use read::{
+    StoredRun, VersionedTarget, all, job_text, newest, now, requests, run, run_status, statuses_of, targets,
+};
+pub use records::{AboutVersion, LAYOUT, RequestsRecord, RunEnd, RunRecord, RunnerEpoch};
+pub use request::{RecordedRequests, request};
 pub use rerun::reopen;
-pub use runner::{NewRun, Opened, Runner, SEQUENCES_PER_EPOCH};
-pub use unwritten::{Rewritten, Sight, Unwritten};
+pub use runner::{NewRun, OpenedRun, Runner, SEQUENCES_PER_EPOCH};
+pub use unsaved_endings::{AttemptEnd, SavedEndings, UnsavedEndings};
 pub use writer::RunStateWriter;

@@ -1,15 +1,15 @@
-//! A run as somebody sees it who only looks.
+//! A run as a command reads it that does not drive it.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::blockers::{self, Blockers};
-use super::calls::{self, Known};
+use super::blockers::{self, SlotBlockers};
+use super::calls::{self, RecordedCalls};
 use super::error::RunStateError;
 use super::held_slots::{self, HeldSlot};
 use super::layout::RunPaths;
-use super::read::{self, Kept, StatusOf};
+use super::read::{self, StoredRun, VersionedTarget};
 use super::records::{AboutVersion, RequestsRecord};
 use super::rerun::job_of;
 use super::runner::Runner;
@@ -21,106 +21,106 @@ use crate::rollout::model::{
 use lockkeeper_coordination::recipe::{Holder, Semaphore, SemaphoreState};
 use lockkeeper_coordination::store::Store;
 
-/// How many of those who queue are named.
+/// Names of queued callers that are read at most.
 const MOST_QUEUED: usize = 20;
 
-/// What becomes of a run now.
+/// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunPhase {
-    /// Somebody runs it.
+    /// A runner drives it.
     Running,
-    /// It is not finished, and nobody runs it.
+    /// It is unfinished, and no runner drives it.
     Abandoned,
-    /// It is finished.
+    /// Its end is recorded.
     Finished,
 }
 
 /// A run in a list of runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// The run.
-    pub kept: Kept,
-    /// Who runs it; none: nobody, or it is finished.
+pub struct RunSummary {
+    /// Name and record of the run.
+    pub stored: StoredRun,
+    /// The runner. `None` if no runner drives the run.
     pub runner: Option<Holder>,
-    /// How many stand by, to take it over.
+    /// Number of standby runners, which take over when the runner ends.
     pub standing_by: u32,
-    /// Who paused it.
+    /// The request that paused it. `None` if it is not paused.
     pub paused: Option<OperatorRequest>,
-    /// How many targets stand where.
+    /// Number of targets in each status.
     pub counts: Counts,
-    /// What there is to say while no runner drives it; `None` if one does, or it is finished.
-    pub left: Option<Left>,
+    /// What the run left behind. `None` if a runner drives it, or it is finished.
+    pub left: Option<AbandonedRun>,
 }
 
-/// That no runner drives a run which is not finished.
+/// What an unfinished run without a runner leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
-    /// Since when at the latest, in milliseconds since the Unix epoch: when its last runner wrote for the last time, which it does
-    /// about once a second while it acts, by that runner's clock.
+pub struct AbandonedRun {
+    /// The last sign of its last runner, in milliseconds since the Unix epoch, by that runner's clock. A runner writes
+    /// about once a second while actions are running.
     pub since_ms: u64,
-    /// What it holds still.
+    /// The slots that it still holds.
     pub slots: Vec<HeldSlot>,
 }
 
-/// All that there is to see of a run.
+/// Everything that the store has of a run.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    /// As in a list.
-    pub summary: Summary,
-    /// What people want of it.
+pub struct RunOverview {
+    /// The same as in a list of runs.
+    pub summary: RunSummary,
+    /// The operator requests.
     pub requests: RequestsRecord,
-    /// What its runner said last; of an earlier one's where nobody runs it.
+    /// The last run status that a runner wrote, even if that runner has ended.
     pub run_status: Option<RunStatus>,
-    /// Its targets, in their order.
+    /// The targets in the plan's order.
     pub targets: Vec<Target>,
-    /// Where each of them stands.
-    pub statuses: Vec<StatusOf>,
-    /// Its job, as far as this program can read it.
+    /// The record of each target, in the same order.
+    pub statuses: Vec<VersionedTarget>,
+    /// The job. `None` if this program cannot read it.
     pub job: Option<JobSpec>,
-    /// That job's plan of these targets.
+    /// The job's plan of these targets. `None` without a job.
     pub plan: Option<Plan>,
-    /// Whose slots they take.
+    /// The semaphore of the job.
     pub semaphore: SemaphoreState,
-    /// The first of those who queue for them.
+    /// The first entries of that semaphore's queue.
     pub queue: Vec<String>,
-    /// What its orchestration called; none: it has none.
-    pub calls: Option<Known>,
-    /// Whom that waits for.
-    pub blockers: Option<Blockers>,
-    /// When this was seen, in milliseconds since the Unix epoch, by our clock.
+    /// The calls of its orchestration. `None` if it has no orchestration.
+    pub calls: Option<RecordedCalls>,
+    /// What blocks the orchestration. `None` if nothing blocks it.
+    pub blockers: Option<SlotBlockers>,
+    /// When this was read, in milliseconds since the Unix epoch, by this machine's clock.
     pub at: u64,
 }
 
-/// A wave, and how far it has come.
+/// A wave and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaveSeen<'a> {
-    /// The wave.
+pub struct WaveOverview<'a> {
+    /// The wave in the plan.
     pub wave: &'a Wave,
-    /// How many of its targets stand where.
+    /// Number of the wave's targets in each status.
     pub counts: Counts,
-    /// How far it has come.
+    /// Progress of the wave.
     pub state: WaveState,
-    /// Who approved of it.
+    /// The approval. `None` if it was not approved.
     pub approved: Option<&'a OperatorRequest>,
 }
 
-/// How far a wave has come.
+/// Progress of a wave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaveState {
-    /// It is done with.
+    /// All its targets have a final status.
     Complete,
-    /// It goes.
+    /// At least one of its targets was started.
     Going,
-    /// It is the next, and has not begun.
+    /// It is next and has not started.
     Next,
-    /// It is the next, and waits for somebody to approve of it.
+    /// It is next and waits for approval.
     NeedsApproval,
-    /// Others go before it.
+    /// Earlier waves come first.
     Later,
 }
 
 impl WaveState {
-    /// A stable word for it.
+    /// The stable word for JSON and text.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -133,43 +133,43 @@ impl WaveState {
     }
 }
 
-/// What a run waits for until somebody does something about it.
+/// Why a run waits for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
-    /// It is paused.
+pub enum HoldReason {
+    /// An operator paused the run.
     Paused(OperatorRequest),
-    /// So many failed that nothing new starts.
+    /// The failure budget is used up, so nothing new record_start.
     BudgetSpent {
-        /// How many failures count: of the run, or of the wave.
+        /// Number of failures that count, of the run or of the wave.
         charged: u32,
-        /// How many stop the run.
+        /// Number of failures that stops the run or the wave.
         stop_at: u32,
-        /// How many may fail at most. `None` if the job does not say.
+        /// Number of failures that is never exceeded. `None` if the job sets no `max-failed`.
         max_failed: Option<u32>,
-        /// The wave whose `stop-at` that is. `None` if it is the job's.
+        /// The wave whose `stop-at` was reached. `None` if it is the job's.
         wave: Option<String>,
     },
-    /// Nobody knows how it went on these targets.
+    /// The outcome on these targets is unknown.
     Unknown(Vec<String>),
-    /// This wave is the next, and wants somebody to approve of it.
+    /// This wave waits for approval.
     Approval(String),
 }
 
-impl Summary {
-    /// What becomes of it now.
+impl RunSummary {
+    /// What the run is doing, by its record and its runner.
     #[must_use]
     pub fn state(&self) -> RunPhase {
-        match (&self.kept.record.ended, &self.runner) {
+        match (&self.stored.record.ended, &self.runner) {
             (Some(_), _) => RunPhase::Finished,
             (None, Some(_)) => RunPhase::Running,
             (None, None) => RunPhase::Abandoned,
         }
     }
 
-    async fn of(store: &Arc<dyn Store>, kept: Kept, is_newest: bool) -> Result<Self, RunStateError> {
+    async fn of(store: &Arc<dyn Store>, kept: StoredRun, is_newest: bool) -> Result<Self, RunStateError> {
         if let Some(ended) = &kept.record.ended {
             let counts = ended.counts;
-            return Ok(Self { kept, runner: None, standing_by: 0, paused: None, counts, left: None });
+            return Ok(Self { stored: kept, runner: None, standing_by: 0, paused: None, counts, left: None });
         }
         let (runner, standing_by) = match is_newest {
             true => Runner::of(store, &job_of(&kept)?).await?,
@@ -180,14 +180,14 @@ impl Summary {
         let counts = counts(kept.record.targets, touched.iter().map(|saved| &saved.status));
         let left = match runner {
             Some(_) => None,
-            None => Some(Left::of(store, &kept, &touched).await?),
+            None => Some(AbandonedRun::of(store, &kept, &touched).await?),
         };
-        Ok(Self { kept, runner, standing_by, paused, counts, left })
+        Ok(Self { stored: kept, runner, standing_by, paused, counts, left })
     }
 }
 
-impl Left {
-    async fn of(store: &Arc<dyn Store>, kept: &Kept, touched: &[TargetRecord]) -> Result<Self, RunStateError> {
+impl AbandonedRun {
+    async fn of(store: &Arc<dyn Store>, kept: &StoredRun, touched: &[TargetRecord]) -> Result<Self, RunStateError> {
         let said = read::run_status(store, &kept.name).await?.map(|run_status| run_status.at);
         let began = kept.record.newest_epoch().map_or(kept.record.started, |runner_epoch| runner_epoch.began);
         let since_ms = touched.iter().map(|saved| saved.at).chain(said).fold(began, u64::max);
@@ -202,14 +202,14 @@ impl Left {
 /// Every run, oldest first.
 ///
 /// # Errors
-/// As the store's.
-pub async fn summaries(store: &Arc<dyn Store>) -> Result<Vec<Summary>, RunStateError> {
+/// If the store cannot be read.
+pub async fn summaries(store: &Arc<dyn Store>) -> Result<Vec<RunSummary>, RunStateError> {
     let all = read::all(store).await?;
     let mut summaries = Vec::with_capacity(all.len());
     for (at, kept) in all.iter().enumerate() {
         let is_newest = !all[at + 1..].iter().any(|later| later.record.job == kept.record.job);
-        match Summary::of(store, kept.clone(), is_newest).await {
-            // Pruned meanwhile.
+        match RunSummary::of(store, kept.clone(), is_newest).await {
+            // The run was pruned meanwhile.
             Err(error) if error.is_gone() => {}
             summary => summaries.push(summary?),
         }
@@ -217,12 +217,12 @@ pub async fn summaries(store: &Arc<dyn Store>) -> Result<Vec<Summary>, RunStateE
     Ok(summaries)
 }
 
-impl Seen {
-    /// Looks at a run.
+impl RunOverview {
+    /// Reads a run.
     ///
     /// # Errors
-    /// As the store's.
-    pub async fn look(store: &Arc<dyn Store>, run: &str) -> Result<Self, RunStateError> {
+    /// If the store cannot be read.
+    pub async fn read(store: &Arc<dyn Store>, run: &str) -> Result<Self, RunStateError> {
         let kept = read::run(store, run).await?;
         let is_newest = read::newest(store, &job_of(&kept)?).await?.is_some_and(|newest| newest.name == kept.name);
         let semaphore = Semaphore::new(Arc::clone(store), kept.record.semaphore.clone(), NonZeroU32::MIN);
@@ -230,7 +230,7 @@ impl Seen {
         let text = read::job_text(store, run).await?;
         let job = JobSpec::parse("job", &text).ok();
         let plan = job.as_ref().map(|job| Plan::of(job, targets.clone()));
-        let mut summary = Summary::of(store, kept, is_newest).await?;
+        let mut summary = RunSummary::of(store, kept, is_newest).await?;
         let statuses = read::statuses_of(store, run, &targets).await?;
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         summary.counts = counts(total, statuses.iter().map(|(saved, _)| &saved.status));
@@ -256,41 +256,42 @@ impl Seen {
         Ok(seen)
     }
 
-    /// What the runner said that there is now; none where nobody runs it.
+    /// The status that the present runner wrote. `None` if no runner drives the run, or the present one has not written
+    /// yet.
     #[must_use]
     pub fn run_status_of_runner(&self) -> Option<&RunStatus> {
         let runner = self.summary.runner.as_ref()?;
-        let record = &self.summary.kept.record;
-        self.run_status.as_ref().filter(|run_status| record.is_said_by(runner, run_status))
+        let record = &self.summary.stored.record;
+        self.run_status.as_ref().filter(|run_status| record.is_written_by(runner, run_status))
     }
 
-    /// Each target by its name, with where it stands.
-    pub fn each(&self) -> impl Iterator<Item = (&str, &StatusOf)> {
+    /// Each target's name with its record.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &VersionedTarget)> {
         self.targets.iter().map(|target| target.name.as_str()).zip(&self.statuses)
     }
 
-    /// The targets that a wish about them is in force for: they stand as they did when it was said.
+    /// The targets with a request that is in force: their record has not changed since the request.
     #[must_use]
     pub fn in_force<'a>(
         &'a self,
         about: &'a std::collections::BTreeMap<String, AboutVersion>,
     ) -> Vec<(&'a str, &'a OperatorRequest)> {
-        let still = |(name, (_, version)): (&'a str, &StatusOf)| {
+        let still = |(name, (_, version)): (&'a str, &VersionedTarget)| {
             about.get(name).filter(|about| about.version == *version).map(|about| (name, &about.request))
         };
         self.each().filter_map(still).collect()
     }
 
-    /// The target of this run that holds a lease of the semaphore.
+    /// The target of this run that holds this lease.
     #[must_use]
     pub fn target_of(&self, holder: &Holder) -> Option<&TargetRecord> {
         let mut all = self.statuses.iter().map(|(saved, _)| saved);
         all.find(|saved| saved.lease.as_ref().is_some_and(|lease| lease.path == holder.path))
     }
 
-    /// Its waves, in their order; none where its job has none.
+    /// The waves in order; empty if the job has none.
     #[must_use]
-    pub fn waves(&self) -> Vec<WaveSeen<'_>> {
+    pub fn waves(&self) -> Vec<WaveOverview<'_>> {
         let waves = self.plan.as_ref().map_or(&[][..], |plan| &plan.waves);
         let mut is_complete_before = true;
         let seen = waves.iter().map(|wave| {
@@ -307,26 +308,26 @@ impl Seen {
                 _ => WaveState::Next,
             };
             is_complete_before &= state == WaveState::Complete;
-            WaveSeen { wave, counts, state, approved }
+            WaveOverview { wave, counts, state, approved }
         });
         seen.collect()
     }
 
-    /// The wave that a target is in.
+    /// The name of the target's wave.
     #[must_use]
     pub fn wave_of(&self, target: usize) -> Option<&str> {
         self.plan.as_ref()?.wave_of(target).map(|wave| wave.name.as_str())
     }
 
-    /// What it waits for until somebody does something about it.
+    /// Why the run waits for an operator; empty if it does not.
     #[must_use]
-    pub fn held(&self) -> Vec<Held> {
-        let mut held: Vec<Held> = self.requests.paused.iter().cloned().map(Held::Paused).collect();
+    pub fn hold_reasons(&self) -> Vec<HoldReason> {
+        let mut held: Vec<HoldReason> = self.requests.paused.iter().cloned().map(HoldReason::Paused).collect();
         if self.summary.counts.open() == 0 {
             return held;
         }
         let waves = self.waves().into_iter().filter(|wave| wave.state == WaveState::NeedsApproval);
-        held.extend(waves.map(|wave| Held::Approval(wave.wave.name.to_string())));
+        held.extend(waves.map(|wave| HoldReason::Approval(wave.wave.name.to_string())));
         let requests = [&self.requests.accepted, &self.requests.retry];
         let taken: Vec<&str> =
             requests.into_iter().flat_map(|about| self.in_force(about)).map(|(name, _)| name).collect();
@@ -343,15 +344,15 @@ impl Seen {
         };
         held.extend(self.plan.as_ref().and_then(|plan| self.spent(plan, &charged)));
         if !unknown.is_empty() && holds {
-            held.push(Held::Unknown(unknown));
+            held.push(HoldReason::Unknown(unknown));
         }
         held
     }
 }
 
-impl Seen {
-    /// That so many failed that nothing new starts; `charged` are the targets whose failures count.
-    fn spent(&self, plan: &Plan, charged: &[String]) -> Option<Held> {
+impl RunOverview {
+    /// Whether the failure budget is used up; `charged` are the targets whose failures count.
+    fn spent(&self, plan: &Plan, charged: &[String]) -> Option<HoldReason> {
         let names: HashSet<&str> = charged.iter().map(String::as_str).collect();
         let wave_spent = plan.waves.iter().find_map(|wave| {
             let stop_at = wave.stop_at?;
@@ -361,7 +362,7 @@ impl Seen {
         });
         match plan.limits.spent(&Facts { failed: count(charged.len()), wave_spent, ..Facts::default() })? {
             Refusal::BudgetSpent { failed: charged, stop_at, wave } => {
-                Some(Held::BudgetSpent { charged, stop_at, max_failed: plan.limits.budget.max_failed, wave })
+                Some(HoldReason::BudgetSpent { charged, stop_at, max_failed: plan.limits.budget.max_failed, wave })
             }
             _ => None,
         }
@@ -372,7 +373,7 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// How many targets stand where, of so many of which these were touched.
+/// Counts the statuses of `total` targets, of which only `touched` have a record.
 pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a RecordedStatus>) -> Counts {
     let mut counts = Counts { total, ..Counts::default() };
     let mut known = 0;
@@ -383,7 +384,7 @@ pub(super) fn counts<'a>(total: u32, touched: impl Iterator<Item = &'a RecordedS
             status => status,
         };
         *match status {
-            // What follows from the end is not decided yet; how it ended is known.
+            // What follows the end is not decided yet; the ending is known.
             RecordedStatus::ActionEnded { ending: Ending::Succeeded, .. } => &mut counts.succeeded,
             RecordedStatus::ActionEnded { .. } => &mut counts.failed,
             RecordedStatus::Pending => &mut counts.pending,

@@ -1,4 +1,4 @@
-//! Who owns other callers' leases, as far as that can be known.
+//! Whether the owners of other callers' leases are alive.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use crate::rollout::run_state::{RunStateError, Runner};
 use lockkeeper_coordination::recipe::{Claims, Holder, Owner, Semaphore};
 use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
 
-/// The first of the leases with those fences whose owner is alive, as a reason not to break it; `None` if all may be broken.
+/// The first of the leases with those fences whose owner is alive, as a reason not to break it. `None` if all may be
+/// broken.
 ///
-/// An ephemeral lease is there because its session lives. A persistent one is alive while a runner drives the run that owns
-/// it, or while the process of this host that owns it exists. Of a process of another host nothing is known: whether its
-/// host is alive is for the policy to judge, by the party.
+/// The owner of an ephemeral lease is alive: its session lives. The owner of a persistent one is alive while a runner
+/// drives the run that owns it, or while the process on this host that owns it exists. Of a process on another host
+/// nothing is known: the policy judges from the party whether that host is alive.
 ///
 /// # Errors
-/// As the store's.
+/// If the store cannot be read.
 pub(crate) async fn living(
     store: &Arc<dyn Store>,
     semaphore: &NodePath,
@@ -47,8 +48,8 @@ async fn has_runner(store: &Arc<dyn Store>, job: &str) -> Result<bool, StoreErro
     match Runner::of(store, &job).await {
         Ok((runner, _)) => Ok(runner.is_some()),
         Err(RunStateError::Store(error)) => Err(error),
-        Err(RunStateError::SessionOver) => Err(StoreError::SessionOver),
-        // Nobody knows: it is not broken.
+        Err(RunStateError::SessionEnded) => Err(StoreError::SessionOver),
+        // Unknown, so the lease is not broken.
         Err(_) => Ok(true),
     }
 }

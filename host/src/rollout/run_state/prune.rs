@@ -1,28 +1,29 @@
-//! Runs that nobody needs any more.
+//! Deletes runs that are no longer needed.
 
 use std::sync::Arc;
 
 use super::error::RunStateError;
 use super::layout::{self, RunPaths};
-use super::read::Kept;
+use super::read::StoredRun;
 use lockkeeper_coordination::store::{NodePath, Op, Store, StoreError, Version, node_name};
 
-/// As many nodes are deleted in one transaction.
+/// Nodes that one transaction deletes at most.
 const AT_ONCE: usize = 200;
 
-/// Deletes a run and everything below it. Its own node goes last: a pruning that was cut off is gone on with by the next.
+/// Deletes a run and everything below it. The run's own node is deleted last, so that the next prune continues an
+/// interrupted one.
 ///
 /// # Errors
-/// As the store's.
-pub async fn delete(store: &Arc<dyn Store>, run: &Kept) -> Result<(), RunStateError> {
+/// If the store refuses or is unreachable.
+pub async fn delete(store: &Arc<dyn Store>, run: &StoredRun) -> Result<(), RunStateError> {
     delete_below(store, RunPaths::new(&run.name).run()).await
 }
 
-/// What was about to be a run before `until_ms` and never began.
+/// Runs that were created before `until_ms` and never started.
 ///
 /// # Errors
-/// As the store's.
-pub async fn stillborn(store: &Arc<dyn Store>, until_ms: u64) -> Result<Vec<String>, RunStateError> {
+/// If the store cannot be read.
+pub async fn never_started(store: &Arc<dyn Store>, until_ms: u64) -> Result<Vec<String>, RunStateError> {
     let mut found = Vec::new();
     for name in missing_is_none(store.children(&layout::runs()).await)?.unwrap_or_default() {
         let path = layout::runs().child(&name);
@@ -34,19 +35,19 @@ pub async fn stillborn(store: &Arc<dyn Store>, until_ms: u64) -> Result<Vec<Stri
     Ok(found)
 }
 
-/// Deletes one of [`stillborn`].
+/// Deletes one of [`never_started`].
 ///
 /// # Errors
-/// As the store's.
-pub async fn delete_stillborn(store: &Arc<dyn Store>, name: &str) -> Result<(), RunStateError> {
+/// If the store refuses or is unreachable.
+pub async fn delete_never_started(store: &Arc<dyn Store>, name: &str) -> Result<(), RunStateError> {
     delete_below(store, &layout::runs().child(name)).await
 }
 
-/// Forgets jobs that have no run any more: nobody runs them, and no node below them is in use.
+/// Deletes the nodes of jobs that have no runs left, no runner and no queue.
 ///
 /// # Errors
-/// As the store's.
-pub async fn forget_jobs(store: &Arc<dyn Store>, kept: &[Kept]) -> Result<(), RunStateError> {
+/// If the store refuses or is unreachable.
+pub async fn delete_unused_jobs(store: &Arc<dyn Store>, kept: &[StoredRun]) -> Result<(), RunStateError> {
     for name in missing_is_none(store.children(&layout::jobs()).await)?.unwrap_or_default() {
         if kept.iter().any(|run| node_name(&run.record.job) == name) {
             continue;
@@ -58,7 +59,7 @@ pub async fn forget_jobs(store: &Arc<dyn Store>, kept: &[Kept]) -> Result<(), Ru
         let ops = all.into_iter().map(|path| Op::Delete { path, version: Version::Any }).collect();
         match store.multi(ops).await {
             Ok(_) | Err(StoreError::Ambiguous { .. }) => {}
-            // Somebody runs it, or is about to: a folder that has something in it stays.
+            // A runner exists or is about to exist: the node has children and stays.
             Err(StoreError::Multi { source, .. })
                 if matches!(*source, StoreError::NotEmpty { .. } | StoreError::NoNode { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -67,11 +68,11 @@ pub async fn forget_jobs(store: &Arc<dyn Store>, kept: &[Kept]) -> Result<(), Ru
     Ok(())
 }
 
-/// Deletes a node and all below it, the deepest first.
+/// Deletes a node and everything below it, deepest first.
 async fn delete_below(store: &Arc<dyn Store>, top: &NodePath) -> Result<(), RunStateError> {
     let mut found = vec![top.clone()];
     let mut next = 0;
-    // Bounded by the nodes that there are: nobody makes any below a run that is over.
+    // Bounded by the number of nodes: no process creates nodes below a finished run.
     while next < found.len() {
         let here = found[next].clone();
         let children = missing_is_none(store.children(&here).await)?.unwrap_or_default();
@@ -83,7 +84,7 @@ async fn delete_below(store: &Arc<dyn Store>, top: &NodePath) -> Result<(), RunS
         let delete = |path: &NodePath| Op::Delete { path: path.clone(), version: Version::Any };
         match store.multi(some.iter().map(delete).collect()).await {
             Ok(_) => {}
-            // Somebody else prunes as well: one by one, and what is gone is gone.
+            // Another process prunes at the same time: delete one by one, and ignore missing nodes.
             Err(StoreError::Multi { .. } | StoreError::Ambiguous { .. }) => {
                 for path in some {
                     match store.delete(path, Version::Any).await {

@@ -1,4 +1,4 @@
-//! A run's state, read by whoever wants to look: no lease is needed for that.
+//! Reads a run's state; no lease is needed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use crate::job::{JobName, Target};
 use crate::rollout::model::{RunStatus, TargetRecord};
 use lockkeeper_coordination::store::{Node, NodePath, Store, StoreError, Watch, node_name};
 
-/// So many reads are on their way at once.
-const FLIGHT: usize = 256;
+/// Reads in flight at once, so that a run of many targets does not flood the store.
+const READS_IN_FLIGHT: usize = 256;
 
-/// A run as it is kept.
+/// A run as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// Its name.
+pub struct StoredRun {
+    /// Name of the run.
     pub name: String,
-    /// What it is.
+    /// Content of the run's node.
     pub record: RunRecord,
-    /// The version of its node.
+    /// Version of the run's node.
     pub(super) version: i32,
 }
 
-impl Kept {
-    /// Refuses a run of another layout, unless it is finished and in a layout whose end this program can read.
+impl StoredRun {
+    /// Refuses a run in another layout, unless it is finished and this program can read that layout.
     ///
     /// # Errors
     /// [`RunStateError::Layout`].
@@ -43,14 +43,14 @@ impl Kept {
     }
 }
 
-/// Where a target stands, and the version of its node; none: it has none yet.
-pub type StatusOf = (TargetRecord, Option<i32>);
+/// A target's record and its node's version. The version is `None` if the node does not exist.
+pub type VersionedTarget = (TargetRecord, Option<i32>);
 
-/// Every run that is kept, oldest first.
+/// Every run in the store, oldest first. Nodes in an unknown format are skipped.
 ///
 /// # Errors
-/// As the store's. A node that is none of ours is left out.
-pub async fn all(store: &Arc<dyn Store>) -> Result<Vec<Kept>, RunStateError> {
+/// If the store cannot be read.
+pub async fn all(store: &Arc<dyn Store>) -> Result<Vec<StoredRun>, RunStateError> {
     let names = match store.children(&layout::runs()).await {
         Ok(names) => names,
         Err(StoreError::NoNode { .. }) => return Ok(Vec::new()),
@@ -58,72 +58,72 @@ pub async fn all(store: &Arc<dyn Store>) -> Result<Vec<Kept>, RunStateError> {
     };
     let paths: Vec<NodePath> = names.iter().map(|name| layout::runs().child(name)).collect();
     let nodes = nodes(store, &paths).await?;
-    let mut runs: Vec<Kept> = names
+    let mut runs: Vec<StoredRun> = names
         .into_iter()
         .zip(nodes)
         .filter_map(|(name, node)| {
             let node = node?;
             let record = layout_1::record(&layout::runs().child(&name), &node.data).ok()?;
-            Some(Kept { name, record, version: node.stat.version })
+            Some(StoredRun { name, record, version: node.stat.version })
         })
         .collect();
     runs.sort_by(|a, b| (a.record.started, &a.name).cmp(&(b.record.started, &b.name)));
     Ok(runs)
 }
 
-/// One run.
+/// Reads one run.
 ///
 /// # Errors
-/// [`RunStateError::NoSuchRun`]; [`RunStateError::Layout`] as [`Kept::readable`]; as the store's.
-pub async fn run(store: &Arc<dyn Store>, name: &str) -> Result<Kept, RunStateError> {
+/// [`RunStateError::NoSuchRun`]; [`RunStateError::Layout`] as [`StoredRun::readable`]; if the store cannot be read.
+pub async fn run(store: &Arc<dyn Store>, name: &str) -> Result<StoredRun, RunStateError> {
     let kept = run_in_any_layout(store, name).await?;
     kept.readable()?;
     Ok(kept)
 }
 
-/// One run, also if an earlier version of this program wrote it and it is not finished: for `abort`.
+/// Reads one run in any layout, finished or not: for `abort`.
 ///
 /// # Errors
-/// [`RunStateError::NoSuchRun`]; [`RunStateError::Strange`]; as the store's.
-pub(super) async fn run_in_any_layout(store: &Arc<dyn Store>, name: &str) -> Result<Kept, RunStateError> {
+/// [`RunStateError::NoSuchRun`]; [`RunStateError::Malformed`]; if the store cannot be read.
+pub(super) async fn run_in_any_layout(store: &Arc<dyn Store>, name: &str) -> Result<StoredRun, RunStateError> {
     let path = RunPaths::new(name).run().clone();
     let no_such_run = || RunStateError::NoSuchRun { run: name.to_owned() };
     match store.read(&path).await {
-        // It was about to begin.
+        // The run has not started yet.
         Ok(node) if node.data.is_empty() => Err(no_such_run()),
         Ok(node) => {
             let record = layout_1::record(&path, &node.data)?;
-            Ok(Kept { name: name.to_owned(), record, version: node.stat.version })
+            Ok(StoredRun { name: name.to_owned(), record, version: node.stat.version })
         }
         Err(StoreError::NoNode { .. }) => Err(no_such_run()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A run's targets, in their order.
+/// A run's targets in the plan's order.
 ///
 /// # Errors
-/// As the store's; [`LedgerError::Strange`].
+/// If the store cannot be read; [`RunStateError::Malformed`].
 pub async fn targets(store: &Arc<dyn Store>, run: &str) -> Result<Vec<Target>, RunStateError> {
     plan(store, &RunPaths::new(run)).await
 }
 
-/// Where each of a run's targets stands, in the order of `targets`.
+/// The record of each target, in the order of `targets`.
 ///
 /// # Errors
-/// As the store's; [`LedgerError::Strange`].
+/// If the store cannot be read; [`RunStateError::Malformed`].
 pub async fn statuses_of(
     store: &Arc<dyn Store>,
     run: &str,
     targets: &[Target],
-) -> Result<Vec<StatusOf>, RunStateError> {
+) -> Result<Vec<VersionedTarget>, RunStateError> {
     statuses(store, &RunPaths::new(run), targets, Clocks::AsWritten).await
 }
 
-/// What people want of a run.
+/// The operator requests of a run.
 ///
 /// # Errors
-/// As the store's; [`LedgerError::Strange`].
+/// If the store cannot be read; [`RunStateError::Malformed`].
 pub async fn requests(store: &Arc<dyn Store>, run: &str) -> Result<RequestsRecord, RunStateError> {
     let path = RunPaths::new(run).requests();
     match store.read(&path).await {
@@ -134,7 +134,7 @@ pub async fn requests(store: &Arc<dyn Store>, run: &str) -> Result<RequestsRecor
     }
 }
 
-/// As [`wishes`], with their version and a watch that fires when they change.
+/// Same as [`requests`], with their version and a watch that fires when they change.
 pub(crate) async fn requests_and_watch(
     store: &Arc<dyn Store>,
     run: &str,
@@ -144,10 +144,10 @@ pub(crate) async fn requests_and_watch(
     Ok((parse(&path, &node.data)?, node.stat.version, watch))
 }
 
-/// What its runner said last that it waits for, as JSON; none: it has said nothing yet.
+/// The last run status that the runner wrote, as JSON. `None` if no runner has written one.
 ///
 /// # Errors
-/// As the store's; [`LedgerError::Strange`].
+/// If the store cannot be read; [`RunStateError::Malformed`].
 pub async fn now(store: &Arc<dyn Store>, run: &str) -> Result<Option<serde_json::Value>, RunStateError> {
     let path = RunPaths::new(run).now();
     match store.read(&path).await {
@@ -157,19 +157,19 @@ pub async fn now(store: &Arc<dyn Store>, run: &str) -> Result<Option<serde_json:
     }
 }
 
-/// As [`now`]; none also where it was said in another way than this program's.
+/// Same as [`now`], parsed. `None` also if another version of this program wrote it.
 ///
 /// # Errors
-/// As the store's.
+/// If the store cannot be read.
 pub async fn run_status(store: &Arc<dyn Store>, run: &str) -> Result<Option<RunStatus>, RunStateError> {
     Ok(now(store, run).await?.and_then(|said| serde_json::from_value(said).ok()))
 }
 
-/// A job's newest run.
+/// A job's newest run. `None` if it has none.
 ///
 /// # Errors
-/// As the store's; a node that is none of ours.
-pub async fn newest(store: &Arc<dyn Store>, job: &JobName) -> Result<Option<Kept>, RunStateError> {
+/// If the store cannot be read; [`RunStateError::Malformed`].
+pub async fn newest(store: &Arc<dyn Store>, job: &JobName) -> Result<Option<StoredRun>, RunStateError> {
     let node = layout::job(job);
     let record: JobRecord = match store.read(&node).await {
         Ok(found) if found.data.is_empty() => return Ok(None),
@@ -179,16 +179,16 @@ pub async fn newest(store: &Arc<dyn Store>, job: &JobName) -> Result<Option<Kept
     };
     match run(store, &record.run).await {
         Ok(kept) => Ok(Some(kept)),
-        // Pruned.
+        // The run was pruned.
         Err(RunStateError::NoSuchRun { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The text of its job.
+/// The text of the run's job file.
 ///
 /// # Errors
-/// As the store's.
+/// If the store cannot be read.
 pub async fn job_text(store: &Arc<dyn Store>, run: &str) -> Result<String, RunStateError> {
     let node = store.read(&RunPaths::new(run).job_text()).await?;
     Ok(String::from_utf8_lossy(&node.data).into_owned())
@@ -201,21 +201,23 @@ pub(super) async fn plan(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec
     for (path, node) in parts.iter().zip(nodes(store, &parts).await?) {
         let Some(node) = node else { continue };
         for planned in parse::<Vec<Planned>>(path, &node.data)? {
-            let strange =
-                |error: crate::job::NameError| RunStateError::Strange { path: path.clone(), reason: error.to_string() };
+            let strange = |error: crate::job::NameError| RunStateError::Malformed {
+                path: path.clone(),
+                reason: error.to_string(),
+            };
             targets.push(Target::try_from(planned).map_err(strange)?);
         }
     }
     Ok(targets)
 }
 
-/// Where each target stands, its times by this machine's clock if `clocks` says how.
+/// The record of each target, with its times by `clocks`.
 pub(super) async fn statuses(
     store: &Arc<dyn Store>,
     paths: &RunPaths,
     targets: &[Target],
     clocks: Clocks,
-) -> Result<Vec<StatusOf>, RunStateError> {
+) -> Result<Vec<VersionedTarget>, RunStateError> {
     let names = store.children(&paths.targets()).await?;
     let nodes_of: Vec<NodePath> = names.iter().map(|name| paths.targets().child(name)).collect();
     let found = nodes(store, &nodes_of).await?;
@@ -229,7 +231,7 @@ pub(super) async fn statuses(
     Ok(targets.iter().map(|target| by_name.remove(&*node_name(target.name.as_str())).unwrap_or_default()).collect())
 }
 
-/// Where each target stands that has a node.
+/// The records of all targets that have one.
 pub(super) async fn touched(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<TargetRecord>, RunStateError> {
     let names = store.children(&paths.targets()).await?;
     let paths: Vec<NodePath> = names.iter().map(|name| paths.targets().child(name)).collect();
@@ -240,13 +242,13 @@ pub(super) async fn touched(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<
 pub(super) async fn memory(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Vec<u8>, RunStateError> {
     let path = paths.memory();
     let Memory { memory } = parse(&path, &store.read(&path).await?.data)?;
-    hex::decode(memory).map_err(|error| RunStateError::Strange { path, reason: error.to_string() })
+    hex::decode(memory).map_err(|error| RunStateError::Malformed { path, reason: error.to_string() })
 }
 
-/// Reads many nodes, in flights; none where there is none.
+/// Reads many nodes, up to [`READS_IN_FLIGHT`] at once. A node that does not exist is `None`.
 async fn nodes(store: &Arc<dyn Store>, paths: &[NodePath]) -> Result<Vec<Option<Node>>, RunStateError> {
     let mut nodes = Vec::with_capacity(paths.len());
-    for flight in paths.chunks(FLIGHT) {
+    for flight in paths.chunks(READS_IN_FLIGHT) {
         let replies: Vec<_> = flight.iter().map(|path| store.read(path)).collect();
         for reply in replies {
             nodes.push(match reply.await {
@@ -260,11 +262,11 @@ async fn nodes(store: &Arc<dyn Store>, paths: &[NodePath]) -> Result<Vec<Option<
 }
 
 pub(super) fn parse<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, RunStateError> {
-    let strange = |error: serde_json::Error| RunStateError::Strange { path: path.clone(), reason: error.to_string() };
+    let strange = |error: serde_json::Error| RunStateError::Malformed { path: path.clone(), reason: error.to_string() };
     serde_json::from_slice(data).map_err(strange)
 }
 
-/// What this module writes: structs of text, numbers and lists.
+/// JSON of this module's records, which consist of text, numbers and lists.
 pub(super) fn bytes(value: &impl Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("plain data is JSON"))
 }

@@ -1,4 +1,4 @@
-//! What a job's and a run's nodes hold.
+//! The content of a job's and a run's nodes.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::rollout::model::{Counts, OperatorRequest, RunStatus};
 use lockkeeper_coordination::recipe::Holder;
 use lockkeeper_coordination::store::NodePath;
 
-/// The layout's version.
+/// Version of the run state's layout.
 pub const LAYOUT: u32 = 2;
 
-/// As many stints are remembered; the number goes on.
-pub(super) const EPOCHS_KEPT: usize = 20;
+/// Runner epochs that a run's record keeps; older ones are dropped, and their numbers are not used again.
+pub(super) const MOST_EPOCHS: usize = 20;
 
 /// A job's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct JobRecord {
-    /// Its newest run.
+    /// Name of the job's newest run.
     pub run: String,
 }
 
@@ -27,68 +27,68 @@ pub(super) struct JobRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunRecord {
-    /// The layout's version: [`LAYOUT`].
+    /// Version of the layout: [`LAYOUT`].
     pub layout: u32,
-    /// The job's name.
+    /// Name of the job.
     pub job: String,
-    /// What makes it another run: see [`RunRecord::digest_of`].
+    /// Distinguishes runs with different inputs: see [`RunRecord::digest_of`].
     pub digest: String,
-    /// The policy's name, as its manifest has it.
+    /// Name of the policy in its manifest.
     pub policy: String,
-    /// The policy's sha256.
+    /// SHA-256 of the policy's component, in hex.
     pub policy_digest: String,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// When the run started, in milliseconds since the Unix epoch.
     pub started: u64,
-    /// How many targets.
+    /// Number of targets.
     pub targets: u32,
-    /// The semaphore.
+    /// Path of the job's semaphore.
     pub semaphore: NodePath,
-    /// How many slots.
+    /// Slots of that semaphore.
     pub slots: u32,
-    /// How often somebody began to run it or went on with it, the first time included.
+    /// Number of the newest runner epoch, from 1.
     pub runner_epoch: u32,
-    /// The newest of those, oldest first.
+    /// The newest epochs, oldest first.
     pub runner_epochs: Vec<RunnerEpoch>,
-    /// How it ended; none: it is not finished, whether somebody runs it now or not.
+    /// How the run ended. `None` if it is unfinished.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Ended>,
+    pub ended: Option<RunEnd>,
 }
 
-/// Somebody running a run, for a while.
+/// The tenure of one runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunnerEpoch {
-    /// Which, from 1.
+    /// Number of the epoch, from 1.
     pub number: u32,
-    /// Who: host and process.
+    /// The runner: host and process ID.
     pub runner: String,
-    /// Where its journal is, on that host.
+    /// Folder of its journal, on that host.
     pub journal: String,
-    /// The job's file on that host; `None` if an earlier version wrote it, or the run was only ended.
+    /// The job's file on that host. `None` if an earlier version wrote the record, or the process only aborted the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_file: Option<String>,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// When the epoch started, in milliseconds since the Unix epoch.
     pub began: u64,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ended {
-    /// The word of [`Event::Finished`](crate::rollout::model::Event::Finished).
+pub struct RunEnd {
+    /// The stable word, as in [`Event::Finished`](crate::rollout::model::Event::Finished).
     pub end: String,
-    /// In one sentence.
+    /// The reason in one sentence.
     pub reason: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When the run ended, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// How many targets stand where.
+    /// Number of targets in each status.
     pub counts: Counts,
 }
 
-impl Ended {
-    /// How it ended and why, in few words.
+impl RunEnd {
+    /// The end and its reason in one line.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn text(&self) -> String {
         match self.reason.starts_with(&self.end) {
             true => self.reason.clone(),
             false => format!("{}: {}", self.end, self.reason),
@@ -97,53 +97,53 @@ impl Ended {
 }
 
 impl RunRecord {
-    /// What a run is told from another of the same job by: the job's text, its inventory and its policy. Targets that a
-    /// command or a party lists are looked up once, when the run begins.
+    /// The digest of a run's inputs: the job's text, its inventory and its policy. A different digest means a new run.
+    /// Targets that a command or a party lists are read once, when the run record_start, and are not part of it.
     #[must_use]
     pub fn digest_of(job: &str, policy: &str, inventory: Option<&[u8]>) -> String {
         let inventory = inventory.map(crate::rollout::journal::digest).unwrap_or_default();
         crate::rollout::journal::digest(format!("{job} {policy} {inventory}").as_bytes())
     }
 
-    /// Whether it was this runner that said so, and not an earlier one: by the runner's own clock.
+    /// Whether this runner wrote the status, not an earlier one: compares times by the runner's own clock.
     #[must_use]
-    pub fn is_said_by(&self, runner: &Holder, run_status: &RunStatus) -> bool {
+    pub fn is_written_by(&self, runner: &Holder, run_status: &RunStatus) -> bool {
         self.newest_epoch()
             .is_some_and(|runner_epoch| runner_epoch.runner == runner.identifier && run_status.at >= runner_epoch.began)
     }
 
-    /// Who runs it, or ran it last.
+    /// The present runner epoch, or the last one.
     #[must_use]
     pub fn newest_epoch(&self) -> Option<&RunnerEpoch> {
         self.runner_epochs.last()
     }
 }
 
-/// What people want of a run.
+/// The operator requests of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RequestsRecord {
-    /// Nothing new is to start.
+    /// Start nothing new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<OperatorRequest>,
-    /// It is to end.
+    /// Abort the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aborted: Option<OperatorRequest>,
-    /// Waves that may begin.
+    /// Approved waves.
     pub approved: BTreeMap<String, OperatorRequest>,
-    /// Targets that are to go again.
+    /// Targets to retry.
     pub retry: BTreeMap<String, AboutVersion>,
-    /// Targets whose failure was accepted.
+    /// Targets whose failure is accepted.
     pub accepted: BTreeMap<String, AboutVersion>,
 }
 
-/// A wish about a target as it stands: it is void once the target's node has another version.
+/// A request about one version of a target's record: it is void once the target's node has another version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AboutVersion {
-    /// The version of the target's node; none: it has none.
+    /// Version of the target's node. `None` if the node does not exist.
     pub version: Option<i32>,
-    /// Who wants it, and why.
+    /// The operator, the time and the reason.
     #[serde(flatten)]
     pub request: OperatorRequest,
 }
@@ -152,7 +152,7 @@ pub struct AboutVersion {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Memory {
-    /// In hex.
+    /// Hexadecimal.
     pub memory: String,
 }
 

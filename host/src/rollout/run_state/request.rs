@@ -1,4 +1,4 @@
-//! What people want of a run, said from anywhere.
+//! Records operator requests; any process may do so.
 
 use std::sync::Arc;
 
@@ -8,42 +8,42 @@ use super::read;
 use super::records::RequestsRecord;
 use lockkeeper_coordination::store::{NodeKind, Store, StoreError, Version};
 
-/// How often somebody else may change the same wishes under our hands.
-const MOST_TRIES: u32 = 50;
+/// Attempts of a request while other processes change the same node.
+const MOST_ATTEMPTS: u32 = 50;
 
-/// What people want of a run, once it was changed.
+/// The operator requests before and after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// What it was before.
+pub struct RecordedRequests {
+    /// The requests before the change.
     pub before: RequestsRecord,
-    /// What it is now.
+    /// The requests after the change.
     pub now: RequestsRecord,
-    /// The version of the node that says so: a runner that has heard of it names this or a later one.
+    /// Version of the requests' node. A runner that has acknowledged the change reports this or a later version.
     pub version: i32,
 }
 
-impl Recorded {
-    /// Whether anything is otherwise than before.
+impl RecordedRequests {
+    /// Whether the change had an effect.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.before != self.now
     }
 }
 
-/// Changes what people want of a run; its runner hears of it at once. `change` may be asked more than once. Where it
-/// changes nothing, nothing is written.
+/// Changes the operator requests of a run; a watch notifies the runner. `change` may be called several times. Nothing
+/// is written if it changes nothing.
 ///
 /// # Errors
-/// [`LedgerError`]. Where the answer got lost, the wish may be there: to say it again does no harm.
+/// [`RunStateError`]. If the store did not answer, the request may be recorded; repeating it is harmless.
 pub async fn request(
     store: &Arc<dyn Store>,
     run: &str,
     change: impl Fn(&mut RequestsRecord),
-) -> Result<Recorded, RunStateError> {
+) -> Result<RecordedRequests, RunStateError> {
     let path = RunPaths::new(run).requests();
-    for _ in 0..MOST_TRIES {
+    for _ in 0..MOST_ATTEMPTS {
         let node = match store.read(&path).await {
-            // A run in an earlier layout has no such node; a run that is gone has no node above it either.
+            // A run in an earlier layout has no such node; a deleted run has no node above it either.
             Err(StoreError::NoNode { .. }) => {
                 match store.create(&path, read::bytes(&RequestsRecord::default()), NodeKind::Persistent).await {
                     Ok(_) | Err(StoreError::NodeExists { .. }) => continue,
@@ -57,14 +57,14 @@ pub async fn request(
         let mut now = before.clone();
         change(&mut now);
         if now == before {
-            return Ok(Recorded { before, now, version: node.stat.version });
+            return Ok(RecordedRequests { before, now, version: node.stat.version });
         }
         match store.set(&path, read::bytes(&now), Version::Exactly(node.stat.version)).await {
-            Ok(stat) => return Ok(Recorded { before, now, version: stat.version }),
+            Ok(stat) => return Ok(RecordedRequests { before, now, version: stat.version }),
             Err(StoreError::BadVersion { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let reason = format!("`{path}` changed {MOST_TRIES} times while it was being changed");
+    let reason = format!("`{path}` changed {MOST_ATTEMPTS} times while it was being changed");
     Err(RunStateError::Store(StoreError::Unavailable { reason }))
 }

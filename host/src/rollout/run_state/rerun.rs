@@ -1,30 +1,30 @@
-//! A finished run that is open again.
+//! Reopens a finished run.
 
 use std::sync::Arc;
 
 use super::error::RunStateError;
 use super::layout::RunPaths;
-use super::read::{self, Kept};
+use super::read::{self, StoredRun};
 use super::runner::Runner;
 use crate::job::JobName;
 use lockkeeper_coordination::recipe::{Identifier, Patience};
 use lockkeeper_coordination::store::{Store, StoreError, Version};
 
-/// A finished run is open again: whoever runs its job next goes on with it. Nobody runs the job meanwhile: `who` is its
-/// runner for as long as this takes.
+/// Reopens a finished run: the job's next runner resumes it. The process is the job's runner, as `who`, until this
+/// returns, so no other process drives the job meanwhile.
 ///
 /// # Errors
-/// [`LedgerError`]: [`LedgerError::Runner`] if somebody runs the job, [`LedgerError::NotNewest`] if a later run of it has
-/// begun, [`LedgerError::Overtaken`] if the run changed since it was read.
-pub async fn reopen(store: &Arc<dyn Store>, kept: &Kept, who: Identifier) -> Result<(), RunStateError> {
+/// [`RunStateError::Runner`] if another process runs the job, [`RunStateError::NotNewest`] if the job has a newer run,
+/// [`RunStateError::Overtaken`] if the run changed since it was read.
+pub async fn reopen(store: &Arc<dyn Store>, kept: &StoredRun, who: Identifier) -> Result<(), RunStateError> {
     let job = job_of(kept)?;
-    let runner = Runner::become_one(store, &job, who, Patience::Once).await?;
+    let runner = Runner::acquire(store, &job, who, Patience::Once).await?;
     let done = reopen_as(store, kept, &runner).await;
     runner.step_down().await;
     done
 }
 
-async fn reopen_as(store: &Arc<dyn Store>, kept: &Kept, runner: &Runner) -> Result<(), RunStateError> {
+async fn reopen_as(store: &Arc<dyn Store>, kept: &StoredRun, runner: &Runner) -> Result<(), RunStateError> {
     match runner.newest().await? {
         Some(newest) if newest.name != kept.name => {
             return Err(RunStateError::NotNewest { run: kept.name.clone(), newest: newest.name });
@@ -42,8 +42,8 @@ async fn reopen_as(store: &Arc<dyn Store>, kept: &Kept, runner: &Runner) -> Resu
 }
 
 /// The name of a run's job.
-pub(super) fn job_of(kept: &Kept) -> Result<JobName, RunStateError> {
-    JobName::parse(&kept.record.job).map_err(|error| RunStateError::Strange {
+pub(super) fn job_of(kept: &StoredRun) -> Result<JobName, RunStateError> {
+    JobName::parse(&kept.record.job).map_err(|error| RunStateError::Malformed {
         path: RunPaths::new(&kept.name).run().clone(),
         reason: error.to_string(),
     })

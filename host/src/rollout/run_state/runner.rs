@@ -1,4 +1,4 @@
-//! Who runs a job: one process at a time, and its runs.
+//! The process that drives a job: one at a time.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,27 +9,28 @@ use super::clocks::Clocks;
 use super::commit::{Write, commit};
 use super::error::RunStateError;
 use super::layout::{self, RunPaths};
-use super::read::{self, Kept};
-use super::records::{EPOCHS_KEPT, JobRecord, LAYOUT, Memory, Planned, RequestsRecord, RunRecord, RunnerEpoch};
+use super::read::{self, StoredRun};
+use super::records::{JobRecord, LAYOUT, MOST_EPOCHS, Memory, Planned, RequestsRecord, RunRecord, RunnerEpoch};
 use super::writer::RunStateWriter;
 use crate::job::{JobName, Target};
 use crate::rollout::model::{Resumed, TargetRecord};
 use lockkeeper_coordination::recipe::{Acquired, Holder, Identifier, Lease, Loss, Patience, Semaphore};
 use lockkeeper_coordination::store::{Lifetime, NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
 
-/// As many bytes of targets go into one node of the plan.
+/// Bytes of targets in one node of the plan: below ZooKeeper's limit of 1 MiB for a node.
 const PART_BYTES: usize = 400_000;
 
-/// Decisions of a stint are numbered from here, times the stints before it: two that took over from each other do not give
-/// one number twice.
+/// Difference between the first decision numbers of consecutive runner epochs, so that two runners never use the same
+/// number.
 pub const SEQUENCES_PER_EPOCH: u64 = 10_000_000;
 
-/// The one process that runs a job: while this lives and its session does, nobody else writes what the job's runs are.
+/// The one process that drives a job. While this value and its session exist, no other process writes the state of the
+/// job's runs.
 ///
 /// # Guarantees
-/// Every write is one transaction with a look at our lease: it happens only while we are the runner.
+/// Every write is one transaction with a check of the lease: it happens only while this process is the runner.
 /// # On session loss
-/// The lease is gone, and somebody else may become the runner. [`Runner::lost`] resolves.
+/// The lease is gone, and another process may become the runner. [`Runner::lost`] resolves.
 #[derive(Debug)]
 pub struct Runner {
     store: Arc<dyn Store>,
@@ -40,57 +41,57 @@ pub struct Runner {
     job_file: Option<String>,
 }
 
-/// A run of this runner's, and what is known of it.
+/// A run that this process drives.
 #[derive(Debug)]
-pub struct Opened {
-    /// Where its state is written.
+pub struct OpenedRun {
+    /// Writes the run's state.
     pub run_state: Arc<RunStateWriter>,
-    /// Its targets, in their order.
+    /// The targets in the plan's order.
     pub targets: Vec<Target>,
-    /// What an earlier runner left; none: it is new.
+    /// What an earlier runner recorded. `None` if the run is new.
     pub resumed: Option<Resumed>,
     /// How far this machine's clock is ahead of the store's, in milliseconds.
     pub clock_ahead_ms: i64,
 }
 
-/// A run that is to begin.
+/// A run to start.
 #[derive(Debug)]
 pub struct NewRun {
-    /// Its name; no other run has it.
+    /// Name of the run; no other run has it.
     pub name: String,
-    /// What it is; its stints are filled in.
+    /// The record, without runner epochs.
     pub record: RunRecord,
-    /// The job's text.
+    /// Text of the job's file.
     pub job_text: String,
-    /// The targets, in their order.
+    /// The targets in the plan's order.
     pub targets: Vec<Target>,
-    /// Where its journal is.
+    /// Folder of the journal.
     pub journal: String,
 }
 
 impl Runner {
-    /// The semaphore whose holder runs a job.
+    /// The semaphore whose holder is the job's runner.
     fn semaphore(store: &Arc<dyn Store>, job: &JobName) -> Semaphore {
         Semaphore::new(Arc::clone(store), layout::runner(job), NonZeroU32::MIN)
     }
 
-    /// Who runs a job now, and who stands by, by their numbers.
+    /// The job's runner and the number of standby runners.
     ///
     /// # Errors
-    /// As the store's.
+    /// If the store cannot be read.
     pub async fn of(store: &Arc<dyn Store>, job: &JobName) -> Result<(Option<Holder>, u32), RunStateError> {
         let (state, _) = Self::semaphore(store, job).observe().await?;
         Ok((state.holders.into_iter().next(), state.queued))
     }
 
-    /// Waits until nobody else runs the job, or not, as `patience` says.
+    /// Becomes the job's runner; waits for the present runner to end as `patience` allows.
     ///
     /// # Errors
-    /// [`LedgerError::Runner`]: somebody else runs it still.
+    /// [`RunStateError::Runner`] if another process is still the runner.
     ///
     /// # Cancel safety
-    /// Dropped, it leaves nothing behind.
-    pub async fn become_one(
+    /// Dropping the future leaves nothing behind.
+    pub async fn acquire(
         store: &Arc<dyn Store>,
         job: &JobName,
         who: Identifier,
@@ -101,55 +102,55 @@ impl Runner {
         Ok(Self { store: Arc::clone(store), semaphore, job: job.clone(), who, lease, job_file: None })
     }
 
-    /// The same, which records where the job's file is on this host, for the command that resumes its run.
+    /// Records the path of the job's file on this host, for the hint that resumes the run.
     #[must_use]
     pub fn with_job_file(self, file: String) -> Self {
         Self { job_file: Some(file), ..self }
     }
 
-    /// Who we are: host and process.
+    /// This runner's identifier: host and process ID.
     #[must_use]
     pub fn who(&self) -> &Identifier {
         &self.who
     }
 
-    /// Waits until we are not the runner any more, and says how.
+    /// Resolves when this process is no longer the runner.
     pub async fn lost(&self) -> Loss {
         self.lease.lost().await
     }
 
-    /// Until when nobody else can be the runner: see [`Lease::safe_until`].
+    /// Until when no other process can be the runner: see [`Lease::safe_until`].
     #[must_use]
     pub fn safe_until(&self, loss: Loss) -> tokio::time::Instant {
         self.lease.safe_until(loss)
     }
 
-    /// The session.
+    /// The store session.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// Lets somebody else run it.
+    /// Releases the lease, so that another process can become the runner.
     pub async fn step_down(self) {
-        // The end of the session does it as well.
+        // The end of the session releases the lease as well.
         let _ = self.lease.release().await;
         self.semaphore.settled().await;
     }
 
-    /// The job's newest run.
+    /// The job's newest run. `None` if it has none.
     ///
     /// # Errors
-    /// As the store's; a node that is none of ours.
-    pub async fn newest(&self) -> Result<Option<Kept>, RunStateError> {
+    /// If the store cannot be read; [`RunStateError::Malformed`].
+    pub async fn newest(&self) -> Result<Option<StoredRun>, RunStateError> {
         read::newest(&self.store, &self.job).await
     }
 
-    /// Begins a run. Until the last request it is nothing: whoever looks finds the run before it.
+    /// Starts a run. The last transaction makes it visible; until then, readers see the previous run.
     ///
     /// # Errors
-    /// [`LedgerError`]; what was made of it is swept by [`delete_stillborn`](super::delete_stillborn).
-    pub async fn begin(&self, new: NewRun) -> Result<Opened, RunStateError> {
+    /// [`RunStateError`]; [`delete_never_started`](super::delete_never_started) deletes what was created.
+    pub async fn begin(&self, new: NewRun) -> Result<OpenedRun, RunStateError> {
         let NewRun { name, mut record, job_text, targets, journal } = new;
         let paths = RunPaths::new(&name);
         self.make(paths.run(), Bytes::new()).await?;
@@ -172,15 +173,15 @@ impl Runner {
         let (version, clocks) = self.announce(&run, &[pointer]).await?;
         let saved = vec![(TargetRecord::default(), None); targets.len()];
         let run_state = RunStateWriter::new(&self.store, self.lease.path(), &name, (record, version), &targets, saved);
-        Ok(Opened { run_state: Arc::new(run_state), targets, resumed: None, clock_ahead_ms: clocks.ahead_ms() })
+        Ok(OpenedRun { run_state: Arc::new(run_state), targets, resumed: None, clock_ahead_ms: clocks.ahead_ms() })
     }
 
-    /// Goes on with a run that is not finished.
+    /// Resumes an unfinished run.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn go_on(&self, kept: Kept, journal: String) -> Result<Opened, RunStateError> {
-        let Kept { name, mut record, version } = kept;
+    /// [`RunStateError`].
+    pub async fn resume(&self, kept: StoredRun, journal: String) -> Result<OpenedRun, RunStateError> {
+        let StoredRun { name, mut record, version } = kept;
         let paths = RunPaths::new(&name);
         let targets = read::plan(&self.store, &paths).await?;
         self.add_runner_epoch(&mut record, journal);
@@ -188,7 +189,7 @@ impl Runner {
         record.layout = LAYOUT;
         let run = Write { path: paths.run().clone(), data: read::bytes(&record), version: Some(version) };
         let (version, clocks) = self.announce(&run, &[]).await?;
-        // Only now nobody else writes any more.
+        // From here on no other process writes.
         let saved = read::statuses(&self.store, &paths, &targets, clocks).await?;
         let memory = read::memory(&self.store, &paths).await?;
         let sequence = u64::from(record.runner_epoch.saturating_sub(1)) * SEQUENCES_PER_EPOCH;
@@ -196,10 +197,10 @@ impl Runner {
         let resumed = Resumed { targets: statuses, memory, sequence };
         let run_state = RunStateWriter::new(&self.store, self.lease.path(), &name, (record, version), &targets, saved);
         let clock_ahead_ms = clocks.ahead_ms();
-        Ok(Opened { run_state: Arc::new(run_state), targets, resumed: Some(resumed), clock_ahead_ms })
+        Ok(OpenedRun { run_state: Arc::new(run_state), targets, resumed: Some(resumed), clock_ahead_ms })
     }
 
-    /// Writes the run's node, and compares the time that the store puts to it with this machine's.
+    /// Writes the run's node, and compares the store's time of the write with this machine's clock.
     async fn announce(&self, run: &Write, along: &[Op]) -> Result<(i32, Clocks), RunStateError> {
         let before_ms = self.store.clock().now_ms();
         let version = commit(self.store.as_ref(), self.lease.path(), run, along).await?;
@@ -214,11 +215,11 @@ impl Runner {
         let (number, job_file) = (record.runner_epoch, self.job_file.clone());
         let runner_epoch = RunnerEpoch { number, runner: self.who.to_string(), journal, job_file, began };
         record.runner_epochs.push(runner_epoch);
-        let many = record.runner_epochs.len().saturating_sub(EPOCHS_KEPT);
+        let many = record.runner_epochs.len().saturating_sub(MOST_EPOCHS);
         record.runner_epochs.drain(..many);
     }
 
-    /// Makes a node below a run's own name: nobody else can have made it.
+    /// Creates a node below a run's own name, so no other process can have created it.
     async fn make(&self, path: &NodePath, data: Bytes) -> Result<(), RunStateError> {
         for _ in 0..2 {
             match self.store.create(path, data.clone(), NodeKind::Persistent).await {
@@ -227,7 +228,7 @@ impl Runner {
                     let above = path.parent().unwrap_or_else(NodePath::root);
                     create_all(self.store.as_ref(), &above).await?;
                 }
-                // The same request tells whether it happened.
+                // Sending the request again shows whether it happened.
                 Err(StoreError::Ambiguous { .. }) => self.store.sync(path).await?,
                 Err(error) => return Err(error.into()),
             }

@@ -1,11 +1,11 @@
-//! Runs that nobody runs: ended by somebody else, or open again.
+//! Runs without a runner: aborted by another process, or reopened.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{
-    Freed, LAYOUT, NewRun, Notice, Opened, RunRecord, RunStateError, Runner, abort, await_acknowledgement, reopen,
-    request, run,
+    AbortedRun, Acknowledgement, LAYOUT, NewRun, OpenedRun, RunRecord, RunStateError, Runner, abort,
+    await_acknowledgement, reopen, request, run,
 };
 use crate::job::{JobName, Target, TargetName};
 use crate::policy::types::Ending;
@@ -47,9 +47,9 @@ fn semaphore(store: &Arc<dyn Store>) -> Semaphore {
     Semaphore::new(Arc::clone(store), path, NonZeroU32::new(10).unwrap())
 }
 
-/// Begins a run whose targets stand wherever one can stand, each that may hold a slot with one.
-async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
-    let runner = Runner::become_one(store, &job(), who("first:1"), Patience::Once).await.unwrap();
+/// Starts a run with a target in each status; each status that may hold a slot holds one.
+async fn begin(store: &Arc<dyn Store>) -> (Runner, OpenedRun) {
+    let runner = Runner::acquire(store, &job(), who("first:1"), Patience::Once).await.unwrap();
     let record = RunRecord {
         layout: LAYOUT,
         job: "left".to_owned(),
@@ -79,7 +79,7 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
         let lease = semaphore.acquire_as(request).await.unwrap().lease;
         run_state.was_leased(target, RecordedStatus::Leased, &lease);
         if name != "leased" {
-            run_state.starts(target, RecordedStatus::Running, 1, &lease).await.unwrap();
+            run_state.record_start(target, RecordedStatus::Running, 1, &lease).await.unwrap();
         }
         let kept = |ending, exit_code| RecordedStatus::KeepingSlot { ending, exit_code, took_ms: 7, until: u64::MAX };
         match name {
@@ -93,7 +93,7 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
                     .unwrap();
             }
             "rolling-back" => run_state
-                .starts(target, RecordedStatus::RollingBack { reason: String::new(), was: None }, 1, &lease)
+                .record_start(target, RecordedStatus::RollingBack { reason: String::new(), was: None }, 1, &lease)
                 .await
                 .unwrap(),
             "done" => run_state.release(target, RecordedStatus::Succeeded { took_ms: Some(7) }, &lease).await.unwrap(),
@@ -103,34 +103,34 @@ async fn begin(store: &Arc<dyn Store>) -> (Runner, Opened) {
     (runner, opened)
 }
 
-async fn words(store: &Arc<dyn Store>, opened: &Opened) -> Vec<&'static str> {
+async fn words(store: &Arc<dyn Store>, opened: &OpenedRun) -> Vec<&'static str> {
     let statuses = super::statuses_of(store, "left-1", &opened.targets).await.unwrap();
     assert!(statuses.iter().all(|(saved, _)| saved.lease.is_none()), "{statuses:#?}");
     statuses.iter().map(|(saved, _)| saved.status.word()).collect()
 }
 
-async fn a_run_that_nobody_runs_is_ended_and_holds_nothing(connect: Arc<dyn Connect>) {
+async fn an_aborted_run_without_a_runner_holds_nothing(connect: Arc<dyn Connect>) {
     let (first, other) = (connect.connect().await.unwrap(), connect.connect().await.unwrap());
     let (runner, opened) = begin(&first).await;
-    // While somebody runs it, that is theirs to do.
+    // While a runner drives the run, only that runner aborts it.
     let refused = abort(&other, "left-1", who("ann:2"), &by()).await;
     assert!(matches!(refused, Err(RunStateError::Runner(AcquireError::Full { .. }))), "{refused:?}");
     assert_eq!(semaphore(&other).holders().await.unwrap().len(), 7);
     runner.step_down().await;
     let summaries = super::summaries(&other).await.unwrap();
     let left = summaries[0].left.clone().expect("no runner drives it");
-    assert!(left.since_ms >= summaries[0].kept.record.started, "{left:?}");
+    assert!(left.since_ms >= summaries[0].stored.record.started, "{left:?}");
 
-    let Freed { ended, freed, unknown, slots } = abort(&other, "left-1", who("ann:2"), &by()).await.unwrap();
-    assert_eq!(freed, ["leased", "again", "running", "keeping-slot", "failed", "retrying", "rolling-back"]);
+    let AbortedRun { ended, released, unknown, slots } = abort(&other, "left-1", who("ann:2"), &by()).await.unwrap();
+    assert_eq!(released, ["leased", "again", "running", "keeping-slot", "failed", "retrying", "rolling-back"]);
     assert_eq!(unknown, ["running", "rolling-back"]);
-    let held: Vec<_> = slots.iter().map(|slot| (slot.target.as_deref().unwrap(), slot.may_act)).collect();
-    let expected = freed
+    let held: Vec<_> = slots.iter().map(|slot| (slot.target.as_deref().unwrap(), slot.may_run)).collect();
+    let expected = released
         .iter()
         .map(|name| (name.as_str(), ["running", "rolling-back"].contains(&name.as_str())))
         .collect::<Vec<_>>();
     assert_eq!(left.slots, slots);
-    assert_eq!(held, expected, "where no runner saw the end a command may still be running");
+    assert_eq!(held, expected, "where no runner keep_attempt_end the end a command may still be running");
     assert_eq!((ended.end.as_str(), ended.reason.as_str()), ("aborted", "aborted by ann@here: enough"));
     let counts = ended.counts;
     assert_eq!((counts.total, counts.pending, counts.succeeded, counts.failed, counts.unknown), (9, 3, 2, 2, 2));
@@ -140,11 +140,11 @@ async fn a_run_that_nobody_runs_is_ended_and_holds_nothing(connect: Arc<dyn Conn
     assert_eq!(semaphore(&other).holders().await.unwrap(), []);
     assert_eq!(run(&other, "left-1").await.unwrap().record.ended, Some(ended.clone()));
     assert_eq!(Runner::of(&other, &job()).await.unwrap(), (None, 0));
-    // Once more does no harm, and says the same.
+    // Aborting again changes nothing and returns the same end.
     let again = abort(&other, "left-1", who("ann:3"), &by()).await.unwrap();
-    assert_eq!(again, Freed { ended, freed: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
+    assert_eq!(again, AbortedRun { ended, released: Vec::new(), unknown: Vec::new(), slots: Vec::new() });
 
-    // Open again, it is not finished, and nobody has it.
+    // A reopened run is unfinished and has no runner.
     let kept = run(&other, "left-1").await.unwrap();
     reopen(&other, &kept, who("ann:4")).await.unwrap();
     assert_eq!(run(&other, "left-1").await.unwrap().record.ended, None);
@@ -159,30 +159,30 @@ fn embedded() -> Arc<dyn Connect> {
 }
 
 #[tokio::test]
-async fn a_run_that_nobody_runs_is_ended_in_memory() {
-    a_run_that_nobody_runs_is_ended_and_holds_nothing(Arc::new(Memory::new(Default::default()))).await;
+async fn a_run_without_a_runner_is_aborted_in_memory() {
+    an_aborted_run_without_a_runner_holds_nothing(Arc::new(Memory::new(Default::default()))).await;
 }
 
 #[tokio::test]
-async fn a_run_that_nobody_runs_is_ended_on_the_embedded_store() {
-    a_run_that_nobody_runs_is_ended_and_holds_nothing(embedded()).await;
+async fn a_run_without_a_runner_is_aborted_on_the_embedded_store() {
+    an_aborted_run_without_a_runner_holds_nothing(embedded()).await;
 }
 
 #[tokio::test]
-async fn what_was_about_to_be_rolled_back_stands_where_it_stood_once_its_run_is_aborted() {
+async fn a_target_about_to_be_rolled_back_keeps_its_status_when_its_run_is_aborted() {
     let store = Memory::new(Default::default()).connect().await.unwrap();
     let (runner, opened) = begin(&store).await;
     let was = Box::new(RecordedStatus::Succeeded { took_ms: Some(7) });
     opened.run_state.save(2, RecordedStatus::RollBackLeased { was }).await.unwrap();
     runner.step_down().await;
-    let Freed { freed, unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
-    assert!(freed.contains(&"again".to_owned()), "{freed:?}");
+    let AbortedRun { released, unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
+    assert!(released.contains(&"again".to_owned()), "{released:?}");
     assert_eq!(unknown, ["running", "rolling-back"]);
     assert_eq!(words(&store, &opened).await[1..4], ["pending", "succeeded", "unknown"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_acknowledged_once_the_current_runner_says_so() {
+async fn a_request_is_acknowledged_only_by_the_current_runner() {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
     let store = Memory::new(Default::default()).connect().await.unwrap();
     let (runner, opened) = begin(&store).await;
@@ -192,17 +192,17 @@ async fn a_request_is_acknowledged_once_the_current_runner_says_so() {
     assert!(!same.is_new() && same.version == 1, "what changes nothing is not written");
     let kept = run(&store, "left-1").await.unwrap();
     let heard = async || await_acknowledgement(&store, &kept, recorded.version, PATIENCE).await.unwrap();
-    assert!(matches!(heard().await, Notice::NotYet(_)));
+    assert!(matches!(heard().await, Acknowledgement::NotYet(_)));
     let began = kept.record.newest_epoch().unwrap().began;
     for (at, requests, is_heard) in [(began, 0, false), (began.saturating_sub(1), 1, false), (began, 1, true)] {
-        opened.run_state.say_now(&RunStatus { at, requests, ..RunStatus::default() }).await.unwrap();
-        assert_eq!(matches!(heard().await, Notice::Heard(..)), is_heard, "{at} {requests}");
+        opened.run_state.write_run_status(&RunStatus { at, requests, ..RunStatus::default() }).await.unwrap();
+        assert_eq!(matches!(heard().await, Acknowledgement::Acknowledged(..)), is_heard, "{at} {requests}");
     }
     runner.step_down().await;
-    assert_eq!(heard().await, Notice::Nobody);
+    assert_eq!(heard().await, Acknowledgement::NoRunner);
 }
 
-/// The nodes of a run that an earlier version left in layout 1 when it was killed.
+/// The nodes of a layout 1 run whose runner was killed.
 const LAYOUT_1: [(&str, &str); 17] = [
     ("/lockkeeper/jobs/left", r#"{"run":"left-1"}"#),
     ("/lockkeeper/jobs/left/runner", "1"),
@@ -250,12 +250,12 @@ async fn a_run_of_an_earlier_version_is_refused_and_abort_releases_what_it_holds
     let sentence = "another version of lockkeeper wrote run `left-1` (layout 1, this version reads layout 2)";
     assert_eq!(refused.to_string(), sentence);
     let listed = super::summaries(&store).await.unwrap();
-    assert_eq!((listed[0].kept.name.as_str(), listed[0].counts.running), ("left-1", 1));
+    assert_eq!((listed[0].stored.name.as_str(), listed[0].counts.running), ("left-1", 1));
 
     let request = super::request(&store, "left-1", |requests| requests.aborted = Some(by())).await.unwrap();
     assert!(request.is_new());
-    let Freed { ended, freed, unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
-    assert_eq!((freed, unknown), (vec!["c".to_owned()], vec!["c".to_owned()]));
+    let AbortedRun { ended, released, unknown, .. } = abort(&store, "left-1", who("ann:2"), &by()).await.unwrap();
+    assert_eq!((released, unknown), (vec!["c".to_owned()], vec!["c".to_owned()]));
     assert_eq!((ended.counts.succeeded, ended.counts.failed, ended.counts.unknown, ended.counts.pending), (1, 1, 1, 1));
     assert_eq!(semaphore(&store).holders().await.unwrap().len(), 0);
     assert_eq!(run(&store, "left-1").await.unwrap().record.layout, LAYOUT);

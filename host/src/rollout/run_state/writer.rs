@@ -9,53 +9,54 @@ use serde::Serialize;
 use super::commit::{self, Write, commit};
 use super::error::RunStateError;
 use super::layout::RunPaths;
-use super::read::{self, StatusOf};
-use super::records::{Ended, Memory, RunRecord};
-use super::unwritten::{Sight, Unsaved, Unwritten};
+use super::read::{self, VersionedTarget};
+use super::records::{Memory, RunEnd, RunRecord};
+use super::unsaved_endings::{AttemptEnd, UnsavedEndings, UnsavedTarget};
 use crate::job::Target;
 use crate::rollout::model::{LeaseRecord, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::recipe::{Deletion, Lease};
 use lockkeeper_coordination::store::{Clock, NodePath, Op, Store, StoreError, Version};
 
-/// Where each target of a run stands, written down before the effect that it announces.
+/// Writes the status of each target before the effect that it announces.
 ///
-/// About one target only one caller writes at a time.
+/// For each target, only one caller writes at a time.
 ///
 /// # Guarantees
-/// Each write is one transaction: our lease of the run is there, the target's node is as we left it, and what goes along
-/// (a lease that is made or deleted) happens with it or not at all.
+/// Each write is one transaction: it checks the runner's lease of the job and the version of the target's node, and the
+/// operations that go along (a lease that is created or deleted) happen with it or not at all.
 /// # On session loss
-/// [`LedgerError::SessionOver`]; whether the last write happened is for the next runner to read.
+/// [`RunStateError::SessionEnded`]; the next runner reads whether the last write happened.
 /// # Cancel safety
-/// A write that was begun may happen.
+/// A write that was started may happen.
 #[derive(Debug)]
 pub struct RunStateWriter {
     store: Arc<dyn Store>,
     clock: Clock,
     run: String,
     paths: RunPaths,
-    /// Our lease of the job.
+    /// Path of this runner's lease of the job.
     runner: NodePath,
     record: Mutex<(RunRecord, i32)>,
-    targets: Vec<Book>,
-    /// What the policy's memory is by now.
-    memory: Mutex<Remembered>,
-    /// Which of it is in the store. Held over a write, so that older never overwrites newer.
+    targets: Vec<TargetNode>,
+    /// The policy's present memory.
+    memory: Mutex<PolicyMemory>,
+    /// The generation of the memory that the store has. Locked during a write, so that an older memory never overwrites
+    /// a newer one.
     written: tokio::sync::Mutex<u64>,
-    /// What was seen of each target's newest attempts, by their numbers.
-    sights: Mutex<BTreeMap<usize, BTreeMap<u32, Sight>>>,
+    /// What the runner keep_attempt_end of each target's newest attempts, by attempt number.
+    attempt_ends: Mutex<BTreeMap<usize, BTreeMap<u32, AttemptEnd>>>,
 }
 
-/// What is known of one target's node.
+/// The last known content of one target's node.
 #[derive(Debug)]
-struct Book {
+struct TargetNode {
     name: String,
     path: NodePath,
-    known: Mutex<StatusOf>,
+    known: Mutex<VersionedTarget>,
 }
 
 #[derive(Debug, Default)]
-struct Remembered {
+struct PolicyMemory {
     /// Grows with each change.
     generation: u64,
     memory: Vec<u8>,
@@ -68,12 +69,12 @@ impl RunStateWriter {
         run: &str,
         record: (RunRecord, i32),
         targets: &[Target],
-        known: Vec<StatusOf>,
+        known: Vec<VersionedTarget>,
     ) -> Self {
         let paths = RunPaths::new(run);
         let books = targets.iter().zip(known).map(|(target, known)| {
             let name = target.name.to_string();
-            Book { path: paths.target(&name), name, known: Mutex::new(known) }
+            TargetNode { path: paths.target(&name), name, known: Mutex::new(known) }
         });
         Self {
             store: Arc::clone(store),
@@ -84,42 +85,42 @@ impl RunStateWriter {
             targets: books.collect(),
             memory: Mutex::default(),
             written: tokio::sync::Mutex::new(0),
-            sights: Mutex::default(),
+            attempt_ends: Mutex::default(),
             paths,
         }
     }
 
-    /// Where else of the run is written, and under which lease.
-    pub(super) fn place(&self) -> (Arc<dyn Store>, NodePath, RunPaths) {
+    /// What another writer of the same run needs: the store, the runner's lease and the run's paths.
+    pub(super) fn location(&self) -> (Arc<dyn Store>, NodePath, RunPaths) {
         (Arc::clone(&self.store), self.runner.clone(), self.paths.clone())
     }
 
-    /// The run's name.
+    /// Name of the run.
     #[must_use]
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// When the run began, in milliseconds since the Unix epoch.
+    /// When the run started, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn started(&self) -> u64 {
         unpoisoned(&self.record).0.started
     }
 
-    /// Who ran it before; none: nobody.
+    /// The runner of the previous epoch. `None` in the first epoch.
     #[must_use]
     pub fn previous_runner(&self) -> Option<String> {
         let record = unpoisoned(&self.record);
         record.0.runner_epochs.iter().rev().nth(1).map(|runner_epoch| runner_epoch.runner.clone())
     }
 
-    /// Which stint this is, from 1.
+    /// Number of this runner epoch, from 1.
     #[must_use]
     pub fn runner_epoch(&self) -> u32 {
         unpoisoned(&self.record).0.runner_epoch
     }
 
-    /// The version of a target's node, which wishes about it name.
+    /// Version of a target's node, which operator requests about the target name.
     #[must_use]
     pub fn version(&self, target: usize) -> Option<i32> {
         unpoisoned(&self.targets[target].known).1
@@ -131,8 +132,9 @@ impl RunStateWriter {
         unpoisoned(&self.targets[target].known).0.lease.clone()
     }
 
-    /// What goes into the transaction that makes a target's lease: where the target stands under it, [`Standing::Leased`] or
-    /// [`Standing::Recalled`]. Once that was made, [`Ledger::was_leased`] is told.
+    /// The operations that belong into the transaction that creates a target's lease: the target's status under it,
+    /// [`RecordedStatus::Leased`] or [`RecordedStatus::RollBackLeased`]. After the transaction, call
+    /// [`RunStateWriter::was_leased`].
     pub fn along_with_lease<'a>(
         &'a self,
         target: usize,
@@ -145,14 +147,14 @@ impl RunStateWriter {
         }
     }
 
-    /// The transaction of [`Ledger::along_with_lease`] happened.
+    /// Notes that the transaction of [`RunStateWriter::along_with_lease`] happened.
     pub fn was_leased(&self, target: usize, status: RecordedStatus, lease: &Lease) {
         let saved = LeaseRecord { path: lease.path().clone(), fence: None };
         let (write, saved) = self.next(target, |next| (next.status, next.lease) = (status, Some(saved)));
         *unpoisoned(&self.targets[target].known) = (saved, Some(write.version_after()));
     }
 
-    /// What a refusal of the transaction means that [`Ledger::along_with_lease`] went into.
+    /// Translates the refusal of the transaction that [`RunStateWriter::along_with_lease`] is part of.
     #[must_use]
     pub fn refused(&self, target: usize, source: StoreError) -> RunStateError {
         match source {
@@ -165,21 +167,21 @@ impl RunStateWriter {
         }
     }
 
-    /// Reads a target's node anew: a transaction of [`Ledger::along_with_lease`] was given up before it was answered, and may
+    /// Reads a target's node again after a transaction of [`RunStateWriter::along_with_lease`] was cancelled: it may
     /// have happened.
     ///
     /// # Errors
-    /// [`LedgerError`]; [`LedgerError::Overtaken`] if somebody else wrote the node.
-    pub async fn look_again(&self, target: usize) -> Result<(), RunStateError> {
-        let book = &self.targets[target];
-        let (sync, read) = (self.store.sync(&book.path), self.store.read(&book.path));
+    /// [`RunStateError`]; [`RunStateError::Overtaken`] if another process wrote the node.
+    pub async fn reread(&self, target: usize) -> Result<(), RunStateError> {
+        let target_node = &self.targets[target];
+        let (sync, read) = (self.store.sync(&target_node.path), self.store.read(&target_node.path));
         let (sync, read) = (sync.await, read.await);
-        let found: StatusOf = match sync.and(read) {
-            Ok(node) => (read::parse(&book.path, &node.data)?, Some(node.stat.version)),
-            Err(StoreError::NoNode { .. }) => StatusOf::default(),
+        let found: VersionedTarget = match sync.and(read) {
+            Ok(node) => (read::parse(&target_node.path, &node.data)?, Some(node.stat.version)),
+            Err(StoreError::NoNode { .. }) => VersionedTarget::default(),
             Err(error) => return Err(error.into()),
         };
-        let mut known = unpoisoned(&book.known);
+        let mut known = unpoisoned(&target_node.known);
         let ours = known.1.map_or(0, |version| version.wrapping_add(1));
         match found {
             found if found.1 == known.1 => Ok(()),
@@ -190,15 +192,16 @@ impl RunStateWriter {
                 *known = found;
                 Ok(())
             }
-            _ => Err(RunStateError::Overtaken { path: book.path.clone() }),
+            _ => Err(RunStateError::Overtaken { path: target_node.path.clone() }),
         }
     }
 
-    /// Something is about to start: [`Standing::Acting`] or [`Standing::Reverting`], under that lease.
+    /// Records that an action or a roll-back is about to start under that lease: [`RecordedStatus::Running`] or
+    /// [`RecordedStatus::RollingBack`].
     ///
     /// # Errors
-    /// [`LedgerError`]: then it must not start.
-    pub async fn starts(
+    /// [`RunStateError`]; the command must not be started.
+    pub async fn record_start(
         &self,
         target: usize,
         status: RecordedStatus,
@@ -212,27 +215,27 @@ impl RunStateWriter {
         .await
     }
 
-    /// Where a target stands now; its lease stays what it was.
+    /// Records a target's status; its lease stays.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`RunStateError`].
     pub async fn save(&self, target: usize, status: RecordedStatus) -> Result<(), RunStateError> {
         self.write(target, &[], |next| next.status = status).await
     }
 
-    /// Where a target stands once its slot is free, and in the same transaction the slot becomes free, with its claim. A lease
-    /// that was deleted before is no error.
+    /// Records a target's status and releases its slot with its claim, in one transaction. A lease that no longer
+    /// exists is not an error.
     ///
     /// # Errors
-    /// [`LedgerError`]; then the lease is held still.
+    /// [`RunStateError`]; the lease is still held.
     pub async fn release(&self, target: usize, status: RecordedStatus, lease: &Lease) -> Result<(), RunStateError> {
         self.release_by(target, status, lease.deletion()).await
     }
 
-    /// As [`Ledger::release`], for a lease that is known by what deletes it.
+    /// Same as [`RunStateWriter::release`], for a lease that is known only by the operations that delete it.
     ///
     /// # Errors
-    /// [`LedgerError`]; then the lease is held still.
+    /// [`RunStateError`]; the lease is still held.
     pub async fn release_by(
         &self,
         target: usize,
@@ -240,17 +243,19 @@ impl RunStateWriter {
         mut deletion: Deletion,
     ) -> Result<(), RunStateError> {
         let change = |next: &mut TargetRecord| {
-            // Whoever asks later how the action went that is under way still needs the fence.
+            // A later probe of a running action still needs the fence.
             if !status.is_under_way() {
                 next.lease = None;
             }
             next.status = status.clone();
         };
-        // Bounded by what there is to delete: each refusal takes some away.
+        // Bounded by the number of deletions: each refusal removes one.
         loop {
             let ops = deletion.ops();
             match self.write(target, &ops, change).await {
-                Err(RunStateError::Together { index, source: StoreError::NoNode { .. } }) if index < ops.len() => {
+                Err(RunStateError::OperationRefused { index, source: StoreError::NoNode { .. } })
+                    if index < ops.len() =>
+                {
                     deletion.was_gone(index);
                 }
                 answer => return answer,
@@ -258,53 +263,53 @@ impl RunStateWriter {
         }
     }
 
-    /// What the runner sees of a target's attempt, kept in memory until the store has it.
-    pub fn saw(&self, target: usize, attempt: u32, sight: Sight) {
-        let mut sights = unpoisoned(&self.sights);
-        let of_target = sights.entry(target).or_default();
-        of_target.insert(attempt, sight);
-        // An attempt that was announced and not started leaves the one before it the last that ran.
+    /// Keeps what the runner keep_attempt_end of a target's attempt in memory, until the store has it.
+    pub fn keep_attempt_end(&self, target: usize, attempt: u32, attempt_end: AttemptEnd) {
+        let mut attempt_ends = unpoisoned(&self.attempt_ends);
+        let of_target = attempt_ends.entry(target).or_default();
+        of_target.insert(attempt, attempt_end);
+        // If the newest attempt was announced and not started, the previous one is the last that ran.
         of_target.retain(|seen, _| *seen + 1 >= attempt);
     }
 
-    /// The endings that were seen and that the store does not have, as far as this runner knows.
+    /// The endings that this runner keep_attempt_end and, as far as it knows, the store does not have.
     #[must_use]
-    pub fn unwritten(&self) -> Unwritten {
+    pub fn unsaved_endings(&self) -> UnsavedEndings {
         let mut endings = Vec::new();
-        for (target, sights) in unpoisoned(&self.sights).iter() {
-            let Book { name, known, .. } = &self.targets[*target];
+        for (target, attempt_ends) in unpoisoned(&self.attempt_ends).iter() {
+            let TargetNode { name, known, .. } = &self.targets[*target];
             let (saved, _) = &*unpoisoned(known);
-            // The announcement of an attempt may have happened although nothing was heard of it.
-            let newest = sights.keys().next_back().copied().unwrap_or_default();
+            // The announcement of an attempt may have happened although the store did not answer.
+            let newest = attempt_ends.keys().next_back().copied().unwrap_or_default();
             if saved.attempt < newest || (saved.attempt == newest && saved.status.is_under_way()) {
-                endings.push(Unsaved { target: name.clone(), sights: sights.clone() });
+                endings.push(UnsavedTarget { target: name.clone(), attempt_ends: attempt_ends.clone() });
             }
         }
-        Unwritten { run: self.run.clone(), version: unpoisoned(&self.record).1, endings }
+        UnsavedEndings { run: self.run.clone(), version: unpoisoned(&self.record).1, endings }
     }
 
-    /// The targets whose actions did not succeed as far as the store has it, what was rolled back since included.
+    /// The targets whose actions did not succeed, as far as the store has it; rolled-back ones are included.
     #[must_use]
     pub fn failures(&self) -> Vec<(String, RecordedStatus)> {
-        let all = self.targets.iter().map(|book| (book, unpoisoned(&book.known).0.status.clone()));
+        let all = self.targets.iter().map(|node| (node, unpoisoned(&node.known).0.status.clone()));
         let failed = all.filter(|(_, status)| status.did_not_succeed());
-        failed.map(|(book, status)| (book.name.clone(), status)).collect()
+        failed.map(|(node, status)| (node.name.clone(), status)).collect()
     }
 
-    /// The policy's memory is this from now on: it is written with the next transition.
-    pub fn remember(&self, memory: &[u8]) {
-        let mut remembered = unpoisoned(&self.memory);
-        if remembered.memory != memory {
-            remembered.memory = memory.to_vec();
-            remembered.generation += 1;
+    /// Sets the policy's memory; the next transition writes it.
+    pub fn set_memory(&self, memory: &[u8]) {
+        let mut policy_memory = unpoisoned(&self.memory);
+        if policy_memory.memory != memory {
+            policy_memory.memory = memory.to_vec();
+            policy_memory.generation += 1;
         }
     }
 
-    /// What the run waits for, for whoever looks.
+    /// Writes the run status, for commands that read the run.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn say_now(&self, now: &impl Serialize) -> Result<(), RunStateError> {
+    /// [`RunStateError`].
+    pub async fn write_run_status(&self, now: &impl Serialize) -> Result<(), RunStateError> {
         let (path, data) = (self.paths.now(), read::bytes(now));
         let check = Op::Check { path: self.runner.clone(), version: Version::Any };
         let set = Op::Set { path: path.clone(), data: data.clone(), version: Version::Any };
@@ -319,11 +324,11 @@ impl RunStateWriter {
         }
     }
 
-    /// The run is finished.
+    /// Records the end of the run.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn end(&self, ended: Ended) -> Result<(), RunStateError> {
+    /// [`RunStateError`].
+    pub async fn end(&self, ended: RunEnd) -> Result<(), RunStateError> {
         let (mut record, version) = unpoisoned(&self.record).clone();
         record.ended = Some(ended);
         let write = Write { path: self.paths.run().clone(), data: read::bytes(&record), version: Some(version) };
@@ -332,13 +337,13 @@ impl RunStateWriter {
         Ok(())
     }
 
-    /// What a target's node is to hold next.
+    /// The next content of a target's node.
     fn next(&self, target: usize, change: impl FnOnce(&mut TargetRecord)) -> (Write, TargetRecord) {
-        let book = &self.targets[target];
-        let (mut saved, version) = unpoisoned(&book.known).clone();
+        let node = &self.targets[target];
+        let (mut saved, version) = unpoisoned(&node.known).clone();
         saved.at = self.clock.now_ms();
         change(&mut saved);
-        (Write { path: book.path.clone(), data: read::bytes(&saved), version }, saved)
+        (Write { path: node.path.clone(), data: read::bytes(&saved), version }, saved)
     }
 
     async fn write(
@@ -349,7 +354,7 @@ impl RunStateWriter {
     ) -> Result<(), RunStateError> {
         let (write, saved) = self.next(target, change);
         let mut along = along.to_vec();
-        // The caller's operations keep their numbers: memory goes last.
+        // The caller's operations keep their positions: the memory comes last.
         let memory = self.unwritten_memory().await;
         if let Some((op, ..)) = &memory {
             along.push(op.clone());
@@ -362,25 +367,25 @@ impl RunStateWriter {
         Ok(())
     }
 
-    /// What writes the memory, if it changed since that was done last; nobody else writes it meanwhile.
+    /// The operation that writes the memory, if it has changed since the last write. The lock keeps other writers away.
     async fn unwritten_memory(&self) -> Option<(Op, tokio::sync::MutexGuard<'_, u64>, u64)> {
         if unpoisoned(&self.memory).generation == 0 {
             return None;
         }
         let written = self.written.lock().await;
         let (generation, data): (u64, Bytes) = {
-            let remembered = unpoisoned(&self.memory);
-            if remembered.generation == *written {
+            let policy_memory = unpoisoned(&self.memory);
+            if policy_memory.generation == *written {
                 return None;
             }
-            (remembered.generation, read::bytes(&Memory { memory: hex::encode(&remembered.memory) }))
+            (policy_memory.generation, read::bytes(&Memory { memory: hex::encode(&policy_memory.memory) }))
         };
         let op = Op::Set { path: self.paths.memory(), data, version: Version::Any };
         Some((op, written, generation))
     }
 }
 
-/// What a thread that panicked left is as whole as any: no step in between can panic.
+/// Ignores poisoning: no code that holds these locks can panic halfway.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

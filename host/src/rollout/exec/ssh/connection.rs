@@ -1,4 +1,4 @@
-//! A target's connection: opened once as a step of its own, shared by its commands, closed with the run.
+//! A target's connection: opened in a step of its own, shared by the target's commands, closed with the run.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,19 +16,19 @@ use super::failure;
 use super::sockets::Sockets;
 use crate::job::SshSpec;
 
-/// How long a connection that nobody uses is kept. It is closed with the run; this is for a runner that was killed.
-const KEPT: &str = "60";
+/// Seconds for which an idle connection is kept. The run closes it; this is for a runner that was killed.
+const IDLE_SECONDS: &str = "60";
 
-/// A connection counts as broken when so many questions in a row were not answered, one asked in so many seconds.
-const ALIVE: [&str; 2] = ["ServerAliveInterval=15", "ServerAliveCountMax=3"];
+/// A connection counts as broken after three keep-alives, one every 15 seconds, without an answer.
+const KEEP_ALIVE: [&str; 2] = ["ServerAliveInterval=15", "ServerAliveCountMax=3"];
 
-/// How much longer than one connection ssh may take for logging in and for the hosts that it jumps over.
-const HOPS: u32 = 3;
+/// Factor by which ssh may take longer than one connection, for logging in and for jump hosts.
+const LOGIN_FACTOR: u32 = 3;
 
-/// How long closing a connection may take.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Time limit for closing a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many are closed at once.
+/// Connections that are closed at once.
 const CLOSED_AT_ONCE: usize = 16;
 
 /// The connections of a run to its targets.
@@ -36,25 +36,25 @@ const CLOSED_AT_ONCE: usize = 16;
 pub(in crate::rollout) struct Connections {
     ssh: SshSpec,
     folder: PathBuf,
-    /// Made with the first connection.
+    /// Created with the first connection.
     sockets: OnceLock<Result<Sockets, String>>,
-    /// One who connects at a time, for each host.
+    /// A lock for each host: one task connects at a time.
     hosts: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// How a connection comes to be there.
+/// How a connection came about.
 pub(super) enum Connected {
     /// It was opened just now.
     Now,
-    /// It was opened before, and may have broken since.
+    /// It was opened before and may have broken since.
     Before,
 }
 
-/// Why there is no connection: nothing was run over there.
+/// Why there is no connection: nothing ran on the target.
 pub(super) struct NotConnected {
-    /// In one sentence, with what to do.
+    /// One sentence, with what to do.
     pub(super) reason: String,
-    /// How often a connection is tried before this is the answer.
+    /// How often a connection is attempted before this is the answer.
     pub(super) attempts: u32,
 }
 
@@ -66,46 +66,55 @@ impl From<String> for NotConnected {
 
 /// How a command gets to its host.
 #[derive(Clone, Copy)]
-pub(super) enum Way {
-    /// Over the connection that is open; where that takes nobody any more, over one of its own.
+pub(super) enum Channel {
+    /// SessionEnd the open connection; where that takes no further session, over one of its own.
     Shared,
-    /// Over one of its own.
+    /// SessionEnd one of its own.
     Own,
 }
 
 impl Connections {
-    /// None yet. Relative paths are `folder`'s, the job file's.
+    /// Opens nothing yet. Relative paths are relative to `folder`, the job file's.
     pub(in crate::rollout) fn new(ssh: SshSpec, folder: &Path) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Self { ssh: ssh.below(&folder), folder, sockets: OnceLock::new(), hosts: Mutex::default() }
     }
 
-    /// Opens the connection to a host, if it is not open.
+    /// Opens the connection to a host, unless it is open.
     ///
     /// # Errors
-    /// [`NotConnected`]: then nothing was run over there.
+    /// [`NotConnected`]: nothing ran on the target.
     /// # Cancel safety
-    /// A connection that is being opened is given up, or is found open the next time.
+    /// A connection that is being opened is given up, or found open by the next call.
     pub(super) async fn connect(&self, host: &str, mut log: &File) -> Result<Connected, NotConnected> {
         let one_at_a_time = Arc::clone(self.lock_hosts().entry(host.to_owned()).or_default());
         let _connecting = one_at_a_time.lock().await;
         let cannot = |error: &io::Error| {
-            format!("cannot connect to `{host}`: cannot run `ssh`: {error}; is OpenSSH's client installed?")
+            format!("cannot connect to `{host}`: cannot run `ssh`: {error}; install OpenSSH's client")
         };
         let socket = self.sockets()?.of(host);
         if socket.exists() {
             return Ok(Connected::Before);
         }
-        // A file: whatever ssh leaves behind in the background cannot hold us up by keeping it open.
+        // A file: a background process of ssh cannot delay this by keeping it open.
         let errors = socket.with_extension("err");
         let written = File::create(&errors)
             .map_err(|error| NotConnected::from(format!("cannot connect to `{host}`: {error}")))?;
         let mut command = self.ssh(&socket);
-        command.args(["-o", "ControlMaster=yes", "-o", &format!("ControlPersist={KEPT}"), "-f", "-N", "--", host]);
+        command.args([
+            "-o",
+            "ControlMaster=yes",
+            "-o",
+            &format!("ControlPersist={IDLE_SECONDS}"),
+            "-f",
+            "-N",
+            "--",
+            host,
+        ]);
         let mut child = command.stderr(written).kill_on_drop(true).spawn().map_err(|error| cannot(&error))?;
-        let status = timeout(self.ssh.connect_timeout * HOPS, child.wait()).await;
+        let status = timeout(self.ssh.connect_timeout * LOGIN_FACTOR, child.wait()).await;
         let said = fs::read(&errors).map(|said| String::from_utf8_lossy(&said).into_owned()).unwrap_or_default();
-        // For whoever reads on.
+        // For readers of the log.
         let _ = log.write_all(said.as_bytes());
         match status {
             Ok(Ok(status)) if status.success() && socket.exists() => Ok(Connected::Now),
@@ -118,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Closes a connection that does not work any more; the next command opens another.
+    /// Closes a connection that no longer works; the next command opens another.
     pub(super) async fn forget(&self, host: &str) {
         self.close_one(host).await;
         if let Ok(sockets) = self.sockets() {
@@ -126,7 +135,7 @@ impl Connections {
         }
     }
 
-    /// Closes all of them.
+    /// Closes all connections.
     pub(in crate::rollout) async fn close(&self) {
         let hosts: Vec<String> = self.lock_hosts().keys().cloned().collect();
         let closing = hosts.iter().map(|host| self.close_one(host));
@@ -141,24 +150,25 @@ impl Connections {
         }
         let mut command = self.ssh(&socket);
         command.args(["-O", "exit", "--", host]).stderr(Stdio::null()).kill_on_drop(true);
-        // One that does not answer ends by itself when nobody uses it.
+        // A connection that does not answer ends by itself when it is idle.
         if let Ok(mut child) = command.spawn() {
-            let _ = timeout(CLOSING, child.wait()).await;
+            let _ = timeout(CLOSE_TIMEOUT, child.wait()).await;
         }
     }
 
-    /// ssh, about to run a line in a host's login shell.
-    pub(super) fn command(&self, host: &str, way: Way, line: &str) -> Result<Command, String> {
+    /// The ssh command that runs a line in a host's login shell.
+    pub(super) fn command(&self, host: &str, way: Channel, line: &str) -> Result<Command, String> {
         let socket = self.sockets()?.of(host);
         let mut command = match way {
-            Way::Shared => self.ssh(&socket),
-            Way::Own => self.ssh(Path::new("none")),
+            Channel::Shared => self.ssh(&socket),
+            Channel::Own => self.ssh(Path::new("none")),
         };
         command.args(["-o", "ControlMaster=no", "--", host, line]);
         Ok(command)
     }
 
-    /// ssh with its options, without streams. What is first counts: ours, the job's, what is our default, the user's own.
+    /// ssh with its options, without streams. The first value of an option counts: this program's, the job's, this
+    /// program's defaults, the user's own.
     fn ssh(&self, socket: &Path) -> Command {
         let mut command = Command::new("ssh");
         if let Some(config) = &self.ssh.config {
@@ -168,7 +178,7 @@ impl Connections {
             .map(str::to_owned);
         let socket = format!("ControlPath={}", socket.display());
         let connecting = format!("ConnectTimeout={}", self.ssh.connect_timeout.as_secs().max(1));
-        let defaults = ["LogLevel=ERROR"].into_iter().chain(ALIVE).map(str::to_owned);
+        let defaults = ["LogLevel=ERROR"].into_iter().chain(KEEP_ALIVE).map(str::to_owned);
         let options =
             own.into_iter().chain([socket, connecting]).chain(self.ssh.options.iter().cloned()).chain(defaults);
         command.args(["-T", "-x"]).args(options.flat_map(|option| ["-o".to_owned(), option]));
@@ -179,14 +189,14 @@ impl Connections {
             command.args(["-l", user]);
         }
         if let Some(key) = &self.ssh.identity_file {
-            // ssh fills in what begins with `%`.
+            // ssh expands `%`.
             command.args(["-i", &key.display().to_string().replace('%', "%%")]);
         }
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         command
     }
 
-    /// What a person would type to get there.
+    /// The destination as a user would type it.
     fn login(&self, host: &str) -> String {
         let config = self.ssh.config.iter().flat_map(|config| ["-F".to_owned(), config.display().to_string()]);
         let key = self.ssh.identity_file.iter().flat_map(|key| ["-i".to_owned(), key.display().to_string()]);

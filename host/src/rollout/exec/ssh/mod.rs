@@ -1,7 +1,8 @@
-//! Commands on their targets, over the system's OpenSSH client.
+//! Runs commands on their targets with the system's OpenSSH client.
 //!
-//! A target has one connection, opened as a step of its own: who cannot connect has run nothing there. Commands share it; a
-//! small script on the other side says when each begins and how it ended, and begins none before it is told to.
+//! A target has one connection, opened in a step of its own: if that fails, nothing ran on the target. Commands share
+//! the connection; a small script on the other side reports when each may start and how it ended, and starts none
+//! before it gets the word.
 
 mod connection;
 mod failure;
@@ -17,37 +18,37 @@ use tokio::time::{Instant, sleep};
 
 pub(in crate::rollout) use self::connection::Connections;
 use self::connection::{Connected, NotConnected};
-use self::session::Over;
-use super::{Ended, Invocation, Limits, Stopped};
+use self::session::SessionEnd;
+use super::{CommandEnd, Invocation, Limits, Stopped};
 
-/// The longest pause after the first of them; twice as long each time, and up to half of that less.
+/// The first of the pauses between attempts, of which up to half is random; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest of those pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A target that can be reached.
+/// A target that runs its commands over ssh.
 #[derive(Debug, Clone)]
 pub(in crate::rollout) struct Host {
-    /// Its name, as ssh is given it.
+    /// The host's name, as passed to ssh.
     pub name: String,
-    /// The connections of the run.
     pub connections: Arc<Connections>,
 }
 
 /// Runs a command to its end, or until it must end.
 ///
-/// [`Ended::NotStarted`]: for certain, because it was never told to begin. [`Ended::Lost`]: it was, and nobody knows more.
+/// [`CommandEnd::NotStarted`]: certain, because it never got the word to start. [`CommandEnd::Lost`]: it got the word, and
+/// nothing more is known.
 pub(super) async fn run(
     host: &Host,
     command: &[String],
     invocation: &Invocation,
     log: File,
     limits: &mut Limits<'_>,
-) -> Ended {
+) -> CommandEnd {
     let script = match remote::command(command, &invocation.environment, &invocation.secrets) {
         Ok(script) => script,
-        Err(reason) => return Ended::NotStarted(reason),
+        Err(reason) => return CommandEnd::NotStarted(reason),
     };
     let began = Instant::now();
     let mut pause = FIRST_PAUSE;
@@ -56,29 +57,29 @@ pub(super) async fn run(
             connected = host.connections.connect(&host.name, &log) => connected,
             must_end = limits.reached() => return must_end.ended(Stopped::Gone),
         };
-        // Whatever ends before the command was told to begin may be tried again.
+        // A failure before the command got the word to start may be retried.
         let (reason, is_fresh, most) = match connected {
             Ok(connected) => match session::run(host, &script, &log, limits).await {
-                Over::Ended(ended) => {
-                    if matches!(ended, Ended::Lost(_)) {
-                        // Whoever asks next does not wait for one that is dead.
+                SessionEnd::CommandEnded(ended) => {
+                    if matches!(ended, CommandEnd::Lost(_)) {
+                        // The next command does not wait for a dead connection.
                         host.connections.forget(&host.name).await;
                     }
                     return ended;
                 }
-                Over::NeverBegan(reason) => {
+                SessionEnd::NeverStarted(reason) => {
                     host.connections.forget(&host.name).await;
                     (reason, matches!(connected, Connected::Now), failure::MOST_ATTEMPTS)
                 }
             },
-            Err(NotConnected { reason, attempts: 1 }) => return Ended::Unreachable(reason),
+            Err(NotConnected { reason, attempts: 1 }) => return CommandEnd::Unreachable(reason),
             Err(NotConnected { reason, attempts }) => (reason, true, attempts),
         };
         if attempt >= most {
             let waited = humantime::format_duration(Duration::from_secs(began.elapsed().as_secs()));
-            return Ended::Unreachable(format!("{reason}; tried {attempt} times in {waited}"));
+            return CommandEnd::Unreachable(format!("{reason}; {attempt} attempts in {waited}"));
         }
-        // A shared connection may have died since it was used: the next one is opened at once.
+        // A shared connection may have died since its last use: the next one is opened at once.
         if is_fresh {
             // Targets that were turned away together do not come back together.
             let rest = pause.mul_f64(rand::random_range(0.5..1.0));

@@ -1,14 +1,15 @@
-//! What is sent to a target's shell: every word of it quoted, for a login shell that need know little, and a POSIX `sh`.
+//! The text that is sent to a target's shell: every word quoted, for any login shell and a POSIX `sh`.
 
 use lockkeeper_coordination::zookeeper::Secret;
 
-/// Begins the command when it is told to, and says on stderr when it may be told and how the command ended.
+/// Starts the command on a word, and reports on stderr when it is ready for the word and how the command ended.
 ///
-/// Both streams of the command are its stdout, in the order written. sshd gives each session a process group of its own, whose
-/// number this shell has: the command is in it, and can be stopped with it. The traps keep this shell alive meanwhile; a
-/// command does not inherit them. Without the word to go, as when the connection broke before, nothing begins. What follows
-/// that word up to `end` sets variables that must not be on a command line, which others can read; a subshell evaluates it, so
-/// that none of them is one of ours. The first `echo` ends a line that the login shell may have left open.
+/// Both streams of the command are its stdout, in the order written. sshd gives each session a process group of its
+/// own, whose number this shell has: the command is in it and can be stopped with it. The traps keep this shell alive
+/// meanwhile; a command does not inherit them. Without the word, as when the connection broke before, nothing starts.
+/// The text between that word and `end` sets variables that must not be on a command line, which other users can read;
+/// a subshell evaluates it, so that none of them replaces a variable of this script. The first `echo` ends a line that
+/// the login shell may have left open.
 const BEGIN: &str = concat!(
     r#"trap : TERM INT HUP; token=$1; shift; echo >&2; echo "$token ready $$" >&2; IFS= read -r go; "#,
     r#"if [ "$go" != "$token go" ]; then exit 0; fi; "#,
@@ -18,10 +19,11 @@ const BEGIN: &str = concat!(
     r#"(eval "$lk_set"; exec "$@") </dev/null 2>&1; code=$?; echo "$token ended $code" >&2; exit "$code""#,
 );
 
-/// Stops a process group: SIGTERM, SIGKILL when the given number of looks found it still there, and whether it is gone.
+/// Stops a process group: SIGTERM, then SIGKILL if the given number of checks found it alive; prints whether it is
+/// gone.
 ///
-/// It goes on by itself when the connection breaks. Processes that have ended and that nobody asked about do not count. What
-/// runs as somebody else, such as below `sudo`, may not be ours to stop: it is seen and told.
+/// It continues by itself if the connection breaks. Processes that have ended and were not waited for do not count. A
+/// process of another user, such as below `sudo`, may not be signalled: it is reported as left.
 const STOP: &str = concat!(
     r#"group=$1; looks=$2; "#,
     r#"alive() { all=$(ps -A -o pgid= -o stat= 2>/dev/null || ps -o pgid= -o stat= 2>/dev/null); "#,
@@ -35,28 +37,28 @@ const STOP: &str = concat!(
     r#"if alive; then echo left; else echo gone; fi"#,
 );
 
-/// What a stopped group's [`stop`] prints when nothing of it runs.
+/// What [`stop`] prints if nothing of the group is running.
 pub(super) const GONE: &str = "gone";
 
-/// How often [`stop`] looks at a group in a second, at most.
-pub(super) const LOOKS_A_SECOND: u32 = 8;
+/// How often [`stop`] checks a group in a second, at most.
+pub(super) const CHECKS_PER_SECOND: u32 = 8;
 
 /// A command with its environment, to be run under a token that is not known yet: see [`Script::line`].
 #[derive(Debug)]
 pub(super) struct Script {
     words: String,
-    /// A line, or several, that a shell sets each secret by.
+    /// One or more lines with which a shell sets each secret.
     secrets: Vec<Secret>,
 }
 
 impl Script {
-    /// What tells the shell to begin.
+    /// The word that makes the shell start the command.
     pub(super) fn word(&self, token: &str) -> String {
         let secrets = self.secrets.iter().map(|secret| format!("{}\n", secret.expose()));
         format!("{token} go\n{}{token} end\n", secrets.collect::<String>())
     }
 
-    /// What the login shell is given.
+    /// The line for the login shell.
     pub(super) fn line(&self, token: &str) -> String {
         let words = ["sh", "-c", BEGIN, "lockkeeper", token];
         let words = shlex::try_join(words).expect("there is no character 0 among them");
@@ -67,7 +69,7 @@ impl Script {
 /// Quotes a command and its environment.
 ///
 /// # Errors
-/// What cannot be sent: the character 0.
+/// If an argument or a variable contains the character 0.
 pub(super) fn command(
     command: &[String],
     environment: &[(String, String)],
@@ -75,7 +77,7 @@ pub(super) fn command(
 ) -> Result<Script, String> {
     let assignments = environment.iter().map(|(name, value)| format!("{name}={value}"));
     let mut words: Vec<String> = [String::from("env")].into_iter().chain(assignments).collect();
-    // `env` would take such a program for one more variable.
+    // `env` would take such a program for a variable.
     if command.first().is_some_and(|program| program.contains('=')) {
         words.extend(["sh", "-c", r#"exec "$0" "$@""#].map(str::to_owned));
     }
@@ -89,7 +91,7 @@ pub(super) fn command(
     Ok(Script { words: words.map_err(zero)?, secrets: secrets.map_err(zero)? })
 }
 
-/// What the login shell is given to stop a group that gets so many looks to end by itself.
+/// The line for the login shell that stops a group after so many checks.
 pub(super) fn stop(group: u32, looks: u32) -> String {
     let (group, looks) = (group.to_string(), looks.to_string());
     let words = ["sh", "-c", STOP, "lockkeeper", &group, &looks];
@@ -107,7 +109,7 @@ mod tests {
     const TOKEN: &str = "t0k3n";
     const GO: &str = "t0k3n go\nt0k3n end\n";
 
-    /// As sshd has a login shell run it, in a group of its own.
+    /// Runs the line as sshd's login shell would, in a group of its own.
     fn begin(shell: &str, line: &str, stdin: &str) -> Output {
         let mut shell = Command::new(shell);
         shell.args(["-c", line]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -154,7 +156,7 @@ mod tests {
                 assert_eq!(String::from_utf8(output.stdout).unwrap(), *value);
             }
         }
-        // Secrets come with the word to begin, and are on no command line; none of the shell's own variables is one of them.
+        // Secrets come with the word to start and are on no command line; none replaces a variable of the script.
         let secrets: Vec<_> =
             environment.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect();
         let secrets = [secrets, vec![("token".to_owned(), Secret::new("of the job"))]].concat();
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_begins_before_it_is_told_to() {
+    fn nothing_starts_before_the_word() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("began").display().to_string();
         let line = command(&words(&["touch", &file]), &[], &[]).unwrap().line(TOKEN);
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_whatever_it_is() {
+    fn every_exit_code_is_reported() {
         for (code, run) in [("0", "true"), ("255", "exit 255"), ("66", "exit 66"), ("137", "kill -s KILL $$")] {
             let line = command(&words(&["sh", "-c", run]), &[], &[]).unwrap().line(TOKEN);
             let said = String::from_utf8(begin("sh", &line, GO).stderr).unwrap();

@@ -1,4 +1,4 @@
-//! The folder in which the connections of a run have their sockets: private, short, and gone when the run is.
+//! The folder of the sockets of a run's connections: private, with a short path, and removed with the run.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,31 +10,31 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
-/// How our folders begin; behind it stand our process and something that nobody guesses.
+/// Prefix of the folders; the process ID and random characters follow.
 const PREFIX: &str = "lockkeeper-ssh-";
 
-/// The longest folder: a socket's whole name has 108 bytes with its end, and ssh adds 17 while it makes one.
+/// Longest path of the folder: a socket's path has 108 bytes with its end, and ssh adds 17 while it creates one.
 const MAX_FOLDER: usize = 108 - 1 - 17 - 1 - NAME;
 
-/// The length of a socket's name.
+/// Length of a socket's name.
 const NAME: usize = 16;
 
-/// A folder of our own. It is removed with this.
+/// A private folder. It is removed on drop.
 #[derive(Debug)]
 pub(super) struct Sockets(PathBuf);
 
 impl Sockets {
-    /// Makes it, and removes what runners that were killed have left.
+    /// Creates the folder, and removes those of runners that were killed.
     pub(super) fn new() -> io::Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("{PREFIX}{}-{}", process::id(), &id[..12]);
         let above = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(env::var_os).map(PathBuf::from);
         let above: Vec<_> = above.chain([PathBuf::from("/tmp")]).filter(|above| is_fit(&above.join(&name))).collect();
-        let mut failed = io::Error::other("no folder has a name that is short enough");
+        let mut failed = io::Error::other("no folder has a path that is short enough");
         for above in above {
             sweep(&above);
             let folder = above.join(&name);
-            // A folder that is there already is somebody else's.
+            // A folder that exists belongs to another process.
             match DirBuilder::new().mode(0o700).create(&folder) {
                 Ok(()) => return Ok(Self(folder)),
                 Err(error) => failed = error,
@@ -43,7 +43,7 @@ impl Sockets {
         Err(failed)
     }
 
-    /// The socket for a host.
+    /// Path of the socket for a host.
     pub(super) fn of(&self, host: &str) -> PathBuf {
         let digest = hex::encode(Sha256::digest(host));
         self.0.join(&digest[..NAME])
@@ -56,7 +56,7 @@ impl Drop for Sockets {
     }
 }
 
-/// Whether ssh takes the folder's name for what it is, and a socket fits in.
+/// Whether ssh takes the folder's path literally, and a socket's path is short enough.
 fn is_fit(folder: &Path) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     let bytes = folder.as_os_str().as_encoded_bytes();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_process_left_is_removed_and_nothing_else() {
+    fn only_folders_of_dead_processes_are_removed() {
         let above = tempfile::tempdir().unwrap();
         let mut child = process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();

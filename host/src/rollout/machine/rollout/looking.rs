@@ -5,27 +5,27 @@ use crate::policy::types::Ending;
 use crate::rollout::machine::Rollout;
 use crate::rollout::machine::rollout::count;
 use crate::rollout::model::{ActionResult, Blocker, Course, RecordedStatus, RunStatus, WaveNow};
-use crate::rollout::run_state::Sight;
+use crate::rollout::run_state::AttemptEnd;
 
 impl Rollout {
     /// What a runner that sees an action end so has seen. `None` if it has not seen the end.
     #[must_use]
-    pub fn sight(&self, target: usize, result: &ActionResult) -> Option<Sight> {
+    pub fn sight(&self, target: usize, result: &ActionResult) -> Option<AttemptEnd> {
         let ActionResult { ending, course, exit_code, took_ms, detail, .. } = result;
         let (ending, exit_code, took_ms, detail) = (*ending, *exit_code, *took_ms, detail.clone());
         match (course, self.slots[target].state) {
-            (Course::RunnerFailed, TargetStatus::Running) => Some(Sight::NotStarted),
+            (Course::RunnerFailed, TargetStatus::Running) => Some(AttemptEnd::NotStarted),
             (Course::NotStarted | Course::Unreachable, TargetStatus::Running) if ending == Ending::Unknown => {
-                Some(Sight::NotStarted)
+                Some(AttemptEnd::NotStarted)
             }
             // What was stopped half-way has done no one knows how much.
             _ if ending == Ending::Unknown => None,
             (_, TargetStatus::Running) => {
-                Some(Sight::Ended(RecordedStatus::ActionEnded { ending, exit_code, took_ms, detail }))
+                Some(AttemptEnd::Ended(RecordedStatus::ActionEnded { ending, exit_code, took_ms, detail }))
             }
             (_, TargetStatus::RollingBack) => {
                 let becomes = Box::new(self.rolled_back_status(target, ending, detail));
-                Some(Sight::Ended(RecordedStatus::RollBackEnded { becomes }))
+                Some(AttemptEnd::Ended(RecordedStatus::RollBackEnded { becomes }))
             }
             _ => None,
         }

@@ -1,5 +1,5 @@
-//! Endings that a runner saw and could not write before its session was over: written by the same process once the store is
-//! back, before anything else happens.
+//! Endings that a runner keep_attempt_end but could not write before its session ended. The same process writes them before anything
+//! else once the store is back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,70 +11,71 @@ use super::read;
 use crate::rollout::model::{RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Op, Store, StoreError, Version};
 
-/// What a runner knows of a target whose node says that something runs on it.
+/// What a runner keep_attempt_end of an attempt whose node says that it is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
-    /// It ended, and the target stands so: [`Standing::Ended`] or [`Standing::RollBackEnded`].
+pub enum AttemptEnd {
+    /// It ended; the status is [`RecordedStatus::ActionEnded`] or [`RecordedStatus::RollBackEnded`].
     Ended(RecordedStatus),
     /// It was announced, and the runner did not start it.
     NotStarted,
 }
 
-/// What was seen of a target and is not in the store.
+/// What the runner keep_attempt_end of one target and the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unsaved {
+pub(super) struct UnsavedTarget {
     pub(super) target: String,
-    /// By the numbers of its newest attempts.
-    pub(super) sights: BTreeMap<u32, Sight>,
+    /// By attempt number; only the newest attempts.
+    pub(super) attempt_ends: BTreeMap<u32, AttemptEnd>,
 }
 
-/// The endings of a run that its runner saw and that are not in the store.
+/// The endings of a run that its runner keep_attempt_end and the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unwritten {
+pub struct UnsavedEndings {
     pub(super) run: String,
-    /// The version of the run's node: another runner, or who ends the run, writes that node first.
+    /// Version of the run's node: another runner, or a process that aborts the run, writes that node first.
     pub(super) version: i32,
-    pub(super) endings: Vec<Unsaved>,
+    pub(super) endings: Vec<UnsavedTarget>,
 }
 
-/// What became of the endings.
+/// The result of writing the endings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rewritten {
+pub struct SavedEndings {
     /// The targets whose endings are in the store now, in order.
     pub written: Vec<String>,
-    /// The targets that another runner settled first, or has taken over, and the state that the store has for each. That
-    /// state stays.
+    /// The targets that another runner settled first or has taken over, with the status that the store has. That status
+    /// stays.
     pub settled: Vec<(String, RecordedStatus)>,
-    /// The runner that settled them. `None` if nothing was settled, or the run is not in the store any more.
+    /// The runner that settled them. `None` if nothing was settled, or the store no longer has the run.
     pub by: Option<String>,
 }
 
-impl Unwritten {
-    /// Whether there is nothing to write.
+impl UnsavedEndings {
+    /// Whether nothing is left to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.endings.is_empty()
     }
 
-    /// The targets, and what the runner saw of each, in a few words.
+    /// Each target with a short text of what the runner keep_attempt_end.
     pub fn targets(&self) -> impl Iterator<Item = (&str, String)> {
         self.endings.iter().map(|unsaved| (unsaved.target.as_str(), unsaved.last_that_ran()))
     }
 
-    /// Writes the endings, unless the run is another runner's by now. No lease of the job is needed: each write checks that
-    /// neither the run's node nor the target's was written by anyone else.
+    /// Writes the endings, unless another runner has taken over the run. No lease of the job is needed: each write
+    /// checks that no other process wrote the run's node or the target's.
     ///
     /// # Errors
-    /// As the store's. Called again with the same endings, it goes on: what was written is not written twice.
-    pub async fn write(&self, store: &Arc<dyn Store>) -> Result<Rewritten, RunStateError> {
+    /// If the store refuses or is unreachable. Calling it again with the same endings continues; nothing is written
+    /// twice.
+    pub async fn write(&self, store: &Arc<dyn Store>) -> Result<SavedEndings, RunStateError> {
         let paths = RunPaths::new(&self.run);
         let own = Op::Check { path: paths.run().clone(), version: Version::Exactly(self.version) };
-        let mut done = Rewritten::default();
+        let mut done = SavedEndings::default();
         for unsaved in &self.endings {
             unsaved.write(store, &paths, &own, &mut done).await?;
         }
         match read::run(store, &self.run).await {
-            // No other runner has written the run: this one's own last writes happened.
+            // No other runner has written the run: this runner's own last writes happened.
             Ok(kept) if kept.version == self.version => done.settled.clear(),
             Ok(kept) => done.by = kept.record.newest_epoch().map(|runner_epoch| runner_epoch.runner.clone()),
             Err(error) if error.is_gone() => {}
@@ -84,11 +85,11 @@ impl Unwritten {
     }
 }
 
-impl Unsaved {
-    /// What was seen of the last attempt that ran, in a few words.
+impl UnsavedTarget {
+    /// A short text of the last attempt that ran.
     fn last_that_ran(&self) -> String {
-        let ran = self.sights.values().rev().find(|sight| matches!(sight, Sight::Ended(_)));
-        ran.or(self.sights.values().next_back()).map(ToString::to_string).unwrap_or_default()
+        let ran = self.attempt_ends.values().rev().find(|attempt_end| matches!(attempt_end, AttemptEnd::Ended(_)));
+        ran.or(self.attempt_ends.values().next_back()).map(ToString::to_string).unwrap_or_default()
     }
 
     async fn write(
@@ -96,11 +97,11 @@ impl Unsaved {
         store: &Arc<dyn Store>,
         paths: &RunPaths,
         own: &Op,
-        done: &mut Rewritten,
+        done: &mut SavedEndings,
     ) -> Result<(), RunStateError> {
-        let Self { target, sights } = self;
+        let Self { target, attempt_ends } = self;
         let path = paths.target(target);
-        // Bounded by the writes of this process that were on their way when its session ended: one for a target.
+        // Bounded by the writes that were in flight when the session ended: one for each target.
         loop {
             let node = match store.read(&path).await {
                 Ok(node) => node,
@@ -109,18 +110,19 @@ impl Unsaved {
                 Err(error) => return Err(error.into()),
             };
             let saved: TargetRecord = read::parse(&path, &node.data)?;
-            let Some(sight) = sights.get(&saved.attempt).filter(|_| saved.status.is_under_way()) else {
-                // What this runner wrote last happened after all, or another runner has settled it.
+            let Some(attempt_end) = attempt_ends.get(&saved.attempt).filter(|_| saved.status.is_under_way()) else {
+                // This runner's last write happened after all, or another runner has settled the target.
                 done.settled.push((target.clone(), saved.status));
                 return Ok(());
             };
-            let (attempt, status) = match sight {
-                Sight::Ended(status) => (saved.attempt, status.clone()),
-                // What never ran was no attempt: the one before it counts, if its end is not settled yet either.
-                Sight::NotStarted => {
+            let (attempt, status) = match attempt_end {
+                AttemptEnd::Ended(status) => (saved.attempt, status.clone()),
+                // An attempt that never ran does not count: the previous one does, if its end is not settled yet
+                // either.
+                AttemptEnd::NotStarted => {
                     let before = saved.attempt.saturating_sub(1);
-                    match sights.get(&before) {
-                        Some(Sight::Ended(status)) => (before, status.clone()),
+                    match attempt_ends.get(&before) {
+                        Some(AttemptEnd::Ended(status)) => (before, status.clone()),
                         _ => (before, RecordedStatus::Leased),
                     }
                 }
@@ -138,7 +140,7 @@ impl Unsaved {
     }
 }
 
-impl std::fmt::Display for Sight {
+impl std::fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotStarted => write!(f, "not started"),
