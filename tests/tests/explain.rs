@@ -32,7 +32,7 @@ fn explain(world: &World, arguments: &[&str]) -> Said {
 }
 
 /// For programs, of a target or the run.
-fn told(world: &World, target: &str) -> Value {
+fn segments(world: &World, target: &str) -> Value {
     world.json(format!("explain latest {target}").trim_end())
 }
 
@@ -142,7 +142,8 @@ fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
     says(
         &refused,
         &[
-            "web03 does not go: a hard limit of the job lets nobody go: 1 under way could spend the failure budget (budget-reserved)",
+            "web03 does not go: a hard limit of the job lets nobody go: 1 under way could spend the failure budget \
+             (budget-reserved)",
             "policy `rolling` would let it go",
             "Refused  by the hard limit `budget-reserved`",
             "the failure budget is 2: ",
@@ -213,7 +214,7 @@ fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
         }
         recorder.as_mut().unwrap().follow(&page);
     }
-    let timeline = recorder.unwrap().finish(history.told()[0].closing.as_ref());
+    let timeline = recorder.unwrap().finish(history.summaries()[0].closing.as_ref());
     assert_eq!(timeline.holds.len(), 9);
     assert!(timeline.in_use().iter().all(|(_, used)| *used <= 3), "{:?}", timeline.in_use());
     assert_eq!(timeline.in_use().last().unwrap().1, 0);

@@ -1,4 +1,4 @@
-//! A run from its beginning: its journals, one after the other.
+//! Reads a run from its beginning: its journals, one after the other.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,83 +7,83 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::audit::{Segment, Segments};
+use crate::rollout::journal::{Segment, Segments};
 use crate::rollout::journal::JournalError;
 use crate::rollout::journal::{Closing, Header};
 use crate::rollout::journal::{Entry, LineKind, Reader, RecordedDecision};
 use crate::rollout::model::Stamped;
 
-/// What is read of it. Every line is checked either way.
+/// What is returned. Every line is verified in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Decisions alone.
+    /// Decisions only.
     Decisions,
-    /// Whatever happened, too.
+    /// Decisions and events.
     Everything,
 }
 
-/// What comes next.
+/// The next item of a history.
 #[derive(Debug)]
 pub enum Page<'a> {
-    /// A stint begins: with what its runner found.
+    /// A runner epoch starts; with its first line.
     Segment(&'a Header),
-    /// A decision.
+    /// A decision of the policy.
     Decision(&'a RecordedDecision),
-    /// What happened.
+    /// An event of the run.
     Event(Stamped),
 }
 
-/// A journal that cannot be believed, or read.
+/// A journal that cannot be read or trusted.
 #[derive(Debug, Error)]
 #[error("journal `{}`", path.display())]
 pub struct HistoryError {
-    /// Which.
+    /// Path of the journal.
     pub path: PathBuf,
-    /// Why.
+    /// What is wrong with it.
     #[source]
     pub source: JournalError,
 }
 
-/// What a stint's journal came to.
+/// The journal of one runner epoch, as far as it was read.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// Which stint.
+pub struct SegmentSummary {
+    /// Number of the runner epoch.
     pub runner_epoch: u32,
-    /// Where its journal is.
+    /// Path of the journal.
     pub path: PathBuf,
-    /// Its first line; none: its runner ended before that was written.
+    /// Its first line. `None` if its runner ended before that was written.
     pub header: Option<Header>,
-    /// How many decisions.
+    /// Number of decisions.
     pub decisions: u64,
-    /// How it ended; none: it goes on, was killed, or lines are missing at the end.
+    /// Its closing line. `None` if the run is in progress, was killed, or lines are missing at the end.
     pub closing: Option<Closing>,
-    /// The line that has no end.
+    /// Number of the incomplete last line.
     pub incomplete_line: Option<usize>,
 }
 
-/// A run's journals that are read one after the other.
+/// Reads a run's journals one after the other.
 #[derive(Debug)]
 pub struct History {
-    runner_epochs: Segments,
+    segments: Segments,
     want: Want,
     rest: VecDeque<Segment>,
     now: Option<Reader<BufReader<File>>>,
-    told: Vec<Told>,
+    summaries: Vec<SegmentSummary>,
     bytes: u64,
 }
 
 impl History {
-    /// From the first stint that is here.
+    /// Starts with the first runner epoch whose journal is on this host.
     #[must_use]
-    pub fn new(runner_epochs: Segments, want: Want) -> Self {
-        let rest = runner_epochs.here.iter().cloned().collect();
-        Self { runner_epochs, want, rest, now: None, told: Vec::new(), bytes: 0 }
+    pub fn new(segments: Segments, want: Want) -> Self {
+        let rest = segments.here.iter().cloned().collect();
+        Self { segments, want, rest, now: None, summaries: Vec::new(), bytes: 0 }
     }
 
-    /// What comes next; none at the end of the last stint.
+    /// The next item. `None` at the end of the last journal.
     ///
     /// # Errors
-    /// [`StoryError`]: what cannot be believed. Nothing behind it can be, either.
+    /// [`HistoryError`] for the first line that cannot be trusted. The lines after it cannot be trusted, either.
     pub fn page(&mut self) -> Result<Option<Page<'_>>, HistoryError> {
         let kind = loop {
             let Some(reader) = &mut self.now else {
@@ -99,9 +99,9 @@ impl History {
                 Err(source) => return Err(self.distrust(source)),
             }
         };
-        let path = self.told.last().map(|told| told.path.clone()).unwrap_or_default();
-        if let (LineKind::Decision, Some(told)) = (kind, self.told.last_mut()) {
-            told.decisions += 1;
+        let path = self.summaries.last().map(|latest| latest.path.clone()).unwrap_or_default();
+        if let (LineKind::Decision, Some(latest)) = (kind, self.summaries.last_mut()) {
+            latest.decisions += 1;
         }
         let reader = self.now.as_mut().expect("a line of it was just read");
         match reader.read(kind) {
@@ -111,39 +111,40 @@ impl History {
         }
     }
 
-    /// The stints as far as they were read; the last may not be at its end.
+    /// The journals as far as they were read; the last may be unfinished.
     #[must_use]
-    pub fn told(&self) -> &[Told] {
-        &self.told
+    pub fn summaries(&self) -> &[SegmentSummary] {
+        &self.summaries
     }
 
-    /// Which journals there are.
+    /// The journals on this host.
     #[must_use]
-    pub fn runner_epochs(&self) -> &Segments {
-        &self.runner_epochs
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
 
-    /// How many bytes were read.
+    /// Bytes that were read.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes + self.now.as_ref().map_or(0, Reader::bytes)
     }
 
-    /// Whether the last stint wrote its last line. Without it the run goes on, was killed, or lines are missing at the end.
+    /// Whether the last journal has its closing line. If not, the run is in progress, was killed, or lines are missing
+    /// at the end.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.rest.is_empty() && self.told.last().is_some_and(|told| told.closing.is_some())
+        self.rest.is_empty() && self.summaries.last().is_some_and(|latest| latest.closing.is_some())
     }
 
     fn open_next(&mut self) -> Result<bool, HistoryError> {
-        while let Some(runner_epoch) = self.rest.pop_front() {
-            let opened = match self.runner_epochs.alone {
-                true => Reader::open(&runner_epoch.path),
-                false => Reader::of(&runner_epoch),
+        while let Some(segment) = self.rest.pop_front() {
+            let opened = match self.segments.alone {
+                true => Reader::open(&segment.path),
+                false => Reader::of_epoch(&segment.path, segment.number),
             };
-            let mut told = Told {
-                runner_epoch: runner_epoch.number,
-                path: runner_epoch.path,
+            let mut summary = SegmentSummary {
+                runner_epoch: segment.number,
+                path: segment.path,
                 header: None,
                 decisions: 0,
                 closing: None,
@@ -151,35 +152,33 @@ impl History {
             };
             match opened {
                 Ok(reader) => {
-                    told.runner_epoch = reader.header().runner_epoch;
-                    told.header = Some(reader.header().clone());
-                    self.told.push(told);
+                    summary.runner_epoch = reader.header().runner_epoch;
+                    summary.header = Some(reader.header().clone());
+                    self.summaries.push(summary);
                     self.now = Some(reader);
                     return Ok(true);
                 }
-                // Its runner died before it had begun; other stints have more to say.
-                Err(JournalError::Empty | JournalError::Incomplete { line: 1 })
-                    if self.runner_epochs.here.len() > 1 =>
-                {
-                    told.incomplete_line = Some(1);
-                    self.told.push(told);
+                // Its runner was killed before it started; other epochs may have more.
+                Err(JournalError::Empty | JournalError::Incomplete { line: 1 }) if self.segments.here.len() > 1 => {
+                    summary.incomplete_line = Some(1);
+                    self.summaries.push(summary);
                 }
-                Err(source) => return Err(HistoryError { path: told.path, source }),
+                Err(source) => return Err(HistoryError { path: summary.path, source }),
             }
         }
         Ok(false)
     }
 
     fn close(&mut self) {
-        if let (Some(reader), Some(told)) = (self.now.take(), self.told.last_mut()) {
-            told.closing = reader.closing().cloned();
-            told.incomplete_line = reader.incomplete_line();
+        if let (Some(reader), Some(latest)) = (self.now.take(), self.summaries.last_mut()) {
+            latest.closing = reader.closing().cloned();
+            latest.incomplete_line = reader.incomplete_line();
             self.bytes += reader.bytes();
         }
     }
 
     fn distrust(&self, source: JournalError) -> HistoryError {
-        let path = self.told.last().map(|told| told.path.clone()).unwrap_or_default();
+        let path = self.summaries.last().map(|latest| latest.path.clone()).unwrap_or_default();
         HistoryError { path, source }
     }
 }

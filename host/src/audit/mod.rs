@@ -1,4 +1,4 @@
-//! What only reads journals: why a target is blocked, whether decisions come out the same again, and a run as a drawing.
+//! Reads journals: explains why a target is blocked, replays decisions, and draws a run as a timeline.
 
 pub mod explain;
 mod history;
@@ -6,4 +6,4 @@ pub mod replay;
 pub mod timeline;
 
 pub use crate::rollout::journal::{Segment, Segments};
-pub use history::{History, HistoryError, Page, Told, Want};
+pub use history::{History, HistoryError, Page, SegmentSummary, Want};

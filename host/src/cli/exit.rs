@@ -255,11 +255,11 @@ fn store_kind(error: &StoreError) -> ErrorKind {
 
 /// What to do when a store turns us away.
 pub(super) const REFUSED_HINT: &str =
-    "say who you are with `--username` and a password, or a `--profile`; a wrong password looks just like this";
+    "log in with `--username` and a password, or with a `--profile`; ZooKeeper reports a wrong password the same way";
 
 /// What to do about servers that want SASL.
-const SASL_HINT: &str = "Lockkeeper has no SASL: log in with `--username` and a password, or with `--tls-cert` and \
-     `--tls-key`, if the servers take one of these";
+const SASL_HINT: &str = "Lockkeeper does not support SASL: log in with `--username` and a password, or with \
+ `--tls-cert` and `--tls-key`, if the servers accept one of these";
 
 /// What to do about a store's error.
 fn store_hint(error: &StoreError) -> Option<String> {
@@ -293,8 +293,7 @@ impl From<AcquireError> for Failure {
             AcquireError::SlotsDiffer { path, stored, wanted } => (
                 ErrorKind::SlotsDiffer,
                 Some(format!(
-                    "`--max-concurrency {stored}` goes by that number; `lockkeeper semaphore resize {path} {wanted}` changes \
-                     it for every caller"
+                    "`--max-concurrency {stored}` uses that number; `lockkeeper semaphore resize {path} {wanted}` changes it for every caller"
                 )),
             ),
             AcquireError::Held { path, .. } => {
@@ -303,7 +302,7 @@ impl From<AcquireError> for Failure {
             AcquireError::Nested(nested) => (ErrorKind::BadPath, Some(nested_hint(nested))),
             AcquireError::Claim { source, .. } => (store_kind(source), store_hint(source)),
             AcquireError::Full { path, .. } | AcquireError::TimedOut { path, .. } => {
-                (ErrorKind::TimedOut, Some(format!("`lockkeeper holders {path}` shows who holds it")))
+                (ErrorKind::TimedOut, Some(format!("`lockkeeper holders {path}` shows the holders")))
             }
             AcquireError::SessionOver { .. } => (ErrorKind::Unavailable, None),
             AcquireError::QueueWornOut { .. } | AcquireError::Evicted { .. } => (ErrorKind::Internal, None),
@@ -337,14 +336,13 @@ impl From<ResizeError> for Failure {
             ResizeError::Differs { path, stored, wanted, .. } => (
                 ErrorKind::SlotsDiffer,
                 Some(format!(
-                    "`max-concurrency = {stored}` goes by that number; `lockkeeper semaphore resize {path} {wanted}` changes \
-                     it for every caller"
+                    "`max-concurrency = {stored}` uses that number; `lockkeeper semaphore resize {path} {wanted}` changes it for every caller"
                 )),
             ),
             ResizeError::Nested(nested) => (ErrorKind::BadPath, Some(nested_hint(nested))),
             ResizeError::NotANumber { .. } | ResizeError::Missing { .. } => (ErrorKind::BadPath, None),
             ResizeError::TooManyReservations { .. } => {
-                (ErrorKind::BadArgument, Some("lower it in steps, or without --reserve".to_owned()))
+                (ErrorKind::BadArgument, Some("lower the number in steps, or without --reserve".to_owned()))
             }
             ResizeError::Contended { .. } => (ErrorKind::TimedOut, None),
             ResizeError::Store { source, .. } => (store_kind(source), store_hint(source)),
@@ -360,7 +358,7 @@ impl From<ReleaseError> for Failure {
             ReleaseError::Store { path, source } => (store_kind(source), store_hint(source), path),
         };
         let semaphore = lease.parent().unwrap_or_else(|| lease.clone());
-        let hint = hint.unwrap_or_else(|| format!("`lockkeeper unlock {semaphore}` gives it back"));
+        let hint = hint.unwrap_or_else(|| format!("`lockkeeper unlock {semaphore}` releases it"));
         Self::new(kind, error).hint(hint)
     }
 }
@@ -386,7 +384,7 @@ impl From<WaitError> for Failure {
     fn from(error: WaitError) -> Self {
         let (kind, hint) = match &error {
             WaitError::TooFew { path, .. } => {
-                (ErrorKind::TimedOut, Some(format!("`lockkeeper party members {path}` shows who is there")))
+                (ErrorKind::TimedOut, Some(format!("`lockkeeper party members {path}` shows the members")))
             }
             WaitError::SessionOver { .. } => (ErrorKind::Unavailable, None),
             WaitError::Store { source, .. } => (store_kind(source), store_hint(source)),
@@ -419,7 +417,13 @@ impl From<TargetsError> for Failure {
 impl From<RunStateError> for Failure {
     fn from(error: RunStateError) -> Self {
         let (kind, hint) = match &error {
-            RunStateError::Overtaken { .. } => (ErrorKind::Running, Some("say it again: it has changed meanwhile")),
+            RunStateError::Overtaken { .. } => (
+                ErrorKind::Running,
+                Some(
+                    "repeat the command: the run has changed \
+             meanwhile",
+                ),
+            ),
             RunStateError::SessionEnded => (ErrorKind::Unavailable, None),
             RunStateError::OperationRefused { source, .. } | RunStateError::Store(source) => {
                 return Self { hint: store_hint(source), ..Self::new(store_kind(source), error) };
@@ -428,15 +432,21 @@ impl From<RunStateError> for Failure {
                 RunStateError::Runner(error) => return error.into(),
                 error => return Self::new(ErrorKind::Internal, error),
             },
-            RunStateError::Malformed { .. } => (ErrorKind::BadRun, Some("who else writes below `/lockkeeper`?")),
+            RunStateError::Malformed { .. } => (
+                ErrorKind::BadRun,
+                Some(
+                    "check which other program writes below \
+             `/lockkeeper`",
+                ),
+            ),
             RunStateError::Layout { run, .. } => {
-                let hint = format!("`lockkeeper abort {run}` ends the run and releases what it holds");
+                let hint = format!("`lockkeeper abort {run}` aborts the run and releases its slots");
                 return Self::new(ErrorKind::BadRun, anyhow::Error::new(error)).hint(hint);
             }
             RunStateError::NotNewest { .. } => {
-                (ErrorKind::Finished, Some("`lockkeeper run` goes on with a job's newest run only"))
+                (ErrorKind::Finished, Some("`lockkeeper run JOB` resumes only the newest run of a job"))
             }
-            RunStateError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists what there is")),
+            RunStateError::NoSuchRun { .. } => (ErrorKind::NoSuchRun, Some("`lockkeeper status` lists the runs")),
         };
         let failure = Self::new(kind, error);
         match hint {
@@ -457,8 +467,8 @@ impl From<RunError> for Failure {
             RunError::Command(_) | RunError::Identifier { .. } => ErrorKind::BadJob,
         };
         if matches!(error, RunError::Journal { .. }) {
-            let hint = "free space there, or mend what the error names; no target is charged for this, and the same job resumes \
-                        the run";
+            let hint = "free space there, or fix the cause in the error; no target is counted as failed, and \
+             `lockkeeper run JOB` resumes the run";
             return Self::new(kind, error).hint(hint);
         }
         Self::new(kind, error)

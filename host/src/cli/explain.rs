@@ -6,7 +6,7 @@ use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, moment, of, shown};
 use super::replay::{self, PATIENT};
 use super::{ExplainArgs, Global, runs};
-use crate::audit::explain::{self, Answer, Because, Case, Counterfactual, Nearest, Said, Trail, TrailStatus};
+use crate::audit::explain::{self, Answer, BlockedBy, Case, Counterfactual, Nearest, PolicyAnswer, Trail, TrailStatus};
 use crate::audit::{History, Page, Segments, Want};
 use crate::cli::table::Table;
 use crate::terminal;
@@ -26,28 +26,28 @@ struct Why {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
-    let runner_epochs = runs::find(&global.state_dir()?, &args.run)?;
-    let (account, history) = followed(&runner_epochs)?;
+    let segments = runs::find(&global.state_dir()?, &args.run)?;
+    let (account, history) = followed(&segments)?;
     let now = Clock::System.now_ms();
     match &args.target {
         Some(name) => {
             let answer = explain::of_target(&account, name, now).ok_or_else(|| no_such_target(&account, name))?;
-            let why = why(global, &runner_epochs, &answer)?;
-            tell_of_target(output, &history, &account, &answer, why.as_ref(), now);
+            let why = why(global, &segments, &answer)?;
+            show_target(output, &history, &account, &answer, why.as_ref(), now);
         }
         None => {
             let summary = explain::of_run(&account, now);
             let first = summary.groups.iter().map(|(answer, _)| answer).find(|answer| answer.status.is_open());
-            let why = first.map(|answer| why(global, &runner_epochs, answer)).transpose()?.flatten();
-            tell_of_run(output, &history, &account, &summary, first, why.as_ref(), now);
+            let why = first.map(|answer| why(global, &segments, answer)).transpose()?.flatten();
+            show_run(output, &history, &account, &summary, first, why.as_ref(), now);
         }
     }
     Ok(Exit::Done)
 }
 
 /// Reads a run from its beginning to its end.
-pub(super) fn followed(runner_epochs: &Segments) -> Result<(Trail, History), Failure> {
-    let mut history = History::new(runner_epochs.clone(), Want::Everything);
+pub(super) fn followed(segments: &Segments) -> Result<(Trail, History), Failure> {
+    let mut history = History::new(segments.clone(), Want::Everything);
     let mut account: Option<Trail> = None;
     while let Some(page) = history.page().map_err(replay::distrusted_history)? {
         if let Page::Segment(header) = &page {
@@ -57,17 +57,17 @@ pub(super) fn followed(runner_epochs: &Segments) -> Result<(Trail, History), Fai
             account.follow(&page);
         }
     }
-    let mut account = account.ok_or_else(|| replay::nothing_written(runner_epochs))?;
-    account.close(history.told().last().and_then(|told| told.closing.as_ref()));
+    let mut account = account.ok_or_else(|| replay::nothing_written(segments))?;
+    account.close(history.summaries().last().and_then(|told| told.closing.as_ref()));
     Ok((account, history))
 }
 
 /// What is missing of the run, and when the last line was written: nobody can tell from it whether the runner lives.
-fn say_as_of(history: &History, account: &Trail, output: &Output, now: u64) {
+fn show_last_time(history: &History, account: &Trail, output: &Output, now: u64) {
     replay::say_what_is_missing(history, replay::Newest::MayGoOn, output);
     if account.closing.is_none() {
         let last = moment(account.last_at, now);
-        output.talk("As of", &format!("{last}, the journal's last line: the run goes on, or was killed"));
+        output.talk("As of", &format!("{last}, the journal's last line: the run is in progress or was killed"));
     }
 }
 
@@ -76,20 +76,20 @@ fn no_such_target(account: &Trail, name: &str) -> Failure {
     let likely = likely.filter(|(likeness, _)| *likeness > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
     let hint = match likely {
         Some((_, known)) => format!("did you mean `{}`?", terminal::value(known)),
-        None => format!("`lockkeeper explain {}` lists what it waits for", terminal::value(&account.header.run)),
+        None => format!("`lockkeeper explain {}` lists the targets that wait", terminal::value(&account.header.run)),
     };
     let text = format!("run `{}` has no target `{}`", terminal::value(&account.header.run), shown(name));
     Failure::message(ErrorKind::BadArgument, text).hint(hint)
 }
 
 /// The decision that is in the way, taken again with other facts.
-fn why(global: &Global, runner_epochs: &Segments, answer: &Answer) -> Result<Option<Why>, Failure> {
-    let Some(place) = answer.place else { return Ok(None) };
-    let Some(case) = Case::find(runner_epochs, place).map_err(replay::distrusted_history)? else { return Ok(None) };
-    let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
+fn why(global: &Global, segments: &Segments, answer: &Answer) -> Result<Option<Why>, Failure> {
+    let Some(position) = answer.position else { return Ok(None) };
+    let Some(case) = Case::find(segments, position).map_err(replay::distrusted_history)? else { return Ok(None) };
+    let refused = answer.refused.as_ref().filter(|_| answer.blocked_by == BlockedBy::Limit);
     let case = case.refused_with(refused.and_then(|refused| refused.facts.as_deref().cloned()));
     let engine = global.engine_with(PATIENT)?;
-    let nearest = match replay::own(&engine, &case.header, &runner_epochs.folder) {
+    let nearest = match replay::own(&engine, &case.header, &segments.folder) {
         Ok((policy, _)) => Ok(explain::nearest(&policy, &case)),
         Err(failure) => Err(failure.text()),
     };
@@ -98,27 +98,27 @@ fn why(global: &Global, runner_epochs: &Segments, answer: &Answer) -> Result<Opt
 
 // ---------------------------------------------------------------------- one target
 
-fn tell_of_target(output: &Output, history: &History, account: &Trail, answer: &Answer, why: Option<&Why>, now: u64) {
+fn show_target(output: &Output, history: &History, account: &Trail, answer: &Answer, why: Option<&Why>, now: u64) {
     if output.is_json() {
         let mut object = about_run(history, account, now);
         extend(&mut object, of_answer(answer));
         extend(&mut object, of_why(answer, why, now));
         return output.json(&object);
     }
-    say_as_of(history, account, output, now);
+    show_last_time(history, account, output, now);
     output.data(&terminal::line(&answer.sentence));
     let mut lines = Lines::default();
     for more in &answer.more {
         lines.push("", more);
     }
-    tell_said(&mut lines, account, answer, now);
-    tell_why(&mut lines, answer, why, now);
+    verdict_lines(&mut lines, account, answer, now);
+    why_lines(&mut lines, answer, why, now);
     output.block(&lines.text());
 }
 
-fn tell_said(lines: &mut Lines, account: &Trail, answer: &Answer, now: u64) {
+fn verdict_lines(lines: &mut Lines, account: &Trail, answer: &Answer, now: u64) {
     if let Some(said) = &answer.said {
-        let Said { verdict, code, reason, sequence, at, .. } = said;
+        let PolicyAnswer { verdict, code, reason, sequence, at, .. } = said;
         let policy = &account.header.policy;
         lines.push(
             "Verdict",
@@ -133,29 +133,29 @@ fn tell_said(lines: &mut Lines, account: &Trail, answer: &Answer, now: u64) {
     }
 }
 
-fn tell_why(lines: &mut Lines, answer: &Answer, why: Option<&Why>, now: u64) {
+fn why_lines(lines: &mut Lines, answer: &Answer, why: Option<&Why>, now: u64) {
     if let Some(why) = why {
         let about = &why.case.recorded.target;
-        for (at, fact) in explain::rests_on(&why.case, now).iter().enumerate() {
+        for (at, fact) in explain::facts_of(&why.case, now).iter().enumerate() {
             let label = if at == 0 { "Facts" } else { "" };
             lines.push(label, fact);
         }
         if *about != answer.target {
-            lines.push("", &format!("as they were when the policy was asked about {about}"));
+            lines.push("", &format!("as the policy saw them in the decision about {about}"));
         }
     }
     match &answer.earliest {
         Some(earliest) => lines.push("Earliest", &format!("{}: {}", moment(earliest.at, now), earliest.why)),
-        None if answer.status.is_open() && answer.because != Because::Over => {
-            lines.push("Earliest", "no time is set: it is asked again when something changes");
+        None if answer.status.is_open() && answer.blocked_by != BlockedBy::Finished => {
+            lines.push("Earliest", "no time: the policy decides again when something changes");
         }
         None => {}
     }
     for (label, text) in counterfactual(answer, why, now) {
         lines.push(label, &text);
     }
-    if why.is_none() && answer.status.is_open() && matches!(answer.because, Because::Slots | Because::Turn) {
-        lines.push("Would go", "that is decided when its policy is asked");
+    if why.is_none() && answer.status.is_open() && matches!(answer.blocked_by, BlockedBy::Slots | BlockedBy::Turn) {
+        lines.push("Unblocked", "unknown: the policy has not decided about this target yet");
     }
 }
 
@@ -164,26 +164,26 @@ fn counterfactual(answer: &Answer, why: Option<&Why>, now: u64) -> Vec<(&'static
     let Some(why) = why.filter(|_| answer.status.is_open()) else { return Vec::new() };
     let about = &why.case.recorded.target;
     match &why.nearest {
-        Err(text) => vec![("Would go", format!("cannot be said, as the policy cannot be asked: {text}"))],
+        Err(text) => vec![("Unblocked", format!("unknown, blocked_by the policy cannot be run: {text}"))],
         Ok(Nearest::Found { nearest, also, .. }) => {
-            let who = if *about == answer.target { String::new() } else { format!("{about} would go ") };
-            let mut lines = vec![("Would go", format!("{who}{}", conditional(nearest, now)))];
+            let who = if *about == answer.target { String::new() } else { format!("{about} would be admitted ") };
+            let mut lines = vec![("Unblocked", format!("{who}{}", conditional(nearest, now)))];
             lines.extend(also.iter().map(|also| ("", format!("or {}", conditional(also, now)))));
             lines
         }
         Ok(Nearest::Nothing { tried }) => {
             let text = format!(
-                "with no change of one of these facts that was tried, nor of two ({} asked again)",
+                "no tried change of one or two of these facts unblocks it ({} evaluated)",
                 of(*tried as usize, "time")
             );
-            vec![("Would go", text)]
+            vec![("Unblocked", text)]
         }
         Ok(Nearest::Already) => {
-            vec![("Would go", format!("{about} would go by these facts: what is in the way is not among them"))]
+            vec![("Unblocked", format!("{about} would be admitted by these facts: the cause is not among them"))]
         }
-        Ok(Nearest::Otherwise) => {
-            let text = "cannot be said: the policy answers otherwise now, as `lockkeeper replay` shows".to_owned();
-            vec![("Would go", text)]
+        Ok(Nearest::Irreproducible) => {
+            let text = "unknown: the policy now answers differently, as `lockkeeper replay` shows".to_owned();
+            vec![("Unblocked", text)]
         }
     }
 }
@@ -191,14 +191,14 @@ fn counterfactual(answer: &Answer, why: Option<&Why>, now: u64) -> Vec<(&'static
 fn conditional(found: &Counterfactual, now: u64) -> String {
     let by = if found.verdict == "force" { ", by force" } else { "" };
     match found.at {
-        Some(at) => format!("at {}, if all else stayed as it was{by}", moment(at, now)),
+        Some(at) => format!("at {}, if everything else stayed the same{by}", moment(at, now)),
         None => format!("if {}{by}", found.change),
     }
 }
 
 // ---------------------------------------------------------------------- the run
 
-fn tell_of_run(
+fn show_run(
     output: &Output,
     history: &History,
     account: &Trail,
@@ -221,13 +221,13 @@ fn tell_of_run(
         }
         return output.json(&object);
     }
-    say_as_of(history, account, output, now);
+    show_last_time(history, account, output, now);
     output.data(&terminal::line(&format!(
         "Run {} of job `{}`: {}",
         account.header.run, account.header.job, summary.sentence
     )));
     if !summary.groups.is_empty() {
-        let mut table = Table::with_header(["TARGETS", "STAND", "WHY"]);
+        let mut table = Table::with_header(["TARGETS", "STATUS", "REASON"]);
         for (answer, targets) in &summary.groups {
             let names = match targets.len().saturating_sub(MOST_NAMED) {
                 0 => targets.join(", "),
@@ -239,11 +239,11 @@ fn tell_of_run(
     }
     let Some(first) = first else { return };
     let mut lines = Lines::default();
-    tell_why(&mut lines, first, why, now);
+    why_lines(&mut lines, first, why, now);
     output.block(&lines.text());
     output.talk(
         "More",
-        &format!("of one target: lockkeeper explain {} {}", account.header.run, terminal::value(&first.target)),
+        &format!("`lockkeeper explain {} {}` explains one target", account.header.run, terminal::value(&first.target)),
     );
 }
 
@@ -266,16 +266,16 @@ fn about_run(history: &History, account: &Trail, now: u64) -> Value {
         "last": account.last_at,
         "end": account.closing.as_ref().map(|closing| &closing.end),
         "runner-epochs": replay::of_runner_epochs(history),
-        "missing": history.runner_epochs().missing,
+        "missing": history.segments().missing,
     })
 }
 
 fn of_answer(answer: &Answer) -> Value {
-    let Answer { target, status, because, reason, sentence, more, said, refused, earliest, .. } = answer;
+    let Answer { target, status, blocked_by, reason, sentence, more, said, refused, earliest, .. } = answer;
     let said = said.as_ref().map(|said| {
         json!({
-            "runner-epoch": said.place.runner_epoch,
-            "line": said.place.line,
+            "runner-epoch": said.position.runner_epoch,
+            "line": said.position.line,
             "sequence": said.sequence,
             "at": said.at,
             "verdict": said.verdict,
@@ -297,7 +297,7 @@ fn of_answer(answer: &Answer) -> Value {
     json!({
         "target": target,
         "status": status.word(),
-        "because": because.word(),
+        "because": blocked_by.word(),
         "reason": reason,
         "sentence": sentence,
         "more": more,
@@ -310,9 +310,9 @@ fn of_answer(answer: &Answer) -> Value {
 fn of_why(answer: &Answer, why: Option<&Why>, now: u64) -> Value {
     let one = |found: &Counterfactual| json!({ "change": found.change, "verdict": found.verdict, "at": found.at });
     let sentences = counterfactual(answer, why, now).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ");
-    let facts = why.map(|why| explain::rests_on(&why.case, now));
+    let facts = why.map(|why| explain::facts_of(&why.case, now));
     let nearest = why.filter(|_| answer.status.is_open()).and_then(|why| why.nearest.as_ref().ok());
-    let would_go = match nearest {
+    let unblocked_if = match nearest {
         Some(Nearest::Found { nearest, also, tried }) => {
             json!({ "if": one(nearest), "also": also.iter().map(one).collect::<Vec<_>>(), "tried": tried })
         }
@@ -323,8 +323,8 @@ fn of_why(answer: &Answer, why: Option<&Why>, now: u64) -> Value {
         "asked-about": why.map(|why| &why.case.recorded.target),
         "facts": facts,
         "view": why.map(|why| &why.case.recorded.view),
-        "would-go": would_go,
-        "would-go-sentence": (!sentences.is_empty()).then_some(sentences),
+        "unblocked-if": unblocked_if,
+        "unblocked-if-sentence": (!sentences.is_empty()).then_some(sentences),
     })
 }
 

@@ -11,8 +11,8 @@ use crate::terminal;
 use lockkeeper_coordination::store::Store;
 
 /// Where others are.
-pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile say where others are; a job's own [store] is not \
-     looked at here";
+pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile select another store; this command does not \
+ read a job's [store]";
 
 /// A run, and the session with its store.
 pub(super) struct Found {
@@ -42,22 +42,22 @@ fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
     let place = &opener.choice;
     let (text, hint) = match error {
         FindError::Nothing => (
-            format!("there is no run `{}` in {place}, nor any other", shown(wanted)),
-            format!("`lockkeeper run JOB` makes one; {ELSEWHERE}"),
+            format!("{place} has no runs, and so no run `{}`", shown(wanted)),
+            format!("`lockkeeper run JOB` starts one; {ELSEWHERE}"),
         ),
         FindError::Ambiguous { wanted, names } => {
             let named = runs::named(names.iter().map(String::as_str));
             (
-                format!("the names of {} runs begin with `{}`", names.len(), shown(&wanted)),
-                format!("say which, or `{LATEST}` for the newest of all: {named}"),
+                format!("`{}` matches {} runs", shown(&wanted), names.len()),
+                format!("name one of them, or `{LATEST}` for the newest run: {named}"),
             )
         }
         FindError::NoSuchRun { wanted, nearest, names } => {
             let hint = match nearest {
                 Some(nearest) => format!("did you mean `{}`?", terminal::value(&nearest)),
-                None => format!("there is {}; {ELSEWHERE}", runs::named(names.iter().map(String::as_str))),
+                None => format!("runs: {}; {ELSEWHERE}", runs::named(names.iter().map(String::as_str))),
             };
-            (format!("there is no run `{}` in {place}", shown(&wanted)), hint)
+            (format!("{place} has no run `{}`", shown(&wanted)), hint)
         }
     };
     Failure::message(ErrorKind::NoSuchRun, text).hint(hint)

@@ -56,14 +56,14 @@ fn other_store(args: &GuardArgs, other: &OtherStore) -> Failure {
     let file = quoted(&args.fence_file.display().to_string());
     let hint = match other {
         OtherStore::Differs { given, .. } => format!(
-            "a store that was rebuilt counts fences anew: if no runner of the earlier store can act any more, `lockkeeper guard \
-             --fence-file {file} --reset --store-id {given} --reason TEXT` accepts the new store"
+            "a rebuilt store counts fences from the start: if no runner of the earlier store is left, `lockkeeper \
+             guard --fence-file {file} --reset --store-id {given} --reason TEXT` accepts the new store"
         ),
         OtherStore::Unnamed { .. } => {
             "add `--store-id` with the value of LOCKKEEPER_STORE_ID, or `--store-id {store-id}` in a job".to_owned()
         }
     };
-    let mut failure = Failure::message(ErrorKind::OtherStore, format!("{other}; nothing was run")).hint(hint);
+    let mut failure = Failure::message(ErrorKind::OtherStore, format!("{other}; no command was run")).hint(hint);
     failure.more = Some(json!({ "store-id": store(args), "known-store-id": other.known() }));
     failure
 }
@@ -74,25 +74,23 @@ fn other_store(args: &GuardArgs, other: &OtherStore) -> Failure {
 async fn reset(output: &Output, file: &FenceFile, args: &GuardArgs) -> Result<Exit, Failure> {
     let Some((store, reason)) = store(args).zip(args.reason.as_ref()) else {
         return Err(Failure::message(ErrorKind::BadArgument, "missing `--store-id` or `--reason`")
-            .hint("the refused command's error and `lockkeeper holders PATH --format json` name the store's id"));
+            .hint("the refused command's error and `lockkeeper holders PATH --format json` show the store's ID"));
     };
     let mut locked = file.lock().await?;
     let mut accepted = locked.accepted().clone();
     if locked.liveness()? == Liveness::Alive {
         let what = described(accepted.running(), file);
-        return Err(Failure::message(ErrorKind::StillRunning, format!("{what} still runs; nothing was reset"))
-            .hint("try again when it has ended"));
+        return Err(Failure::message(ErrorKind::StillRunning, format!("{what} is still running; nothing was reset"))
+            .hint("repeat the command when it has ended"));
     }
     let before = accepted.store().map(str::to_owned);
     accepted.reset(store, context::person(), reason.clone(), Timestamp::now());
-    locked.keep(accepted)?;
+    locked.write(accepted)?;
     let earlier = before.as_ref().map_or("an unknown store".to_owned(), |before| format!("store `{before}`"));
     let path = args.fence_file.display();
     say(
         output,
-        &format!(
-            "reset: `{path}` accepts the fences of store `{store}` from the first on; until now those of {earlier}"
-        ),
+        &format!("reset: `{path}` now accepts the fences of store `{store}`; before, those of {earlier}"),
         &json!({ "reset": true, "store-id": store, "earlier-store-id": before }),
     );
     Ok(Exit::Done)
@@ -128,7 +126,10 @@ async fn act(output: &Output, file: &FenceFile, args: &GuardArgs, attempt_id: At
     };
     if let Err(failure) = finish(file, hold, attempt, outcome).await {
         // The command has its own say all the same; a later `--outcome` does not know.
-        output.failure(&failure.hint("the command has ended, but how is not recorded: `--outcome` will not know"));
+        output.failure(&failure.hint(
+            "the command has ended, but its outcome is not recorded: `--outcome` reports it \
+         as unknown",
+        ));
     }
     exit
 }
@@ -149,7 +150,7 @@ async fn finish(file: &FenceFile, hold: Hold, mut attempt: AcceptedAttempt, outc
     attempt.ended = Some(Ended { at: Timestamp::now(), how: outcome });
     let mut accepted = locked.accepted().clone();
     accepted.record(attempt);
-    let kept = locked.keep(accepted);
+    let kept = locked.write(accepted);
     // While the ledger is locked, so that nobody ever sees a command that has ended and still runs.
     drop(hold);
     Ok(kept?)
@@ -210,7 +211,7 @@ impl<'a> Admission<'a> {
     async fn step(&self) -> Result<Step, Failure> {
         let mut locked = self.file.lock().await?;
         let hold = locked.hold()?;
-        let liveness = if hold.is_some() { Liveness::Nobody } else { Liveness::Alive };
+        let liveness = if hold.is_some() { Liveness::Free } else { Liveness::Alive };
         let mut accepted = locked.accepted().clone();
         accepted
             .compares_with(store(self.args))
@@ -224,11 +225,11 @@ impl<'a> Admission<'a> {
                 }
                 let attempt = self.attempt();
                 accepted.record(attempt.clone());
-                locked.keep(accepted)?;
+                locked.write(accepted)?;
                 Ok(Step::Admitted(hold, attempt))
             }
             (Verdict::Busy(before), _) => {
-                self.see(&mut locked)?;
+                self.note_arrival(&mut locked)?;
                 Ok(Step::Busy(before))
             }
             (Verdict::Start, None) => Ok(Step::Busy(None)),
@@ -236,11 +237,11 @@ impl<'a> Admission<'a> {
     }
 
     /// From now on whoever is before us is superseded, though we cannot start yet.
-    fn see(&self, locked: &mut Locked) -> Result<(), FenceFileError> {
+    fn note_arrival(&self, locked: &mut Locked) -> Result<(), FenceFileError> {
         let mut accepted = locked.accepted().clone();
         accepted.name_store(store(self.args));
-        accepted.see(self.attempt_id);
-        if accepted == *locked.accepted() { Ok(()) } else { locked.keep(accepted) }
+        accepted.note_arrival(self.attempt_id);
+        if accepted == *locked.accepted() { Ok(()) } else { locked.write(accepted) }
     }
 
     fn attempt(&self) -> AcceptedAttempt {
@@ -294,10 +295,10 @@ impl<'a> Admission<'a> {
         let hint = match stale {
             Stale::Started(_) => {
                 let AttemptId { fence, attempt } = self.attempt_id;
-                format!("`--outcome {attempt} --fence {fence}` says how it went")
+                format!("`--outcome {attempt} --fence {fence}` reports its outcome")
             }
             Stale::Fence { .. } | Stale::AcceptedAttempt { .. } => {
-                "whoever sent this is superseded, and must not act any more; nothing was run".to_owned()
+                "the sender is superseded and must stop; no command was run".to_owned()
             }
         };
         let failure = Failure::message(ErrorKind::Stale, stale.to_string()).hint(hint);
@@ -305,10 +306,10 @@ impl<'a> Admission<'a> {
     }
 
     fn busy(&self, before: Option<&AcceptedAttempt>) -> Failure {
-        let message = format!("{} still runs; nothing was run", described(before, self.file));
+        let message = format!("{} is still running; no command was run", described(before, self.file));
         let hint = match (self.args.stop, before) {
-            (false, Some(_)) => "try again later, `--wait` for its end, or `--stop` it",
-            _ => "it does not end: look at that process",
+            (false, Some(_)) => "repeat later, wait for its end with `--wait`, or stop it with `--stop`",
+            _ => "it does not end: check that process",
         };
         self.with_attempt_id(Failure::message(ErrorKind::StillRunning, message).hint(hint))
     }
@@ -331,7 +332,7 @@ fn described(attempt: Option<&AcceptedAttempt>, file: &FenceFile) -> String {
     let AcceptedAttempt { attempt_id, guard, program, started, .. } = attempt;
     let since = started.strftime("%Y-%m-%d %H:%M:%SZ");
     let process = match (guard.lives(), file.group()) {
-        (false, Some(group)) => format!("process group {group}, its guard was killed"),
+        (false, Some(group)) => format!("process group {group}; its guard was killed"),
         _ => format!("pid {}", guard.pid),
     };
     format!("`{}` of {attempt_id} ({process}, since {since}{})", shown(program), whose(attempt, ", "))
@@ -354,14 +355,14 @@ async fn tell(
     attempt: u64,
     fence: Option<u64>,
 ) -> Result<Exit, Failure> {
-    let mut locked = if args.settle { file.lock().await? } else { file.look().await? };
+    let mut locked = if args.settle { file.lock().await? } else { file.read_only().await? };
     let known = locked.accepted().store().map(str::to_owned);
     // A person who asks about the newest fence need not know the store. What is written for good must be about a fence of it.
     if args.settle || args.store_id.is_some() {
         locked.accepted().compares_with(store(args)).map_err(|other| other_store(args, &other))?;
     }
     let Some(fence) = fence.or(locked.accepted().newest_fence()) else {
-        let text = format!("not started: attempt {attempt}; nobody has used `{}` yet", args.fence_file.display());
+        let text = format!("not started: attempt {attempt}; `{}` was never used", args.fence_file.display());
         say(output, &text, &object(known.as_deref(), None, attempt, "not-started", None));
         return Ok(Exit::NotStarted);
     };
@@ -371,7 +372,7 @@ async fn tell(
         let mut accepted = locked.accepted().clone();
         accepted.name_store(store(args));
         accepted.settle(attempt_id);
-        locked.keep(accepted)?;
+        locked.write(accepted)?;
         answer = Answer::NotStarted { may_start: false };
     }
     let (state, exit) = match &answer {
@@ -435,7 +436,7 @@ fn sentence(attempt_id: AttemptId, answer: &Answer) -> String {
                 "unknown: {attempt_id}: `{program}` was accepted {started} and died with its guard or the host{whose}"
             )
         }
-        Answer::Unknown(None) => format!("unknown: {attempt_id}: that is too long ago to be remembered"),
+        Answer::Unknown(None) => format!("unknown: {attempt_id}: too old, no longer recorded"),
     }
 }
 
@@ -477,12 +478,15 @@ impl From<FenceFileError> for Failure {
     fn from(error: FenceFileError) -> Self {
         let hint = match &error {
             FenceFileError::NoFolder(_) => {
-                Some("make it on a disk that outlives a reboot, once; if it was there, is something not mounted?")
+                Some("create it once, on a disk that survives a reboot; if it existed, check that the disk is mounted")
             }
             FenceFileError::Shape { .. } | FenceFileError::Incoherent { .. } => {
-                Some("it is moved away only when nothing earlier can be on its way: without it every token is new")
+                Some("move it away only if no earlier attempt can still arrive: without the file, every fence is new")
             }
-            FenceFileError::Locked(_) => Some("it is held for one write to the disk: is that process stopped?"),
+            FenceFileError::Locked(_) => Some(
+                "it is locked for one write to the disk only: check whether that \
+             process is stopped",
+            ),
             FenceFileError::NoFile { .. } | FenceFileError::Io { .. } => None,
         };
         let kind = match &error {

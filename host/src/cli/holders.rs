@@ -45,11 +45,11 @@ pub(super) fn summary(slots: Option<u32>, held: usize, waiting: u32, path: &str)
     match slots {
         Some(slots) => format!("{held} of {slots} slots of `{path}` held, {waiting} waiting"),
         None if held == 0 => {
-            format!("no slot of `{path}` held, {waiting} waiting; no caller has set its number of slots")
+            format!("no slot of `{path}` held, {waiting} waiting; its number of slots is not set")
         }
         None => {
             let children = if held == 1 { "child counts as a lease" } else { "children count as leases" };
-            format!("`{path}` holds no number of slots; {held} {children}, {waiting} waiting")
+            format!("`{path}` has no valid number of slots; {held} {children}, {waiting} waiting")
         }
     }
 }

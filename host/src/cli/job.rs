@@ -98,7 +98,7 @@ fn value_of(bytes: Vec<u8>) -> Result<Secret, String> {
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     match text {
         "" => Err("is empty".to_owned()),
-        text if text.contains('\0') => Err("has the character 0".to_owned()),
+        text if text.contains('\0') => Err("contains the character 0".to_owned()),
         text => Ok(Secret::new(text)),
     }
 }
@@ -140,7 +140,7 @@ impl Loaded {
     /// Variables of this process's environment that the runner's must have.
     pub(super) fn unset_here(&self) -> Vec<Problem> {
         let problem = |Unset { key, message }: &Unset| {
-            let help = "set it where `lockkeeper run` is started, or use `from-file`".to_owned();
+            let help = "set it in the environment of `lockkeeper run`, or use `from-file`".to_owned();
             self.job.problem_with(key, message.clone(), Some(help))
         };
         self.unset.iter().map(problem).collect()
@@ -244,7 +244,7 @@ impl Look for Looked<'_> {
                     }
                     Err(error) => Some((
                         format!("cannot read the value from `{}`: {error}", file.display()),
-                        "the file has the value and nothing else; a relative path is relative to the job's file"
+                        "the file must contain only the value; a relative path is relative to the job's file"
                             .to_owned(),
                     )),
                 }

@@ -244,7 +244,7 @@ async fn acquire(
         };
         match acquired {
             Err(AcquireError::SessionOver { .. }) if patience != Patience::Once => {
-                output.warn("the session with the store ended while waiting: queueing anew in the next");
+                output.warn("the session with the store ended while waiting: queueing again in the next session");
                 ground.renew(args, deadline).await?;
             }
             Err(AcquireError::TimedOut { path, .. }) => {
@@ -256,7 +256,7 @@ async fn acquire(
             }
             Err(AcquireError::Held { path, by }) => {
                 let since = by.since_ms().map(|since| format!(" since {}", moment(since, Clock::System.now_ms())));
-                let left = if by.was_left_behind() { "; it outlived its process" } else { "" };
+                let left = if by.was_left_behind() { "; its process has ended" } else { "" };
                 let message = format!(
                     "`{path}` is held under `{identifier}` by {}{}{left}",
                     terminal::value(&by.to_string()),
@@ -264,8 +264,8 @@ async fn acquire(
                 );
                 let unlock = format!("`lockkeeper unlock {path} --identifier {identifier}` releases it");
                 let hint = match (by.was_left_behind() && args.persistent, by.stays_until_unlocked()) {
-                    (true, _) => format!("`--reenter` replaces that lease by a new one; {unlock}"),
-                    (false, true) => format!("it stays until it is unlocked: {unlock}"),
+                    (true, _) => format!("`--reenter` replaces that lease with a new one; {unlock}"),
+                    (false, true) => format!("it is held until it is unlocked: {unlock}"),
                     (false, false) => format!("`lockkeeper holders {path}` shows every holder"),
                 };
                 return Err(Failure::message(ErrorKind::Held, message).hint(hint));
@@ -283,7 +283,7 @@ async fn acquire(
                 let acquired = acquired?;
                 if let Some(reason) = &acquired.unclaimed {
                     output.warn(&format!(
-                        "no claim could be written ({reason}): the lease is known by its identifier alone, as Salt's are"
+                        "cannot write a claim ({reason}): the lease is identified by its name only, like Salt's"
                     ));
                 }
                 return Ok(acquired);
@@ -322,7 +322,7 @@ async fn say_who_holds(output: &Output, ground: &Ground, identifier: &Identifier
         let same = held.iter().find(|held| held.holder.identifier == identifier.as_str());
         match (ownership, same) {
             (Ownership::Exclusive(..), Some(same)) => {
-                output.talk("Waiting", &format!("for `{path}`: {} acts under this identifier", told(same)));
+                output.talk("Waiting", &format!("for `{path}`: {} has this identifier", told(same)));
             }
             _ => {
                 let mut names: Vec<String> = held.iter().take(MOST_NAMED).map(told).collect();
@@ -361,8 +361,8 @@ async fn replace(
     if !is_free {
         let message = format!("`{}` is held under `{identifier}` by {}", args.path, held.who());
         return Err(Failure::message(ErrorKind::Held, message).hint(format!(
-            "--reenter replaces only a lease that outlived its process and its command; `lockkeeper unlock {} \
-                 --identifier {identifier} --force --reason TEXT` breaks another's",
+            "--reenter replaces only a lease whose process and command have ended; `lockkeeper unlock {} --identifier \
+             {identifier} --force --reason TEXT` breaks any lease",
             args.path
         )));
     }
@@ -477,7 +477,7 @@ async fn run_command(
         && !args.force
         && let Err(error) = lease.set_owner(Owner::this_process_with(running.id())).await
     {
-        output.warn(&format!("the claim does not name the command: {error}"));
+        output.warn(&format!("cannot record the command in the claim: {error}"));
     }
     watch(args, lease, &mut running, ground, signals).await
 }
@@ -506,7 +506,7 @@ fn still_held(args: &LockArgs, failure: Failure) -> Failure {
     let path = &args.path;
     let what = format!("the command has ended, and the lease of `{path}` was not released: {}", failure.text());
     let hint = match lifetime(args) {
-        Lifetime::Ephemeral => "it ends with its session, within the session time-out".to_owned(),
+        Lifetime::Ephemeral => "it ends with its session, within the session timeout".to_owned(),
         Lifetime::Persistent => format!("`lockkeeper unlock {path}` releases it once the store can be reached"),
     };
     Failure::message(failure.kind, what).hint(hint)
@@ -529,7 +529,8 @@ async fn watch(
                 let by = timeout(LOOK_WHO_BROKE, broken_lease(ground.store.as_ref(), lease.path()));
                 let reason = match (loss, lease.lifetime()) {
                     (Loss::Deleted, _) => match by.await {
-                        Ok(Some(record)) => format!("{} broke it: {}", terminal::value(&record.by), terminal::value(&record.reason)),
+                        Ok(Some(record)) => format!("{} broke it: \
+                         {}", terminal::value(&record.by), terminal::value(&record.reason)),
                         Ok(None) | Err(_) => "it was broken by force, or unlocked by another tool".to_owned(),
                     },
                     (Loss::SessionOver, Lifetime::Ephemeral) => "the session with the store ended".to_owned(),
@@ -545,14 +546,14 @@ async fn watch(
                 let overran = match u64::try_from(overran.as_millis()) {
                     Ok(0) => String::new(),
                     overran => format!(
-                        ", {} after somebody else may have had the slot",
+                        ", {} after another holder may have had the slot",
                         humantime::format_duration(Duration::from_millis(overran.unwrap_or(u64::MAX)))
                     ),
                 };
                 let message =
                     format!("the lease of `{}` was lost: {reason}; the command was stopped{overran}", args.path);
                 return Err(Failure::message(ErrorKind::LeaseLost, message)
-                    .hint("what it did until then is done: look before you run it again"));
+                    .hint("check what it did before you run it again"));
             }
             request = signals.next() => {
                 // Stopped for longer than its session lived, it may not go on: its lease may be another's.

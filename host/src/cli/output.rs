@@ -195,7 +195,7 @@ impl Output {
                 let text = format!(
                     "{} in {}, {} of `{semaphore}`",
                     of(*targets, "target"),
-                    of(*batches, "batch"),
+                    of(*batches, "round"),
                     of(*slots as usize, "slot")
                 );
                 self.say(Tone::Good, "Planned", &text);
@@ -203,7 +203,8 @@ impl Output {
             }
             Event::RunResumed { run, previous_runner, runner_epoch, finished, remaining } => {
                 let text = format!(
-                    "run {run} (epoch {runner_epoch}, previous runner {previous_runner}): {finished} finished, {remaining} remaining"
+                    "run {run} (epoch {runner_epoch}, previous runner {previous_runner}): {finished} finished, \
+                     {remaining} remaining"
                 );
                 self.say(Tone::Good, "Resuming", &text);
             }
@@ -218,7 +219,7 @@ impl Output {
             }
             Event::Queued { .. } | Event::Started { .. } | Event::Released { .. } => {}
             Event::Leased { target, held, slots, again, .. } => {
-                let note = if *again { ", held already" } else { "" };
+                let note = if *again { ", already held" } else { "" };
                 self.say(Tone::Good, "Leased", &format!("{target} ({held} of {slots}{note})"));
             }
             Event::SlotForced { semaphore, broken, reason, .. } => {
@@ -226,15 +227,11 @@ impl Output {
                     [] => "above the limit".to_owned(),
                     fences => format!("breaking {}", list(fences)),
                 };
-                let text = format!("a slot of `{semaphore}` by the orchestration, {what}: {reason}");
+                let text = format!("a slot of `{semaphore}` for the orchestration, {what}: {reason}");
                 self.say(Tone::Bad, "Forced", &terminal::line(&text));
             }
             Event::SlotsChanged { from, to } => {
-                self.say(
-                    Tone::Plain,
-                    "Resized",
-                    &format!("the semaphore has {} now, {from} before", of(*to as usize, "slot")),
-                );
+                self.say(Tone::Plain, "Resized", &format!("the semaphore from {from} to {}", of(*to as usize, "slot")));
             }
             Event::Forced { target, broken, code, reason, .. } => {
                 let what = match broken.as_slice() {
@@ -244,35 +241,39 @@ impl Output {
                 self.say(Tone::Bad, "Forced", &format!("{target}, {what}: {reason} ({code})"));
             }
             Event::ReleasedUnused { target, reason } => {
-                self.say(Tone::Plain, "Gave back", &format!("{target}: {reason}"))
+                self.say(Tone::Plain, "Released", &format!("{target} before it started: {reason}"))
             }
             Event::Succeeded { target, took_ms } => {
-                self.say(Tone::Good, "Done", &format!("{target} in {}", span(*took_ms)))
+                self.say(Tone::Good, "Succeeded", &format!("{target} in {}", span(*took_ms)))
             }
             Event::Failed { target, attempt, ending, detail, took_ms, output, log } => {
                 let verb = if *ending == Ending::Unknown { "Unknown" } else { "Failed" };
-                let text = format!("{target} on try {attempt}: {detail} after {}; output in {log}", span(*took_ms));
+                let text = format!("{target}, attempt {attempt}: {detail} after {}; output in {log}", span(*took_ms));
                 self.say(Tone::Bad, verb, &text);
                 for line in output {
                     self.say(Tone::Plain, "|", line);
                 }
             }
             Event::KeepingSlot { target, keep_ms, reason } => {
-                self.say(Tone::Plain, "Keeping", &format!("{target} for {}: {reason}", span(*keep_ms)));
+                self.say(Tone::Plain, "Keeping", &format!("the slot of {target} for {}: {reason}", span(*keep_ms)));
             }
             Event::Retrying { target, attempt, reason, after_ms } => {
                 let after = if *after_ms == 0 { String::new() } else { format!(" in {}", span(*after_ms)) };
-                self.say(Tone::Plain, "Retrying", &format!("{target}, try {attempt}{after}: {reason}"));
+                self.say(Tone::Plain, "Retrying", &format!("{target}, attempt {attempt}{after}: {reason}"));
             }
             Event::Recovered { target, attempt, roll_back } => {
-                let what = if *roll_back { "being rolled back" } else { "under way" };
-                self.say(Tone::Plain, "Found", &format!("{target} {what} since an earlier runner, try {attempt}"));
+                let what = if *roll_back { "being rolled back" } else { "running" };
+                self.say(
+                    Tone::Plain,
+                    "Recovered",
+                    &format!("{target}, {what} since an earlier runner, attempt {attempt}"),
+                );
             }
             Event::Probed { target, answer, detail, roll_back } => {
                 let said = match (answer.as_ref(), *roll_back) {
                     ("succeeded", false) => "its action had succeeded",
                     ("succeeded", true) => "its roll-back had succeeded",
-                    ("not-started", false) => "its action never started; it goes when its turn comes",
+                    ("not-started", false) => "its action never started and will start in its turn",
                     ("not-started", true) => "its roll-back never started",
                     ("failed", false) => "its action failed",
                     ("failed", true) => "its roll-back failed",
@@ -284,19 +285,26 @@ impl Output {
                 self.say(tone, "Settled", &format!("{target}: {said}{detail}"));
             }
             Event::ClockSet { by_ms } => {
-                let way = if *by_ms > 0 { "forward" } else { "back" };
+                let direction = if *by_ms > 0 { "forward" } else { "back" };
                 let text = format!(
-                    "this machine's clock was set {way} by {}",
+                    "this machine's clock was set {direction} by {}",
                     span(by_ms.unsigned_abs().saturating_add(500) / 1_000 * 1_000)
                 );
                 self.say(Tone::Bad, "Clock", &text);
             }
             Event::ContactLost { target, attempt, detail, asked_ms, log, .. } => {
                 let next = match asked_ms {
-                    Some(asked) => format!("its probe is asked, for {} at most", span(*asked)),
+                    Some(asked) => format!("its probe runs for up to {}", span(*asked)),
                     None => "it has no probe".to_owned(),
                 };
-                self.say(Tone::Bad, "Lost", &format!("{target}, attempt {attempt}: {detail}; {next}; output in {log}"));
+                self.say(
+                    Tone::Bad,
+                    "Lost",
+                    &format!(
+                        "contact with {target}, attempt {attempt}: {detail}; {next}; \
+                 output in {log}"
+                    ),
+                );
             }
             Event::EndingRestored { target, attempt, ending, detail, roll_back } => {
                 let what = if *roll_back { "its roll-back" } else { "its action" };
@@ -306,28 +314,28 @@ impl Output {
                     Ending::TimedOut => (Tone::Bad, "timed out"),
                     _ => (Tone::Bad, "failed"),
                 };
-                let text = format!("{target}, attempt {attempt}: {what} {how}, as this runner saw{detail}");
-                self.say(tone, "Kept", &text);
+                let text = format!("{target}, attempt {attempt}: this runner saw that {what} {how}{detail}");
+                self.say(tone, "Restored", &text);
             }
             Event::Paused { by, reason } => {
                 let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 self.say(Tone::Bad, "Paused", &format!("by {by}{reason}"));
             }
-            Event::Unpaused {} => self.say(Tone::Good, "Resumed", "it goes on"),
+            Event::Unpaused {} => self.say(Tone::Good, "Resumed", "the run"),
             Event::RetryRequested { target, by } => {
-                self.say(Tone::Plain, "Again", &format!("{target}, as {by} wishes"));
+                self.say(Tone::Plain, "Retry", &format!("{target}, requested by {by}"));
             }
-            Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("{target} as it is")),
-            // What does not wait is said with its answer.
+            Event::Accepted { target } => self.say(Tone::Plain, "Accepted", &format!("the outcome on {target}")),
+            // A call that does not wait is shown with its answer.
             Event::CallStarted { call, .. } if !call.waits() => {}
             Event::CallStarted { call, .. } => {
-                self.say(Tone::Plain, "Calls", &terminal::line(&call.to_string()));
+                self.say(Tone::Plain, "Calling", &terminal::line(&call.to_string()));
             }
             Event::CallAnswered { called: Called { call, answer, .. } } => {
                 let text = if call.waits() { answer.to_string() } else { format!("{call}: {answer}") };
                 self.say(Tone::Good, if call.waits() { "Answered" } else { "Called" }, &terminal::line(&text));
             }
-            // They were told when they were new.
+            // Replayed calls were shown when they were new.
             Event::CallReplayed { .. } => {}
             Event::OrchestrationFault { message, hint, .. } => {
                 self.say(Tone::Bad, "Fault", message);
@@ -335,27 +343,27 @@ impl Output {
                     self.say(Tone::Plain, "Hint", hint);
                 }
             }
-            Event::OrchestrationLog { level, message } => self.say(Tone::Plain, "Says", &format!("{level}: {message}")),
+            Event::OrchestrationLog { level, message } => self.say(Tone::Plain, "Log", &format!("{level}: {message}")),
             Event::WaveStarted { wave, targets } => {
-                self.say(Tone::Good, "Wave", &format!("`{wave}` begins, {}", of(*targets, "target")));
+                self.say(Tone::Good, "Wave", &format!("`{wave}` starts with {}", of(*targets, "target")));
             }
             Event::WaveBaking { wave, until } => {
                 let until = moment(*until, stamped.at);
-                self.say(Tone::Good, "Baking", &format!("wave `{wave}` is complete; the next begins {until}"));
+                self.say(Tone::Good, "Baking", &format!("wave `{wave}` is complete; the next wave starts {until}"));
             }
             Event::WaveAwaitsApproval { wave, run } => {
-                let how = format!("`lockkeeper approve {run} {wave}` lets it begin");
-                self.say(Tone::Bad, "Waiting", &format!("wave `{wave}` wants approval: {how}"));
+                let how = format!("`lockkeeper approve {run} {wave}` approves it");
+                self.say(Tone::Bad, "Waiting", &format!("wave `{wave}` needs approval: {how}"));
             }
             Event::RollingBack { target, reason, .. } => {
-                self.say(Tone::Bad, "Undoing", &format!("{target}: {reason}"));
+                self.say(Tone::Bad, "Rolling", &format!("back {target}: {reason}"));
             }
             Event::RolledBack { target, took_ms, had } => {
                 let had = had.as_ref().map(|had| format!("; {had}")).unwrap_or_default();
-                self.say(Tone::Plain, "Undone", &format!("{target} in {}{had}", span(*took_ms)));
+                self.say(Tone::Plain, "Rolled", &format!("back {target} in {}{had}", span(*took_ms)));
             }
             Event::RollingBackRun { targets } => {
-                self.say(Tone::Bad, "Undoing", &format!("what was done, {}", of(*targets, "target")));
+                self.say(Tone::Bad, "Rolling", &format!("back {}, latest first", of(*targets, "target")));
             }
             Event::NotReleased { target, reason } => {
                 self.say(Tone::Bad, "Still held", &format!("the slot of {target}: {reason}"));
@@ -367,16 +375,16 @@ impl Output {
                 self.say(Tone::Bad, "Lost", &format!("the lease of {target}: {reason}"))
             }
             Event::PolicyLog { target, line } => {
-                self.say(Tone::Plain, "Policy", &format!("about {target}, {}: {}", line.level, line.message));
+                self.say(Tone::Plain, "Policy", &format!("{target}, {}: {}", line.level, line.message));
             }
             Event::PolicyFault { target, kind, message, hint } => {
-                self.say(Tone::Bad, "Fault", &format!("about {target}: {message} ({kind})"));
+                self.say(Tone::Bad, "Fault", &format!("{target}: {message} ({kind})"));
                 if let Some(hint) = hint {
                     self.say(Tone::Plain, "Hint", hint);
                 }
             }
             Event::Stopping { reason, running } => {
-                let rest = if *running > 0 { format!("; {running} under way") } else { String::new() };
+                let rest = if *running > 0 { format!("; {running} running") } else { String::new() };
                 self.say(Tone::Bad, "Stopping", &format!("{reason}{rest}"));
             }
             Event::Store { state } => self.say(Tone::Bad, "Store", state),
@@ -398,7 +406,7 @@ impl Output {
                 let counts = parts.join(", ");
                 match end.as_ref() {
                     // This process opens another session and resumes the run, unless another runner has it.
-                    "lost" => self.say(tone, "Lost", &format!("the session with the store, so far {counts}")),
+                    "lost" => self.say(tone, "Lost", &format!("the session with the store; so far {counts}")),
                     _ => self.say(tone, "Finished", &format!("{counts} in {}", span(*took_ms))),
                 }
             }

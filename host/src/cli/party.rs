@@ -158,7 +158,7 @@ impl Member<'_> {
             if let Some(joined) = &self.joined {
                 joined.membership.lost().await;
                 self.joined = None;
-                self.output.warn(&format!("the membership of `{}` was lost", self.args.path));
+                self.output.warn(&format!("the membership in `{}` was lost", self.args.path));
             }
             match Joined::new(self.opener, self.args, self.identifier).await {
                 Ok(joined) => {

@@ -23,7 +23,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         Ok(store) => Some(store),
         Err(failure) if needs_store(job) => return Err(failure),
         Err(failure) => {
-            output.warn(&format!("the number of slots in force was not compared: {}", failure.text()));
+            output.warn(&format!("cannot compare the job's number of slots with the semaphore's: {}", failure.text()));
             None
         }
     };
@@ -107,7 +107,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     output.table(&table);
     output.talk(
         "Planned",
-        &format!("{} in {} when every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "batch")),
+        &format!("{} in {} if every slot is free", of(plan.targets.len(), "target"), of(plan.batches(), "round")),
     );
     Ok(Exit::Done)
 }
@@ -123,7 +123,7 @@ async fn roll_call(
     let Some(party) = &loaded.job.party else { return Ok(None) };
     let not_looked = |why: &str| {
         let path = &party.path;
-        output.warn(&format!("cannot look whether the targets are members of the party `{path}`{why}"));
+        output.warn(&format!("cannot check whether the targets are members of the party `{path}`{why}"));
     };
     let roll_call = match store {
         Some(store) => match loaded.roll_call(store, &plan.targets).await.map_err(Failure::from) {
@@ -169,16 +169,16 @@ fn opening(plan: &Plan, now_ms: u64) -> Option<(String, serde_json::Value)> {
     let at = |ms: u64| moment(ms, now_ms);
     Some(match calendar.at(now_ms) {
         Opening::Open { until_ms: None, .. } => {
-            (String::from("open, with no end in sight"), json!({ "open": true, "until": null }))
+            (String::from("open, without an end"), json!({ "open": true, "until": null }))
         }
         Opening::Open { until_ms: Some(until), .. } => {
             (format!("open until {}", at(until)), json!({ "open": true, "until": until }))
         }
         Opening::Shut { until_ms: Some(until), why } => {
-            (format!("shut until {}: {why}", at(until)), json!({ "open": false, "until": until }))
+            (format!("closed until {}: {why}", at(until)), json!({ "open": false, "until": until }))
         }
         Opening::Shut { until_ms: None, why } => {
-            (format!("shut, and it will not open again: {why}"), json!({ "open": false, "until": null }))
+            (format!("closed for good: {why}"), json!({ "open": false, "until": null }))
         }
     })
 }
@@ -190,7 +190,7 @@ fn action(action: &ActionSpec) -> Option<String> {
         let port = ssh.port.iter().map(|port| format!(" on port {port}"));
         ["over ssh".to_owned()].into_iter().chain(user).chain(port).collect::<String>()
     });
-    let undone = action.roll_back.as_ref().map(|command| format!("undone by `{}`", as_written(command).join(" ")));
+    let undone = action.roll_back.as_ref().map(|command| format!("rolled back by `{}`", as_written(command).join(" ")));
     let parts: Vec<_> = ssh.into_iter().chain(undone).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
@@ -224,8 +224,8 @@ fn wave_json(wave: &Wave) -> serde_json::Value {
 fn wave_text(wave: &Wave) -> String {
     let mut parts = vec![format!("{}: {}", wave.name, of(wave.targets.len(), "target"))];
     parts.extend(wave.slots.map(|slots| format!("{slots} at once")));
-    parts.extend(wave.stop_at.map(|stop_at| format!("nothing new starts anywhere once {stop_at} failed")));
-    parts.extend(wave.approve.then(|| "begins when somebody approves".to_owned()));
+    parts.extend(wave.stop_at.map(|stop_at| format!("nothing new starts in the run once {stop_at} failed")));
+    parts.extend(wave.approve.then(|| "needs approval".to_owned()));
     parts.extend((!wave.bake.is_zero()).then(|| format!("bakes {}", humantime::format_duration(wave.bake))));
     parts.join(", ")
 }
@@ -245,13 +245,13 @@ fn budget(plan: &Plan, job: &JobSpec) -> String {
         return "no number of failures stops the run: `stop-at = \"unlimited\"`".to_owned();
     };
     let then = match job.budget().on_exhausted {
-        OnExhausted::Abort => "the run ends",
+        OnExhausted::Abort => "the run is aborted",
         OnExhausted::Pause => "the run waits for an operator",
-        OnExhausted::RollBack => "what was done is rolled back",
+        OnExhausted::RollBack => "finished targets are rolled back",
     };
     let default = match job.budget {
         Some(_) => "",
-        None => " (the default without `[budget]`; `stop-at = \"unlimited\"` continues regardless)",
+        None => " (the default without `[budget]`; `stop-at = \"unlimited\"` never stops)",
     };
     let have = if stop_at == 1 { "has" } else { "have" };
     let stops =

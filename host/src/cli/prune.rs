@@ -70,22 +70,21 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
         }
     }
     for name in &never_started {
-        output.talk(verb, &terminal::line(&format!("{name}, which never began")));
+        output.talk(verb, &terminal::line(&format!("{name}, which never started")));
     }
     for name in swept.folders.iter().filter(|name| !gone.contains(name.as_str())) {
-        output.talk(verb, &terminal::line(&format!("the folder of {name}, a run of another store that is over")));
+        output.talk(verb, &terminal::line(&format!("the folder of {name}, a finished run of another store")));
     }
     for run in &unfinished {
         let why = match run.state() {
-            RunPhase::Running => "somebody runs it",
+            RunPhase::Running => "a runner drives it",
             RunPhase::Abandoned | RunPhase::Finished => {
-                &format!("it is not finished: `lockkeeper abort {}` ends it", run.stored.name)
+                &format!("it is unfinished: `lockkeeper abort {}` aborts it", run.stored.name)
             }
         };
         output.talk("Kept", &terminal::line(&format!("{}: {why}", run.stored.name)));
     }
-    let open =
-        if unfinished.is_empty() { String::new() } else { format!(", {} of them not finished", unfinished.len()) };
+    let open = if unfinished.is_empty() { String::new() } else { format!(", {} of them unfinished", unfinished.len()) };
     let stay = stays.iter().filter(|run| is_meant(&run.stored.record.job)).count();
     let folders = match swept.folders.len() {
         0 => String::new(),
@@ -93,8 +92,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
     };
     let policies = match swept.policies {
         0 => String::new(),
-        1 => "; 1 policy that no run has any more".to_owned(),
-        policies => format!("; {policies} policies that no run has any more"),
+        1 => "; 1 policy without a run".to_owned(),
+        policies => format!("; {policies} policies without a run"),
     };
     output
         .talk(verb, &format!("{}; {stay} stay{open}{folders}{policies}", of(goes.len() + never_started.len(), "run")));
@@ -104,7 +103,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Re
 fn no_such_job(job: &str, jobs: &BTreeSet<&str>, place: &str) -> Failure {
     let names: Vec<&str> = jobs.iter().copied().collect();
     let failure =
-        Failure::message(ErrorKind::NoSuchRun, format!("there is no run of job `{}` in {place}", terminal::value(job)));
+        Failure::message(ErrorKind::NoSuchRun, format!("{place} has no run of job `{}`", terminal::value(job)));
     match crate::job::closest(job, &names) {
         Some(close) => failure.hint(format!("did you mean `{}`?", terminal::value(close))),
         None => failure.hint("`lockkeeper status` lists the runs and their jobs"),

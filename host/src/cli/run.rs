@@ -139,7 +139,11 @@ impl Attempt<'_> {
     async fn settled_session(&self, unwritten: &mut Option<UnsavedEndings>) -> Result<Arc<dyn Store>, Failure> {
         if let Some(unwritten) = unwritten.as_ref() {
             let targets: Vec<&str> = unwritten.targets().map(|(target, _)| target).collect();
-            let text = format!("what this runner saw of {} until the store is back: do not kill it", few(&targets));
+            let text = format!(
+                "the outcomes on {} in memory until the store is back; do not kill this \
+             process",
+                few(&targets)
+            );
             self.output.talk("Keeping", &text);
         }
         loop {
@@ -183,13 +187,13 @@ impl Attempt<'_> {
     fn say_rewritten(&self, SavedEndings { written, settled, by }: &SavedEndings) {
         if !written.is_empty() {
             let written: Vec<&str> = written.iter().map(String::as_str).collect();
-            self.output.talk("Recorded", &format!("what this runner saw of {}", few(&written)));
+            self.output.talk("Recorded", &format!("the outcomes that this runner saw on {}", few(&written)));
         }
         let by = by.as_deref().unwrap_or("another runner");
         for (target, status) in settled {
             let text = match status.is_under_way() {
-                true => format!("{target} is left to {by}, which has taken the run over"),
-                false => format!("{target} is {}, as {by} has recorded it", status.word()),
+                true => format!("{target}: {by} has taken over the run"),
+                false => format!("{target} is {}, recorded by {by}", status.word()),
             };
             self.output.talk("Settled", &text);
         }
@@ -199,8 +203,8 @@ impl Attempt<'_> {
     fn say_given_up(&self, unwritten: &UnsavedEndings) {
         for (target, sight) in unwritten.targets() {
             self.output.warn(&format!(
-                "the store does not have what this runner saw of {target} ({sight}): the next runner asks its probe, \
-                 or finds it unknown"
+                "the store does not have the outcome on {target} ({sight}): the next runner probes the target, or its \
+                 outcome is unknown"
             ));
         }
     }
@@ -219,7 +223,7 @@ impl Attempt<'_> {
             self.output.talk(verb, &format!("{target}: {text}{log}"));
         }
         if let Some(more) = failures.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
-            self.output.talk("Failed", &format!("and {more} more: `lockkeeper status` shows all"));
+            self.output.talk("Failed", &format!("{more} more; `lockkeeper status` shows all"));
         }
     }
 
@@ -228,21 +232,22 @@ impl Attempt<'_> {
         if ahead_ms.unsigned_abs() <= MOST_CLOCK_MS {
             return;
         }
-        let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+        let direction = if ahead_ms > 0 { "ahead of" } else { "behind" };
         let by = humantime::format_duration(Duration::from_secs(ahead_ms.unsigned_abs().saturating_add(500) / 1_000));
         self.output.warn(&format!(
-            "this machine's clock is {by} {way} the store's: windows and freezes go by this machine's clock; set it right"
+            "this machine's clock is {by} {direction} the store's: windows and freezes use this machine's clock; \
+             synchronise it"
         ));
     }
 
     /// An operator has stopped it.
     fn left(&self) -> Exit {
-        self.output.talk("Left", &self.resume_with());
+        self.output.talk("Stopped", &self.resume_with());
         Exit::Failed
     }
 
     fn resume_with(&self) -> String {
-        format!("the run is not finished: `lockkeeper run {}` resumes it", self.job_file())
+        format!("the run is unfinished; `lockkeeper run {}` resumes it", self.job_file())
     }
 
     async fn stand(
@@ -280,23 +285,26 @@ impl Attempt<'_> {
         let (holder, standing_by) = Runner::of(store, job).await.map_err(lost_or)?;
         let (by, since) = match &holder {
             Some(holder) => (holder.identifier.as_str(), moment(holder.since_ms, store.clock().now_ms())),
-            None => ("somebody", String::from("just now")),
+            None => ("another process", String::from("just now")),
         };
         // The last session of this process is waited for in any case: its run is this process's to resume.
         let is_own = holder.as_ref().is_some_and(|holder| holder.identifier == who.as_str());
         if self.args.no_wait && !is_own {
-            return Err(Err(Failure::message(ErrorKind::Running, format!("{by} runs job `{job}` since {since}"))
-                .hint("without --no-wait this stands by, and takes over when that ends")));
+            return Err(Err(Failure::message(
+                ErrorKind::Running,
+                format!("{by} has been running job `{job}` since {since}"),
+            )
+            .hint("omit --no-wait to stand by and take over when that runner ends")));
         }
         let others = match standing_by {
             0 => String::new(),
-            others => format!(", behind {}", super::output::of(others as usize, "other")),
+            others => format!("behind {}, ", super::output::of(others as usize, "other")),
         };
         let text = match is_own {
-            true => format!("by{others}: the last session of this process ({by}) ends soon"),
-            false => format!("by{others}: {by} runs `{job}` since {since}"),
+            true => format!("{others}until the previous session of this process ({by}) ends"),
+            false => format!("{others}while {by} runs job `{job}`, since {since}"),
         };
-        self.output.talk("Standing", &text);
+        self.output.talk("Standby", &text);
         // What runs now is what was asked for.
         *again = false;
         let runner = Runner::acquire(store, job, who, Patience::Forever).await;
@@ -323,13 +331,13 @@ impl Attempt<'_> {
         let opened = match newest {
             Some(StoredRun { name, record, .. }) if record.ended.is_none() && record.digest != self.digest => {
                 return Err(unfinished(&name, "the job has changed since").hint(format!(
-                    "`lockkeeper run` with the job as it was goes on with it; `lockkeeper abort {name}` ends it"
+                    "`lockkeeper run JOB` with the unchanged job resumes it; `lockkeeper abort {name}` aborts it"
                 )));
             }
             Some(kept) if kept.record.ended.is_none() => {
                 if *again {
-                    let hint = format!("without --again it is gone on with; `lockkeeper abort {}` ends it", kept.name);
-                    return Err(unfinished(&kept.name, "--again is for what is finished").hint(hint));
+                    let hint = format!("omit --again to resume it, or run `lockkeeper abort {}`", kept.name);
+                    return Err(unfinished(&kept.name, "--again is for finished runs").hint(hint));
                 }
                 let folder = runs::create(&self.state, &kept.name)?;
                 runner.resume(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
@@ -352,10 +360,10 @@ impl Attempt<'_> {
                 if let Some(StoredRun { name, record, .. }) = earlier {
                     let why = match record.digest == self.digest {
                         true if record.targets == 0 => "it had no targets",
-                        true => "--again says so",
+                        true => "--again was given",
                         false => "the job has changed",
                     };
-                    self.output.talk("New", &format!("run: `{name}` is finished, and {why}"));
+                    self.output.talk("Starting", &format!("a new run: `{name}` is finished, and {why}"));
                 }
                 *again = false;
                 self.begin(loaded, runner, targets).await?
@@ -416,7 +424,7 @@ impl Attempt<'_> {
             Err(StoreError::SessionOver) => return Ok(Err(RunStateError::SessionEnded)),
             Err(error) => {
                 let failure = Failure::from(error);
-                let error = failure.error.context(format!("cannot look who is in the party `{}`", party.path));
+                let error = failure.error.context(format!("cannot read the members of the party `{}`", party.path));
                 return Err(Failure { error, ..failure });
             }
         };
@@ -502,8 +510,8 @@ impl Attempt<'_> {
                 output.talk(
                     "Hint",
                     &format!(
-                        "make sure that its command has ended; `lockkeeper retry {run_name} --unknown` lets it go again, \
-                         `lockkeeper resume {run_name} --accept` takes it as it is"
+                        "make sure that its command has ended; then `lockkeeper retry {run_name} --unknown` retries, \
+                         or `lockkeeper resume {run_name} --accept` accepts the outcome"
                     ),
                 );
             }
@@ -517,7 +525,7 @@ impl Attempt<'_> {
             Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
                 self.say_given_up(&run_state.unsaved_endings());
-                self.output.talk("Left", &self.resume_with());
+                self.output.talk("Stopped", &self.resume_with());
                 outcome(&report).map(Stood::Over)
             }
             Ok(report) => {
@@ -552,13 +560,13 @@ impl Attempt<'_> {
     fn finished(&self, job: &JobName, name: &str, ended: &RunEnd) -> Exit {
         let RunEnd { end, reason, at, counts } = ended;
         let at = moment(*at, lockkeeper_coordination::store::Clock::System.now_ms());
-        let text = format!("run `{name}` ended {at} ({end}: {reason}), and the job has not changed");
+        let text = format!("run `{name}` ended {at} ({end}: {reason}) and the job is unchanged");
         match next(counts, job.as_str(), &self.job_file()) {
             Some(next) => {
                 self.output.talk("Nothing", &format!("to do: {text}"));
                 self.output.talk("Next", &next);
             }
-            None => self.output.talk("Nothing", &format!("to do: {text}; --again starts anew")),
+            None => self.output.talk("Nothing", &format!("to do: {text}; add --again to start a new run")),
         }
         if self.output.is_json() {
             self.output.json(&serde_json::json!({
@@ -605,7 +613,7 @@ fn lost_or(error: RunStateError) -> Result<Stood, Failure> {
 }
 
 fn unfinished(run: &str, why: &str) -> Failure {
-    Failure::message(ErrorKind::Unfinished, format!("run `{run}` is not finished, and {why}"))
+    Failure::message(ErrorKind::Unfinished, format!("run `{run}` is unfinished, and {why}"))
 }
 
 /// What another run of the same job would differ in.
@@ -641,9 +649,9 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
             Err(Failure::message(ErrorKind::Refused, reason.clone()).hint(REFUSED_HINT))
         }
         End::Broken(Broken::Runner(reason)) => Err(Failure::message(ErrorKind::Io, reason.clone())
-            .hint("no target is charged for this; once it is mended, run the same job again to resume")),
+            .hint("no target is counted as failed; fix the cause and run the same job to resume")),
         End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
-            .hint("`lockkeeper semaphore show PATH` shows the number in force and who wrote it")),
+            .hint("`lockkeeper semaphore show PATH` shows the present number and its writer")),
     }
 }
 

@@ -25,7 +25,7 @@ const MOST_NAMED: usize = 10;
 /// A run that is kept.
 struct Kept {
     name: String,
-    runner_epochs: Segments,
+    segments: Segments,
     started: u64,
 }
 
@@ -34,8 +34,8 @@ pub(super) fn create(state: &Path, run: &str) -> Result<PathBuf, Failure> {
     let folder = state.join("runs").join(run);
     let runs = state.join("runs");
     files::make_folders(&runs).and_then(|()| files::make_folders(&folder)).map_err(|error| {
-        Failure::message(ErrorKind::Io, format!("cannot make the journal's folder `{}`: {error}", folder.display()))
-            .hint("say where with --state-dir")
+        Failure::message(ErrorKind::Io, format!("cannot create the journal's folder `{}`: {error}", folder.display()))
+            .hint("select another folder with --state-dir")
     })?;
     Ok(folder)
 }
@@ -69,12 +69,12 @@ pub(super) fn keep_orchestration(state: &Path, folder: &Path, file: &Path, diges
 fn keep(state: &Path, folder: &Path, wasm: Option<Vec<u8>>, expected: &str) -> Result<(), Failure> {
     let wasm = wasm.filter(|wasm| digest(wasm) == expected).ok_or_else(|| {
         Failure::message(ErrorKind::BadJob, "a wasm file of the job changed while the run was being prepared")
-            .hint("run it again")
+            .hint("repeat the command")
     })?;
     let kept = link(&wasm, expected, &state.join("policies"), &policy_file(folder, expected));
     kept.map_err(|error| {
-        Failure::message(ErrorKind::Io, format!("cannot keep the policy in `{}`: {error}", folder.display()))
-            .hint("say where with --state-dir")
+        Failure::message(ErrorKind::Io, format!("cannot save the policy in `{}`: {error}", folder.display()))
+            .hint("select another folder with --state-dir")
     })
 }
 
@@ -100,7 +100,7 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<Segments, Failure> {
     let folder = state.join("runs");
     let mut kept = kept(&folder);
     if let Some(run) = kept.iter().position(|run| run.name == wanted) {
-        return Ok(kept.swap_remove(run).runner_epochs);
+        return Ok(kept.swap_remove(run).segments);
     }
     let path = Path::new(wanted);
     if wanted.contains('/') || path.exists() {
@@ -108,27 +108,27 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<Segments, Failure> {
     }
     kept.sort_by_cached_key(|run| (Reverse(run.started), run.name.clone()));
     if wanted == LATEST && !kept.is_empty() {
-        return Ok(kept.swap_remove(0).runner_epochs);
+        return Ok(kept.swap_remove(0).segments);
     }
     let mut meant: Vec<usize> = (0..kept.len()).filter(|run| kept[*run].name.starts_with(wanted)).collect();
     match (meant.pop(), meant.len()) {
-        (Some(only), 0) => Ok(kept.swap_remove(only).runner_epochs),
+        (Some(only), 0) => Ok(kept.swap_remove(only).segments),
         (Some(last), others) => {
             meant.push(last);
             let named = named(meant.iter().map(|run| kept[*run].name.as_str()));
-            let text = format!("the names of {} begin with `{}`", of(others + 1, "run"), shown(wanted));
+            let text = format!("`{}` matches {}", shown(wanted), of(others + 1, "run"));
             Err(Failure::message(ErrorKind::NoSuchRun, text)
-                .hint(format!("say which, or `{LATEST}` for the newest of all: {named}")))
+                .hint(format!("name one of them, or `{LATEST}` for the newest run: {named}")))
         }
         (None, _) if kept.is_empty() => {
-            let text = format!("there is no run in `{}`", folder.display());
+            let text = format!("`{}` has no runs", folder.display());
             Err(Failure::message(ErrorKind::NoSuchRun, text)
-                .hint("`lockkeeper run JOB` makes one; --state-dir says where others are"))
+                .hint("`lockkeeper run JOB` starts one; --state-dir selects another folder"))
         }
         (None, _) => {
             let named = named(kept.iter().map(|run| run.name.as_str()));
-            let text = format!("there is no run `{}` in `{}`", shown(wanted), folder.display());
-            Err(Failure::message(ErrorKind::NoSuchRun, text).hint(format!("there is {named}")))
+            let text = format!("`{}` has no run `{}`", folder.display(), shown(wanted));
+            Err(Failure::message(ErrorKind::NoSuchRun, text).hint(format!("runs: {named}")))
         }
     }
 }
@@ -141,7 +141,7 @@ fn at(path: &Path) -> Result<Segments, Failure> {
     };
     found.ok_or_else(|| {
         let text = match path.is_dir() {
-            true => format!("there is no journal in `{}`", path.display()),
+            true => format!("`{}` has no journal", path.display()),
             false => format!("there is no journal `{}`", path.display()),
         };
         Failure::message(ErrorKind::NoSuchRun, text).hint("name a run, or a journal's file, or its folder")
@@ -151,19 +151,22 @@ fn at(path: &Path) -> Result<Segments, Failure> {
 fn kept(folder: &Path) -> Vec<Kept> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let runs = entries.filter_map(|entry| {
-        let runner_epochs = Segments::of(&entry.path()).ok()??;
+        let segments = Segments::of(&entry.path()).ok()??;
         let name = entry.file_name().into_string().ok()?;
-        Some(Kept { name, started: started(&runner_epochs), runner_epochs })
+        Some(Kept { name, started: started(&segments), segments })
     });
     runs.collect()
 }
 
 /// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
 /// run the newest: what is wrong with it is said when it is read.
-fn started(runner_epochs: &Segments) -> u64 {
-    let said = runner_epochs.here.iter().find_map(|runner_epoch| Some(Reader::of(runner_epoch).ok()?.header().started));
+fn started(segments: &Segments) -> u64 {
+    let said = segments
+        .here
+        .iter()
+        .find_map(|segment| Some(Reader::of_epoch(&segment.path, segment.number).ok()?.header().started));
     let changed = || {
-        let changed = fs::metadata(&runner_epochs.here.first()?.path).and_then(|file| file.modified()).ok()?;
+        let changed = fs::metadata(&segments.here.first()?.path).and_then(|file| file.modified()).ok()?;
         let since = changed.duration_since(UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()
     };
@@ -216,7 +219,7 @@ pub(super) fn sweep(state: &Path, old: &Old<'_>, dry: bool) -> Result<Swept, Fai
         if !dry {
             let cannot = |error| {
                 Failure::message(ErrorKind::Io, format!("cannot delete `{}`: {error}", path.display()))
-                    .hint("the run is gone from the store; say it again once that can be deleted")
+                    .hint("the store no longer has the run; repeat the command once the folder can be deleted")
             };
             fs::remove_dir_all(&path).map_err(cannot)?;
         }
@@ -245,8 +248,10 @@ fn is_old(name: &str, folder: &Path, old: &Old<'_>) -> bool {
     if old.known.contains(name) {
         return false;
     }
-    let Ok(Some(runner_epochs)) = Segments::of(folder) else { return false };
-    let Some(mut reader) = runner_epochs.here.last().and_then(|runner_epoch| Reader::of(runner_epoch).ok()) else {
+    let Ok(Some(segments)) = Segments::of(folder) else { return false };
+    let Some(mut reader) =
+        segments.here.last().and_then(|segment| Reader::of_epoch(&segment.path, segment.number).ok())
+    else {
         return false;
     };
     if !(old.is_meant)(&reader.header().job) {

@@ -39,7 +39,7 @@ async fn list(global: &Global, output: &Output, args: SemaphoreListArgs) -> Resu
     }
     store.close().await?;
     if !is_whole {
-        output.warn(&format!("only the first {MOST_NODES} nodes were looked at; a PREFIX narrows the search"));
+        output.warn(&format!("only the first {MOST_NODES} nodes were read; a PREFIX narrows the search"));
     }
     if output.is_json() {
         let row = |(path, state): &(NodePath, SemaphoreState)| {
@@ -130,7 +130,8 @@ async fn show(global: &Global, output: &Output, args: HoldersArgs) -> Result<Exi
     }
     if reserved > 0 {
         let reserved = of(reserved as usize, "slot");
-        output.talk("Reserved", &format!("{reserved} against callers that know an older number; `resize` ends that"));
+        output
+            .talk("Reserved", &format!("{reserved} against callers that know an older number; `resize` releases them"));
     }
     print(output, &held);
     Ok(Exit::Done)
@@ -165,25 +166,25 @@ async fn change(global: &Global, output: &Output, args: ResizeArgs) -> Result<Ex
         Some(before) => format!(", {before} before"),
         None => String::new(),
     };
-    output.talk("Resized", &format!("`{path}` has {}{was}", of(slots.get() as usize, "slot")));
+    output.talk("Resized", &format!("`{path}` to {}{was}", of(slots.get() as usize, "slot")));
     if before.is_some_and(|before| before > i64::from(slots.get())) {
         let over = state.holders.len().saturating_sub(slots.get() as usize);
         if over > 0 {
-            output.talk("Note", &format!("{} held above the new number; none is taken away", of(over, "lease")));
+            output.talk("Note", &format!("{} above the new number; none is released", of(over, "lease")));
         }
         match reserve {
             true => output.talk(
                 "Note",
                 &format!(
-                    "{} keep the slots from kazoo and Salt processes that know the old number; `resize` ends them once those \
-                     have started anew",
+                    "{} keep the slots from kazoo and Salt processes that know the old number; `resize` releases them \
+                     once those processes have restarted",
                     of(state.reserved as usize, "reservation")
                 ),
             ),
             false => output.talk(
                 "Note",
-                "kazoo and Salt processes that used the path before keep the old number until they start anew; --reserve \
-                 binds them, too",
+                "kazoo and Salt processes that have used the path keep the old number until they restart; --reserve \
+                 limits them, too",
             ),
         }
     }

@@ -351,7 +351,7 @@ async fn stand_guard(
     let dependent = Dependent::supervised(files, env::var(process_liveness::ID).unwrap_or_default());
     if !has_parent() {
         dependent.ended();
-        return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command is gone"));
+        return Err(Failure::message(ErrorKind::LeaseLost, "the process that started this command has ended"));
     }
     let mut report = |outcome: Outcome| {
         // Without a report the exit code is all that is known.
@@ -514,10 +514,10 @@ fn not_started(program: &OsStr, error: &io::Error) -> Failure {
     let failure = Failure::message(kind, text);
     match is_missing {
         true if name.contains(char::is_whitespace) => {
-            failure.hint("no shell reads the command: `-- sh -c '…'` starts one")
+            failure.hint("the command runs without a shell; start one with `-- sh -c '…'`")
         }
         true if Path::new(program).is_file() && name.contains('/') => {
-            failure.hint("the file exists: the interpreter that its first line names does not")
+            failure.hint("the file exists, but the interpreter in its first line does not")
         }
         _ => failure,
     }

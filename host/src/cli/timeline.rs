@@ -12,8 +12,8 @@ use crate::audit::{History, Page, Want};
 
 /// Draws a run into a file.
 pub(super) fn write(global: &Global, output: &Output, run: &str, file: &Path) -> Result<Exit, Failure> {
-    let runner_epochs = runs::find(&global.state_dir()?, run)?;
-    let mut history = History::new(runner_epochs.clone(), Want::Everything);
+    let segments = runs::find(&global.state_dir()?, run)?;
+    let mut history = History::new(segments.clone(), Want::Everything);
     let mut recorder: Option<Recorder> = None;
     while let Some(page) = history.page().map_err(replay::distrusted_history)? {
         if let Page::Segment(header) = &page {
@@ -23,17 +23,17 @@ pub(super) fn write(global: &Global, output: &Output, run: &str, file: &Path) ->
             recorder.follow(&page);
         }
     }
-    let recorder = recorder.ok_or_else(|| replay::nothing_written(&runner_epochs))?;
-    let drawn: Timeline = recorder.finish(history.told().last().and_then(|told| told.closing.as_ref()));
+    let recorder = recorder.ok_or_else(|| replay::nothing_written(&segments))?;
+    let drawn: Timeline = recorder.finish(history.summaries().last().and_then(|told| told.closing.as_ref()));
     std::fs::write(file, timeline::svg(&drawn)).map_err(|error| {
-        Failure::message(ErrorKind::Io, format!("cannot write the picture `{}`: {error}", file.display()))
+        Failure::message(ErrorKind::Io, format!("cannot write the timeline `{}`: {error}", file.display()))
     })?;
     replay::say_what_is_missing(&history, replay::Newest::MayGoOn, output);
     if output.is_json() {
         output
             .json(&json!({ "run": drawn.run, "timeline": file, "runner-epochs": replay::of_runner_epochs(&history) }));
     } else {
-        output.talk("Drew", &format!("run {} into {}: open it in a browser", drawn.run, file.display()));
+        output.talk("Drew", &format!("run {} into {}; open the file in a browser", drawn.run, file.display()));
     }
     Ok(Exit::Done)
 }

@@ -30,8 +30,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
         let owners = broken.iter().filter_map(|holder| Some(&claims.get(&holder.path)?.claim.owner));
         for (command, host) in owners.filter_map(Owner::left_command) {
             output.warn(&format!(
-                "the command of the lease, process {command} on {host}, may still run: no `lockkeeper` that could stop it is \
-                 known to live; make sure that it has ended"
+                "the lease's command, process {command} on {host}, may still be running, and no `lockkeeper` process \
+                 can stop it; make sure that it has ended"
             ));
         }
         if output.is_json() {
@@ -64,10 +64,13 @@ pub(super) async fn run(global: &Global, output: &Output, args: UnlockArgs) -> R
     let (ours, others): (Vec<_>, Vec<_>) = left.iter().partition(|holder| holder.identifier == identifier.as_str());
     if !ours.is_empty() {
         let message = format!(
-            "the lease of `{path}` under `{identifier}` is ephemeral: it belongs to the process that holds it, and ends with it"
+            "the lease of `{path}` under `{identifier}` is ephemeral: it belongs to the process that holds it, and \
+             ends with it"
         );
-        return Err(Failure::message(ErrorKind::Owned, message)
-            .hint("stop that process; with `--force --reason TEXT` this command breaks the lease, and the process stops what it runs"));
+        return Err(Failure::message(ErrorKind::Owned, message).hint(
+            "stop that process; with `--force --reason TEXT` this command breaks the lease, and the process \
+             stops what it runs",
+        ));
     }
     let mut names: Vec<String> = others.iter().map(|holder| format!("`{}`", shown(&holder.identifier))).collect();
     names.dedup();

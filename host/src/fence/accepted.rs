@@ -1,4 +1,4 @@
-//! Which token may start, and how each attempt went: data and decisions, no I/O.
+//! Which attempt may start, and how each attempt ended: data and decisions, no I/O.
 
 use std::fmt;
 
@@ -9,31 +9,31 @@ use thiserror::Error;
 use super::process::Process;
 use crate::rollout::model::stale_mark;
 
-/// How many attempts are remembered.
+/// Attempts that the file keeps.
 pub const KEPT: usize = 20;
 
-/// How many resets are remembered.
+/// Resets that the file keeps.
 const KEPT_RESETS: usize = 20;
 
-/// How the file's shape is counted: 1 without the id of a store, 2 with it.
+/// Version of the file's format: 1 without a store's ID, 2 with one.
 const WITHOUT_STORE: u32 = 1;
 const VERSION: u32 = 2;
 
-/// What an attempt is known by: its lease's fence first, then which try it is.
+/// Identifies an attempt: ordered by the lease's fence, then by the attempt under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttemptId {
-    /// Grows with every grant of a lease.
+    /// Grows with every lease.
     pub fence: u64,
-    /// 1 for the first try under it.
+    /// Number of the attempt under the fence, from 1.
     pub attempt: u64,
 }
 
 impl AttemptId {
-    /// The least of all.
+    /// The smallest attempt.
     const FIRST: Self = Self { fence: 1, attempt: 1 };
 
-    /// The least that is greater.
+    /// The next greater attempt.
     fn next(self) -> Self {
         match self.attempt.checked_add(1) {
             Some(attempt) => Self { attempt, ..self },
@@ -52,16 +52,16 @@ impl fmt::Display for AttemptId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// By itself, with this code.
+    /// It exited with this code.
     Exit(i32),
-    /// By a signal: its name.
+    /// A signal of this name ended it.
     Signal(String),
-    /// It never began: why.
+    /// It never started; with the reason.
     NotRun(String),
 }
 
 impl Outcome {
-    /// Whether it did what it was to do.
+    /// Whether it exited with 0.
     #[must_use]
     pub fn is_success(&self) -> bool {
         *self == Self::Exit(0)
@@ -82,78 +82,79 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
-    /// When.
+    /// When it ended.
     pub at: Timestamp,
-    /// How.
+    /// How it ended.
     pub how: Outcome,
 }
 
-/// An attempt that was accepted.
+/// An accepted attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AcceptedAttempt {
-    /// What it is known by.
+    /// Fence and number.
     pub attempt_id: AttemptId,
-    /// The run that it belongs to, where that was said.
+    /// Name of the run, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// The target, where that was said.
+    /// Name of the target, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// What is run, without its arguments: they may hold secrets.
+    /// The program without its arguments, which may contain secrets.
     pub program: String,
-    /// Who runs it.
+    /// The guard that runs it.
     pub guard: Process,
-    /// When it was accepted, which is just before it began.
+    /// When it was accepted, just before it started.
     pub started: Timestamp,
-    /// For which later token it was stopped.
+    /// The later attempt that it was stopped for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_for: Option<AttemptId>,
-    /// Its end; none: it runs, or nobody saw the end.
+    /// Its end. `None` if it is running, or no guard saw the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
 }
 
-/// Whether somebody holds the right to run commands at this moment.
+/// Whether a process holds the right to run commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     /// A guard, or what is left of one, is alive.
     Alive,
-    /// Nobody.
-    Nobody,
+    /// No process holds it.
+    Free,
 }
 
-/// Whether a token may start.
+/// Whether an attempt may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may.
+    /// It may start now.
     Start,
-    /// Never again.
+    /// It may never start.
     Stale(Stale),
-    /// Not while an earlier one runs; none where it is not known which.
+    /// It may not start while an earlier one is running. `None` if the earlier one is unknown.
     Busy(Option<AcceptedAttempt>),
 }
 
-/// Why a token may never start.
+/// Why an attempt may never start.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Stale {
-    /// It did already.
-    #[error("{} was started already, {}", .0.attempt_id, .0.started.strftime("%Y-%m-%d %H:%M:%SZ"))]
+    /// It was already started.
+    #[error("{} was already started, {}", .0.attempt_id, .0.started.strftime("%Y-%m-%d %H:%M:%SZ"))]
     Started(Box<AcceptedAttempt>),
-    /// A later lease was here.
-    #[error("{}: fence {newest} was here", stale_mark(.attempt_id.fence))]
+    /// A greater fence has arrived.
+    #[error("{}: fence {newest} has arrived before", stale_mark(.attempt_id.fence))]
     Fence {
-        /// Who came too late.
+        /// The refused attempt.
         attempt_id: AttemptId,
-        /// The greatest that was here.
+        /// The greatest fence that has arrived.
         newest: u64,
     },
-    /// A later try was here, or this one was settled.
-    #[error("attempt {} of fence {} is stale: only attempt {least} or a later one may start", .attempt_id.attempt, .attempt_id.fence)]
+    /// A later attempt has arrived, or this one was settled.
+    #[error("attempt {} of fence {} is stale: only attempt {least} or a later one may \
+     start", .attempt_id.attempt, .attempt_id.fence)]
     AcceptedAttempt {
-        /// Who came too late.
+        /// The refused attempt.
         attempt_id: AttemptId,
-        /// The first that still may.
+        /// The first attempt that may still start.
         least: u64,
     },
 }
@@ -161,56 +162,56 @@ pub enum Stale {
 /// What is known of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It succeeded.
+    /// Its command exited with 0.
     Succeeded(AcceptedAttempt),
-    /// It failed.
+    /// Its command failed or never started.
     Failed(AcceptedAttempt),
-    /// It still runs.
+    /// Its command is running.
     Running(AcceptedAttempt),
     /// It was not started.
     NotStarted {
-        /// Whether it still may be.
+        /// Whether it may still start.
         may_start: bool,
     },
-    /// It started, and nobody saw its end; or it is too long ago to be remembered, then without a record.
+    /// It started and no guard saw its end; or it is too old to be recorded, then without a record.
     Unknown(Option<AcceptedAttempt>),
 }
 
-/// Why a ledger contradicts itself.
+/// How a fence file contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Incoherent {
     /// A later version wrote it.
-    #[error("it is of version {0}, and this lockkeeper knows version {VERSION}")]
+    #[error("it has version {0}, this lockkeeper reads versions up to {VERSION}")]
     Version(u32),
-    /// A token of zero.
-    #[error("fences and attempts begin at 1")]
+    /// A fence or an attempt is zero.
+    #[error("fences and attempts start at 1")]
     Zero,
-    /// Each attempt is greater than the one before, and all are less than what may start.
-    #[error("its tokens are not in order")]
+    /// The attempts are not ascending, or one is not below the next that may start.
+    #[error("its attempts are not in order")]
     Order,
 }
 
-/// Why a fence may not be compared with those that were here.
+/// Why a fence may not be compared with those in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OtherStore {
     /// It is from another store.
-    #[error("the fence is from store `{given}`, and the fences that were here are from store `{known}`")]
+    #[error("the fence is from store `{given}`, and this file accepts fences of store `{known}`")]
     Differs {
-        /// The store that the fence is from.
+        /// The store of the given fence.
         given: String,
-        /// The store whose fences were here.
+        /// The store of the file's fences.
         known: String,
     },
-    /// Nothing says which store it is from.
-    #[error("the fence does not say which store it is from, and the fences that were here are from store `{known}`")]
+    /// The store of the given fence is unknown.
+    #[error("the store of the fence is unknown, and this file accepts fences of store `{known}`")]
     Unnamed {
-        /// The store whose fences were here.
+        /// The store of the file's fences.
         known: String,
     },
 }
 
 impl OtherStore {
-    /// The store whose fences were here.
+    /// The store of the file's fences.
     #[must_use]
     pub fn known(&self) -> &str {
         let (Self::Differs { known, .. } | Self::Unnamed { known }) = self;
@@ -218,49 +219,50 @@ impl OtherStore {
     }
 }
 
-/// That an operator had fences counted anew.
+/// An operator's decision to accept the fences of another store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Reset {
     /// User and host.
     pub by: String,
-    /// When.
+    /// When it was decided.
     pub at: Timestamp,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
-    /// The store whose fences counted until then; `None` if it was not known.
+    /// The store whose fences were accepted before. `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The store whose fences count from then on.
+    /// The store whose fences are accepted now.
     pub to: String,
-    /// The least token that might have started until then.
+    /// The smallest attempt that might have started before the reset.
     pub least: AttemptId,
 }
 
-/// All that is remembered.
+/// The content of a fence file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AcceptedFences {
     version: u32,
-    /// The store that all fences here are from; `None` as long as no caller has named one.
+    /// The store of all fences in the file. `None` until a caller names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
     /// The last resets, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     resets: Vec<Reset>,
-    /// The least token that may start: beyond all that were accepted or settled, and none below one that was here.
+    /// The smallest attempt that may start: greater than every accepted or settled one, and of no smaller fence than
+    /// any that has arrived.
     least: AttemptId,
-    /// The greatest that was accepted and is remembered no more.
+    /// The greatest accepted attempt that is no longer kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forgotten: Option<AttemptId>,
-    /// The last that were accepted, oldest first.
+    /// The last accepted attempts, oldest first.
     attempts: Vec<AcceptedAttempt>,
 }
 
 impl Default for AcceptedFences {
     fn default() -> Self {
         Self {
-            // Earlier versions read it as long as nothing in it is new to them.
+            // Earlier versions can read the file until it contains something new to them.
             version: WITHOUT_STORE,
             store: None,
             resets: Vec::new(),
@@ -272,18 +274,18 @@ impl Default for AcceptedFences {
 }
 
 impl AcceptedFences {
-    /// Whether a file of this version can be read.
+    /// Whether this program can read a file of this version.
     ///
     /// # Errors
-    /// When it cannot.
+    /// If it cannot.
     pub fn knows(version: u32) -> Result<(), Incoherent> {
         if (WITHOUT_STORE..=VERSION).contains(&version) { Ok(()) } else { Err(Incoherent::Version(version)) }
     }
 
-    /// Whether it says what a ledger can say.
+    /// Checks the file for contradictions.
     ///
     /// # Errors
-    /// Where it does not.
+    /// The first contradiction.
     pub fn check(&self) -> Result<(), Incoherent> {
         Self::knows(self.version)?;
         let started = self.forgotten.into_iter().chain(self.attempts.iter().map(|attempt| attempt.attempt_id));
@@ -297,17 +299,17 @@ impl AcceptedFences {
         Ok(())
     }
 
-    /// The store that the fences here are from; `None` if that is not known.
+    /// The store of the file's fences. `None` if unknown.
     #[must_use]
     pub fn store(&self) -> Option<&str> {
         self.store.as_deref()
     }
 
-    /// Whether a fence of that store may be compared with those that were here. `None` if the caller does not know the store: as
-    /// long as the file does not either, all are taken to be from one.
+    /// Whether a fence of that store may be compared with those in the file. `None` if the caller does not know the
+    /// store: while the file does not know it either, all fences count as from one store.
     ///
     /// # Errors
-    /// When it may not.
+    /// If it may not.
     pub fn compares_with(&self, store: Option<&str>) -> Result<(), OtherStore> {
         match (&self.store, store) {
             (None, _) => Ok(()),
@@ -317,7 +319,7 @@ impl AcceptedFences {
         }
     }
 
-    /// Remembers the store of a fence that [compares](Self::compares_with), if it is the first that is named.
+    /// Keeps the store of a fence that [compares](Self::compares_with), if it is the first that is named.
     pub fn name_store(&mut self, store: Option<&str>) {
         if let (None, Some(store)) = (&self.store, store) {
             self.store = Some(store.to_owned());
@@ -325,7 +327,7 @@ impl AcceptedFences {
         }
     }
 
-    /// Counts fences anew, from the first of that store on. The attempts under earlier fences are forgotten.
+    /// Accepts the fences of that store from now on. Attempts under earlier fences are forgotten.
     pub fn reset(&mut self, store: &str, by: String, reason: String, at: Timestamp) {
         let from = self.store.take();
         self.resets.push(Reset { by, at, reason, from, to: store.to_owned(), least: self.least });
@@ -334,13 +336,13 @@ impl AcceptedFences {
         *self = Self { version: VERSION, store: Some(store.to_owned()), resets, ..Self::default() };
     }
 
-    /// The greatest fence that was here.
+    /// The greatest fence that has arrived.
     #[must_use]
     pub fn newest_fence(&self) -> Option<u64> {
         (self.least > AttemptId::FIRST).then_some(self.least.fence)
     }
 
-    /// Whether a token may start now.
+    /// Whether an attempt may start now.
     #[must_use]
     pub fn admit(&self, attempt_id: AttemptId, liveness: Liveness) -> Verdict {
         if attempt_id < self.least {
@@ -348,11 +350,11 @@ impl AcceptedFences {
         }
         match liveness {
             Liveness::Alive => Verdict::Busy(self.running().cloned()),
-            Liveness::Nobody => Verdict::Start,
+            Liveness::Free => Verdict::Start,
         }
     }
 
-    /// The attempt that runs if any does: the last one without an end.
+    /// The attempt that may be running: the last one without an end.
     #[must_use]
     pub fn running(&self) -> Option<&AcceptedAttempt> {
         self.attempts.last().filter(|last| last.ended.is_none())
@@ -370,12 +372,12 @@ impl AcceptedFences {
         self.attempts.iter().find(|attempt| attempt.attempt_id == attempt_id)
     }
 
-    /// Remembers that a token was here, though it could not start: whoever is below it never will.
-    pub fn see(&mut self, attempt_id: AttemptId) {
+    /// Notes that an attempt arrived although it could not start: smaller ones never may.
+    pub fn note_arrival(&mut self, attempt_id: AttemptId) {
         self.least = self.least.max(attempt_id);
     }
 
-    /// Remembers that an attempt is about to start, or how it stands now.
+    /// Records that an attempt is about to start, or its present state.
     pub fn record(&mut self, attempt: AcceptedAttempt) {
         self.least = self.least.max(attempt.attempt_id.next());
         match self.attempts.iter().position(|one| one.attempt_id >= attempt.attempt_id) {
@@ -389,7 +391,7 @@ impl AcceptedFences {
         }
     }
 
-    /// Remembers that an attempt was stopped for a later one; `killed` says when, if that was without its guard's help.
+    /// Records that an attempt was stopped for a later one; `killed` is the time if its guard was not involved.
     pub fn stopped(&mut self, attempt_id: AttemptId, by: AttemptId, killed: Option<Timestamp>) {
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.attempt_id == attempt_id) else { return };
         attempt.stopped_for = Some(by);
@@ -398,12 +400,12 @@ impl AcceptedFences {
         }
     }
 
-    /// Sees to it that a token that was not started never will be.
+    /// Ensures that an attempt that was not started never starts.
     pub fn settle(&mut self, attempt_id: AttemptId) {
         self.least = self.least.max(attempt_id.next());
     }
 
-    /// How an attempt went.
+    /// What is known of an attempt.
     #[must_use]
     pub fn answer(&self, attempt_id: AttemptId, liveness: Liveness) -> Answer {
         let Some(attempt) = self.find(attempt_id) else {
@@ -460,17 +462,17 @@ mod tests {
     #[test]
     fn only_a_later_attempt_starts() {
         let accepted = with(&[attempt(5, 2)]);
-        let says = |fence, attempt| accepted.admit(attempt_id(fence, attempt), Liveness::Nobody);
+        let says = |fence, attempt| accepted.admit(attempt_id(fence, attempt), Liveness::Free);
         assert_eq!(says(5, 3), Verdict::Start);
         assert_eq!(says(6, 1), Verdict::Start);
         assert_eq!(says(5, 2), Verdict::Stale(Stale::Started(Box::new(attempt(5, 2)))));
         assert_eq!(says(5, 1), Verdict::Stale(Stale::AcceptedAttempt { attempt_id: attempt_id(5, 1), least: 3 }));
         assert_eq!(says(4, 9), Verdict::Stale(Stale::Fence { attempt_id: attempt_id(4, 9), newest: 5 }));
-        assert_eq!(AcceptedFences::default().admit(attempt_id(1, 1), Liveness::Nobody), Verdict::Start);
+        assert_eq!(AcceptedFences::default().admit(attempt_id(1, 1), Liveness::Free), Verdict::Start);
     }
 
     #[test]
-    fn nothing_starts_while_another_runs_but_what_is_stale_is_told_so() {
+    fn a_running_attempt_blocks_others_and_stale_ones_are_refused() {
         let accepted = with(&[attempt(5, 2)]);
         assert_eq!(accepted.admit(attempt_id(6, 1), Liveness::Alive), Verdict::Busy(Some(attempt(5, 2))));
         assert!(matches!(accepted.admit(attempt_id(5, 1), Liveness::Alive), Verdict::Stale(_)));
@@ -479,11 +481,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_had_to_wait_supersedes_who_was_before_it() {
+    fn a_waiting_attempt_supersedes_earlier_ones() {
         let mut accepted = with(&[attempt(5, 1)]);
-        accepted.see(attempt_id(7, 1));
-        accepted.see(attempt_id(6, 1));
-        let says = |fence, attempt| accepted.admit(attempt_id(fence, attempt), Liveness::Nobody);
+        accepted.note_arrival(attempt_id(7, 1));
+        accepted.note_arrival(attempt_id(6, 1));
+        let says = |fence, attempt| accepted.admit(attempt_id(fence, attempt), Liveness::Free);
         assert_eq!(says(5, 2), Verdict::Stale(Stale::Fence { attempt_id: attempt_id(5, 2), newest: 7 }));
         assert_eq!(says(6, 1), Verdict::Stale(Stale::Fence { attempt_id: attempt_id(6, 1), newest: 7 }));
         assert_eq!(says(7, 1), Verdict::Start);
@@ -491,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_never_starts() {
+    fn a_settled_attempt_never_starts() {
         let mut accepted = with(&[attempt(5, 1)]);
         assert_eq!(accepted.answer(attempt_id(6, 1), Liveness::Alive), Answer::NotStarted { may_start: true });
         accepted.settle(attempt_id(6, 1));
@@ -499,14 +501,14 @@ mod tests {
         accepted.check().unwrap();
         assert_eq!(accepted.answer(attempt_id(6, 1), Liveness::Alive), Answer::NotStarted { may_start: false });
         assert!(matches!(
-            accepted.admit(attempt_id(6, 1), Liveness::Nobody),
+            accepted.admit(attempt_id(6, 1), Liveness::Free),
             Verdict::Stale(Stale::AcceptedAttempt { .. })
         ));
-        assert_eq!(accepted.admit(attempt_id(6, 2), Liveness::Nobody), Verdict::Start);
+        assert_eq!(accepted.admit(attempt_id(6, 2), Liveness::Free), Verdict::Start);
     }
 
     #[test]
-    fn an_attempt_is_answered_for() {
+    fn the_outcome_of_an_attempt_is_reported() {
         let succeeded = ended(attempt(5, 1), Outcome::Exit(0));
         let failed = ended(attempt(5, 2), Outcome::Signal("SIGTERM".to_owned()));
         let accepted = with(&[succeeded.clone(), failed.clone(), attempt(5, 3), attempt(6, 1)]);
@@ -515,26 +517,26 @@ mod tests {
         assert_eq!(says(5, 2, Liveness::Alive), Answer::Failed(failed));
         assert_eq!(says(5, 3, Liveness::Alive), Answer::Unknown(Some(attempt(5, 3))), "another is alive");
         assert_eq!(says(6, 1, Liveness::Alive), Answer::Running(attempt(6, 1)));
-        assert_eq!(says(6, 1, Liveness::Nobody), Answer::Unknown(Some(attempt(6, 1))));
-        assert_eq!(says(6, 2, Liveness::Nobody), Answer::NotStarted { may_start: true });
-        assert_eq!(says(4, 1, Liveness::Nobody), Answer::NotStarted { may_start: false });
+        assert_eq!(says(6, 1, Liveness::Free), Answer::Unknown(Some(attempt(6, 1))));
+        assert_eq!(says(6, 2, Liveness::Free), Answer::NotStarted { may_start: true });
+        assert_eq!(says(4, 1, Liveness::Free), Answer::NotStarted { may_start: false });
         assert_eq!(accepted.newest_fence(), Some(6));
         assert_eq!(AcceptedFences::default().newest_fence(), None);
     }
 
     #[test]
-    fn what_is_forgotten_is_unknown_and_not_taken_for_never_started() {
+    fn a_forgotten_attempt_is_unknown_not_unstarted() {
         let attempts: Vec<AcceptedAttempt> =
             (1..=KEPT as u64 + 3).map(|fence| ended(attempt(fence, 1), Outcome::Exit(0))).collect();
         let accepted = with(&attempts);
         assert_eq!(accepted.attempts.len(), KEPT);
-        assert_eq!(accepted.answer(attempt_id(3, 1), Liveness::Nobody), Answer::Unknown(None));
-        assert_eq!(accepted.answer(attempt_id(3, 2), Liveness::Nobody), Answer::NotStarted { may_start: false });
-        assert!(matches!(accepted.answer(attempt_id(4, 1), Liveness::Nobody), Answer::Succeeded(_)));
+        assert_eq!(accepted.answer(attempt_id(3, 1), Liveness::Free), Answer::Unknown(None));
+        assert_eq!(accepted.answer(attempt_id(3, 2), Liveness::Free), Answer::NotStarted { may_start: false });
+        assert!(matches!(accepted.answer(attempt_id(4, 1), Liveness::Free), Answer::Succeeded(_)));
     }
 
     #[test]
-    fn who_was_stopped_for_a_later_one_says_so() {
+    fn a_stopped_attempt_names_the_later_one() {
         let mut accepted = with(&[attempt(5, 1)]);
         accepted.stopped(attempt_id(5, 1), attempt_id(6, 1), None);
         assert!(accepted.find(attempt_id(5, 1)).is_some_and(|attempt| attempt.ended.is_none()));
@@ -545,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_told() {
+    fn contradictions_are_found() {
         let accepted = with(&[attempt(5, 1), attempt(6, 1)]);
         let but = |change: &dyn Fn(&mut AcceptedFences)| {
             let mut changed = accepted.clone();
@@ -560,17 +562,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_of_another_store_compares_with_nothing_until_fences_are_counted_anew() {
+    fn a_fence_of_another_store_compares_with_nothing_until_a_reset() {
         let mut accepted = with(&[attempt(5, 1)]);
-        // As it is without ids, and written by earlier versions.
+        // The format without store IDs, as earlier versions write it.
         assert_eq!((accepted.compares_with(None), accepted.version), (Ok(()), WITHOUT_STORE));
         assert_eq!(accepted.compares_with(Some("a")), Ok(()));
         accepted.name_store(None);
         assert_eq!(accepted.version, WITHOUT_STORE);
         accepted.name_store(Some("a"));
         assert_eq!(
-            accepted.admit(attempt_id(5, 1), Liveness::Nobody),
-            with(&[attempt(5, 1)]).admit(attempt_id(5, 1), Liveness::Nobody)
+            accepted.admit(attempt_id(5, 1), Liveness::Free),
+            with(&[attempt(5, 1)]).admit(attempt_id(5, 1), Liveness::Free)
         );
         assert_eq!(accepted.compares_with(Some("a")), Ok(()));
         let (given, known) = ("b".to_owned(), "a".to_owned());
@@ -583,14 +585,14 @@ mod tests {
         }
         accepted.check().unwrap();
         assert_eq!((accepted.store(), accepted.resets.len(), accepted.version), (Some("b"), KEPT_RESETS, VERSION));
-        assert_eq!(accepted.admit(attempt_id(1, 1), Liveness::Nobody), Verdict::Start);
-        assert_eq!(accepted.answer(attempt_id(5, 1), Liveness::Nobody), Answer::NotStarted { may_start: true });
+        assert_eq!(accepted.admit(attempt_id(1, 1), Liveness::Free), Verdict::Start);
+        assert_eq!(accepted.answer(attempt_id(5, 1), Liveness::Free), Answer::NotStarted { may_start: true });
         let text = serde_json::to_string(&accepted).unwrap();
         assert_eq!(serde_json::from_str::<AcceptedFences>(&text).unwrap(), accepted);
     }
 
     #[test]
-    fn tokens_are_ordered_by_fence_and_then_by_attempt() {
+    fn attempts_are_ordered_by_fence_and_then_by_number() {
         assert!(attempt_id(2, 1) > attempt_id(1, 9) && attempt_id(2, 2) > attempt_id(2, 1));
         assert_eq!(attempt_id(2, u64::MAX).next(), attempt_id(3, 1));
     }

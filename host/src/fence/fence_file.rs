@@ -1,9 +1,6 @@
-//! The fence file: a ledger on disk, and the locks beside it.
+//! The fence file on disk, and the locks with_suffix it.
 //!
-//! `F.lock` is held while the ledger is read and changed. `F.running` is held by a guard from before its token is accepted
-//! until its outcome is recorded, and `F.command` by the process that leads the command's group. A lock ends with the process
-//! that holds it, whatever becomes of it. Only when both were killed at once is the group, whose number stands in
-//! `F.command`, looked for among the processes.
+//! `F.lock` is held while the file is read and changed. A guard holds `F.running` from before its attempt is accepted until its outcome is recorded, and the process that leads the command's group holds `F.command`. A lock ends with its process, however that ends. Only if both were killed at once is the group, whose number is in `F.command`, looked up among the processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,119 +14,119 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::accepted::{AcceptedFences, Incoherent, Liveness, Outcome};
-use super::process::{Process, boot_clock};
+use super::process::{Process, boot_id};
 use crate::rollout::exec::process_group;
 use lockkeeper_coordination::files;
 
-/// How long `F.lock` is waited for: it is held for one write to the disk.
+/// Longest wait for `F.lock`, which is held for one write to the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a lock is tried that another holds.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval between attempts at a lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// More than [`super::KEPT`] attempts can come to: what is longer is no fence file.
+/// More than the records of [`super::KEPT`] attempts need: a longer file is not a fence file.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why a fence file cannot be used.
 #[derive(Debug, Error)]
 pub enum FenceFileError {
-    /// It is not there, and cannot be made there.
+    /// Its folder does not exist.
     #[error("there is no folder `{}` for a fence file", .0.display())]
     NoFolder(PathBuf),
-    /// There is something else in its place.
+    /// Something other than a file has its path.
     #[error("`{}` is {what}, not a fence file", .path.display())]
     NoFile {
-        /// The fence file.
+        /// Path of the fence file.
         path: PathBuf,
         /// What it is.
         what: &'static str,
     },
-    /// The system refused.
-    #[error("cannot {command_kind} `{}`", .path.display())]
+    /// The system refused an operation.
+    #[error("cannot {operation} `{}`", .path.display())]
     Io {
-        /// What was tried.
-        command_kind: &'static str,
-        /// With what.
+        /// The operation, as a verb.
+        operation: &'static str,
+        /// Path of the file in question.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is not in the shape of a fence file.
-    #[error("`{}` is no fence file, or is damaged", .path.display())]
+    /// The content has another format.
+    #[error("`{}` is not a fence file, or is damaged", .path.display())]
     Shape {
-        /// The fence file.
+        /// Path of the fence file.
         path: PathBuf,
         /// What is wrong.
         #[source]
         source: serde_json::Error,
     },
-    /// It contradicts itself.
-    #[error("`{}` cannot be relied on", .path.display())]
+    /// The content contradicts itself.
+    #[error("`{}` is inconsistent", .path.display())]
     Incoherent {
-        /// The fence file.
+        /// Path of the fence file.
         path: PathBuf,
-        /// How.
+        /// The contradiction.
         #[source]
         source: Incoherent,
     },
-    /// Somebody does not give its lock back.
+    /// Another process does not release its lock.
     #[error("another process has held `{}` for {}", .0.display(), humantime::format_duration(PATIENCE))]
     Locked(PathBuf),
 }
 
-/// Where a ledger is kept.
+/// The path of a fence file.
 #[derive(Debug, Clone)]
 pub struct FenceFile {
     path: PathBuf,
 }
 
-/// The ledger while nobody else can change it.
+/// A fence file that no other process can change.
 #[derive(Debug)]
 pub struct Locked {
     file: FenceFile,
     accepted: AcceptedFences,
-    /// None: nobody has ever used the fence file, and we only look.
+    /// `None` if the fence file was never used and is only read.
     _lock: Option<File>,
 }
 
-/// The right to run a command; it ends when this is dropped, or with the process.
+/// The right to run a command; it ends on drop, or with the process.
 #[derive(Debug)]
 pub struct Hold {
     _lock: File,
 }
 
-/// What the process that leads a command's group holds, and where it leaves word how the command ended.
+/// The lock of the process that leads a command's group; the file also receives the command's outcome.
 #[derive(Debug)]
 pub struct CommandLock {
     file: File,
 }
 
-/// What stands in `F.command`.
+/// The content of `F.command`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Word {
-    /// A group that runs, unless its lock is free and it is gone.
-    Runs { leader: Process, boot_clock: Option<String> },
-    /// How it ended.
+enum CommandState {
+    /// A group that is running, unless its lock is free and it is gone.
+    Running { leader: Process, boot: Option<String> },
+    /// How the command ended.
     Ended(Outcome),
 }
 
 impl FenceFile {
-    /// A fence file; two names of one file come to the same.
+    /// Resolves the path; two names of one file become the same.
     ///
     /// # Errors
-    /// Where none can be.
+    /// If no fence file can be at this path.
     pub fn new(path: &Path) -> Result<Self, FenceFileError> {
         let no = |what| Err(FenceFileError::NoFile { path: path.to_owned(), what });
-        let failed = |source| FenceFileError::Io { command_kind: "look at", path: path.to_owned(), source };
+        let failed = |source| FenceFileError::Io { operation: "read_only at", path: path.to_owned(), source };
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let Some(name) = path.file_name() else { return no("no name of a file") };
-                // A file may have come to be there meanwhile: another guard is the first, too.
+                let Some(name) = path.file_name() else { return no("not a file name") };
+                // The file may have been created meanwhile by another first guard.
                 if path.symlink_metadata().is_ok_and(|is| is.is_symlink()) {
-                    return no("a link that leads nowhere");
+                    return no("a dangling link");
                 }
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 match fs::canonicalize(folder) {
@@ -151,69 +148,66 @@ impl FenceFile {
         Ok(Self { path })
     }
 
-    /// The path that all its names lead to.
+    /// The resolved path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the process that leads the command's group locks.
+    /// The file that the process leading the command's group locks.
     #[must_use]
     pub fn command_lock(&self) -> PathBuf {
-        self.beside("command")
+        self.with_suffix("command")
     }
 
-    /// The process group that a command runs in, if its guard left no word of its end and something of it lives.
+    /// The process group of a command, if its guard left no outcome and something of it is alive.
     #[must_use]
     pub fn group(&self) -> Option<Pid> {
-        let Some(Word::Runs { leader, boot_clock: of }) = word(&self.command_lock()) else { return None };
+        let Some(CommandState::Running { leader, boot: of }) = word(&self.command_lock()) else { return None };
         let number = Pid::from_raw(leader.pid);
-        // A number is not given anew while a group has it: if it was, that group is gone.
-        let is_ours = leader.pid > 1 && of == boot_clock() && !leader.is_succeeded();
+        // A number is not reused while a group has it: if it was reused, that group is gone.
+        let is_ours = leader.pid > 1 && of == boot_id() && !leader.is_replaced();
         (is_ours && !process_group::is_gone(number)).then_some(number)
     }
 
-    fn beside(&self, ending: &str) -> PathBuf {
+    fn with_suffix(&self, ending: &str) -> PathBuf {
         let mut path: OsString = self.path.clone().into();
         path.push(".");
         path.push(ending);
         path.into()
     }
 
-    /// The ledger, to be changed: waits for whoever is at it.
+    /// Locks the file for a change; waits for other processes.
     ///
     /// # Errors
-    /// When it cannot be read or is not to be relied on, or nobody can write beside it.
+    /// If it cannot be read, is inconsistent, or files with_suffix it cannot be written.
     pub async fn lock(&self) -> Result<Locked, FenceFileError> {
-        let path = self.beside("lock");
-        let lock = open(&path).map_err(|source| FenceFileError::Io {
-            command_kind: "write to",
-            path: path.clone(),
-            source,
-        })?;
-        patiently(&path, || lock.try_lock()).await?;
+        let path = self.with_suffix("lock");
+        let lock =
+            open(&path).map_err(|source| FenceFileError::Io { operation: "write to", path: path.clone(), source })?;
+        lock_with_timeout(&path, || lock.try_lock()).await?;
         self.read(Some(lock))
     }
 
-    /// The ledger, to be looked at: nothing is made, and reading it is all that must be allowed.
+    /// Reads the file; creates nothing, and needs only permission to read.
     ///
     /// # Errors
-    /// When it cannot be read or is not to be relied on.
-    pub async fn look(&self) -> Result<Locked, FenceFileError> {
-        let path = self.beside("lock");
+    /// If it cannot be read or is inconsistent.
+    pub async fn read_only(&self) -> Result<Locked, FenceFileError> {
+        let path = self.with_suffix("lock");
         match files::open(&path) {
             Ok(lock) => {
-                patiently(&path, || lock.try_lock_shared()).await?;
+                lock_with_timeout(&path, || lock.try_lock_shared()).await?;
                 self.read(Some(lock))
             }
-            // A copy, or nothing at all: it is replaced as a whole, and so read as a whole.
+            // The file is replaced as a whole, so it is read as a whole, or not at all.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.read(None),
-            Err(source) => Err(FenceFileError::Io { command_kind: "read", path, source }),
+            Err(source) => Err(FenceFileError::Io { operation: "read", path, source }),
         }
     }
 
     fn read(&self, lock: Option<File>) -> Result<Locked, FenceFileError> {
-        let failed = |source| FenceFileError::Io { command_kind: "read", path: self.path.clone(), source };
+        let failed = |source| FenceFileError::Io { operation: "read", path: self.path.clone(), source };
         let accepted = match files::open(&self.path) {
             Ok(file) => {
                 let mut text = Vec::new();
@@ -227,7 +221,7 @@ impl FenceFile {
     }
 
     fn parse(&self, text: &[u8]) -> Result<AcceptedFences, FenceFileError> {
-        /// What every version has.
+        /// The part that every version has.
         #[derive(serde::Deserialize)]
         struct Versioned {
             version: u32,
@@ -243,24 +237,24 @@ impl FenceFile {
 }
 
 impl Locked {
-    /// What is remembered.
+    /// The content.
     #[must_use]
     pub fn accepted(&self) -> &AcceptedFences {
         &self.accepted
     }
 
-    /// Remembers this instead. When it returns, that outlives a power failure.
+    /// Replaces the content. It survives a power failure once this has returned.
     ///
     /// # Errors
-    /// When it cannot be written: then the one before may still be there, or this one.
-    pub fn keep(&mut self, accepted: AcceptedFences) -> Result<(), FenceFileError> {
+    /// If it cannot be written; the old or the new content is on the disk.
+    pub fn write(&mut self, accepted: AcceptedFences) -> Result<(), FenceFileError> {
         let path = &self.file.path;
-        let new = self.file.beside("new");
-        let failed = |source| FenceFileError::Io { command_kind: "write to", path: path.clone(), source };
+        let new = self.file.with_suffix("new");
+        let failed = |source| FenceFileError::Io { operation: "write to", path: path.clone(), source };
         let mut text = serde_json::to_vec_pretty(&accepted).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
         let kept = (|| {
-            // What a crash left; whatever it is, it is not written to.
+            // Left by a crash; it is deleted, not overwritten.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -279,29 +273,30 @@ impl Locked {
         Ok(())
     }
 
-    /// The right to run a command, if nobody has it.
+    /// Takes the right to run a command. `None` if another process holds it.
     ///
     /// # Errors
-    /// When nobody can write beside the fence file.
+    /// If files with_suffix the fence file cannot be written.
     pub fn hold(&self) -> Result<Option<Hold>, FenceFileError> {
-        let (running, command) = (self.file.beside("running"), self.file.command_lock());
+        let (running, command) = (self.file.with_suffix("running"), self.file.command_lock());
         let Some(hold) = try_exclusively(&running)? else { return Ok(None) };
-        // What is left of a guard that was killed. Until its own command takes this lock nobody else can: we hold the other.
+        // Left by a guard that was killed. Until this guard's command takes the lock no other process can, because this
+        // process holds the other lock.
         let Some(left) = try_exclusively(&command)? else { return Ok(None) };
         if self.file.group().is_some() {
             return Ok(None);
         }
-        left.set_len(0).map_err(|source| FenceFileError::Io { command_kind: "write to", path: command, source })?;
+        left.set_len(0).map_err(|source| FenceFileError::Io { operation: "write to", path: command, source })?;
         Ok(Some(Hold { _lock: hold }))
     }
 
-    /// Whether somebody has that right.
+    /// Whether a process holds that right.
     ///
     /// # Errors
-    /// When that cannot be seen.
+    /// If the locks cannot be read.
     pub fn liveness(&self) -> Result<Liveness, FenceFileError> {
-        for path in [self.file.beside("running"), self.file.command_lock()] {
-            let failed = |source| FenceFileError::Io { command_kind: "read", path: path.clone(), source };
+        for path in [self.file.with_suffix("running"), self.file.command_lock()] {
+            let failed = |source| FenceFileError::Io { operation: "read", path: path.clone(), source };
             match files::open(&path).map(|lock| lock.try_lock_shared()) {
                 Ok(Ok(())) => {}
                 Ok(Err(TryLockError::WouldBlock)) => return Ok(Liveness::Alive),
@@ -310,19 +305,20 @@ impl Locked {
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(if self.file.group().is_some() { Liveness::Alive } else { Liveness::Nobody })
+        Ok(if self.file.group().is_some() { Liveness::Alive } else { Liveness::Free })
     }
 }
 
 impl CommandLock {
-    /// Takes it for the group that we lead, unless nobody waits for our command any more.
+    /// Takes the lock for the group that this process leads. `None` if `is_wanted` says that the command is no longer
+    /// wanted.
     ///
     /// # Errors
-    /// When it cannot be had at all.
+    /// If the lock cannot be taken at all.
     pub async fn take(path: &Path, is_wanted: impl Fn() -> bool) -> io::Result<Option<Self>> {
         let file = open(path)?;
         loop {
-            // Who only looks holds it for a moment.
+            // A reader holds it only for a moment.
             let taken = file.try_lock();
             if !is_wanted() {
                 return Ok(None);
@@ -331,41 +327,41 @@ impl CommandLock {
                 Ok(()) => {
                     let mut lock = Self { file };
                     if getpgrp() == getpid() {
-                        lock.leave(&Word::Runs { leader: Process::current(), boot_clock: boot_clock() })?;
+                        lock.leave(&CommandState::Running { leader: Process::current(), boot: boot_id() })?;
                     }
                     return Ok(Some(lock));
                 }
-                Err(TryLockError::WouldBlock) => sleep(LOOK).await,
+                Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
 
-    /// Leaves word how the command ended.
+    /// Writes the command's outcome.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn report(&mut self, outcome: &Outcome) -> io::Result<()> {
-        self.leave(&Word::Ended(outcome.clone()))
+        self.leave(&CommandState::Ended(outcome.clone()))
     }
 
-    fn leave(&mut self, word: &Word) -> io::Result<()> {
+    fn leave(&mut self, word: &CommandState) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(&serde_json::to_vec(word)?)
     }
 
-    /// The word that was left, if one was.
+    /// The outcome in the file, if there is one.
     #[must_use]
     pub fn reported(path: &Path) -> Option<Outcome> {
         match word(path)? {
-            Word::Ended(outcome) => Some(outcome),
-            Word::Runs { .. } => None,
+            CommandState::Ended(outcome) => Some(outcome),
+            CommandState::Running { .. } => None,
         }
     }
 }
 
-fn word(path: &Path) -> Option<Word> {
+fn word(path: &Path) -> Option<CommandState> {
     serde_json::from_slice(&files::read(path, MAX_BYTES).ok()?).ok()
 }
 
@@ -373,7 +369,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-async fn patiently(path: &Path, attempt: impl Fn() -> Result<(), TryLockError>) -> Result<(), FenceFileError> {
+async fn lock_with_timeout(path: &Path, attempt: impl Fn() -> Result<(), TryLockError>) -> Result<(), FenceFileError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match attempt() {
@@ -381,16 +377,16 @@ async fn patiently(path: &Path, attempt: impl Fn() -> Result<(), TryLockError>) 
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 return Err(FenceFileError::Locked(path.to_owned()));
             }
-            Err(TryLockError::WouldBlock) => sleep(LOOK).await,
+            Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
             Err(TryLockError::Error(source)) => {
-                return Err(FenceFileError::Io { command_kind: "lock", path: path.to_owned(), source });
+                return Err(FenceFileError::Io { operation: "lock", path: path.to_owned(), source });
             }
         }
     }
 }
 
 fn try_exclusively(path: &Path) -> Result<Option<File>, FenceFileError> {
-    let failed = |command_kind| move |source| FenceFileError::Io { command_kind, path: path.to_owned(), source };
+    let failed = |operation| move |source| FenceFileError::Io { operation, path: path.to_owned(), source };
     let file = open(path).map_err(failed("write to"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -428,7 +424,8 @@ mod tests {
         }
     }
 
-    /// A process that another test starts has our locks, too, from its fork to its exec: what was let go of is free soon.
+    /// A process that another test starts inherits the locks between fork and exec, so a released lock may become free
+    /// a little later.
     async fn soon(mut so: impl AsyncFnMut() -> bool) {
         let free = async {
             while !so().await {
@@ -439,32 +436,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_kept_is_read_again() {
+    async fn written_content_is_read_back() {
         let (folder, file) = place();
         let mut locked = file.lock().await.unwrap();
         let mut accepted = locked.accepted().clone();
         let ended = Ended { at: jiff::Timestamp::UNIX_EPOCH, how: Outcome::Signal("SIGTERM".to_owned()) };
         accepted.record(AcceptedAttempt { ended: Some(ended), ..attempt() });
-        locked.keep(accepted.clone()).unwrap();
+        locked.write(accepted.clone()).unwrap();
         drop(locked);
-        assert_eq!(*file.look().await.unwrap().accepted(), accepted);
+        assert_eq!(*file.read_only().await.unwrap().accepted(), accepted);
         assert!(!folder.path().join("token.new").exists());
         let text = fs::read_to_string(folder.path().join("token")).unwrap();
         assert!(text.contains("\"version\": 1") && text.contains("SIGTERM"), "a person can read it: {text}");
     }
 
     #[tokio::test]
-    async fn who_dies_after_acceptance_is_alive_until_then_and_unknown_after() {
+    async fn an_accepted_attempt_is_unknown_after_its_guard_dies() {
         let (_folder, file) = place();
         let mut locked = file.lock().await.unwrap();
         let hold = locked.hold().unwrap().unwrap();
         assert!(locked.hold().unwrap().is_none(), "there is one");
         let mut accepted = locked.accepted().clone();
         accepted.record(attempt());
-        locked.keep(accepted).unwrap();
+        locked.write(accepted).unwrap();
         drop(locked);
         let answer = async || {
-            let locked = file.look().await.unwrap();
+            let locked = file.read_only().await.unwrap();
             locked.accepted().answer(ATTEMPT_ID, locked.liveness().unwrap())
         };
         assert_eq!(answer().await, Answer::Running(attempt()));
@@ -499,19 +496,19 @@ mod tests {
         drop(locked.hold().unwrap().unwrap());
         let mut child = std::process::Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let leader = Process::with_pid(i32::try_from(child.id()).unwrap());
-        let leave = |leader, boot_clock| {
+        let leave = |leader, boot| {
             let mut lock = CommandLock { file: open(&file.command_lock()).unwrap() };
-            lock.leave(&Word::Runs { leader, boot_clock }).unwrap();
+            lock.leave(&CommandState::Running { leader, boot }).unwrap();
         };
-        leave(leader, boot_clock());
+        leave(leader, boot_id());
         assert_eq!(file.group(), Some(Pid::from_raw(leader.pid)));
         assert!(locked.hold().unwrap().is_none());
         assert_eq!(locked.liveness().unwrap(), Liveness::Alive);
         leave(leader, Some("another".to_owned()));
         assert_eq!(file.group(), None, "before a reboot");
-        leave(Process { started: Some(1), ..leader }, boot_clock());
+        leave(Process { started: Some(1), ..leader }, boot_id());
         assert_eq!(file.group(), None, "another has the number");
-        leave(leader, boot_clock());
+        leave(leader, boot_id());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(file.group(), None);
@@ -519,18 +516,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_only_looks_leaves_no_trace() {
+    async fn reading_creates_no_files() {
         let (folder, file) = place();
-        assert_eq!(file.look().await.unwrap().liveness().unwrap(), Liveness::Nobody);
+        assert_eq!(file.read_only().await.unwrap().liveness().unwrap(), Liveness::Free);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_that_is_not_given_back_is_no_reason_to_wait_for_ever() {
+    async fn the_wait_for_a_lock_ends() {
         let (_folder, file) = place();
         let _locked = file.lock().await.unwrap();
         assert!(matches!(file.lock().await, Err(FenceFileError::Locked(_))));
-        assert!(matches!(file.look().await, Err(FenceFileError::Locked(_))));
+        assert!(matches!(file.read_only().await, Err(FenceFileError::Locked(_))));
     }
 
     #[test]
@@ -548,7 +545,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_damaged_is_not_relied_on() {
+    async fn a_damaged_file_is_refused() {
         let (folder, file) = place();
         for (text, what) in [
             ("", "damaged"),
@@ -557,11 +554,11 @@ mod tests {
             (r#"{"version":1}"#, "damaged"),
             (r#"{"version":1,"least":{"fence":1,"attempt":1},"attempts":[],"more":1}"#, "damaged"),
             (r#"{"version":1,"least":{"fence":-1,"attempt":1},"attempts":[]}"#, "damaged"),
-            (r#"{"version":1,"least":{"fence":0,"attempt":1},"attempts":[]}"#, "relied on"),
-            (r#"{"version":3,"more":1}"#, "relied on"),
+            (r#"{"version":1,"least":{"fence":0,"attempt":1},"attempts":[]}"#, "inconsistent"),
+            (r#"{"version":3,"more":1}"#, "inconsistent"),
         ] {
             fs::write(folder.path().join("token"), text).unwrap();
-            let error = file.look().await.unwrap_err();
+            let error = file.read_only().await.unwrap_err();
             assert!(error.to_string().contains(what), "{text}: {error}");
             assert!(file.lock().await.is_err(), "{text}");
         }

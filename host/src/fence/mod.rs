@@ -1,13 +1,14 @@
-//! The far end of a fence: what the host that is acted on remembers, so that whoever is superseded can do no harm there.
+//! The far end of a fence: what a host remembers of the attempts that ran on it, so that a superseded runner can do no
+//! harm there.
 //!
-//! [`Ledger`] decides, and touches nothing: which token may start, and how an attempt went. [`TokenFile`] keeps it on disk
-//! and orders all who use it at once. What is run, and what is said of it, is the command line's.
+//! [`AcceptedFences`] decides which attempt may start and how an attempt ended, without I/O. [`FenceFile`] keeps it on
+//! disk and orders concurrent guards. Running commands and reporting is the command line's part.
 //!
 //! # Guarantees
-//! A token starts at most once, and only if it is greater than every token that was here before. Two never run at once. A fence of
-//! another store than theirs starts nothing until an operator resets the file.
+//! An attempt starts at most once, and only if it is greater than every attempt that has arrived before. Two never run
+//! at once. A fence of another store starts nothing until an operator resets the file.
 //! # After a crash
-//! What was accepted stays accepted; an attempt that nobody saw the end of is unknown, for ever.
+//! An accepted attempt stays accepted; an attempt whose end no guard saw stays unknown for ever.
 
 mod accepted;
 mod fence_file;

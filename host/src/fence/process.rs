@@ -1,4 +1,4 @@
-//! A process that can be told from a later one with the same number.
+//! Identifies a process so that a later one with the same number is not taken for it.
 
 use std::fs;
 
@@ -13,31 +13,31 @@ use crate::rollout::exec::process_stat::ProcessStat;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Process {
-    /// Its number.
+    /// Its process ID.
     pub pid: i32,
-    /// When it started, in the kernel's ticks since the boot; none where the system does not tell.
+    /// When it started, in the kernel's ticks since the boot. `None` if the system does not tell.
     pub started: Option<u64>,
 }
 
 impl Process {
-    /// Ourselves.
+    /// This process.
     #[must_use]
     pub fn current() -> Self {
         Self::with_pid(getpid().as_raw())
     }
 
-    /// Whether it runs, or could.
+    /// Whether it is running, or may be.
     #[must_use]
     pub fn lives(&self) -> bool {
-        // Zero and less would be whole groups.
+        // Zero and negative numbers mean whole groups.
         self.pid > 0
             && kill(Pid::from_raw(self.pid), None) != Err(Errno::ESRCH)
             && ProcessStat::read(self.pid)
                 .is_none_or(|stat| !stat.has_ended && Some(stat.started_ticks) == self.started)
     }
 
-    /// Whether another has its number by now.
-    pub(super) fn is_succeeded(&self) -> bool {
+    /// Whether another process has its number now.
+    pub(super) fn is_replaced(&self) -> bool {
         started(self.pid).is_some_and(|ticks| Some(ticks) != self.started)
     }
 
@@ -45,10 +45,10 @@ impl Process {
         Self { pid, started: started(pid) }
     }
 
-    /// Sends it a signal; does nothing if it is gone, or its number is another's by now.
+    /// Sends a signal; does nothing if the process is gone or another has its number.
     ///
     /// # Errors
-    /// When we may not.
+    /// If this process may not send it.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         if !self.lives() {
             return Ok(());
@@ -60,8 +60,8 @@ impl Process {
     }
 }
 
-/// What tells this boot from others; none where the system does not tell.
-pub(super) fn boot_clock() -> Option<String> {
+/// Identifies this boot. `None` if the system does not tell.
+pub(super) fn boot_id() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 

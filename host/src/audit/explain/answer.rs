@@ -1,49 +1,49 @@
-//! Why a target does not go, or what became of it, in sentences.
+//! Explains why a target is blocked, or what became of it, in sentences.
 
 use std::collections::BTreeMap;
 
 use crate::audit::explain::format::{moment, named, of, span};
-use crate::audit::explain::trail::{Hold, Place, Refused, Said, Trail, TrailEntry, TrailStatus};
+use crate::audit::explain::trail::{Hold, JournalPosition, PolicyAnswer, Refused, Trail, TrailEntry, TrailStatus};
 use crate::policy::types::Ending;
 use crate::rollout::model::{Begun, HELD};
 
-/// What is in the way.
+/// What blocks a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Because {
-    /// Nothing: it is under way.
-    UnderWay,
-    /// Nothing: nothing more happens to it.
-    Settled,
-    /// The run is over, or stops.
-    Over,
-    /// The store does not hear the run.
+pub enum BlockedBy {
+    /// Nothing: it is in flight.
+    InFlight,
+    /// Nothing: its status is final.
+    Final,
+    /// The run has ended, or is stopping.
+    Finished,
+    /// The run has no contact with the store.
     Store,
-    /// The orchestration has not let it go.
+    /// The orchestration has not started it.
     Orchestration,
-    /// Its wave comes later.
+    /// Its wave comes later, or needs approval.
     Wave,
-    /// The policy holds everybody.
+    /// The policy holds all targets.
     Held,
-    /// A hard limit refuses.
+    /// A hard limit of the job.
     Limit,
-    /// Its policy says wait.
+    /// The policy's verdict.
     Policy,
-    /// Its policy failed.
+    /// The policy failed.
     Fault,
-    /// The run has no slot left.
+    /// All slots are in use by this run.
     Slots,
-    /// Others come first.
+    /// Other targets come first.
     Turn,
 }
 
-impl Because {
-    /// A stable word.
+impl BlockedBy {
+    /// The stable word for JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::UnderWay => "under-way",
-            Self::Settled => "settled",
-            Self::Over => "over",
+            Self::InFlight => "in-flight",
+            Self::Final => "final",
+            Self::Finished => "finished",
             Self::Store => "store",
             Self::Orchestration => "orchestration",
             Self::Wave => "wave",
@@ -57,77 +57,77 @@ impl Because {
     }
 }
 
-/// The earliest moment at which something can change by the clock alone.
+/// The earliest time at which the clock alone changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Earliest {
-    /// In milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch.
     pub at: u64,
-    /// What happens then.
+    /// What happens then, as a clause.
     pub why: String,
 }
 
-/// What is to say of a target.
+/// The explanation of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Which.
+    /// Name of the target.
     pub target: String,
-    /// Where it stands.
+    /// Its status.
     pub status: TrailStatus,
-    /// What is in the way.
-    pub because: Because,
-    /// Why it does not go, without its name: what those have in common that wait for the same.
+    /// What blocks it.
+    pub blocked_by: BlockedBy,
+    /// The reason without the target's name, so that targets with the same reason can be grouped.
     pub reason: String,
-    /// The same as a whole sentence.
+    /// The reason as a sentence with the name.
     pub sentence: String,
-    /// More that a person should know, a line each.
+    /// Further lines for people.
     pub more: Vec<String>,
-    /// What its policy said last.
-    pub said: Option<Said>,
-    /// The limit that refused it last, or refuses everybody.
+    /// The policy's last answer about it.
+    pub said: Option<PolicyAnswer>,
+    /// The last refusal by a limit, of this target or of all.
     pub refused: Option<Refused>,
-    /// When something changes by the clock alone.
+    /// When the clock alone changes something. `None` if it does not.
     pub earliest: Option<Earliest>,
-    /// The decision that is in the way.
-    pub place: Option<Place>,
+    /// Where the blocking decision is recorded. `None` if no decision blocks it.
+    pub position: Option<JournalPosition>,
 }
 
-/// What a run waits for as a whole.
+/// The explanation of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// In one sentence.
+    /// One sentence about the run.
     pub sentence: String,
-    /// The answers for targets that nothing final happened to, those with the same reason together.
+    /// The explanations of targets without a final status, grouped by reason, with the names of each group.
     pub groups: Vec<(Answer, Vec<String>)>,
 }
 
-/// Why a target does not go; none: the run has no such target.
+/// Explains one target. `None` if the run has no such target.
 #[must_use]
 pub fn of_target(account: &Trail, name: &str, now_ms: u64) -> Option<Answer> {
     let trail = account.target(name)?;
     let mut answer = Answer {
         target: name.to_owned(),
         status: trail.status,
-        because: Because::Settled,
+        blocked_by: BlockedBy::Final,
         reason: String::new(),
         sentence: String::new(),
         more: Vec::new(),
         said: trail.said.clone(),
         refused: trail.refused.clone(),
         earliest: None,
-        place: None,
+        position: None,
     };
     match trail.status {
         TrailStatus::NotAsked | TrailStatus::Waiting => open(account, name, trail, now_ms, &mut answer),
-        _ => elsewhere(account, trail, now_ms, &mut answer),
+        _ => started_or_final(account, trail, now_ms, &mut answer),
     }
     answer.sentence = match answer.status.is_open() {
-        true => format!("{name} does not go: {}", answer.reason),
+        true => format!("{name} is blocked: {}", answer.reason),
         false => format!("{name} {}", answer.reason),
     };
     Some(answer)
 }
 
-/// What the run waits for.
+/// Explains what the run waits for.
 #[must_use]
 pub fn of_run(account: &Trail, now_ms: u64) -> Summary {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -140,46 +140,46 @@ pub fn of_run(account: &Trail, now_ms: u64) -> Summary {
     }
     let number = |words: &[&str]| words.iter().filter_map(|word| counts.get(word)).sum::<usize>();
     let total = account.header.targets.len();
-    let mut stands = vec![format!("{} of {} succeeded", number(&["succeeded"]), of(total, "target"))];
+    let mut parts = vec![format!("{} of {} succeeded", number(&["succeeded"]), of(total, "target"))];
     for (words, what) in [
-        (&["leased", "running", "action-ended"][..], "under way"),
+        (&["leased", "running", "action-ended"][..], "in flight"),
         (&["queueing"], "queueing for a slot"),
-        (&["contact-lost"], "out of sight"),
+        (&["contact-lost"], "without contact"),
         (&["failed"], "failed"),
         (&["unknown"], "unknown"),
         (&["rolled-back"], "rolled back"),
-        (&["skipped"], "left out"),
-        (&["waiting", "not-asked"], "to come"),
+        (&["skipped"], "skipped"),
+        (&["waiting", "not-asked"], "not started"),
     ] {
         if number(words) > 0 {
-            stands.push(format!("{} {what}", number(words)));
+            parts.push(format!("{} {what}", number(words)));
         }
     }
-    let status = stands.join(", ");
+    let status = parts.join(", ");
     let first = open.iter().find(|answer| answer.status.is_open());
     let sentence = match (&account.closing, first) {
-        (Some(closing), _) => format!("it ended {} ({}): {status}", moment(closing.ended, now_ms), closing.end),
-        (None, Some(answer)) => format!("{status}; it waits, as {}", answer.reason),
+        (Some(closing), _) => format!("ended {} ({}): {status}", moment(closing.ended, now_ms), closing.end),
+        (None, Some(answer)) => format!("{status}; waiting blocked_by {}", answer.reason),
         (None, None) if open.is_empty() => status,
-        (None, None) => format!("{status}; nobody waits to be asked"),
+        (None, None) => format!("{status}; no target waits for a decision"),
     };
     Summary { sentence, groups: group(open) }
 }
 
-/// Those with the same reason together, in the order of the first of each.
+/// Groups explanations with the same reason, in the order of the first of each.
 #[must_use]
 pub fn group(answers: Vec<Answer>) -> Vec<(Answer, Vec<String>)> {
     let mut groups: Vec<(Answer, Vec<String>)> = Vec::new();
-    let mut places: BTreeMap<(&'static str, Because, String), usize> = BTreeMap::new();
+    let mut places: BTreeMap<(&'static str, BlockedBy, String), usize> = BTreeMap::new();
     for answer in answers {
         let of_one = match answer.status.is_open() {
             true => String::new(),
             false => answer.target.clone(),
         };
         let status = if answer.status.is_open() { "waiting" } else { answer.status.word() };
-        // Each has a number of its own before it, and they wait for the same.
-        let reason = if answer.because == Because::Turn { String::new() } else { answer.reason.clone() };
-        let key = (status, answer.because, reason + &of_one);
+        // The numbers of targets before them differ, but they wait for the same.
+        let reason = if answer.blocked_by == BlockedBy::Turn { String::new() } else { answer.reason.clone() };
+        let key = (status, answer.blocked_by, reason + &of_one);
         match places.get(&key) {
             Some(at) => groups[*at].1.push(answer.target),
             None => {
@@ -192,109 +192,118 @@ pub fn group(answers: Vec<Answer>) -> Vec<(Answer, Vec<String>)> {
     groups
 }
 
-// ---------------------------------------------------------------------- it may be asked
+// ---------------------------------------------------------------------- not started
 
 fn open(account: &Trail, name: &str, trail: &TrailEntry, now_ms: u64, answer: &mut Answer) {
     let policy = &account.header.policy;
-    (answer.because, answer.reason) = if let Some(closing) = &account.closing {
+    (answer.blocked_by, answer.reason) = if let Some(closing) = &account.closing {
         let why = account.stopping.as_ref().map_or(String::new(), |(_, why)| format!(": {why}"));
-        let goes_on = match closing.end.as_str() {
+        let hint = match closing.end.as_str() {
             "succeeded" | "failed" | "aborted" => "",
             _ => "; `lockkeeper run JOB` with the same job file resumes it",
         };
-        (Because::Over, format!("the run ended {} ({}{why}){goes_on}", moment(closing.ended, now_ms), closing.end))
+        (BlockedBy::Finished, format!("the run ended {} ({}{why}){hint}", moment(closing.ended, now_ms), closing.end))
     } else if let Some((at, why)) = &account.stopping {
-        (Because::Over, format!("the run is stopping since {}: {why}", moment(*at, now_ms)))
-    } else if let Some((at, state)) = &account.deaf {
-        let text = format!("the store does not hear the run: its session is {state} since {}", moment(*at, now_ms));
-        (Because::Store, text)
-    } else if account.keeps_back(name) {
-        (Because::Orchestration, kept_back(account, now_ms))
+        (BlockedBy::Finished, format!("the run has been stopping since {}: {why}", moment(*at, now_ms)))
+    } else if let Some((at, state)) = &account.disconnected {
+        let text = format!(
+            "the run has no contact with the store: its session has been {state} since \
+         {}",
+            moment(*at, now_ms)
+        );
+        (BlockedBy::Store, text)
+    } else if account.is_held_back(name) {
+        (BlockedBy::Orchestration, held_back(account, now_ms))
     } else if let Some(text) = later_wave(account, name) {
-        (Because::Wave, text)
-    } else if let Some(text) = unapproved(account, name) {
-        (Because::Wave, text)
+        (BlockedBy::Wave, text)
+    } else if let Some(text) = awaits_approval(account, name) {
+        (BlockedBy::Wave, text)
     } else if let Some(found) = held(account, trail, answer) {
         found
     } else if let Some(refused) = &trail.refused {
-        answer.place = trail.said.as_ref().map(|said| said.place);
-        (Because::Limit, limit(refused, policy, true))
+        answer.position = trail.said.as_ref().map(|said| said.position);
+        (BlockedBy::Limit, limit(refused, policy, true))
     } else if let Some(said) = trail.said.as_ref().filter(|said| said.verdict != "lock" && said.verdict != "force") {
-        answer.place = Some(said.place);
+        answer.position = Some(said.position);
         match said.verdict.as_str() {
-            "fault" => (Because::Fault, format!("policy `{policy}` failed: {} ({})", said.reason, said.code)),
-            verdict => (Because::Policy, format!("policy `{policy}` says {verdict}: {} ({})", said.reason, said.code)),
+            "fault" => (BlockedBy::Fault, format!("policy `{policy}` failed: {} ({})", said.reason, said.code)),
+            verdict => {
+                (BlockedBy::Policy, format!("policy `{policy}` answers {verdict}: {} ({})", said.reason, said.code))
+            }
         }
-    } else if let Some(text) = no_room(account, now_ms) {
-        (Because::Slots, text)
+    } else if let Some(text) = slots_in_use(account, now_ms) {
+        (BlockedBy::Slots, text)
     } else {
         let before = before(account, name);
         let said = trail.left.as_ref().filter(|(_, why)| !why.is_empty());
         match (before, said) {
-            (_, Some((_, why))) => (Because::Turn, format!("its slot went back: {why}; it is asked about again")),
-            (0, None) => (Because::Turn, "it is the next to be asked about".to_owned()),
-            (before, None) => (Because::Turn, format!("its turn has not come: {} before it", of(before, "target"))),
+            (_, Some((_, why))) => (BlockedBy::Turn, format!("its slot was released: {why}; the policy decides again")),
+            (0, None) => (BlockedBy::Turn, "it is next".to_owned()),
+            (before, None) => (BlockedBy::Turn, format!("{} before it", of(before, "target"))),
         }
     };
-    if answer.because == Because::Policy
-        && let Some(text) = no_room(account, now_ms)
+    if answer.blocked_by == BlockedBy::Policy
+        && let Some(text) = slots_in_use(account, now_ms)
     {
         answer.more.push(format!("besides, {text}"));
     }
-    if trail.said.is_none() && !matches!(answer.because, Because::Turn | Because::Over | Because::Orchestration) {
+    if trail.said.is_none()
+        && !matches!(answer.blocked_by, BlockedBy::Turn | BlockedBy::Finished | BlockedBy::Orchestration)
+    {
         let before = match before(account, name) {
-            0 => "it is the next in the plan's order".to_owned(),
+            0 => "it is next in the plan's order".to_owned(),
             number => format!("{} before it in the plan's order", of(number, "waiting target")),
         };
-        answer.more.push(format!("its policy has not been asked about it yet; {before}"));
+        answer.more.push(format!("the policy has not decided about it yet; {before}"));
     }
-    if answer.because == Because::Limit
+    if answer.blocked_by == BlockedBy::Limit
         && answer.refused.as_ref().is_some_and(|refused| refused.limit == "budget-spent")
     {
         let run = &account.header.run;
         answer.more.push(format!(
-            "`lockkeeper retry {run} --failed` lets what failed go again, `lockkeeper resume {run} --accept` continues without it"
+            "`lockkeeper retry {run} --failed` retries the failed targets, `lockkeeper resume {run} --accept` \
+             continues without them"
         ));
     }
-    if let Some((_, why)) = trail.left.as_ref().filter(|_| answer.because != Because::Turn) {
-        answer.more.push(format!("it had a slot already, which went back: {why}"));
+    if let Some((_, why)) = trail.left.as_ref().filter(|_| answer.blocked_by != BlockedBy::Turn) {
+        answer.more.push(format!("it had a slot, which was released: {why}"));
     }
     if let Some(since) = trail.waiting_since {
         answer.more.push(format!("it has been waiting since {}", moment(since, now_ms)));
     }
-    answer.earliest = match answer.because {
-        Because::Over | Because::Store | Because::Wave | Because::Orchestration => None,
-        Because::Slots => kept(account),
-        _ => earliest(account, answer, trail).or_else(|| kept(account)),
+    answer.earliest = match answer.blocked_by {
+        BlockedBy::Finished | BlockedBy::Store | BlockedBy::Wave | BlockedBy::Orchestration => None,
+        BlockedBy::Slots => baking_slot(account),
+        _ => earliest(account, answer, trail).or_else(|| baking_slot(account)),
     };
 }
 
-/// What the orchestration does instead.
-fn kept_back(account: &Trail, now_ms: u64) -> String {
+/// What the orchestration is doing instead.
+fn held_back(account: &Trail, now_ms: u64) -> String {
     let name = account.header.orchestration.as_ref().map_or("", |orchestration| orchestration.name.as_str());
     let does = match &account.calls {
         Some(Begun { call, since, .. }) => {
-            format!("it waits for an answer to `{call}` since {}", moment(*since, now_ms))
+            format!("it has been waiting for an answer to `{call}` since {}", moment(*since, now_ms))
         }
-        None => "it waits for no answer now".to_owned(),
+        None => "it is not waiting for an answer".to_owned(),
     };
-    format!("orchestration `{name}` has not let it go: {does}")
+    format!("orchestration `{name}` has not started it: {does}")
 }
 
-/// How many that may be asked about come earlier.
+/// How many targets that may still start come earlier in the plan.
 fn before(account: &Trail, name: &str) -> usize {
     let before = account.targets().take_while(|(other, _)| *other != name);
     before.filter(|(_, trail)| trail.status.is_open()).count()
 }
 
-/// Its wave waits for approval, and how that is given.
-fn unapproved(account: &Trail, name: &str) -> Option<String> {
-    let (wave, run) = account.unapproved.as_ref()?;
+/// The reason if its wave needs approval, with the command that gives it.
+fn awaits_approval(account: &Trail, name: &str) -> Option<String> {
+    let (wave, run) = account.awaits_approval.as_ref()?;
     let (_, own) = account.wave(name)?;
-    (own == wave).then(|| format!("wave `{wave}` waits for approval: `lockkeeper approve {run} {wave}` lets it begin"))
+    (own == wave).then(|| format!("wave `{wave}` needs approval: `lockkeeper approve {run} {wave}` approves it"))
 }
 
-/// Which wave is under way, if that is an earlier one.
+/// The reason if an earlier wave is unfinished.
 fn later_wave(account: &Trail, name: &str) -> Option<String> {
     let (number, wave) = account.wave(name)?;
     let mut start = 0;
@@ -306,7 +315,8 @@ fn later_wave(account: &Trail, name: &str) -> Option<String> {
         if left > 0 {
             let total = account.header.waves.len();
             return Some(format!(
-                "it is in wave `{wave}`, number {} of {total}; wave `{}`, number {}, comes first and has {left} of {} left",
+                "it is in wave `{wave}`, number {} of {total}; wave `{}`, number {}, comes first and has {left} of {} \
+                 unfinished",
                 number + 1,
                 earlier.name,
                 at + 1,
@@ -317,25 +327,26 @@ fn later_wave(account: &Trail, name: &str) -> Option<String> {
     None
 }
 
-fn held(account: &Trail, trail: &TrailEntry, answer: &mut Answer) -> Option<(Because, String)> {
+fn held(account: &Trail, trail: &TrailEntry, answer: &mut Answer) -> Option<(BlockedBy, String)> {
     let policy = &account.header.policy;
     match account.hold.as_ref()? {
         Hold::Policy(target) => {
             let said = account.target(target)?.said.as_ref()?;
-            answer.place = Some(said.place);
-            let about = if *target == answer.target { String::new() } else { format!(", asked about {target}") };
-            let text = format!("policy `{policy}` holds everybody{about}: {} ({})", said.reason, said.code);
-            Some((Because::Held, text))
+            answer.position = Some(said.position);
+            let about =
+                if *target == answer.target { String::new() } else { format!(", in its decision about {target}") };
+            let text = format!("policy `{policy}` holds all targets{about}: {} ({})", said.reason, said.code);
+            Some((BlockedBy::Held, text))
         }
         Hold::Limit(refused) => {
             let own = trail.refused.as_ref().is_some_and(|own| own.limit == refused.limit);
             answer.refused.get_or_insert_with(|| refused.clone());
             let about = if own { Some(trail) } else { account.target(&refused.target) };
-            answer.place = about.and_then(|trail| trail.said.as_ref()).map(|said| said.place);
+            answer.position = about.and_then(|trail| trail.said.as_ref()).map(|said| said.position);
             if own {
-                answer.more.push(format!("policy `{policy}` would let it go"));
+                answer.more.push(format!("policy `{policy}` would admit it"));
             }
-            Some((Because::Limit, limit(refused, policy, false)))
+            Some((BlockedBy::Limit, limit(refused, policy, false)))
         }
     }
 }
@@ -343,16 +354,16 @@ fn held(account: &Trail, trail: &TrailEntry, answer: &mut Answer) -> Option<(Bec
 fn limit(refused: &Refused, policy: &str, own: bool) -> String {
     let Refused { limit, reason, .. } = refused;
     if limit == HELD {
-        return format!("{reason} ({limit}); policy `{policy}` would let it go");
+        return format!("{reason} ({limit}); policy `{policy}` would admit it");
     }
     match own {
-        true => format!("policy `{policy}` would let it go, a hard limit of the job does not: {reason} ({limit})"),
-        false => format!("a hard limit of the job lets nobody go: {reason} ({limit})"),
+        true => format!("policy `{policy}` admits it, a hard limit of the job does not: {reason} ({limit})"),
+        false => format!("a hard limit of the job blocks all targets: {reason} ({limit})"),
     }
 }
 
-/// Who has the run's slots, if all are in use.
-fn no_room(account: &Trail, now_ms: u64) -> Option<String> {
+/// The reason if this run's own targets use all slots.
+fn slots_in_use(account: &Trail, now_ms: u64) -> Option<String> {
     let slots = account.header.limits.slots as usize;
     let in_flight: Vec<String> = account
         .targets()
@@ -364,33 +375,37 @@ fn no_room(account: &Trail, now_ms: u64) -> Option<String> {
     if in_flight.len() < slots {
         return None;
     }
-    let all = if slots == 1 { "the one slot is".to_owned() } else { format!("all {slots} slots are") };
-    Some(format!("{all} this run's own already: {}; the next is asked when one is free", named(&in_flight)))
+    let all = if slots == 1 { "the only slot is".to_owned() } else { format!("all {slots} slots are") };
+    Some(format!(
+        "{all} in use by this run: {}; the policy decides about the next target when a slot is \
+     free",
+        named(&in_flight)
+    ))
 }
 
-/// The first slot that is kept to bake, and is given back then.
-fn kept(account: &Trail) -> Option<Earliest> {
+/// The first slot whose target keeps it to bake, and its release.
+fn baking_slot(account: &Trail) -> Option<Earliest> {
     let keeping = account.targets().filter_map(|(name, trail)| Some((trail.keeping.as_ref()?.0, name)));
     let (at, name) = keeping.min()?;
-    Some(Earliest { at, why: format!("{name} gives its slot back, which it keeps until then") })
+    Some(Earliest { at, why: format!("{name} keeps its slot until then") })
 }
 
 fn earliest(account: &Trail, answer: &Answer, trail: &TrailEntry) -> Option<Earliest> {
-    let refused = answer.refused.as_ref().filter(|_| answer.because == Because::Limit);
-    let limit = refused.and_then(|refused| refused.until).map(|at| (at, "the limit allows it by the clock".to_owned()));
-    let said = match (&account.hold, answer.because) {
-        (Some(Hold::Policy(target)), Because::Held) => account.target(target).and_then(|trail| trail.said.as_ref()),
-        (_, Because::Limit) => None,
+    let refused = answer.refused.as_ref().filter(|_| answer.blocked_by == BlockedBy::Limit);
+    let limit = refused.and_then(|refused| refused.until).map(|at| (at, "the limit no longer blocks it".to_owned()));
+    let said = match (&account.hold, answer.blocked_by) {
+        (Some(Hold::Policy(target)), BlockedBy::Held) => account.target(target).and_then(|trail| trail.said.as_ref()),
+        (_, BlockedBy::Limit) => None,
         _ => trail.said.as_ref(),
     };
     let wake =
-        said.and_then(|said| Some((said.at.saturating_add(said.wake_after?), "the policy is asked again".to_owned())));
+        said.and_then(|said| Some((said.at.saturating_add(said.wake_after?), "the policy decides again".to_owned())));
     limit.into_iter().chain(wake).min().map(|(at, why)| Earliest { at, why })
 }
 
-// ---------------------------------------------------------------------- it is under way, or over
+// ---------------------------------------------------------------------- started or final
 
-fn elsewhere(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answer) {
+fn started_or_final(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answer) {
     let since = moment(trail.since, now_ms);
     let fence = trail.fence.map_or(String::new(), |fence| format!(" under fence {fence}"));
     let ended = trail.ended.as_ref();
@@ -398,7 +413,7 @@ fn elsewhere(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answ
     let attempt = ended.and_then(|ended| ended.attempt).unwrap_or(trail.attempt);
     let detail = ended.map_or("", |ended| ended.detail.as_str());
     let waits = !trail.status.is_final();
-    answer.because = if waits { Because::UnderWay } else { Because::Settled };
+    answer.blocked_by = if waits { BlockedBy::InFlight } else { BlockedBy::Final };
     let had = match ended.map(|ended| ended.ending) {
         Some(Ending::Succeeded) => "; its action had succeeded".to_owned(),
         Some(Ending::Unknown) => format!("; the outcome of its action was unknown: {detail}"),
@@ -407,46 +422,50 @@ fn elsewhere(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answ
     };
     answer.reason = match trail.status {
         TrailStatus::Running if trail.is_rolled_back_now => {
-            format!("is being rolled back: try {}{fence}, since {since}{had}", trail.attempt)
+            format!("is being rolled back: attempt {}{fence}, since {since}{had}", trail.attempt)
         }
         TrailStatus::ContactLost if trail.is_rolled_back_now => {
-            format!("was being rolled back (try {}{fence}): how that ended is being found out{had}", trail.attempt)
+            format!(
+                "was being rolled back (attempt {}{fence}) when contact was lost: the outcome is being \
+             checked{had}",
+                trail.attempt
+            )
         }
         TrailStatus::Failed | TrailStatus::Unknown if trail.roll_back_ended.is_some() => {
             let how = trail.roll_back_ended.as_ref().map_or("", |(_, how)| how.as_str());
             format!("is {}, since {since}: {how}{had}", trail.status.word())
         }
         TrailStatus::Queueing => {
-            format!("may go, and queues for a slot of {} since {since}", slots_of(account))
+            format!("is admitted and has queued for one of {} since {since}", slots_of(account))
         }
         TrailStatus::Leased => {
-            format!("has its slot since {since}{fence}, and is asked about once more before it starts")
+            format!("has had its slot since {since}{fence}; the policy decides once more before it starts")
         }
-        TrailStatus::Running => format!("is acting: try {}{fence}, since {since}", trail.attempt),
+        TrailStatus::Running => format!("is running: attempt {}{fence}, since {since}", trail.attempt),
         TrailStatus::ActionEnded => match &trail.keeping {
             Some((until, why)) => {
-                format!("has acted (try {attempt}) and keeps its slot until {}: {why}", moment(*until, now_ms))
+                format!("has finished attempt {attempt} and keeps its slot until {}: {why}", moment(*until, now_ms))
             }
-            None => format!("has acted (try {attempt}){took}, {since}, and has its slot still"),
+            None => format!("finished attempt {attempt}{took}, {since}, and still has its slot"),
         },
         TrailStatus::ContactLost => {
             format!(
-                "was acting (try {}{fence}) when its runner lost sight of it: how it ended is being found out",
+                "was running (attempt {}{fence}) when its runner lost contact: the outcome is being checked",
                 trail.attempt
             )
         }
-        TrailStatus::Succeeded => format!("is done, since {since}: try {attempt} succeeded{took}"),
-        TrailStatus::Failed => format!("failed, {since}: try {attempt}, {detail}{took}"),
+        TrailStatus::Succeeded => format!("succeeded {since}: attempt {attempt}{took}"),
+        TrailStatus::Failed => format!("failed {since}: attempt {attempt}, {detail}{took}"),
         TrailStatus::Unknown => {
-            format!("is unknown, since {since}: the outcome of try {attempt} is unknown ({detail})")
+            format!("has been unknown since {since}: the outcome of attempt {attempt} is unknown ({detail})")
         }
         TrailStatus::RolledBack => {
             let why = trail.left.as_ref().map_or("", |(_, why)| why.as_str());
-            format!("is rolled back, since {since}: {why}{had}")
+            format!("was rolled back {since}: {why}{had}")
         }
         TrailStatus::Skipped => {
             let (code, reason) = trail.left.clone().unwrap_or_default();
-            format!("is left out, since {since}: {reason} ({code})")
+            format!("was skipped {since}: {reason} ({code})")
         }
         TrailStatus::NotAsked | TrailStatus::Waiting => String::new(),
     };
@@ -457,13 +476,15 @@ fn elsewhere(account: &Trail, trail: &TrailEntry, now_ms: u64, answer: &mut Answ
         answer.more.push(format!("its slot was taken by force, {forced}"));
     }
     if let Some((until, _)) = &trail.keeping {
-        answer.earliest = Some(Earliest { at: *until, why: "it gives its slot back".to_owned() });
+        answer.earliest = Some(Earliest { at: *until, why: "it releases its slot".to_owned() });
     }
     if trail.status == TrailStatus::Queueing {
-        answer.place = trail.said.as_ref().map(|said| said.place);
-        answer
-            .more
-            .push("its place in the queue is not in the journal; `lockkeeper holders` shows how many wait".to_owned());
+        answer.position = trail.said.as_ref().map(|said| said.position);
+        answer.more.push(
+            "its position in the queue is not in the journal; `lockkeeper holders PATH` shows the length of the \
+             queue"
+                .to_owned(),
+        );
     }
     if waits && let Some(closing) = &account.closing {
         answer.more.push(format!("the run ended {} ({})", moment(closing.ended, now_ms), closing.end));

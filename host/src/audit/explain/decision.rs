@@ -1,34 +1,35 @@
-//! One decision with all that it rested on.
+//! One recorded decision with everything that it depended on.
 
 use crate::audit::explain::format::{moment, named, of, span};
-use crate::audit::explain::trail::{Place, Trail, TrailStatus};
-use crate::audit::{History, HistoryError, Page, Segments, Want};
+use crate::audit::explain::trail::{JournalPosition, Trail, TrailStatus};
+use crate::audit::history::{History, HistoryError, Page, Want};
+use crate::rollout::journal::Segments;
 use crate::policy::types::{Ending, Lease, Semaphore, View};
 use crate::rollout::journal::{Header, RecordedDecision};
 use crate::rollout::model::{Budget, Facts, HardLimits, HeldElsewhere};
 
-/// A decision about whether a target may go, as it can be taken again.
+/// A decision about whether a target may start, complete enough to be repeated.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// The first line of its stint.
+    /// The first line of its runner epoch's journal.
     pub header: Header,
     /// The question and the answer.
     pub recorded: RecordedDecision,
-    /// The policy's memory before.
+    /// The policy's memory before the decision.
     pub memory: Vec<u8>,
-    /// What the limits were checked against, or would have been.
+    /// The facts that the limits were checked against, or would have been.
     pub facts: Facts,
-    /// The limits.
+    /// The job's hard limits.
     pub limits: HardLimits,
 }
 
 impl Case {
-    /// Reads a run up to a decision; none: it is not there any more.
+    /// Reads a run up to a decision. `None` if the decision is no longer there.
     ///
     /// # Errors
-    /// [`StoryError`].
-    pub fn find(runner_epochs: &Segments, place: Place) -> Result<Option<Self>, HistoryError> {
-        let mut history = History::new(runner_epochs.clone(), Want::Everything);
+    /// [`HistoryError`].
+    pub fn find(segments: &Segments, position: JournalPosition) -> Result<Option<Self>, HistoryError> {
+        let mut history = History::new(segments.clone(), Want::Everything);
         let (mut account, mut memory) = (None::<Trail>, Vec::new());
         while let Some(page) = history.page()? {
             match (&page, &mut account) {
@@ -37,7 +38,7 @@ impl Case {
                     account.get_or_insert_with(|| Trail::new(header));
                 }
                 (Page::Decision(recorded), Some(account)) => {
-                    if account.header.runner_epoch == place.runner_epoch && recorded.line == place.line {
+                    if account.header.runner_epoch == position.runner_epoch && recorded.line == position.line {
                         let facts = facts(account, recorded);
                         let header = account.header.clone();
                         let limits = header.limits.limits();
@@ -56,7 +57,7 @@ impl Case {
         Ok(None)
     }
 
-    /// With the facts that were written down when a limit refused, if they say more.
+    /// Replaces the facts with those that were recorded when a limit refused; they are more complete.
     #[must_use]
     pub fn refused_with(mut self, facts: Option<Facts>) -> Self {
         if let Some(facts) = facts {
@@ -66,7 +67,7 @@ impl Case {
     }
 }
 
-/// What the limits would be checked against before a target queues, as far as a journal says.
+/// The facts that the limits are checked against before a target queues, as far as the journal has them.
 fn facts(account: &Trail, recorded: &RecordedDecision) -> Facts {
     let View { now, party, progress, target, semaphore, .. } = &recorded.view;
     let listed = |name: &str| {
@@ -92,7 +93,7 @@ fn facts(account: &Trail, recorded: &RecordedDecision) -> Facts {
         failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(account.accepted())),
         strangers: None,
         remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
-        connected: account.deaf.is_none(),
+        connected: account.disconnected.is_none(),
         now_ms: *now,
         usual_ms: account.longest_ms.or(account.header.limits.usual_ms),
         paused: None,
@@ -106,45 +107,45 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// The facts that a decision rested on, a line each.
+/// The facts that a decision depended on, one line each.
 #[must_use]
-pub fn rests_on(case: &Case, now_ms: u64) -> Vec<String> {
+pub fn facts_of(case: &Case, now_ms: u64) -> Vec<String> {
     let view = &case.recorded.view;
     let mut lines = vec![semaphore(&view.semaphore, now_ms)];
     let mine = view.semaphore.leases.iter().filter(|lease| lease.mine).count();
     if let queueing @ 1.. = (case.facts.in_flight as usize).saturating_sub(mine) {
-        lines.push(format!("{} of this run under way without a slot yet", of(queueing, "target")));
+        lines.push(format!("{} of this run queued for a slot", of(queueing, "target")));
     }
     if let Some(party) = &view.party {
         let floor = case.limits.floor.unwrap_or(party.min_members);
         let names: Vec<String> = party.members.iter().map(|member| member.identifier.clone()).collect();
         lines.push(format!(
-            "party `{}` has {}, its floor is {floor}; {} would remain while this one acts: {}",
+            "party `{}` has {}, its floor is {floor}; {} would remain while this target is running: {}",
             party.path,
             of(party.members.len(), "member"),
             case.facts.remaining.unwrap_or(0),
-            if names.is_empty() { "nobody is there".to_owned() } else { named(&names) }
+            if names.is_empty() { "no member".to_owned() } else { named(&names) }
         ));
     }
     let progress = &view.progress;
-    let mut stands = vec![format!("{} of {} succeeded", progress.succeeded, of(progress.total as usize, "target"))];
+    let mut parts = vec![format!("{} of {} succeeded", progress.succeeded, of(progress.total as usize, "target"))];
     for (number, what) in [
         (progress.running, "running"),
         (progress.failed, "failed"),
         (progress.rolled_back, "rolled back"),
         (progress.unknown, "unknown"),
         (progress.skipped, "skipped"),
-        (progress.pending + progress.waiting, "to come"),
+        (progress.pending + progress.waiting, "not started"),
     ] {
         if number > 0 {
-            stands.push(format!("{number} {what}"));
+            parts.push(format!("{number} {what}"));
         }
     }
-    lines.push(stands.join(", "));
+    lines.push(parts.join(", "));
     if let (Some(stop_at), Some(left)) = (case.limits.budget.stop_at(), progress.budget_left) {
         let reserved = match progress.running {
             0 => String::new(),
-            running => format!(" while {running} may yet fail"),
+            running => format!(" while {running} running targets may fail"),
         };
         lines.push(match case.limits.budget {
             Budget { max_failed: None, .. } => format!("nothing new starts once {stop_at} failed: {left} left"),
@@ -162,12 +163,12 @@ pub fn rests_on(case: &Case, now_ms: u64) -> Vec<String> {
         lines.push(format!("wave `{}`", view.target.wave));
     }
     let waited = view.now.saturating_sub(view.target.waiting_since);
-    lines.push(format!("try {}; it had been waiting for {}", view.target.attempt, span(waited / 1000 * 1000)));
+    lines.push(format!("attempt {}, after waiting for {}", view.target.attempt, span(waited / 1000 * 1000)));
     for other in &view.other_semaphores {
-        lines.push(format!("elsewhere, {}", semaphore(other, now_ms)));
+        lines.push(format!("observed: {}", semaphore(other, now_ms)));
     }
     for other in &view.other_parties {
-        lines.push(format!("elsewhere, party `{}` has {}", other.path, of(other.members.len(), "member")));
+        lines.push(format!("observed: party `{}` has {}", other.path, of(other.members.len(), "member")));
     }
     lines
 }

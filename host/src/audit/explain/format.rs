@@ -1,19 +1,19 @@
-//! Numbers, times and lists as a person reads them.
+//! Numbers, times and lists for people.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// As many names are listed.
+/// Names that a list shows.
 const MOST_NAMED: usize = 5;
 
-/// A span: to the second once it is longer than ten.
+/// A period; to the second if it is longer than ten seconds.
 pub(super) fn span(ms: u64) -> String {
     let rounded = if ms < 10_000 { ms } else { ms - ms % 1000 };
     humantime::format_duration(Duration::from_millis(rounded)).to_string()
 }
 
-/// A moment, and how far off it is.
+/// A time, with its distance from now.
 pub(super) fn moment(ms: u64, now_ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let at = at.map_or_else(|| ms.to_string(), |at| at.strftime("%F %TZ").to_string());
@@ -33,7 +33,7 @@ pub(super) fn of(number: usize, what: &str) -> String {
     }
 }
 
-/// The first of some names, and how many more there are.
+/// The first names, and the number of further ones.
 pub(super) fn named(names: &[String]) -> String {
     match names.len().saturating_sub(MOST_NAMED) {
         0 | 1 => names.join(", "),

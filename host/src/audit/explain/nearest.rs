@@ -1,77 +1,79 @@
-//! The nearest world in which a target would go: one fact changed at a time, by as little as it takes, and the same policy
-//! and the same limits asked again. What is reported has been seen to hold.
+//! Finds the nearest situation in which a target would be admitted: it changes one fact at a time by the smallest
+//! amount, asks the same policy and checks the same limits. Every change that it reports has been tried.
 
 use crate::audit::explain::decision::Case;
-use crate::audit::explain::situation::{Change, Knob, World};
+use crate::audit::explain::situation::{Change, Fact, Situation};
 use crate::policy::types::Admission;
 use crate::rollout::driver::Decide;
 
-/// Times that the policy is asked for one answer. Pairs are tried as long as these last.
+/// Decisions of the policy for one explanation, at most. Pairs are tried within this limit.
 const MOST_TRIED: u32 = 2_000;
 
-/// As many more members, leases fewer and so on are tried one by one.
+/// Steps of each counted fact (members, leases and so on) that are tried one by one.
 const MOST_STEPS: u64 = 32;
 
-/// Later by so much, in seconds, besides what the verdict and the limit name: then hourly, up to a week.
+/// Later times that are tried, in seconds, besides those that the verdict and the limit name; after these, every hour
+/// up to a week.
 const SOONER: [u64; 5] = [1, 60, 300, 900, 1800];
 const HOUR_MS: u64 = 3_600_000;
 const HOURS: u64 = 7 * 24;
 
-/// So many changes of each fact are paired with those of the others.
+/// Changes of each fact that are combined with those of the others.
 const IN_PAIRS: usize = 4;
 
-/// Other changes that do it as well, and are told.
+/// Alternatives to the nearest change that are reported.
 const MOST_ALSO: usize = 2;
 
-/// Something that would let the target go.
+/// A change after which the target would be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counterfactual {
-    /// What were different, as it follows `would go if`.
+    /// The difference as a clause that follows "if".
     pub change: String,
-    /// What the policy answers then: `lock` or `force`.
+    /// The policy's verdict after the change: `lock` or `force`.
     pub verdict: &'static str,
-    /// When that is so, if time alone does it; in milliseconds since the Unix epoch.
+    /// The time from which it is admitted, if time alone is enough; in milliseconds since the Unix epoch.
     pub at: Option<u64>,
 }
 
-/// What changing facts came to.
+/// The result of the search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nearest {
-    /// It would go.
+    /// The target would be admitted.
     Found {
-        /// With this, the least of all.
+        /// The smallest change.
         nearest: Counterfactual,
-        /// Or with one of these.
+        /// Alternatives.
         also: Vec<Counterfactual>,
-        /// How often the policy was asked.
+        /// Number of decisions that were evaluated.
         tried: u32,
     },
-    /// With nothing that was tried.
+    /// No tried change is enough.
     Nothing {
-        /// How often the policy was asked.
+        /// Number of decisions that were evaluated.
         tried: u32,
     },
-    /// It would go as it is: what was in the way is not in the facts that were written down.
+    /// The target is admitted without a change: the cause is not among the recorded facts.
     Already,
-    /// The policy answers otherwise than it did: nothing can be said.
-    Otherwise,
+    /// The policy does not repeat its recorded answer, so nothing can be concluded.
+    Irreproducible,
 }
 
-/// Changes facts of a decision until the answer is that the target may go. Asks the policy up to 2,000 times.
+/// Changes facts of a decision until the target is admitted. Asks the policy up to 2,000 times.
 pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     let mut trial = Trial { policy, settings: case.header.settings.to_string(), case, tried: 0 };
-    let world = World { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };
-    let said = trial.verdict(&world);
+    let situation =
+        Situation { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };
+    let said = trial.verdict(&situation);
     if said != case.recorded.verdict.as_deref() && case.recorded.verdict.is_some() {
-        return Nearest::Otherwise;
+        return Nearest::Irreproducible;
     }
-    if trial.goes(&world).is_some() {
+    if trial.admitted(&situation).is_some() {
         return Nearest::Already;
     }
     let changes = changes(case);
-    let mut found = trial.singles(&world, &changes);
+    let mut found = trial.singles(&situation, &changes);
     if found.is_empty() {
-        found.extend(trial.pairs(&world, &changes));
+        found.extend(trial.pairs(&situation, &changes));
     }
     let tried = trial.tried;
     match found.is_empty() {
@@ -84,42 +86,42 @@ pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     }
 }
 
-/// What is tried of each fact, the least first.
+/// The changes of each fact that are tried, smallest first.
 fn changes(case: &Case) -> Vec<Vec<Change>> {
     let view = &case.recorded.view;
-    let steps = |knob: Knob, most: u64| (1..=most.min(MOST_STEPS)).map(|by| Change { knob, by }).collect::<Vec<_>>();
+    let steps = |fact: Fact, most: u64| (1..=most.min(MOST_STEPS)).map(|by| Change { fact, by }).collect::<Vec<_>>();
     let lists = [
-        if view.party.is_some() { steps(Knob::Members, MOST_STEPS) } else { Vec::new() },
-        steps(Knob::Leases, view.semaphore.leases.len() as u64),
-        steps(Knob::UnderWay, queueing(case).into()),
-        steps(Knob::Store, 1),
-        steps(Knob::Paused, 1),
-        steps(Knob::Unknown, 1),
-        steps(Knob::Held, 1),
-        steps(Knob::Wave, 1),
-        later(case).into_iter().map(|by| Change { knob: Knob::Time, by }).collect(),
-        steps(Knob::Failures, case.facts.failed.into()),
-        later(case).into_iter().map(|by| Change { knob: Knob::Waited, by }).collect(),
-        steps(Knob::Attempt, 3),
-        steps(Knob::Slots, MOST_STEPS),
-        steps(Knob::Floor, case.limits.floor.unwrap_or(0).into()),
-        if case.facts.wave_spent.is_some() { steps(Knob::WaveStopAt, MOST_STEPS) } else { Vec::new() },
-        if case.limits.budget.stop_at.is_some() { steps(Knob::StopAt, MOST_STEPS) } else { Vec::new() },
-        if case.limits.budget.max_failed.is_some() { steps(Knob::MaxFailed, MOST_STEPS) } else { Vec::new() },
+        if view.party.is_some() { steps(Fact::Members, MOST_STEPS) } else { Vec::new() },
+        steps(Fact::Leases, view.semaphore.leases.len() as u64),
+        steps(Fact::Queued, queueing(case).into()),
+        steps(Fact::Store, 1),
+        steps(Fact::Paused, 1),
+        steps(Fact::Unknown, 1),
+        steps(Fact::Held, 1),
+        steps(Fact::Wave, 1),
+        later(case).into_iter().map(|by| Change { fact: Fact::Time, by }).collect(),
+        steps(Fact::Failures, case.facts.failed.into()),
+        later(case).into_iter().map(|by| Change { fact: Fact::Waited, by }).collect(),
+        steps(Fact::Attempt, 3),
+        steps(Fact::Slots, MOST_STEPS),
+        steps(Fact::Floor, case.limits.floor.unwrap_or(0).into()),
+        if case.facts.wave_spent.is_some() { steps(Fact::WaveStopAt, MOST_STEPS) } else { Vec::new() },
+        if case.limits.budget.stop_at.is_some() { steps(Fact::StopAt, MOST_STEPS) } else { Vec::new() },
+        if case.limits.budget.max_failed.is_some() { steps(Fact::MaxFailed, MOST_STEPS) } else { Vec::new() },
     ];
     let others = view.other_semaphores.iter().enumerate();
-    let others = others.map(|(at, other)| steps(Knob::OtherLeases(at), other.leases.len() as u64));
-    let parties = (0..view.other_parties.len()).map(|at| steps(Knob::OtherMembers(at), MOST_STEPS));
+    let others = others.map(|(at, other)| steps(Fact::OtherLeases(at), other.leases.len() as u64));
+    let parties = (0..view.other_parties.len()).map(|at| steps(Fact::OtherMembers(at), MOST_STEPS));
     lists.into_iter().chain(others).chain(parties).filter(|list| !list.is_empty()).collect()
 }
 
-/// How many of the run's other targets were under way without a lease.
+/// Number of the run's other targets in flight without a lease.
 fn queueing(case: &Case) -> u32 {
     let mine = case.recorded.view.semaphore.leases.iter().filter(|lease| lease.mine).count();
     case.facts.in_flight.saturating_sub(u32::try_from(mine).unwrap_or(u32::MAX))
 }
 
-/// How much later, in milliseconds: what the policy and the calendar name, and a ladder up to a week.
+/// Later times in milliseconds: those that the policy and the calendar name, and a ladder up to a week.
 fn later(case: &Case) -> Vec<u64> {
     let now = case.recorded.view.now;
     let wake = case.recorded.answer["wake-after"].as_u64();
@@ -140,56 +142,62 @@ struct Trial<'a, P> {
 }
 
 impl<P: Decide> Trial<'_, P> {
-    fn verdict(&mut self, world: &World) -> Option<&'static str> {
+    fn verdict(&mut self, situation: &Situation) -> Option<&'static str> {
         self.tried += 1;
-        let (view, memory, grants) = (&world.view, &self.case.memory, self.case.header.grants());
+        let (view, memory, grants) = (&situation.view, &self.case.memory, self.case.header.grants());
         let decision = self.policy.admit(&self.settings, view, memory, grants);
         decision.answer.ok().map(|answer| answer.verdict.word())
     }
 
-    /// What the policy says, if that and the limits let the target go.
-    fn goes(&mut self, world: &World) -> Option<&'static str> {
-        world.limits.allow_one_more(&world.facts).ok()?;
-        let word = self.verdict(world)?;
-        let lets_go = [Admission::Lock.word(), Admission::Force(Vec::new()).word()];
-        lets_go.contains(&word).then_some(word)
+    /// The policy's verdict, if it and the limits admit the target.
+    fn admitted(&mut self, situation: &Situation) -> Option<&'static str> {
+        situation.limits.allow_one_more(&situation.facts).ok()?;
+        let word = self.verdict(situation)?;
+        let admits = [Admission::Lock.word(), Admission::Force(Vec::new()).word()];
+        admits.contains(&word).then_some(word)
     }
 
-    fn with(&mut self, world: &World, changes: &[Change]) -> Option<Counterfactual> {
-        let mut world = world.clone();
+    fn with(&mut self, situation: &Situation, changes: &[Change]) -> Option<Counterfactual> {
+        let mut situation = situation.clone();
         let mut said = Vec::new();
         for change in changes {
-            said.push(change.apply(&mut world, &self.case.header.targets)?);
+            said.push(change.apply(&mut situation, &self.case.header.targets)?);
         }
-        let verdict = self.goes(&world)?;
-        let at = matches!(changes, [Change { knob: Knob::Time, .. }]).then_some(world.view.now);
+        let verdict = self.admitted(&situation)?;
+        let at = matches!(changes, [Change { fact: Fact::Time, .. }]).then_some(situation.view.now);
         Some(Counterfactual { change: said.join(", and "), verdict, at })
     }
 
-    /// The least change of each fact that does it, in the order in which a person would think of them; those that turn a
-    /// knob by least come first.
-    fn singles(&mut self, world: &World, lists: &[Vec<Change>]) -> Vec<Counterfactual> {
+    /// The smallest sufficient change of each fact, in the order in which people think of them; the smallest changes
+    /// come first.
+    fn singles(&mut self, situation: &Situation, lists: &[Vec<Change>]) -> Vec<Counterfactual> {
         let mut found = Vec::new();
         for list in lists {
             let mut before = 0;
             for change in list {
-                if let Some(counterfactual) = self.with(world, &[*change]) {
-                    found.push(self.least(world, before, *change, counterfactual));
+                if let Some(counterfactual) = self.with(situation, &[*change]) {
+                    found.push(self.least(situation, before, *change, counterfactual));
                     break;
                 }
                 before = change.by;
             }
         }
-        found.sort_by_key(|(change, _)| (cost(*change), change.knob));
+        found.sort_by_key(|(change, _)| (cost(*change), change.fact));
         found.into_iter().map(|(_, counterfactual)| counterfactual).collect()
     }
 
-    /// Of time, the first second between a moment at which it does not do and one at which it does.
-    fn least(&mut self, world: &World, before: u64, change: Change, found: Counterfactual) -> (Change, Counterfactual) {
+    /// For times, narrows the change down to the second.
+    fn least(
+        &mut self,
+        situation: &Situation,
+        before: u64,
+        change: Change,
+        found: Counterfactual,
+    ) -> (Change, Counterfactual) {
         let (mut low, mut best) = (before, (change, found));
-        while matches!(change.knob, Knob::Time | Knob::Waited) && best.0.by - low > 1000 {
+        while matches!(change.fact, Fact::Time | Fact::Waited) && best.0.by - low > 1000 {
             let middle = Change { by: low + (best.0.by - low) / 2, ..change };
-            match self.with(world, &[middle]) {
+            match self.with(situation, &[middle]) {
                 Some(found) => best = (middle, found),
                 None => low = middle.by,
             }
@@ -197,7 +205,7 @@ impl<P: Decide> Trial<'_, P> {
         best
     }
 
-    fn pairs(&mut self, world: &World, lists: &[Vec<Change>]) -> Option<Counterfactual> {
+    fn pairs(&mut self, situation: &Situation, lists: &[Vec<Change>]) -> Option<Counterfactual> {
         let few: Vec<Vec<Change>> = lists.iter().map(|list| spread(list)).collect();
         let mut pairs: Vec<[Change; 2]> = Vec::new();
         for (at, list) in few.iter().enumerate() {
@@ -210,7 +218,7 @@ impl<P: Decide> Trial<'_, P> {
             if self.tried >= MOST_TRIED {
                 return None;
             }
-            if let Some(found) = self.with(world, &pair) {
+            if let Some(found) = self.with(situation, &pair) {
                 return Some(found);
             }
         }
@@ -218,32 +226,32 @@ impl<P: Decide> Trial<'_, P> {
     }
 }
 
-/// The first, the last and some between.
+/// The first, the last and some in between.
 fn spread(list: &[Change]) -> Vec<Change> {
     let last = list.len() - 1;
     let mut places: Vec<usize> = (0..IN_PAIRS).map(|part| last * part / (IN_PAIRS - 1)).collect();
     places.dedup();
-    places.into_iter().map(|place| list[place]).collect()
+    places.into_iter().map(|position| list[position]).collect()
 }
 
-/// How far a change is from what was. What happens by itself is near; what somebody would have to decide otherwise is far.
+/// The distance of a change from the facts. What happens by itself is near; what an operator has to decide is far.
 fn cost(change: Change) -> u64 {
-    match change.knob {
-        Knob::Members
-        | Knob::Leases
-        | Knob::UnderWay
-        | Knob::Store
-        | Knob::Paused
-        | Knob::Unknown
-        | Knob::Held
-        | Knob::Wave
-        | Knob::OtherLeases(_)
-        | Knob::OtherMembers(_) => change.by,
-        Knob::Time => 1 + change.by / HOUR_MS,
-        Knob::Failures => 2 + change.by,
-        Knob::Waited => 3 + change.by / HOUR_MS,
-        Knob::Attempt => 4 + change.by,
-        Knob::Slots | Knob::Floor | Knob::WaveStopAt | Knob::StopAt | Knob::MaxFailed => 6 + change.by,
+    match change.fact {
+        Fact::Members
+        | Fact::Leases
+        | Fact::Queued
+        | Fact::Store
+        | Fact::Paused
+        | Fact::Unknown
+        | Fact::Held
+        | Fact::Wave
+        | Fact::OtherLeases(_)
+        | Fact::OtherMembers(_) => change.by,
+        Fact::Time => 1 + change.by / HOUR_MS,
+        Fact::Failures => 2 + change.by,
+        Fact::Waited => 3 + change.by / HOUR_MS,
+        Fact::Attempt => 4 + change.by,
+        Fact::Slots | Fact::Floor | Fact::WaveStopAt | Fact::StopAt | Fact::MaxFailed => 6 + change.by,
     }
 }
 
@@ -258,7 +266,7 @@ mod tests {
     use crate::rollout::model::Budget;
     use crate::rollout::model::{Facts, HardLimits, WaveSpent};
 
-    /// Answers by its function.
+    /// A policy that answers with its function.
     struct Script(fn(&View) -> Admission);
 
     impl Decide for Script {
@@ -281,11 +289,11 @@ mod tests {
         }
 
         fn settle(&self, _: &str, _: &View, _: &Outcome, _: &[u8], _: Grants) -> Decision<Settled> {
-            unreachable!("nobody settles here")
+            unreachable!("these tests only ask `admit`")
         }
     }
 
-    /// Two of three slots held, two of three members there, one of ten targets failed: and what the policy said.
+    /// Two of three slots held, two of three members present, one of ten targets failed; with the policy's verdict.
     fn case(verdict: &str, limits: HardLimits) -> Case {
         let lease = |name: &str, fence: u64| json!({ "identifier": name, "fence": fence, "since": fence, "ephemeral": false, "alive": true, "mine": true });
         let member = |name: &str| json!({ "identifier": name, "since": 1 });
@@ -349,18 +357,18 @@ mod tests {
     }
 
     #[test]
-    fn the_least_change_that_does_is_found() {
+    fn the_smallest_sufficient_change_is_found() {
         let members = |view: &View| if_so(view.party.as_ref().is_some_and(|party| party.members.len() >= 5));
         assert_eq!(changes(members, &case("wait", limits()))[0], "the party had 5 members; it has 2");
         let leases = |view: &View| if_so(view.semaphore.leases.len() < 2);
-        let expected = "a were done and had given its slot back: 1 of 3 held, not 2";
+        let expected = "a had finished and released its slot: 1 of 3 held, not 2";
         assert_eq!(changes(leases, &case("wait", limits()))[0], expected);
         let failures = |view: &View| if_so(view.progress.failed == 0);
         assert_eq!(changes(failures, &case("wait", limits())), ["no target had failed; 1 has"]);
     }
 
     #[test]
-    fn of_time_it_is_found_to_the_second() {
+    fn times_are_accurate_to_the_second() {
         let later = |view: &View| if_so(view.now >= 1_000_000_000_000 + 5 * HOUR_MS + 1_234_000);
         let Nearest::Found { nearest, .. } = nearest(&Script(later), &case("wait", limits())) else { panic!("none") };
         let off = nearest.at.unwrap() - (1_000_000_000_000 + 5 * HOUR_MS + 1_234_000);
@@ -368,45 +376,45 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_that_refuses_what_the_policy_allows_is_met_by_members() {
+    fn a_floor_that_blocks_is_satisfied_by_more_members() {
         let limits = HardLimits { floor: Some(4), ..limits() };
         let found = changes(|_| Admission::Lock, &case("lock", limits));
-        assert_eq!(found, ["the party had 4 members; it has 2", "the job's floor were 2; it is 4"]);
+        assert_eq!(found, ["the party had 4 members; it has 2", "the job's floor was 2; it is 4"]);
     }
 
     #[test]
-    fn a_budget_that_is_spent_is_met_by_fewer_failures_or_a_larger_number() {
+    fn a_spent_budget_is_satisfied_by_fewer_failures_or_a_larger_number() {
         let with = |stop_at, max_failed| HardLimits { budget: Budget { stop_at, max_failed }, ..limits() };
         let found = changes(|_| Admission::Lock, &case("lock", with(Some(1), None)));
-        assert_eq!(found, ["no target had failed; 1 has", "the job's `stop-at` were 2; it is 1"]);
+        assert_eq!(found, ["no target had failed; 1 has", "the job's `stop-at` was 2; it is 1"]);
         let mut free = case("lock", with(None, Some(3)));
         (free.facts.in_flight, free.facts.reserved) = (1, 2);
         let found = changes(|_| Admission::Lock, &free);
-        assert_eq!(found[1..], ["no target had failed; 1 has", "the job's `max-failed` were 4; it is 3"]);
+        assert_eq!(found[1..], ["no target had failed; 1 has", "the job's `max-failed` was 4; it is 3"]);
         let mut canary = case("lock", with(Some(9), None));
         canary.facts.wave_spent = Some(WaveSpent { wave: "canary".to_owned(), failed: 1, stop_at: 1 });
         let found = changes(|_| Admission::Lock, &canary);
-        let raised = "the `stop-at` of wave `canary` were 2; it is 1";
+        let raised = "the `stop-at` of wave `canary` was 2; it is 1";
         assert_eq!(found, ["no target of wave `canary` had failed; 1 has", raised]);
     }
 
     #[test]
-    fn what_takes_two_changes_is_found_in_pairs() {
+    fn pairs_of_changes_are_found() {
         let both = |view: &View| {
             let members = view.party.as_ref().map_or(0, |party| party.members.len());
             if_so(members >= 3 && view.semaphore.leases.is_empty())
         };
         let found = changes(both, &case("wait", limits()));
         let expected =
-            "the party had 3 members; it has 2, and a, b were done and had given their slots back: 0 of 3 held, not 2";
+            "the party had 3 members; it has 2, and a, b had finished and released their slots: 0 of 3 held, not 2";
         assert_eq!(found, [expected]);
     }
 
     #[test]
-    fn nothing_is_invented() {
+    fn no_change_is_reported_if_none_is_enough() {
         let never = nearest(&Script(|_| Admission::Wait), &case("wait", limits()));
         assert!(matches!(never, Nearest::Nothing { tried } if tried > 100 && tried <= MOST_TRIED), "{never:?}");
         assert_eq!(nearest(&Script(|_| Admission::Lock), &case("lock", limits())), Nearest::Already);
-        assert_eq!(nearest(&Script(|_| Admission::Lock), &case("wait", limits())), Nearest::Otherwise);
+        assert_eq!(nearest(&Script(|_| Admission::Lock), &case("wait", limits())), Nearest::Irreproducible);
     }
 }

@@ -1,47 +1,47 @@
-//! What a decision rested on, to be changed bit by bit.
+//! The facts of a decision, and how each can be changed step by step.
 
 use crate::audit::explain::format::of;
 use crate::policy::types::{Event, EventKind, Lease, Member, Party, Semaphore, View};
 use crate::rollout::model::{Facts, HardLimits, WaveGate, WaveSpent};
 
-/// The world as a decision saw it: the policy's view, and what the hard limits are checked against.
+/// The facts of a decision: the policy's view, and what the hard limits are checked against.
 #[derive(Debug, Clone)]
-pub(super) struct World {
+pub(super) struct Situation {
     pub(super) view: View,
     pub(super) facts: Facts,
     pub(super) limits: HardLimits,
 }
 
-/// Which of the facts is changed. Their order is that in which a person would think of them.
+/// A fact that can be changed, in the order in which people think of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Knob {
+pub(super) enum Fact {
     /// More members of the party.
     Members,
-    /// Fewer leases: the oldest go first.
+    /// Fewer leases, oldest first.
     Leases,
-    /// Fewer targets of this run that are under way without a lease: they queue.
-    UnderWay,
-    /// The store hears the run.
+    /// Fewer targets of this run in flight without a lease: they queue.
+    Queued,
+    /// The run has contact with the store.
     Store,
-    /// Nobody has paused the run.
+    /// The run is not paused.
     Paused,
-    /// It is known how it went on a target that holds up the others.
+    /// The outcome on a target that holds the run is known.
     Unknown,
-    /// No other holder acts under the target's name.
+    /// No other holder uses the target's name.
     Held,
-    /// It is the turn of the target's wave.
+    /// The target's wave has started.
     Wave,
-    /// Later.
+    /// A later time.
     Time,
     /// Fewer failures.
     Failures,
-    /// Fewer leases of another semaphore, by its number.
+    /// Fewer leases of another semaphore, by its index.
     OtherLeases(usize),
-    /// More members of another party, by its number.
+    /// More members of another party, by its index.
     OtherMembers(usize),
-    /// It has been waiting for longer.
+    /// A longer wait.
     Waited,
-    /// Another try.
+    /// Another attempt.
     Attempt,
     /// More slots.
     Slots,
@@ -55,146 +55,146 @@ pub(super) enum Knob {
     MaxFailed,
 }
 
-/// Something else than what was: a knob, and how far it is turned.
+/// A change of one fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Change {
-    pub(super) knob: Knob,
-    /// How many more or fewer; of time, milliseconds.
+    pub(super) fact: Fact,
+    /// By how much; milliseconds for times.
     pub(super) by: u64,
 }
 
 impl Change {
-    /// The world with this change, and what is different in it, as it follows `would go if`; none: nothing there to change.
-    pub(super) fn apply(self, world: &mut World, spare: &[String]) -> Option<String> {
+    /// Applies the change and describes it as a clause that follows "if". `None` if there is nothing to change.
+    pub(super) fn apply(self, situation: &mut Situation, spare: &[String]) -> Option<String> {
         let by = usize::try_from(self.by).ok()?;
         let less = u32::try_from(self.by).ok()?;
-        match self.knob {
-            Knob::Members => more_members(world, by, spare),
-            Knob::Leases => fewer_leases(world, by),
-            Knob::UnderWay => {
-                let before = world.facts.in_flight;
-                world.facts.in_flight = before.checked_sub(less)?;
-                world.facts.reserved = world.facts.reserved.saturating_sub(less);
+        match self.fact {
+            Fact::Members => more_members(situation, by, spare),
+            Fact::Leases => fewer_leases(situation, by),
+            Fact::Queued => {
+                let before = situation.facts.in_flight;
+                situation.facts.in_flight = before.checked_sub(less)?;
+                situation.facts.reserved = situation.facts.reserved.saturating_sub(less);
                 let after = match before - less {
                     0 => "no other target".to_owned(),
                     after => of(after as usize, "other target"),
                 };
                 let are = if before == 1 { "is" } else { "are" };
-                Some(format!("{after} of this run were under way; {before} {are}, those that queue among them"))
+                Some(format!("{after} of this run was in flight; {before} {are}, including queued ones"))
             }
-            Knob::Store => {
-                let heard = std::mem::replace(&mut world.facts.connected, true);
-                (!heard).then(|| "the store heard the run".to_owned())
+            Fact::Store => {
+                let heard = std::mem::replace(&mut situation.facts.connected, true);
+                (!heard).then(|| "the run had contact with the store".to_owned())
             }
-            Knob::Paused => {
-                let request = world.facts.paused.take()?;
-                Some(format!("the run were not paused; {} paused it", request.by))
+            Fact::Paused => {
+                let request = situation.facts.paused.take()?;
+                Some(format!("the run was not paused; {} paused it", request.by))
             }
-            Knob::Unknown => {
-                let target = world.facts.unknown.take()?;
-                Some(format!("{target} were retried, or accepted as it is: nobody knows how it went there"))
+            Fact::Unknown => {
+                let target = situation.facts.unknown.take()?;
+                Some(format!("{target} was retried or accepted; its outcome is unknown"))
             }
-            Knob::Held => {
-                let by = world.facts.held.take()?;
-                Some(format!("the lease under its name were released; it belongs to {}", by.by))
+            Fact::Held => {
+                let by = situation.facts.held.take()?;
+                Some(format!("the lease under its name was released; it belongs to {}", by.by))
             }
-            Knob::Wave => Some(match world.facts.wave.take()? {
+            Fact::Wave => Some(match situation.facts.wave.take()? {
                 WaveGate::Earlier { wave, done, of } => {
-                    format!("wave `{wave}` were complete; {done} of {of} are done with")
+                    format!("wave `{wave}` was complete; {done} of {of} targets are final")
                 }
                 WaveGate::Baking { wave, until } => {
-                    let until = super::format::moment(until, world.view.now);
+                    let until = super::format::moment(until, situation.view.now);
                     format!("wave `{wave}` had baked; it bakes until {until}")
                 }
-                WaveGate::Approval { wave } => format!("somebody had approved of wave `{wave}`; nobody has"),
+                WaveGate::Approval { wave } => format!("wave `{wave}` was approved; it needs approval"),
                 WaveGate::Full { wave, slots } => {
-                    format!("fewer of wave `{wave}` were under way; it allows {slots} at once")
+                    format!("fewer targets of wave `{wave}` were in flight; it allows {slots} at once")
                 }
             }),
-            Knob::Time => pass_time(world, self.by),
-            Knob::Failures => fewer_failures(world, less),
-            Knob::OtherLeases(at) => {
-                let Semaphore { path, leases, .. } = world.view.other_semaphores.get_mut(at)?;
+            Fact::Time => pass_time(situation, self.by),
+            Fact::Failures => fewer_failures(situation, less),
+            Fact::OtherLeases(at) => {
+                let Semaphore { path, leases, .. } = situation.view.other_semaphores.get_mut(at)?;
                 let before = leases.len();
                 leases.drain(..by.min(before));
                 (by <= before).then(|| format!("`{path}` had {}; it has {before}", of(before - by, "holder")))
             }
-            Knob::OtherMembers(at) => {
-                let Party { path, members, .. } = world.view.other_parties.get_mut(at)?;
+            Fact::OtherMembers(at) => {
+                let Party { path, members, .. } = situation.view.other_parties.get_mut(at)?;
                 let before = members.len();
-                join(members, (1..=by).map(|number| format!("member-{number}")), world.view.now);
+                join(members, (1..=by).map(|number| format!("member-{number}")), situation.view.now);
                 Some(format!("the party `{path}` had {}; it has {before}", of(before + by, "member")))
             }
-            Knob::Waited => {
-                let since = &mut world.view.target.waiting_since;
-                let waited = world.view.now.saturating_sub(*since);
+            Fact::Waited => {
+                let since = &mut situation.view.target.waiting_since;
+                let waited = situation.view.now.saturating_sub(*since);
                 *since = since.checked_sub(self.by)?;
                 let (would, is) = (super::format::span(waited + self.by), super::format::span(waited));
-                Some(format!("it had been waiting for {would}; it had for {is}"))
+                Some(format!("it had waited for {would}; it has waited for {is}"))
             }
-            Knob::Attempt => {
-                let attempt = &mut world.view.target.attempt;
+            Fact::Attempt => {
+                let attempt = &mut situation.view.target.attempt;
                 let before = std::mem::replace(attempt, less);
-                (before != less).then(|| format!("this were try {less}; it is try {before}"))
+                (before != less).then(|| format!("this was attempt {less}; it is attempt {before}"))
             }
-            Knob::Slots => {
-                let before = world.view.semaphore.slots;
-                world.view.semaphore.slots = before.checked_add(less)?;
-                world.limits.slots = world.limits.slots.checked_add(less)?;
+            Fact::Slots => {
+                let before = situation.view.semaphore.slots;
+                situation.view.semaphore.slots = before.checked_add(less)?;
+                situation.limits.slots = situation.limits.slots.checked_add(less)?;
                 Some(format!(
                     "`{}` had {}; it has {before}",
-                    world.view.semaphore.path,
+                    situation.view.semaphore.path,
                     of((before + less) as usize, "slot")
                 ))
             }
-            Knob::Floor => {
-                let before = world.limits.floor?;
+            Fact::Floor => {
+                let before = situation.limits.floor?;
                 let after = before.checked_sub(less)?;
-                world.limits.floor = Some(after);
-                if let Some(party) = &mut world.view.party {
+                situation.limits.floor = Some(after);
+                if let Some(party) = &mut situation.view.party {
                     party.min_members = after;
                 }
-                Some(format!("the job's floor were {after}; it is {before}"))
+                Some(format!("the job's floor was {after}; it is {before}"))
             }
-            Knob::WaveStopAt => {
-                let WaveSpent { wave, failed, stop_at: before } = world.facts.wave_spent.take()?;
+            Fact::WaveStopAt => {
+                let WaveSpent { wave, failed, stop_at: before } = situation.facts.wave_spent.take()?;
                 let stop_at = before.checked_add(less)?;
-                let said = format!("the `stop-at` of wave `{wave}` were {stop_at}; it is {before}");
-                world.facts.wave_spent = (failed >= stop_at).then_some(WaveSpent { wave, failed, stop_at });
+                let said = format!("the `stop-at` of wave `{wave}` was {stop_at}; it is {before}");
+                situation.facts.wave_spent = (failed >= stop_at).then_some(WaveSpent { wave, failed, stop_at });
                 Some(said)
             }
-            Knob::StopAt => {
-                let before = world.limits.budget.stop_at?;
+            Fact::StopAt => {
+                let before = situation.limits.budget.stop_at?;
                 let after = before.checked_add(less)?;
-                world.limits.budget.stop_at = Some(after);
-                budget_left(world);
-                Some(format!("the job's `stop-at` were {after}; it is {before}"))
+                situation.limits.budget.stop_at = Some(after);
+                budget_left(situation);
+                Some(format!("the job's `stop-at` was {after}; it is {before}"))
             }
-            Knob::MaxFailed => {
-                let before = world.limits.budget.max_failed?;
+            Fact::MaxFailed => {
+                let before = situation.limits.budget.max_failed?;
                 let after = before.checked_add(less)?;
-                world.limits.budget.max_failed = Some(after);
-                budget_left(world);
-                Some(format!("the job's `max-failed` were {after}; it is {before}"))
+                situation.limits.budget.max_failed = Some(after);
+                budget_left(situation);
+                Some(format!("the job's `max-failed` was {after}; it is {before}"))
             }
         }
     }
 }
 
-/// As if so many milliseconds had passed, and nothing else had happened.
-fn pass_time(world: &mut World, by: u64) -> Option<String> {
-    world.view.now = world.view.now.checked_add(by)?;
-    world.facts.now_ms = world.facts.now_ms.checked_add(by)?;
-    if matches!(&world.facts.wave, Some(WaveGate::Baking { until, .. }) if *until <= world.facts.now_ms) {
-        world.facts.wave = None;
+/// Lets time pass while nothing else happens.
+fn pass_time(situation: &mut Situation, by: u64) -> Option<String> {
+    situation.view.now = situation.view.now.checked_add(by)?;
+    situation.facts.now_ms = situation.facts.now_ms.checked_add(by)?;
+    if matches!(&situation.facts.wave, Some(WaveGate::Baking { until, .. }) if *until <= situation.facts.now_ms) {
+        situation.facts.wave = None;
     }
-    world.view.cause = crate::policy::types::Cause::Woken;
-    Some(format!("it were {}", super::format::moment(world.view.now, world.view.now - by)))
+    situation.view.cause = crate::policy::types::Cause::Woken;
+    Some(format!("it was {}", super::format::moment(situation.view.now, situation.view.now - by)))
 }
 
-/// Members that are missing come first; the run knows no others by name.
-fn more_members(world: &mut World, by: usize, spare: &[String]) -> Option<String> {
-    let View { party, semaphore, target, now, .. } = &mut world.view;
+/// Missing members come first; the run knows no others by name.
+fn more_members(situation: &mut Situation, by: usize, spare: &[String]) -> Option<String> {
+    let View { party, semaphore, target, now, .. } = &mut situation.view;
     let party = party.as_mut()?;
     let before = party.members.len();
     let is_new = |name: &&String| {
@@ -205,7 +205,7 @@ fn more_members(world: &mut World, by: usize, spare: &[String]) -> Option<String
     let known: Vec<String> = spare.iter().filter(is_new).take(by).cloned().collect();
     let unknown = (1..=by - known.len()).map(|number| format!("member-{number}"));
     join(&mut party.members, known.iter().cloned().chain(unknown), *now);
-    world.facts.remaining = world.facts.remaining.map(|remaining| remaining.saturating_add(by as u32));
+    situation.facts.remaining = situation.facts.remaining.map(|remaining| remaining.saturating_add(by as u32));
     Some(format!("the party had {}; it has {before}", of(before + by, "member")))
 }
 
@@ -214,74 +214,77 @@ fn join(members: &mut Vec<Member>, names: impl Iterator<Item = String>, since: u
     members.sort_by(|one, other| one.identifier.cmp(&other.identifier));
 }
 
-/// Those of this run go as they do when their target is done.
-fn fewer_leases(world: &mut World, by: usize) -> Option<String> {
-    let held = world.view.semaphore.leases.len();
-    let slots = world.view.semaphore.slots;
+/// Leases of this run are released as if their targets had succeeded.
+fn fewer_leases(situation: &mut Situation, by: usize) -> Option<String> {
+    let held = situation.view.semaphore.leases.len();
+    let slots = situation.view.semaphore.slots;
     if by == 0 || by > held {
         return None;
     }
-    let mut oldest: Vec<u64> = world.view.semaphore.leases.iter().map(|lease| lease.fence).collect();
-    oldest.sort_by_key(|fence| world.view.semaphore.leases.iter().find(|lease| lease.fence == *fence).map(|l| l.since));
+    let mut oldest: Vec<u64> = situation.view.semaphore.leases.iter().map(|lease| lease.fence).collect();
+    oldest.sort_by_key(|fence| {
+        situation.view.semaphore.leases.iter().find(|lease| lease.fence == *fence).map(|l| l.since)
+    });
     oldest.truncate(by);
-    let gone: Vec<Lease> = world.view.semaphore.leases.extract_if(.., |lease| oldest.contains(&lease.fence)).collect();
+    let gone: Vec<Lease> =
+        situation.view.semaphore.leases.extract_if(.., |lease| oldest.contains(&lease.fence)).collect();
     for lease in gone.iter().filter(|lease| lease.mine) {
-        let progress = &mut world.view.progress;
+        let progress = &mut situation.view.progress;
         progress.running = progress.running.saturating_sub(1);
         progress.succeeded += 1;
-        let facts = &mut world.facts;
+        let facts = &mut situation.facts;
         facts.in_flight = facts.in_flight.saturating_sub(1);
         facts.reserved = facts.reserved.saturating_sub(1);
-        let members = world.view.party.iter().flat_map(|party| &party.members);
+        let members = situation.view.party.iter().flat_map(|party| &party.members);
         let back = members.filter(|member| member.identifier == lease.identifier).count() as u32;
         facts.remaining = facts.remaining.map(|remaining| remaining.saturating_add(back));
         for what in [EventKind::Succeeded, EventKind::Released] {
-            let (at, target) = (world.view.now, lease.identifier.clone());
-            world.view.events.push(Event { at, target, kind: what, detail: String::new() });
+            let (at, target) = (situation.view.now, lease.identifier.clone());
+            situation.view.events.push(Event { at, target, kind: what, detail: String::new() });
         }
     }
-    budget_left(world);
+    budget_left(situation);
     let who: Vec<String> = gone.iter().map(|lease| lease.identifier.clone()).collect();
     let who = super::format::named(&who);
-    let done = if gone.iter().all(|lease| lease.mine) { "were done and had given" } else { "had given" };
-    let back = if by == 1 { "its slot back" } else { "their slots back" };
+    let done = if gone.iter().all(|lease| lease.mine) { "had finished and released" } else { "had released" };
+    let back = if by == 1 { "its slot" } else { "their slots" };
     Some(format!("{who} {done} {back}: {} of {slots} held, not {held}", held - by))
 }
 
-fn fewer_failures(world: &mut World, by: u32) -> Option<String> {
-    let before = world.facts.failed;
+fn fewer_failures(situation: &mut Situation, by: u32) -> Option<String> {
+    let before = situation.facts.failed;
     if by == 0 || by > before {
         return None;
     }
-    world.facts.failed -= by;
-    // Those of the wave first that has reached its own limit.
-    let wave = world.facts.wave_spent.take();
+    situation.facts.failed -= by;
+    // Failures of the wave come first if it has reached its own limit.
+    let wave = situation.facts.wave_spent.take();
     let (before, of_wave) = match &wave {
-        Some(wave) if !world.limits.budget.is_spent(before) => (wave.failed, format!(" of wave `{}`", wave.wave)),
+        Some(wave) if !situation.limits.budget.is_spent(before) => (wave.failed, format!(" of wave `{}`", wave.wave)),
         _ => (before, String::new()),
     };
-    world.facts.wave_spent = wave.and_then(|wave| {
+    situation.facts.wave_spent = wave.and_then(|wave| {
         let failed = wave.failed.saturating_sub(by);
         (failed >= wave.stop_at).then_some(WaveSpent { failed, ..wave })
     });
     if by > before {
         return None;
     }
-    let progress = &mut world.view.progress;
+    let progress = &mut situation.view.progress;
     let failed = by.min(progress.failed);
     progress.failed -= failed;
     progress.unknown = progress.unknown.saturating_sub(by - failed);
     progress.succeeded += by;
-    budget_left(world);
+    budget_left(situation);
     let have = if before == 1 { "has" } else { "have" };
     let had = if before == by { "no target".to_owned() } else { of((before - by) as usize, "target") };
     Some(format!("{had}{of_wave} had failed; {before} {have}"))
 }
 
-/// What the view says is left, where it says so at all.
-fn budget_left(world: &mut World) {
-    let progress = &mut world.view.progress;
+/// Updates the view's remaining budget, if it has one.
+fn budget_left(situation: &mut Situation) {
+    let progress = &mut situation.view.progress;
     if progress.budget_left.is_some() {
-        progress.budget_left = world.limits.budget.left(world.facts.failed, progress.running);
+        progress.budget_left = situation.limits.budget.left(situation.facts.failed, progress.running);
     }
 }

@@ -1,8 +1,8 @@
-//! A run, followed page by page: where each target stands, and what holds everybody up.
+//! Follows a run page by page: the status of each target, and what holds the run.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::audit::Page;
+use crate::audit::history::Page;
 use crate::policy::orchestration::{Answer, Call};
 use crate::policy::types::{Cause, Ending};
 use crate::rollout::journal::{Closing, Header, QuestionKind, RecordedDecision};
@@ -10,108 +10,108 @@ use crate::rollout::machine::ORCHESTRATION;
 use crate::rollout::model::{Begun, Called, Event, Facts, HELD, Stamped, WaveSpent};
 use lockkeeper_coordination::store::Fence;
 
-/// Where in the journals something stands.
+/// A position in a run's journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// In which stint's.
+pub struct JournalPosition {
+    /// Number of the runner epoch.
     pub runner_epoch: u32,
-    /// On which line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
 }
 
-/// What a policy said about a target.
+/// The policy's answer about a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// Where that stands.
-    pub place: Place,
-    /// The decision's number.
+pub struct PolicyAnswer {
+    /// Where it is recorded.
+    pub position: JournalPosition,
+    /// Number of the decision.
     pub sequence: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was made, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// The verdict's word, or `fault`.
+    /// The verdict, or `fault`.
     pub verdict: String,
-    /// The policy's code, or the kind of fault.
+    /// The policy's code, or the kind of the fault.
     pub code: String,
-    /// The policy's reason, or what failed.
+    /// The policy's reason, or the fault's message.
     pub reason: String,
-    /// In how many milliseconds it wants to be asked again at the latest.
+    /// Milliseconds after which the policy decides again, at the latest. `None` if it set none.
     pub wake_after: Option<u64>,
 }
 
-/// What a hard limit said.
+/// A refusal by a hard limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// About which target.
+    /// The target that was refused.
     pub target: String,
     /// The limit's code.
     pub limit: String,
-    /// In one sentence.
+    /// The reason in one sentence.
     pub reason: String,
-    /// When.
+    /// When it was refused, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// When the clock alone may change it.
+    /// The time at which the clock alone may lift the refusal.
     pub until: Option<u64>,
-    /// What it was checked against.
+    /// The facts that the limit was checked against.
     pub facts: Option<Box<Facts>>,
 }
 
-/// Why nobody is asked, until something changes.
+/// Why no decisions are made until something changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// The policy said `hold`, about this target.
+    /// The policy answered `hold`, in its decision about this target.
     Policy(String),
-    /// A hard limit refuses everybody, and did so first with the target that it names.
+    /// A hard limit blocks all targets; with its first refusal.
     Limit(Refused),
 }
 
 /// How an action ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// When.
+pub struct LastEnding {
+    /// When it ended, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// How.
+    /// The outcome of the action.
     pub ending: Ending,
-    /// Which try; none for a success, where nobody said.
+    /// Number of the attempt. `None` if the journal does not have it.
     pub attempt: Option<u32>,
     /// What happened; empty for a success.
     pub detail: String,
-    /// Where its output is.
+    /// Path of the output.
     pub log: Option<String>,
-    /// How long it took.
+    /// Duration of the action, in milliseconds.
     pub took_ms: u64,
 }
 
-/// Where a target stands.
+/// A target's status as the journals show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrailStatus {
-    /// Nobody asked about it yet.
+    /// The policy has not decided about it yet.
     NotAsked,
-    /// Its policy or a limit said not now, or its slot went back unused.
+    /// The policy or a limit blocks it, or its slot was released unused.
     Waiting,
     /// It queues for a slot.
     Queueing,
-    /// It has its slot, and has not started.
+    /// It has a slot and has not started.
     Leased,
-    /// Its action is under way.
+    /// Its action is running.
     Running,
-    /// Its action ended, and it has its slot still.
+    /// Its action has ended, and it still has its slot.
     ActionEnded,
-    /// It acted when its runner ended: nobody saw how that went.
+    /// Its action was running when its runner ended; no runner has seen the end.
     ContactLost,
-    /// Done.
+    /// Its action succeeded.
     Succeeded,
-    /// Failed.
+    /// Its action, or its roll-back, failed.
     Failed,
-    /// Nobody knows how its action ended.
+    /// The outcome of its action is unknown.
     Unknown,
-    /// It failed, or the run did, and it was undone.
+    /// Its action was rolled back.
     RolledBack,
-    /// Left out.
+    /// The policy, the orchestration or a time-out skipped it.
     Skipped,
 }
 
 impl TrailStatus {
-    /// The word for it.
+    /// The stable word for JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -130,7 +130,7 @@ impl TrailStatus {
         }
     }
 
-    /// Whether it may be asked about.
+    /// Whether the policy may still be asked about it.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::NotAsked | Self::Waiting)
@@ -142,43 +142,43 @@ impl TrailStatus {
         matches!(self, Self::Queueing | Self::Leased | Self::Running | Self::ActionEnded)
     }
 
-    /// Whether nothing more happens to it.
+    /// Whether the status is final.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Unknown | Self::RolledBack | Self::Skipped)
     }
 }
 
-/// What is known of a target.
+/// Everything known of a target.
 #[derive(Debug, Clone)]
 pub struct TrailEntry {
-    /// Where it stands.
+    /// The present status.
     pub status: TrailStatus,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// Since when it has this status, in milliseconds since the Unix epoch.
     pub since: u64,
-    /// What its policy said last when it was asked whether it may go.
-    pub said: Option<Said>,
-    /// What a hard limit said to that.
+    /// The policy's last answer about whether it may start.
+    pub said: Option<PolicyAnswer>,
+    /// The refusal that followed that answer.
     pub refused: Option<Refused>,
-    /// Since when it has been waiting.
+    /// Since when it has been waiting, in milliseconds since the Unix epoch.
     pub waiting_since: Option<u64>,
-    /// The lease's fence.
+    /// Fence of its last lease.
     pub fence: Option<Fence>,
-    /// Which try.
+    /// Number of the last attempt.
     pub attempt: u32,
-    /// Who was forced for it and why, if its slot was taken so.
+    /// How and why its slot was forced. `None` if it was not.
     pub forced: Option<String>,
     /// Until when it keeps its slot, and why.
     pub keeping: Option<(u64, String)>,
     /// How its last action ended.
-    pub ended: Option<Ended>,
-    /// Why it was left out, or gave its slot back: code and reason.
+    pub ended: Option<LastEnding>,
+    /// Code and reason of a skip, or of a slot that was released unused.
     pub left: Option<(String, String)>,
-    /// It was undone.
+    /// Whether it was rolled back.
     pub undone: bool,
-    /// What runs on it, or ran last, is its roll-back.
+    /// Whether its running or last command is the roll-back.
     pub is_rolled_back_now: bool,
-    /// How its roll-back ended, if it was not done: where the target stands then, and in words.
+    /// The status and text after a roll-back that did not succeed.
     pub roll_back_ended: Option<(TrailStatus, String)>,
 }
 
@@ -203,53 +203,53 @@ impl TrailEntry {
     }
 }
 
-/// A run as far as it was followed.
+/// A run as far as its journals were read.
 #[derive(Debug)]
 pub struct Trail {
-    /// The first line of the newest stint.
+    /// First line of the newest runner epoch's journal.
     pub header: Header,
-    /// The time of what was read last.
+    /// Time of the last event or decision, in milliseconds since the Unix epoch.
     pub last_at: u64,
-    /// Why it ends, and since when.
+    /// Since when the run is stopping, and why.
     pub stopping: Option<(u64, String)>,
-    /// Which wave waits for approval, and the run's name for whoever approves.
-    pub unapproved: Option<(String, String)>,
-    /// How the newest stint ended.
+    /// The wave that needs approval, and the run's name for the command that approves it.
+    pub awaits_approval: Option<(String, String)>,
+    /// How the newest runner epoch ended.
     pub closing: Option<Closing>,
-    /// Since when the store does not hear the run, and the word for that.
-    pub deaf: Option<(u64, String)>,
-    /// Why nobody is asked.
+    /// Since when the run has no contact with the store, and the state of its session.
+    pub disconnected: Option<(u64, String)>,
+    /// Why no decisions are made.
     pub hold: Option<Hold>,
-    /// What its orchestration calls, and is not answered yet.
+    /// The orchestration's call without an answer.
     pub calls: Option<Begun>,
-    /// Whom that let go.
-    let_go: HashSet<String>,
+    /// The targets that the orchestration has started.
+    started_by_orchestration: HashSet<String>,
     /// Targets whose failure an operator accepted.
     accepted: HashSet<String>,
-    /// Where the newest question to the policy stands.
-    pub newest: Option<Place>,
-    /// The longest that an action has taken that succeeded.
+    /// Where the policy's newest decision is recorded.
+    pub newest: Option<JournalPosition>,
+    /// Longest duration of a successful action, in milliseconds.
     pub longest_ms: Option<u64>,
     targets: HashMap<String, TrailEntry>,
     last_refused: Option<Refused>,
-    /// The policy said that it may go; what came of that is on one of the next lines.
+    /// A target that the policy has admitted; one of the next lines shows the effect.
     pending: Option<String>,
 }
 
 impl Trail {
-    /// From a run's first page.
+    /// Starts with a run's first page.
     #[must_use]
     pub fn new(header: &Header) -> Self {
         Self {
             header: header.clone(),
             last_at: header.started,
             stopping: None,
-            unapproved: None,
+            awaits_approval: None,
             closing: None,
-            deaf: None,
+            disconnected: None,
             hold: None,
             calls: None,
-            let_go: HashSet::new(),
+            started_by_orchestration: HashSet::new(),
             accepted: HashSet::new(),
             newest: None,
             longest_ms: None,
@@ -259,24 +259,24 @@ impl Trail {
         }
     }
 
-    /// What is known of a target; none: the run has no such target.
+    /// A target by its name. `None` if the run has no such target.
     #[must_use]
     pub fn target(&self, name: &str) -> Option<&TrailEntry> {
         self.targets.get(name)
     }
 
-    /// All targets, in the plan's order.
+    /// All targets in the plan's order.
     pub fn targets(&self) -> impl Iterator<Item = (&str, &TrailEntry)> {
         self.header.targets.iter().filter_map(|name| Some((name.as_str(), self.targets.get(name)?)))
     }
 
-    /// Whether the run's orchestration keeps a target back.
+    /// Whether the run's orchestration has not started the target.
     #[must_use]
-    pub fn keeps_back(&self, name: &str) -> bool {
-        self.header.orchestration.is_some() && !self.let_go.contains(name)
+    pub fn is_held_back(&self, name: &str) -> bool {
+        self.header.orchestration.is_some() && !self.started_by_orchestration.contains(name)
     }
 
-    /// Which wave a target belongs to, from 0, and how it is called.
+    /// Index and name of a target's wave. `None` if the job has no waves.
     #[must_use]
     pub fn wave(&self, name: &str) -> Option<(usize, &str)> {
         let at = self.header.targets.iter().position(|target| target == name)?;
@@ -287,13 +287,13 @@ impl Trail {
         })
     }
 
-    /// How many failures were accepted.
+    /// Number of accepted failures.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.len()
     }
 
-    /// The first wave of which so many targets have failed that nothing new starts.
+    /// The first wave whose failed targets have reached its `stop-at`.
     #[must_use]
     pub fn wave_spent(&self) -> Option<WaveSpent> {
         let mut rest = self.header.targets.as_slice();
@@ -311,7 +311,7 @@ impl Trail {
         })
     }
 
-    /// The last line of the newest stint, once it was read.
+    /// Adds the closing line of the newest runner epoch.
     pub fn close(&mut self, closing: Option<&Closing>) {
         self.decided();
         self.closing = closing.cloned();
@@ -320,7 +320,7 @@ impl Trail {
         }
     }
 
-    /// One more page.
+    /// Adds one more page.
     pub fn follow(&mut self, page: &Page<'_>) {
         match page {
             Page::Segment(header) => self.another_runner(header),
@@ -332,16 +332,16 @@ impl Trail {
     fn another_runner(&mut self, header: &Header) {
         self.decided();
         self.header = (*header).clone();
-        (self.stopping, self.closing, self.deaf, self.hold) = (None, None, None, None);
-        // Its orchestration says again whom it let go.
-        (self.calls, self.let_go) = (None, HashSet::new());
+        (self.stopping, self.closing, self.disconnected, self.hold) = (None, None, None, None);
+        // The orchestration repeats which targets it starts.
+        (self.calls, self.started_by_orchestration) = (None, HashSet::new());
         for trail in self.targets.values_mut() {
             match trail.status {
                 TrailStatus::Running | TrailStatus::ActionEnded if trail.ended.is_none() => {
                     trail.status = TrailStatus::ContactLost
                 }
                 TrailStatus::ActionEnded => {
-                    trail.status = trail.ended.as_ref().map_or(TrailStatus::ContactLost, Ended::status)
+                    trail.status = trail.ended.as_ref().map_or(TrailStatus::ContactLost, LastEnding::status)
                 }
                 TrailStatus::Queueing | TrailStatus::Leased => trail.status = TrailStatus::Waiting,
                 _ => {}
@@ -355,14 +355,14 @@ impl Trail {
     fn asked(&mut self, recorded: &RecordedDecision) {
         self.decided();
         self.last_at = recorded.view.now;
-        // What the orchestration wanted to know had no consequences.
+        // A decision that the orchestration asked for has no effect.
         let is_advice = recorded.view.cause == Cause::Operator(ORCHESTRATION.to_owned());
         if recorded.question == QuestionKind::Settle || is_advice {
             return;
         }
-        let place = Place { runner_epoch: self.header.runner_epoch, line: recorded.line };
-        self.newest = Some(place);
-        let said = Said::of(recorded, place);
+        let position = JournalPosition { runner_epoch: self.header.runner_epoch, line: recorded.line };
+        self.newest = Some(position);
+        let said = PolicyAnswer::of(recorded, position);
         let Some(trail) = self.targets.get_mut(&recorded.target) else { return };
         let verdict = said.verdict.clone();
         trail.said = Some(said);
@@ -388,7 +388,7 @@ impl Trail {
         }
     }
 
-    /// A `lock` that nothing came of was refused by the limit that refused last: the same words are not said twice.
+    /// A `lock` without an effect was refused by the limit that refused last: the journal does not repeat the refusal.
     fn decided(&mut self) {
         let Some(name) = self.pending.take() else { return };
         let Some(refused) = self.last_refused.clone() else { return };
@@ -396,7 +396,7 @@ impl Trail {
     }
 
     fn refuse(&mut self, name: &str, refused: Refused) {
-        // The floor may let another target go, and another holder is in one target's way; every other limit is everybody's.
+        // The floor and another holder concern one target; every other limit concerns all.
         if refused.limit != "floor" && refused.limit != HELD {
             self.hold = Some(Hold::Limit(refused.clone()));
         }
@@ -414,8 +414,8 @@ impl Trail {
         self.calls = None;
         if let Call::Start { target, .. } = call {
             match answer {
-                Answer::Done => drop(self.let_go.insert(target.clone())),
-                _ => drop(self.let_go.remove(target)),
+                Answer::Done => drop(self.started_by_orchestration.insert(target.clone())),
+                _ => drop(self.started_by_orchestration.remove(target)),
             }
         }
     }
@@ -432,27 +432,27 @@ impl Trail {
                 self.refuse(&refused.target.clone(), refused);
             }
             Event::WaveAwaitsApproval { wave, run } => {
-                self.unapproved = Some((wave.clone(), run.clone()));
+                self.awaits_approval = Some((wave.clone(), run.clone()));
             }
-            Event::WaveStarted { .. } => self.unapproved = None,
+            Event::WaveStarted { .. } => self.awaits_approval = None,
             Event::SlotsChanged { to, .. } => self.header.limits.slots = *to,
             Event::CallStarted { call, since } => {
                 if let Call::Start { target, .. } = call {
-                    self.let_go.insert(target.clone());
+                    self.started_by_orchestration.insert(target.clone());
                 }
                 self.calls = Some(Begun { call: call.clone(), since: *since, attempts: None });
             }
             Event::CallAnswered { called } | Event::CallReplayed { called } => self.called(called),
-            // Whatever it wants: people said so.
+            // An operator asked for it, whatever the policy wants.
             Event::RetryRequested { target, .. } => {
-                self.let_go.insert(target.clone());
+                self.started_by_orchestration.insert(target.clone());
                 self.accepted.remove(target);
             }
             Event::Accepted { target } => drop(self.accepted.insert(target.clone())),
             Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
             Event::Store { state } => {
                 let hears = matches!(state.as_ref(), "connected" | "reopened");
-                self.deaf = (!hears).then(|| (at, state.to_string()));
+                self.disconnected = (!hears).then(|| (at, state.to_string()));
             }
             Event::Succeeded { took_ms, .. } => self.longest_ms = self.longest_ms.max(Some(*took_ms)),
             _ => {}
@@ -500,11 +500,11 @@ impl Trail {
                 trail.status = TrailStatus::ActionEnded;
                 let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
                 let (ending, detail) = (Ending::Succeeded, String::new());
-                trail.ended = Some(Ended { at, ending, attempt, detail, log: None, took_ms: *took_ms });
+                trail.ended = Some(LastEnding { at, ending, attempt, detail, log: None, took_ms: *took_ms });
             }
             Event::Failed { attempt, ending, detail, took_ms, log, .. } => {
                 trail.status = TrailStatus::ActionEnded;
-                trail.ended = Some(Ended {
+                trail.ended = Some(LastEnding {
                     at,
                     ending: *ending,
                     attempt: Some(*attempt),
@@ -522,7 +522,7 @@ impl Trail {
                 trail.status = match (trail.undone, &trail.roll_back_ended) {
                     (true, _) => TrailStatus::RolledBack,
                     (false, Some((status, _))) => *status,
-                    (false, None) => trail.ended.as_ref().map_or(TrailStatus::Waiting, Ended::status),
+                    (false, None) => trail.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status),
                 };
             }
             Event::RollingBack { attempt, fence, reason, .. } => {
@@ -545,7 +545,7 @@ impl Trail {
                 trail.attempt = *attempt;
                 trail.is_rolled_back_now = *roll_back;
             }
-            // What its action came to stays; that its roll-back was done has an event of its own.
+            // The outcome of the action stays; the success of a roll-back has its own event.
             Event::Probed { answer, detail, roll_back: true, .. } => {
                 let (status, how) = match answer.as_ref() {
                     "failed" => (TrailStatus::Failed, format!("its roll-back failed: {detail}")),
@@ -564,14 +564,14 @@ impl Trail {
                 };
                 let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
                 let detail = detail.clone();
-                trail.ended = ending.map(|ending| Ended { at, ending, attempt, detail, log: None, took_ms: 0 });
-                trail.status = trail.ended.as_ref().map_or(TrailStatus::Waiting, Ended::status);
+                trail.ended = ending.map(|ending| LastEnding { at, ending, attempt, detail, log: None, took_ms: 0 });
+                trail.status = trail.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status);
             }
             Event::EndingRestored { attempt, ending, detail, roll_back, .. } => {
                 trail.status = TrailStatus::ActionEnded;
                 trail.undone = *roll_back && *ending == Ending::Succeeded;
                 let (attempt, detail) = (Some(*attempt), detail.clone());
-                trail.ended = Some(Ended { at, ending: *ending, attempt, detail, log: None, took_ms: 0 });
+                trail.ended = Some(LastEnding { at, ending: *ending, attempt, detail, log: None, took_ms: 0 });
             }
             Event::RetryRequested { .. } => {
                 trail.status = TrailStatus::Waiting;
@@ -590,7 +590,7 @@ impl Trail {
     }
 }
 
-impl Ended {
+impl LastEnding {
     fn status(&self) -> TrailStatus {
         match self.ending {
             Ending::Succeeded => TrailStatus::Succeeded,
@@ -600,14 +600,14 @@ impl Ended {
     }
 }
 
-impl Said {
-    fn of(recorded: &RecordedDecision, place: Place) -> Self {
+impl PolicyAnswer {
+    fn of(recorded: &RecordedDecision, position: JournalPosition) -> Self {
         let text = |fields: [&str; 2]| {
             let said = fields.iter().find_map(|field| recorded.answer[*field].as_str());
             said.unwrap_or_default().to_owned()
         };
         Self {
-            place,
+            position,
             sequence: recorded.sequence,
             at: recorded.view.now,
             verdict: recorded.verdict.clone().unwrap_or_else(|| "fault".to_owned()),
@@ -618,7 +618,7 @@ impl Said {
     }
 }
 
-/// About which target an event is.
+/// The target that an event is about.
 fn name_of(event: &Event) -> Option<&str> {
     match event {
         Event::Waiting { target, .. }

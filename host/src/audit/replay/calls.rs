@@ -1,70 +1,70 @@
-//! An orchestration's calls made again: the guest of a stint run once more, and answered what it was answered then.
+//! Replays an orchestration's calls: runs the guest of a runner epoch again with the recorded answers.
 
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{Answer, Answered, Beginning, Call, Orchestration};
 use crate::rollout::journal::RecordedOrchestration;
 use crate::rollout::model::Called;
 
-/// What an orchestration called in one stint, as its journal has it.
+/// The calls of an orchestration in one runner epoch, as recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Script {
-    /// What was answered, in that order; what it was answered before that stint among it.
+    /// The answered calls in order, including those that were answered before this epoch.
     pub called: Vec<Called>,
-    /// What was not answered any more.
+    /// The call without an answer.
     pub waiting: Option<Call>,
 }
 
-/// What that comes to again.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recalled {
-    /// How many calls are the same.
+pub struct ReplayedCalls {
+    /// Number of identical calls.
     pub identical: usize,
-    /// What it does instead of the next that was recorded.
-    pub difference: Option<Otherwise>,
-    /// What it does once nothing more is recorded.
-    pub then: Then,
+    /// The first call that differs from the record.
+    pub difference: Option<CallDifference>,
+    /// What the guest does after the last recorded call.
+    pub then: NextStep,
 }
 
-/// Where it goes another way.
+/// A call that differs from the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Otherwise {
-    /// The call's number in its stint, from 1.
+pub struct CallDifference {
+    /// Number of the call in its epoch, from 1.
     pub number: usize,
-    /// What was recorded.
+    /// The recorded call.
     pub recorded: Call,
-    /// What it does now.
-    pub again: Then,
+    /// What the guest does now.
+    pub again: NextStep,
 }
 
-/// What an orchestration does.
+/// The next step of an orchestration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Then {
-    /// It calls this.
+pub enum NextStep {
+    /// It makes this call.
     Calls(Call),
-    /// It is done.
+    /// It returns.
     Done,
-    /// It gave up, or failed: how.
+    /// It returns an error, or fails.
     Failed {
-        /// The kind of failure.
+        /// Kind of the failure.
         kind: &'static str,
-        /// What happened.
+        /// The error's message.
         message: String,
     },
 }
 
-impl std::fmt::Display for Then {
+impl std::fmt::Display for NextStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Calls(call) => write!(f, "{call}"),
-            Self::Done => f.write_str("it is done"),
+            Self::Done => f.write_str("it returns"),
             Self::Failed { kind, message } => write!(f, "{message} ({kind})"),
         }
     }
 }
 
-/// Makes the calls of a stint again. Blocks for as long as the limits allow between any two of them.
+/// Replays the calls of a runner epoch. Blocks for as long as the limits allow between two calls.
 #[must_use]
-pub fn recall(orchestration: &Orchestration, began: &RecordedOrchestration, script: &Script) -> Recalled {
+pub fn replay_calls(orchestration: &Orchestration, began: &RecordedOrchestration, script: &Script) -> ReplayedCalls {
     let mut beginning = Beginning {
         settings: began.settings.to_string(),
         state: began.state.as_ref().and_then(|state| hex::decode(state).ok()),
@@ -79,25 +79,28 @@ pub fn recall(orchestration: &Orchestration, began: &RecordedOrchestration, scri
         }
     };
     let recorded = script.called.get(identical).map(|called| &called.call);
-    let recorded = recorded.or(script.waiting.as_ref().filter(|waiting| then != Then::Calls((*waiting).clone())));
-    let difference =
-        recorded.map(|recorded| Otherwise { number: identical + 1, recorded: recorded.clone(), again: then.clone() });
-    Recalled { identical, difference, then }
+    let recorded = recorded.or(script.waiting.as_ref().filter(|waiting| then != NextStep::Calls((*waiting).clone())));
+    let difference = recorded.map(|recorded| CallDifference {
+        number: identical + 1,
+        recorded: recorded.clone(),
+        again: then.clone(),
+    });
+    ReplayedCalls { identical, difference, then }
 }
 
-/// Behind a checkpoint it begins again, from this and then.
+/// The guest starts again from a checkpoint, with this state and time.
 struct Again {
     state: String,
     at: u64,
 }
 
-/// Until it calls what is not recorded, or writes a checkpoint.
+/// Runs the guest until it makes a call that is not recorded, or writes a checkpoint.
 fn once(
     orchestration: &Orchestration,
     beginning: Beginning,
     script: &Script,
     identical: &mut usize,
-) -> Result<Then, Again> {
+) -> Result<NextStep, Again> {
     let (mut last, mut again) = (None, None);
     let done = orchestration.answered(beginning, |call| {
         let Some(called) = script.called.get(*identical).filter(|called| called.call == call) else {
@@ -117,16 +120,16 @@ fn once(
         return Err(again);
     }
     Ok(match (last, done) {
-        (Some(call), _) => Then::Calls(call),
-        (None, Ok(())) => Then::Done,
+        (Some(call), _) => NextStep::Calls(call),
+        (None, Ok(())) => NextStep::Done,
         (None, Err(error)) => failed(&error),
     })
 }
 
-fn failed(error: &PolicyError) -> Then {
+fn failed(error: &PolicyError) -> NextStep {
     let message = match error {
         PolicyError::GaveUp { message } => message.clone(),
         error => error.of_orchestration(),
     };
-    Then::Failed { kind: error.kind(), message }
+    NextStep::Failed { kind: error.kind(), message }
 }

@@ -1,14 +1,14 @@
-//! Moments as places on paper, and which of them are named.
+//! The time axis: positions of times on the drawing, and its labels.
 
 use jiff::Timestamp;
 
-/// Steps between moments that are named, in seconds.
+/// Distances between labels, in seconds.
 const STEPS: [u64; 22] = [
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
     2_592_000, 31_536_000,
 ];
 
-/// As many moments are named at most.
+/// Labels on the axis, at most.
 const MOST_NAMED: u64 = 10;
 
 const DAY_MS: u64 = 86_400_000;
@@ -31,7 +31,7 @@ impl Axis {
         self.left + hundredths as f64 / 100.0
     }
 
-    /// The moments that are named, and how.
+    /// The labelled times with their labels.
     pub(super) fn ticks(&self) -> Vec<(u64, String)> {
         let all = self.to.saturating_sub(self.from);
         let step =
@@ -51,7 +51,7 @@ impl Axis {
     }
 }
 
-/// In UTC.
+/// Formats a time in UTC.
 pub(super) fn clock(ms: u64, format: &str) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     at.map_or_else(|| ms.to_string(), |at| at.strftime(format).to_string())

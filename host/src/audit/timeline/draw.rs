@@ -1,7 +1,7 @@
-//! The picture: one SVG file, without scripts, fonts or anything else from elsewhere.
+//! Draws the timeline as one SVG file, without scripts, fonts or anything else from other files.
 //!
-//! From top to bottom: how many slots were in use against the limit; a lane for each slot with who had it; a row for each
-//! target with what it did. With many targets rows become thin, and not each has its name; pointing at one tells it.
+//! From top to bottom: the slots in use against the limit; a lane for each slot with its holders; a row for each target
+//! with its actions. With many targets, rows become thin and some have no label; a tooltip has the name.
 
 use svg::Document;
 use svg::node::element::{Group, Line, Path, Polyline, Rectangle, Style, Text, Title};
@@ -18,27 +18,27 @@ const LEGEND: f64 = 28.0;
 const USAGE: f64 = 120.0;
 const GAP: f64 = 34.0;
 
-/// Lanes and rows are as high as this, and thinner when there are many.
+/// Largest height of a lane or row; with many of them they are thinner.
 const MOST_HIGH: f64 = 18.0;
 const LEAST_HIGH: f64 = 3.0;
-/// What all lanes, or all rows, would fill.
+/// Height that all lanes, or all rows, fill together.
 const ROOM: f64 = 1200.0;
-/// The least height that has room for a name.
+/// Smallest height with room for a label.
 const NAME: f64 = 11.0;
-/// How much of a name is shown beside a row, in characters.
+/// Characters of a name beside a row.
 const MOST_NAME: usize = 20;
-/// About how wide a character is.
+/// Approximate width of a character.
 const LETTER: f64 = 6.2;
 
 const STYLE: &str = "text{font:11px sans-serif;fill:#222}.title{font-size:18px;font-weight:bold}.head{font-size:13px;\
     font-weight:bold}.dim{fill:#666}.right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:#e4e4e4}\
     .limit{stroke:#b00020;stroke-width:1.5;stroke-dasharray:6 3}.mark{stroke:#333;stroke-dasharray:2 3}\
     .used{fill:#cfe3f5;stroke:#2b6ca3;stroke-width:1.5}.over{fill:#b00020}.Waiting{fill:#e3e3e3}.Queueing{fill:#b9b9b9}\
-    .Holding{fill:#bcd6ee}.Acting{fill:#2b6ca3}.Succeeded{fill:#4a9d62}.RolledBack{fill:#9a6a14}.Failed{fill:#c62828}.Unknown{fill:#7b3fa0}\
+    .Holding{fill:#bcd6ee}.Running{fill:#2b6ca3}.Succeeded{fill:#4a9d62}.RolledBack{fill:#9a6a14}.Failed{fill:#c62828}.Unknown{fill:#7b3fa0}\
     .forced{fill:none;stroke:#e08600;stroke-width:2.5}.hold{stroke:#fff;stroke-width:.5}.sign{font-weight:bold;fill:#fff;\
     text-anchor:middle}.in{fill:#fff}.frame{fill:none;stroke:#999}";
 
-/// A run's picture.
+/// Draws a run as SVG.
 #[must_use]
 pub fn svg(timeline: &Timeline) -> String {
     let lanes =
@@ -49,7 +49,7 @@ pub fn svg(timeline: &Timeline) -> String {
     let rows_top = lanes_top + lanes as f64 * lane_high + GAP;
     let bottom = rows_top + timeline.rows.len() as f64 * row_high;
     let height = bottom + GAP;
-    // A run of no time at all is drawn as one of a second.
+    // A run without duration is drawn as one of a second.
     let to = timeline.to.max(timeline.from + 1000);
     let axis = Axis { from: timeline.from, to, left: LEFT, width: WIDTH - LEFT - RIGHT };
     let page = Page { timeline, axis, bottom };
@@ -80,7 +80,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn title(&self) -> Group {
         let Timeline { run, job, from, to, end, rows, slots, .. } = self.timeline;
-        let end = end.as_deref().unwrap_or("no end is known");
+        let end = end.as_deref().unwrap_or("unfinished");
         let day = |at: &u64| clock(*at, "%F %T");
         let line = format!(
             "job {}, {} targets, {slots} slots; {} to {} UTC; {end}",
@@ -130,11 +130,11 @@ impl Page<'_> {
             x + 5.0,
             TITLE + 14.0,
             "",
-            "a wave, stint or pause",
+            "a wave, runner epoch or pause",
         ))
     }
 
-    /// The moments that are named, through everything.
+    /// Vertical lines at the labelled times.
     fn times(&self, top: f64) -> Group {
         let mut group = Group::new().set("id", "times");
         for (at, name) in self.axis.ticks() {
@@ -166,7 +166,7 @@ impl Page<'_> {
             .set("id", "usage")
             .add(text(24.0, top - 8.0, "head", "Slots in use"))
             .add(Path::new().set("class", "used").set("d", points));
-        // What was above the limit, as force can be.
+        // The part above the limit, which force can cause.
         for (step, next) in steps.iter().zip(steps.iter().skip(1).map(|next| next.0).chain([self.timeline.to])) {
             if step.1 > limit {
                 let (x, width) = self.span(step.0, next);
@@ -181,9 +181,9 @@ impl Page<'_> {
         group
     }
 
-    /// A lane for each slot: who had it.
+    /// A lane for each slot with its holders.
     fn lanes(&self, top: f64, high: f64, lanes: usize) -> Group {
-        let mut group = Group::new().set("id", "lanes").add(text(24.0, top - 8.0, "head", "Who had a slot"));
+        let mut group = Group::new().set("id", "lanes").add(text(24.0, top - 8.0, "head", "Slot holders"));
         for lane in (0..lanes).filter(|lane| is_named(*lane, high)) {
             let above = if lane >= self.timeline.slots as usize { ", above the limit" } else { "" };
             let y = top + (lane as f64 + 1.0) * high - high / 2.0 + 4.0;
@@ -198,7 +198,7 @@ impl Page<'_> {
             let kind =
                 acted.map(|piece| piece.kind).filter(|kind| *kind > Kind::Queueing).max().unwrap_or(Kind::Holding);
             let forced = hold.forced.as_ref().map_or(String::new(), |why| format!(", forced: {why}"));
-            let open = if hold.open { ", held still" } else { "" };
+            let open = if hold.open { ", still held" } else { "" };
             let about = format!("{}: {} to {}{open}{forced}", shown(&row.target), at(hold.from), at(hold.to));
             let mut one = Group::new().set("class", "lane").add(Title::new(shown(&about))).add(rectangle(
                 x,
@@ -228,7 +228,7 @@ impl Page<'_> {
         group
     }
 
-    /// A row for each target: what it did.
+    /// A row for each target with its actions.
     fn rows(&self, top: f64, high: f64) -> Group {
         let mut group = Group::new().set("id", "targets").add(text(24.0, top - 8.0, "head", "Targets"));
         for (number, row) in self.timeline.rows.iter().enumerate() {
@@ -242,11 +242,11 @@ impl Page<'_> {
                 one = one.add(self.piece(&row.target, piece, y, high));
             }
             if let Some(skipped) = row.skipped {
-                one = one.add(text(self.axis.x(skipped) + 3.0, y + high / 2.0 + 4.0, "dim", "left out"));
+                one = one.add(text(self.axis.x(skipped) + 3.0, y + high / 2.0 + 4.0, "dim", "skipped"));
             }
             group = group.add(one);
         }
-        // Forced steps are seen here, too.
+        // Forced holds are marked here, too.
         for hold in self.timeline.holds.iter().filter(|hold| hold.forced.is_some()) {
             let (x, width) = self.span(hold.from, hold.to);
             group = group.add(rectangle(x, top + hold.row as f64 * high + 0.5, width, high - 1.0, "forced"));
@@ -277,14 +277,14 @@ impl Page<'_> {
             let x = self.axis.x(mark.at);
             let line =
                 Polyline::new().set("class", "mark").set("points", format!("{x},{} {x},{}", top - 2.0, self.bottom));
-            // Neighbours do not write over each other.
+            // Neighbouring labels do not overlap.
             let y = top - 4.0 - 12.0 * (number % 2) as f64;
             group = group.add(line).add(text(x + 3.0, y, "", &shown(&mark.text)));
         }
         group
     }
 
-    /// Where a span begins, and how wide it is: whatever happened can be seen.
+    /// Start and width of a period; wide enough to be visible.
     fn span(&self, from: u64, to: u64) -> (f64, f64) {
         let x = self.axis.x(from);
         (x, round((self.axis.x(to) - x).max(1.0)))
@@ -295,7 +295,7 @@ fn high(number: usize) -> f64 {
     round((ROOM / number.max(1) as f64).clamp(LEAST_HIGH, MOST_HIGH))
 }
 
-/// Of rows that are thinner than a name, one in so many has one.
+/// Whether a row has a label: if rows are thinner than a label, one in several.
 fn is_named(number: usize, high: f64) -> bool {
     let each = (NAME / high).ceil() as usize;
     number.is_multiple_of(each.max(1))
@@ -318,7 +318,7 @@ fn class(kind: Kind) -> &'static str {
         Kind::RolledBack => "RolledBack",
         Kind::Failed => "Failed",
         Kind::Unknown => "Unknown",
-        Kind::Running => "Acting",
+        Kind::Running => "Running",
     }
 }
 
@@ -326,8 +326,8 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Waiting => "waiting",
         Kind::Queueing => "queueing for a slot",
-        Kind::Holding => "slot held, not acting",
-        Kind::Succeeded => "acted well",
+        Kind::Holding => "slot held, not running",
+        Kind::Succeeded => "succeeded",
         Kind::RolledBack => "rolled back",
         Kind::Failed => "failed",
         Kind::Unknown => "unknown",
@@ -335,7 +335,7 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
-/// So that colour says nothing alone.
+/// A sign, so that colour alone carries no meaning.
 fn sign(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Failed => Some("×"),
@@ -345,7 +345,7 @@ fn sign(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// Text that XML can hold, and that a terminal or browser shows as it is; the library escapes the rest.
+/// Text that XML can hold and that is shown literally; the library escapes the rest.
 fn shown(text: &str) -> String {
     terminal::value(text)
 }
@@ -372,7 +372,7 @@ mod tests {
 
     use super::super::record::Recorder;
     use super::*;
-    use crate::audit::Page as Told;
+    use crate::audit::history::Page;
     use crate::rollout::journal::Header;
     use crate::rollout::model::Stamped;
 
@@ -387,12 +387,12 @@ mod tests {
         });
         let header: Header = serde_json::from_value(header).unwrap();
         let mut recorder = Recorder::new(&header);
-        recorder.follow(&Told::Segment(&header));
+        recorder.follow(&Page::Segment(&header));
         for (at, event) in events {
             let mut event = event.clone();
             event["at"] = json!(START + at);
             let stamped: Stamped = serde_json::from_value(event).unwrap();
-            recorder.follow(&Told::Event(stamped));
+            recorder.follow(&Page::Event(stamped));
         }
         recorder.finish(None)
     }
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_run_is_drawn_whole() {
+    fn a_small_run_is_drawn_completely() {
         let picture = svg(&small());
         let document = Document::parse(&picture).unwrap();
         let with = |class: &str| document.descendants().filter(|node| node.attribute("class") == Some(class)).count();
@@ -469,7 +469,7 @@ mod tests {
             let from = (number / 20) as u64 * 10_000;
             lane(name, from, from + 10_000, &mut events);
         }
-        // Who gives a slot back does so before the next takes it.
+        // A release comes before the acquisition that follows it.
         events.sort_by_key(|(at, event)| (*at, event["event"] != "succeeded", event["event"] != "released"));
         let timeline = drawn(20, &names, &json!([]), &events);
         assert_eq!(timeline.in_use().iter().map(|(_, used)| *used).max(), Some(20));
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_not_begun_is_drawn() {
+    fn a_run_without_events_is_drawn() {
         let picture = svg(&drawn(3, &["a"], &json!([]), &[]));
         assert!(Document::parse(&picture).is_ok(), "{picture}");
     }

@@ -1,4 +1,5 @@
-//! A run on paper: who held which slot from when to when, against the limit, and how it went. Read from the journals; pure.
+//! A run as a drawing: the holder of each slot over time, against the limit, and the outcomes. Built from journals;
+//! pure.
 
 mod axis;
 mod draw;

@@ -1,110 +1,110 @@
-//! From a run's pages to what is drawn.
+//! Collects what the timeline draws from a run's pages.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::audit::Page;
+use crate::audit::history::Page;
 use crate::policy::types::Ending;
 use crate::rollout::journal::{Closing, Header};
 use crate::rollout::model::{Event, Stamped};
 
-/// What a target did for a while.
+/// What a target was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// It was asked about, and might not go.
+    /// The policy or a limit blocked it.
     Waiting,
-    /// It queued for its slot.
+    /// It queued for a slot.
     Queueing,
-    /// It had its slot, and did not act: not yet, or not any more.
+    /// It had a slot without a running action.
     Holding,
-    /// It acted, and that succeeded.
+    /// Its action was running, and succeeded.
     Succeeded,
-    /// It was undone.
+    /// It was rolled back.
     RolledBack,
-    /// It acted, and that failed.
+    /// Its action was running, and failed.
     Failed,
-    /// It acted, and nobody knows how that ended.
+    /// Its action was running, and its outcome is unknown.
     Unknown,
-    /// It acts at the end of what is known.
+    /// Its action is running at the end of the journals.
     Running,
 }
 
-/// A target from one moment to another. Times are milliseconds since the Unix epoch.
+/// A period of a target. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// What it did.
+    /// What it was doing.
     pub kind: Kind,
-    /// From then on.
+    /// Start of the period.
     pub from: u64,
-    /// Until then.
+    /// End of the period.
     pub to: u64,
-    /// More, for who points at it.
+    /// Text of the tooltip.
     pub note: String,
 }
 
-/// A target's time.
+/// The periods of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which.
+    /// Name of the target.
     pub target: String,
-    /// What it did, in order, without overlaps.
+    /// Its periods in order, without overlaps.
     pub pieces: Vec<Piece>,
-    /// When it was left out.
+    /// When it was skipped. `None` if it was not.
     pub skipped: Option<u64>,
 }
 
-/// A slot in use.
+/// The use of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// By which target: its row.
+    /// Index of the target's row.
     pub row: usize,
-    /// In which lane, from 0: no two holds of a lane overlap.
+    /// Index of the lane: the holds of one lane do not overlap.
     pub lane: usize,
-    /// From then on.
+    /// Start of the hold.
     pub from: u64,
-    /// Until then.
+    /// End of the hold.
     pub to: u64,
-    /// Why it was taken by force, if it was.
+    /// Why it was forced. `None` if it was not.
     pub forced: Option<String>,
-    /// It was held still at the end of what is known.
+    /// Whether it was still held at the end of the journals.
     pub open: bool,
-    /// Where in the order of all that happened it began and ended: two moments may be the same.
+    /// Sequence numbers of its start and end, for times that are equal.
     pub order: (usize, usize),
 }
 
-/// A moment of the whole run.
+/// A marked time of the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// When.
+    /// The time, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// What: a wave began, another runner went on.
+    /// The label: a wave or a runner epoch started.
     pub text: String,
 }
 
-/// What is drawn.
+/// Everything that is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// Its job's name.
+    /// Name of the job.
     pub job: String,
-    /// How it ended; none: it goes on, or was killed.
+    /// How it ended. `None` if it is in progress or was killed.
     pub end: Option<String>,
-    /// The first moment.
+    /// The first time.
     pub from: u64,
-    /// The last that is known.
+    /// The last known time.
     pub to: u64,
-    /// How many slots this run may use.
+    /// Number of slots of the run.
     pub slots: u32,
-    /// The targets, in the plan's order.
+    /// The targets in the plan's order.
     pub rows: Vec<Row>,
-    /// Slots in use, in the order in which they were taken.
+    /// Slot uses in the order of acquisition.
     pub holds: Vec<Hold>,
-    /// Where waves and stints begin.
+    /// Starts of waves and runner epochs.
     pub marks: Vec<Mark>,
 }
 
 impl Timeline {
-    /// How many slots were in use from each change on.
+    /// The number of slots in use after each change.
     #[must_use]
     pub fn in_use(&self) -> Vec<(u64, u32)> {
         let mut changes: Vec<(usize, u64, bool)> = Vec::new();
@@ -133,18 +133,18 @@ impl Timeline {
 pub struct Recorder {
     timeline: Timeline,
     places: HashMap<String, usize>,
-    /// What each target does now, and since when.
+    /// What each target is doing, and since when.
     now: Vec<Option<(Kind, u64)>>,
-    /// Holds that are open, by row.
+    /// Open holds, by row.
     held: HashMap<usize, usize>,
     lanes: BTreeSet<usize>,
-    /// The first target of each wave that has not begun, and its end and name.
+    /// The targets and names of waves that have not started.
     waves: Vec<(std::ops::Range<usize>, String)>,
     order: usize,
 }
 
 impl Recorder {
-    /// From a run's first page.
+    /// Starts with a run's first page.
     #[must_use]
     pub fn new(header: &Header) -> Self {
         let mut start = 0;
@@ -176,7 +176,7 @@ impl Recorder {
         }
     }
 
-    /// One more page.
+    /// Adds one more page.
     pub fn follow(&mut self, page: &Page<'_>) {
         self.order += 1;
         match page {
@@ -197,7 +197,7 @@ impl Recorder {
         }
     }
 
-    /// What is known at the end.
+    /// The timeline at the end of the journals.
     #[must_use]
     pub fn finish(mut self, closing: Option<&Closing>) -> Timeline {
         if let Some(closing) = closing {
@@ -207,7 +207,7 @@ impl Recorder {
         let to = self.timeline.to;
         for row in 0..self.now.len() {
             let running = matches!(self.now[row], Some((Kind::Running, _)));
-            self.turn(row, to, None, if running { "under way".to_owned() } else { String::new() });
+            self.turn(row, to, None, if running { "running".to_owned() } else { String::new() });
         }
         for hold in self.held.into_values() {
             self.timeline.holds[hold].to = to;
@@ -220,7 +220,7 @@ impl Recorder {
             return;
         }
         let at = self.timeline.to;
-        self.timeline.marks.push(Mark { at, text: format!("stint {}", header.runner_epoch) });
+        self.timeline.marks.push(Mark { at, text: format!("runner epoch {}", header.runner_epoch) });
         for row in 0..self.now.len() {
             let was_acting = matches!(self.now[row], Some((Kind::Running, _)));
             if was_acting {
@@ -251,12 +251,12 @@ impl Recorder {
                     row,
                     at,
                     Some(Kind::Running),
-                    if *attempt > 1 { "tried again".to_owned() } else { String::new() },
+                    if *attempt > 1 { "another attempt".to_owned() } else { String::new() },
                 );
             }
             Event::RollingBack { target, reason, .. } => {
                 let Some(row) = row(target) else { return };
-                self.turn(row, at, Some(Kind::Running), format!("then undone: {reason}"));
+                self.turn(row, at, Some(Kind::Running), format!("then rolled back: {reason}"));
             }
             Event::RolledBack { target, .. } => self.acted(row(target), at, Kind::RolledBack, String::new()),
             Event::WaveStarted { wave, .. } => {
@@ -268,11 +268,11 @@ impl Recorder {
             Event::Succeeded { target, .. } => self.acted(row(target), at, Kind::Succeeded, String::new()),
             Event::Failed { target, ending, detail, attempt, .. } => {
                 let kind = if *ending == Ending::Unknown { Kind::Unknown } else { Kind::Failed };
-                self.acted(row(target), at, kind, format!("try {attempt}: {detail}"));
+                self.acted(row(target), at, kind, format!("attempt {attempt}: {detail}"));
             }
             Event::ReleasedUnused { target, reason } => {
                 let Some(row) = row(target) else { return };
-                self.turn(row, at, Some(Kind::Waiting), format!("given back: {reason}"));
+                self.turn(row, at, Some(Kind::Waiting), format!("released: {reason}"));
                 self.release(row, at);
             }
             Event::LeaseLost { target, .. } => {
@@ -287,7 +287,7 @@ impl Recorder {
             }
             Event::Skipped { target, reason, .. } => {
                 let Some(row) = row(target) else { return };
-                self.turn(row, at, None, format!("left out: {reason}"));
+                self.turn(row, at, None, format!("skipped: {reason}"));
                 self.release(row, at);
                 self.timeline.rows[row].skipped = Some(at);
             }
@@ -303,7 +303,7 @@ impl Recorder {
         self.turn(row, at, Some(Kind::Holding), note);
     }
 
-    /// The first target of a wave that gets so far begins it.
+    /// A wave starts with the first of its targets that gets this far.
     fn wave_of(&mut self, row: usize, at: u64) {
         if let Some(found) = self.waves.iter().position(|(range, _)| range.contains(&row)) {
             let (_, name) = self.waves.remove(found);
@@ -333,9 +333,9 @@ impl Recorder {
         }
     }
 
-    /// What it did until now is over, and something else begins.
+    /// Ends the present period and starts another.
     fn turn(&mut self, row: usize, at: u64, next: Option<Kind>, note: String) {
-        // Of what took no time only an action is worth a line.
+        // A period without duration is drawn only if it is an action.
         let took_time = |(kind, from): &(Kind, u64)| *from < at || *kind > Kind::Holding;
         if let Some((kind, from)) = self.now[row].take().filter(took_time) {
             self.timeline.rows[row].pieces.push(Piece { kind, from, to: at, note });

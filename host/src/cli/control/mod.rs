@@ -59,14 +59,16 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(self, output: &Output) {
         let (effect, runner, is_heard) = match self.notice {
-            Acknowledgement::Acknowledged(Holder { identifier, .. }, run_status) => {
-                (format!("{identifier} has heard of it: {}", (self.heard)(run_status)), Some(identifier), true)
-            }
-            Acknowledgement::Ended(ended) => (format!("the run is over ({})", ended.text()), None, false),
-            Acknowledgement::NoRunner => (format!("nobody runs it: {}", self.nobody), None, false),
+            Acknowledgement::Acknowledged(Holder { identifier, .. }, run_status) => (
+                format!("{identifier} has acknowledged the request: {}", (self.heard)(run_status)),
+                Some(identifier),
+                true,
+            ),
+            Acknowledgement::Ended(ended) => (format!("the run is finished ({})", ended.text()), None, false),
+            Acknowledgement::NoRunner => (format!("no runner drives the run: {}", self.nobody), None, false),
             Acknowledgement::NotYet(Holder { identifier, .. }) => (
                 format!(
-                    "{identifier} runs it and has not said that it heard of it within {}: it does what is asked once it hears",
+                    "runner {identifier} has not acknowledged the request within {}; it takes effect once the runner does",
                     humantime::format_duration(PATIENCE)
                 ),
                 Some(identifier),
@@ -109,9 +111,9 @@ fn unless_finished(kept: &StoredRun, store: &Arc<dyn Store>) -> Result<(), Failu
 }
 
 fn finished(run: &str, ended: &RunEnd, now: u64) -> Failure {
-    let text = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.text());
+    let text = format!("run `{run}` finished {} ({})", moment(ended.at, now), ended.text());
     Failure::message(ErrorKind::Finished, text)
-        .hint(format!("`lockkeeper retry {run} --all` opens it again; `lockkeeper run JOB --again` starts a new one"))
+        .hint(format!("`lockkeeper retry {run} --all` reopens it; `lockkeeper run JOB --again` starts a new one"))
 }
 
 /// What the one who said it before said.
@@ -125,8 +127,8 @@ fn before(request: Option<&OperatorRequest>, now: u64) -> String {
 fn under_way(run_status: &RunStatus) -> String {
     match run_status.counts.running {
         0 => String::new(),
-        1 => "; 1 target is under way, and goes on to its end".to_owned(),
-        running => format!("; {running} targets are under way, and go on to their end"),
+        1 => "; 1 running action finishes".to_owned(),
+        running => format!("; {running} running actions finish"),
     }
 }
 
@@ -153,7 +155,7 @@ pub(super) async fn pause(global: &Global, output: &Output, args: PauseArgs) -> 
         is_new: recorded.is_new(),
         notice: &notice,
         heard: &|run_status| format!("nothing new starts{}", under_way(run_status)),
-        nobody: format!("whoever runs its job next starts nothing new before `lockkeeper resume {run}`"),
+        nobody: format!("the next runner starts nothing new until `lockkeeper resume {run}`"),
         more: json!({ "request": recorded.now.paused }),
     }
     .tell(output);
@@ -195,9 +197,9 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
     };
     let accepted = match (args.accept, names.len()) {
         (false, _) => String::new(),
-        (true, 0) => "; there is nothing to accept".to_owned(),
+        (true, 0) => "; no outcome to accept".to_owned(),
         (true, many) => {
-            format!("; accepted as they are: {} ({})", of(many, "target"), runs::named(names.iter().copied()))
+            format!("; accepted the outcome of {} ({})", of(many, "target"), runs::named(names.iter().copied()))
         }
     };
     Told {
@@ -208,16 +210,16 @@ pub(super) async fn resume(global: &Global, output: &Output, args: ResumeArgs) -
         is_new: recorded.is_new(),
         notice: &notice,
         heard: &|run_status| match (&run_status.waits, held.is_empty()) {
-            (_, false) => "it is held still".to_owned(),
-            (Some(waits), true) => format!("it goes on, and waits: {} ({})", waits.reason, waits.code),
-            (None, true) => "it goes on".to_owned(),
+            (_, false) => "the run is still held".to_owned(),
+            (Some(waits), true) => format!("the run continues and waits: {} ({})", waits.reason, waits.code),
+            (None, true) => "the run continues".to_owned(),
         },
-        nobody: "`lockkeeper run JOB` with its job file resumes it".to_owned(),
+        nobody: "`lockkeeper run JOB` with its job file resumes the run".to_owned(),
         more: json!({ "accepted": names, "held": held.iter().map(held_json).collect::<Value>() }),
     }
     .tell(output);
     for held in &held {
-        output.warn(&terminal::line(&format!("it is held {}", way_out(held, run))));
+        output.warn(&terminal::line(&format!("the run is held {}", way_out(held, run))));
     }
     Ok(Exit::Done)
 }
@@ -252,16 +254,18 @@ pub(super) async fn approve(global: &Global, output: &Output, args: ApproveArgs)
         is_new: recorded.is_new(),
         notice: &notice,
         heard: &|run_status| match &run_status.wave {
-            Some(now) if now.name == *wave => format!("the wave goes, {} of {} are done with", now.done, now.of),
+            Some(now) if now.name == *wave => {
+                format!("the wave is running, {} of {} targets are final", now.done, now.of)
+            }
             Some(now) if now.done < now.of => {
-                format!("it begins after wave `{}`, of which {} of {} are done with", now.name, now.done, now.of)
+                format!("it starts after wave `{}`, in which {} of {} targets are final", now.name, now.done, now.of)
             }
             _ => match &run_status.waits {
-                Some(waits) => format!("it begins when it may: {} ({})", waits.reason, waits.code),
-                None => "it begins when its turn comes".to_owned(),
+                Some(waits) => format!("it starts when nothing blocks it: {} ({})", waits.reason, waits.code),
+                None => "it starts in its turn".to_owned(),
             },
         },
-        nobody: "`lockkeeper run JOB` with its job file resumes it, and the wave begins when its turn comes".to_owned(),
+        nobody: "`lockkeeper run JOB` with its job file resumes the run, and the wave starts in its turn".to_owned(),
         more: json!({ "wave": wave, "request": recorded.now.approved.get(wave) }),
     }
     .tell(output);
@@ -275,21 +279,21 @@ fn is_to_be_approved(job: &JobSpec, run: &str, wave: &str) -> Result<(), Failure
     match job.waves.iter().find(|known| known.name == wave) {
         Some(known) if known.approve => Ok(()),
         Some(_) if waiting.is_empty() => bad(
-            format!("wave `{wave}` of run `{run}` begins by itself"),
-            "no wave of its job has `approve = true`".to_owned(),
+            format!("wave `{wave}` of run `{run}` needs no approval"),
+            "no wave of the job has `approve = true`".to_owned(),
         ),
         Some(_) => bad(
-            format!("wave `{wave}` of run `{run}` begins by itself"),
-            format!("these wait for approval: {}", runs::named(waiting.into_iter())),
+            format!("wave `{wave}` of run `{run}` needs no approval"),
+            format!("waves that need approval: {}", runs::named(waiting.into_iter())),
         ),
         None if names.is_empty() => {
-            bad(format!("run `{run}` has no waves"), "a job has them as `[[wave]]` tables".to_owned())
+            bad(format!("run `{run}` has no waves"), "a job defines waves as `[[wave]]` tables".to_owned())
         }
         None => {
             let close = closest(wave, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
             bad(
                 format!("run `{run}` has no wave `{}`", shown(wave)),
-                format!("{close}there are {}", runs::named(names.into_iter())),
+                format!("{close}the run's waves: {}", runs::named(names.into_iter())),
             )
         }
     }
@@ -328,8 +332,8 @@ pub(super) async fn abort(global: &Global, output: &Output, args: AbortArgs) -> 
                 what,
                 is_new: recorded.is_new(),
                 notice: &notice,
-                heard: &|run_status| format!("nothing new starts{}, and then the run is over", under_way(run_status)),
-                nobody: "say it again to end it here".to_owned(),
+                heard: &|run_status| format!("nothing new starts{}; then the run is finished", under_way(run_status)),
+                nobody: format!("`lockkeeper abort {run}` finishes the run from here"),
                 more: json!({ "request": recorded.now.aborted }),
             }
             .tell(output);
@@ -377,7 +381,7 @@ async fn end(
 }
 
 fn tell_over(output: &Output, run: &str, ended: &RunEnd, now: u64) {
-    let effect = format!("run `{run}` is finished already, {} ({})", moment(ended.at, now), ended.text());
+    let effect = format!("run `{run}` finished {} ({})", moment(ended.at, now), ended.text());
     match output.is_json() {
         true => output.json(&json!({
             "result": "aborted", "run": run, "new": false, "runner": null, "acknowledged": false, "ended": ended, "effect": effect,
@@ -390,11 +394,13 @@ fn tell_over(output: &Output, run: &str, ended: &RunEnd, now: u64) {
 async fn unless_driven(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
     let Some(runner) = RunOverview::read(store, run).await?.summary.runner else { return Ok(()) };
     let since = moment(runner.since_ms, store.clock().now_ms());
-    let text =
-        format!("{} drives run `{run}` since {since}: --release takes no slot from a living runner", runner.identifier);
+    let text = format!(
+        "runner {} has driven run `{run}` since {since}: --release takes no slot from a living runner",
+        runner.identifier
+    );
     Err(Failure::message(ErrorKind::Running, text).hint(format!(
-        "`lockkeeper abort {run}` has that runner end the run and give its slots back; a runner that was killed counts until its \
-         session has ended"
+        "`lockkeeper abort {run}` makes that runner abort the run and release its slots; a killed runner counts as \
+         living until its session ends"
     )))
 }
 
@@ -402,13 +408,13 @@ fn tell_ended_here(output: &Output, run: &str, recorded: &RecordedRequests, done
     let AbortedRun { ended, released, unknown, slots: held } = done;
     let slots = match released.len() {
         0 => "no slot was held".to_owned(),
-        many => format!("{} given back: {}", of(many, "slot"), runs::named(released.iter().map(String::as_str))),
+        many => format!("{} released: {}", of(many, "slot"), runs::named(released.iter().map(String::as_str))),
     };
     let left = match unknown.len() {
         0 => String::new(),
         _ => format!("; the outcome is unknown on {}", runs::named(unknown.iter().map(String::as_str))),
     };
-    let effect = format!("it is over; {slots}{left}");
+    let effect = format!("the run is finished; {slots}{left}");
     if output.is_json() {
         return output.json(&json!({
             "result": "aborted", "run": run, "new": recorded.is_new(), "runner": null, "acknowledged": false, "ended": ended,
@@ -423,8 +429,8 @@ fn tell_ended_here(output: &Output, run: &str, recorded: &RecordedRequests, done
     if !unknown.is_empty() {
         let names = runs::named(unknown.iter().map(String::as_str));
         output.warn(&terminal::line(&format!(
-            "the commands on {names} may still be running: make sure that they have ended before anything acts on these hosts \
-             again, and before `lockkeeper retry {run} --unknown`"
+            "the commands on {names} may still be running: make sure that they have ended before you start anything \
+             on these targets, and before `lockkeeper retry {run} --unknown`"
         )));
     }
 }

@@ -97,7 +97,9 @@ fn chosen(seen: &RunOverview, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
                 );
                 return Err(match closest(name, &names) {
                     Some(close) => failure.hint(format!("did you mean `{}`?", terminal::value(close))),
-                    None => failure.hint(format!("`lockkeeper status {} --all` lists them", terminal::value(run))),
+                    None => {
+                        failure.hint(format!("`lockkeeper status {} --all` lists the targets", terminal::value(run)))
+                    }
                 });
             }
             Some(saved) if saved.status.may_be_retried() => {}
@@ -106,8 +108,10 @@ fn chosen(seen: &RunOverview, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
     }
     if !refused.is_empty() {
         let text =
-            format!("only what failed, is unknown, was rolled back or left out goes again: {}", refused.join(", "));
-        return Err(Failure::message(ErrorKind::BadArgument, text).hint("nothing was asked for; name the others"));
+            format!("only failed, unknown, rolled-back and skipped targets can be retried: {}", refused.join(", "));
+        return Err(
+            Failure::message(ErrorKind::BadArgument, text).hint("no retry was requested; leave these targets out")
+        );
     }
     let is_over = seen.summary.state() == RunPhase::Finished;
     let is_meant = |name: &str, status: &RecordedStatus| {
@@ -170,8 +174,8 @@ async fn reopen(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
     }
     match run_state::reopen(store, &kept, context::process()?).await {
         Err(RunStateError::Runner(AcquireError::Full { .. })) => {
-            let text = format!("somebody runs job `{}` now, and run `{run}` is over", kept.record.job);
-            Err(Failure::message(ErrorKind::Running, text).hint("say it again when that is done"))
+            let text = format!("another run of job `{}` is in progress, and run `{run}` is finished", kept.record.job);
+            Err(Failure::message(ErrorKind::Running, text).hint("retry when that run is finished"))
         }
         done => Ok(done?),
     }
@@ -225,13 +229,11 @@ fn tell(
         true => {
             let pending = match others {
                 0 => String::new(),
-                others => format!(", and so do {} that never went", of(others, "target")),
+                others => format!(", and {} that never started", of(others, "target")),
             };
-            format!(
-                "it is open again, and `lockkeeper run JOB` with its unchanged job file resumes it: these go{pending}"
-            )
+            format!("run reopened; `lockkeeper run JOB` with its unchanged job file runs these targets{pending}")
         }
-        false => "`lockkeeper run JOB` with its job file resumes it, and these go".to_owned(),
+        false => "`lockkeeper run JOB` with its job file resumes the run and runs these targets".to_owned(),
     };
     if !output.is_json() {
         for Again { target, was, .. } in again.iter().take(MOST_NAMED) {
@@ -242,15 +244,15 @@ fn tell(
                 .map(|reason| format!(": {reason}"))
                 .unwrap_or_default();
             let was = if was.status == RecordedStatus::Pending { "not started" } else { was.status.word() };
-            output.talk("Again", &terminal::line(&format!("{target}, which was {was}{reason}")));
+            output.talk("Retry", &terminal::line(&format!("{target}, which was {was}{reason}")));
         }
         if let Some(more @ 1..) = again.len().checked_sub(MOST_NAMED) {
-            output.talk("Again", &format!("and {more} more"));
+            output.talk("Retry", &format!("{more} more"));
         }
     }
     let what = match recorded.is_new() || reopened {
         true => format!("{} of run `{run}`", of(again.len(), "target")),
-        false => format!("{} of run `{run}`, as was asked for already", of(again.len(), "target")),
+        false => format!("{} of run `{run}`, already requested", of(again.len(), "target")),
     };
     Told {
         result: "retrying",
@@ -261,16 +263,19 @@ fn tell(
         notice,
         heard: &|run_status| match (&run_status.stopping, waiting) {
             (Some(reason), _) => {
-                format!("the run is stopping ({reason}), and what has not gone by then goes with the next run of it")
+                format!(
+                    "the run is stopping ({reason}); targets that have not started by then start when the run is \
+                 resumed"
+                )
             }
-            (None, 0) => "they go when their turn comes".to_owned(),
-            (None, waiting) => format!("{waiting} have not been taken up yet"),
+            (None, 0) => "they start in their turn".to_owned(),
+            (None, waiting) => format!("the runner has not taken up {waiting} of them yet"),
         },
         nobody,
         more: json!({ "targets": listed, "reopened": reopened, "held": held.iter().map(held_json).collect::<Value>() }),
     }
     .tell(output);
     for held in &held {
-        output.warn(&terminal::line(&format!("it is held {}", way_out(held, run))));
+        output.warn(&terminal::line(&format!("the run is held {}", way_out(held, run))));
     }
 }

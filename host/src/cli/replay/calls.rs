@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::distrusted;
-use crate::audit::replay::{Otherwise, Recalled, Script, recall};
+use crate::audit::replay::{CallDifference, ReplayedCalls, Script, replay_calls};
 use crate::audit::{History, Page, Segments, Want};
 use crate::cli::exit::{ErrorKind, Failure};
 use crate::cli::output::{Output, of};
@@ -20,7 +20,7 @@ use crate::terminal;
 struct Again {
     runner_epoch: u32,
     recorded: usize,
-    recalled: Recalled,
+    recalled: ReplayedCalls,
 }
 
 /// What came of all of them.
@@ -33,8 +33,8 @@ pub(super) struct Calls {
 
 /// Makes the calls of every stint that is here again, with the run's own orchestration or with another; none: the run has
 /// none.
-pub(super) fn again(runner_epochs: &Segments, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
-    let mut history = History::new(runner_epochs.clone(), Want::Everything);
+pub(super) fn again(segments: &Segments, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
+    let mut history = History::new(segments.clone(), Want::Everything);
     let mut scripts: Vec<(u32, RecordedOrchestration, Script)> = Vec::new();
     while let Some(page) = history.page().map_err(|error| distrusted(error, None))? {
         match page {
@@ -61,13 +61,13 @@ pub(super) fn again(runner_epochs: &Segments, engine: &Engine, named: Option<&Pa
         Some(file) => engine
             .load_orchestration_file(file, None)
             .map_err(|error| Failure::message(ErrorKind::BadArgument, error.of_orchestration()))?,
-        None => own(engine, first, &runner_epochs.folder)?,
+        None => own(engine, first, &segments.folder)?,
     };
     let is_own = orchestration.digest() == first.digest;
     let made = scripts.iter().map(|(runner_epoch, orchestrated, script)| Again {
         runner_epoch: *runner_epoch,
         recorded: script.called.len(),
-        recalled: recall(&orchestration, orchestrated, script),
+        recalled: replay_calls(&orchestration, orchestrated, script),
     });
     let runner_epochs = made.collect();
     let name = orchestration.manifest().name.clone();
@@ -80,20 +80,20 @@ fn own(engine: &Engine, orchestrated: &RecordedOrchestration, folder: &Path) -> 
     let kept = runs::policy_file(folder, digest);
     if !(digest.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists()) {
         let text = format!(
-            "the run's orchestration is not there: the sha256 of its `{}` is {}",
+            "the run's orchestration is missing: the SHA-256 of its `{}` is {}",
             terminal::value(name),
             terminal::value(digest)
         );
-        return Err(Failure::message(ErrorKind::BadArgument, text).hint("`--orchestration FILE` names its file"));
+        return Err(Failure::message(ErrorKind::BadArgument, text).hint("select its file with `--orchestration FILE`"));
     }
     engine.load_orchestration_file(&kept, Some(digest)).map_err(|error| match error {
         PolicyError::WrongDigest { found, .. } => {
             let text = format!(
-                "the orchestration kept with the run was changed: the sha256 of `{}` is {found}, the journal says {digest}",
+                "the orchestration saved with the run was changed: the SHA-256 of `{}` is {found}, the journal has \
+                 {digest}",
                 kept.display()
             );
-            Failure::message(ErrorKind::BadJournal, text)
-                .hint("`--orchestration FILE` names a file that is still the same")
+            Failure::message(ErrorKind::BadJournal, text).hint("select an unchanged copy with `--orchestration FILE`")
         }
         error => error.into(),
     })
@@ -107,8 +107,8 @@ impl Calls {
 
     pub(super) fn json(&self) -> Value {
         let runner_epoch =
-            |Again { runner_epoch, recorded, recalled: Recalled { identical, difference, then } }: &Again| {
-                let difference = difference.as_ref().map(|Otherwise { number, recorded, again }| {
+            |Again { runner_epoch, recorded, recalled: ReplayedCalls { identical, difference, then } }: &Again| {
+                let difference = difference.as_ref().map(|CallDifference { number, recorded, again }| {
                 json!({ "number": number, "journal": recorded.to_string(), "replay": again.to_string() })
             });
                 json!({
@@ -125,23 +125,25 @@ impl Calls {
     }
 
     pub(super) fn show(&self, output: &Output) {
-        let whose = if self.is_own { "the run's own" } else { "as you say" };
+        let whose = if self.is_own { "the run's own" } else { "as given" };
         output.talk(
             "Calls",
-            &format!("of orchestration {}, {whose}, sha256 {}", terminal::value(&self.name), self.digest),
+            &format!("of orchestration {}, {whose}, SHA-256 {}", terminal::value(&self.name), self.digest),
         );
-        for Again { runner_epoch, recorded, recalled: Recalled { identical, difference, then } } in &self.runner_epochs
+        for Again { runner_epoch, recorded, recalled: ReplayedCalls { identical, difference, then } } in
+            &self.runner_epochs
         {
-            let at = if self.runner_epochs.len() == 1 { String::new() } else { format!(" of stint {runner_epoch}") };
+            let at =
+                if self.runner_epochs.len() == 1 { String::new() } else { format!(" of runner epoch {runner_epoch}") };
             match difference {
                 None => {
                     let all = of(*recorded, "call");
                     output.data(&format!(
-                        "Made {all}{at} again: {identical} of {recorded} identical; then {}",
+                        "Replayed {all}{at}: {identical} of {recorded} identical; then {}",
                         terminal::value(&then.to_string())
                     ));
                 }
-                Some(Otherwise { number, recorded, again }) => output.block(&format!(
+                Some(CallDifference { number, recorded, again }) => output.block(&format!(
                     "Call {number}{at} differs\n  journal  {}\n  replay   {}",
                     terminal::value(&recorded.to_string()),
                     terminal::value(&again.to_string())

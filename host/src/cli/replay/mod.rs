@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::exit::{ErrorKind, Exit, Failure};
 use super::output::{Output, of, span};
 use super::{Global, ReplayArgs, policy, runs};
-use crate::audit::replay::{self, Again, Difference, Replay};
-use crate::audit::{History, HistoryError, Page, Segments, Told, Want};
+use crate::audit::replay::{self, Difference, Replay, ReplayedDecision};
+use crate::audit::{History, HistoryError, Page, SegmentSummary, Segments, Want};
 use crate::cli::table::Table;
 use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
 use crate::rollout::journal::{self, Header, JournalError, RecordedDecision};
@@ -35,7 +35,7 @@ const MAX_VALUE: usize = 100;
 const BEFORE_DIFFERENCE: usize = 20;
 
 /// What a back-test does not do.
-const AS_RECORDED: &str = "each view is as recorded: what these answers would have led to is not simulated";
+const AS_RECORDED: &str = "each view is as recorded; the consequences of these answers are not simulated";
 
 /// The policy to ask, and how.
 struct Chosen {
@@ -48,17 +48,17 @@ struct Chosen {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let runner_epochs = runs::find(&global.state_dir()?, &args.run)?;
-    let mut history = History::new(runner_epochs.clone(), Want::Decisions);
+    let segments = runs::find(&global.state_dir()?, &args.run)?;
+    let mut history = History::new(segments.clone(), Want::Decisions);
     let header = match history.page().map_err(|error| distrusted(error, None))? {
         Some(Page::Segment(header)) => header.clone(),
-        _ => return Err(nothing_written(&runner_epochs)),
+        _ => return Err(nothing_written(&segments)),
     };
     let engine = global.engine_with(PATIENT)?;
     if let Some(file) = &args.orchestration {
-        return other_calls(&runner_epochs, &engine, file, output);
+        return other_calls(&segments, &engine, file, output);
     }
-    let chosen = choose(&engine, args, &header, &runner_epochs.folder)?;
+    let chosen = choose(&engine, args, &header, &segments.folder)?;
     output.talk(
         "Journal",
         &format!("of run {}, written by {}", terminal::value(&header.run), terminal::value(&header.host)),
@@ -68,21 +68,20 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
         "Policy",
         &format!("{} {}, {}, sha256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
     );
-    let long =
-        runner_epochs.here.iter().map(|runner_epoch| runner_epoch.path.metadata().map_or(0, |file| file.len())).sum();
+    let long = segments.here.iter().map(|runner_epoch| runner_epoch.path.metadata().map_or(0, |file| file.len())).sum();
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
     let journal = Opened { header, history };
     match chosen.is_own {
-        true => again(journal, &engine, chosen, &runner_epochs, output),
+        true => again(journal, &engine, chosen, &segments, output),
         false => back_test(journal, &chosen, args.all, output),
     }
 }
 
 /// What another orchestration would have called.
-fn other_calls(runner_epochs: &Segments, engine: &Engine, file: &Path, output: &Output) -> Result<Exit, Failure> {
-    let Some(calls) = calls::again(runner_epochs, engine, Some(file))? else {
+fn other_calls(segments: &Segments, engine: &Engine, file: &Path, output: &Output) -> Result<Exit, Failure> {
+    let Some(calls) = calls::again(segments, engine, Some(file))? else {
         return Err(Failure::message(ErrorKind::BadArgument, "the run has no orchestration")
-            .hint("without `--orchestration` its policy's decisions are taken again"));
+            .hint("omit `--orchestration` to replay the policy's decisions"));
     };
     match output.is_json() {
         true => output.json(&calls.json()),
@@ -98,18 +97,15 @@ struct Opened {
 }
 
 /// No stint has a line.
-pub(super) fn nothing_written(runner_epochs: &Segments) -> Failure {
-    Failure::message(
-        ErrorKind::BadJournal,
-        format!("nothing is written in the journals in `{}`", runner_epochs.folder.display()),
-    )
+pub(super) fn nothing_written(segments: &Segments) -> Failure {
+    Failure::message(ErrorKind::BadJournal, format!("the journals in `{}` are empty", segments.folder.display()))
 }
 
 // ---------------------------------------------------------------------- which policy
 
 fn choose(engine: &Engine, args: &ReplayArgs, header: &Header, folder: &Path) -> Result<Chosen, Failure> {
     let (policy, from) = match &args.policy {
-        Some(named) => (policy::named(engine, named)?, "as you say".to_owned()),
+        Some(named) => (policy::named(engine, named)?, "as given".to_owned()),
         None => own(engine, header, folder)?,
     };
     let given = args.settings.as_deref().map(policy::settings_of).transpose()?;
@@ -133,14 +129,13 @@ pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Mo
     // What a journal says is no path.
     if wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists() {
         return match engine.load_file(&kept, Some(wanted)) {
-            Ok(policy) => Ok((policy, "kept with the run".to_owned())),
+            Ok(policy) => Ok((policy, "saved with the run".to_owned())),
             Err(PolicyError::WrongDigest { found, .. }) => {
                 let text = format!(
-                    "the policy kept with the run was changed: the sha256 of `{}` is {found}, the journal says {wanted}",
+                    "the policy saved with the run was changed: the SHA-256 of `{}` is {found}, the journal has {wanted}",
                     kept.display()
                 );
-                Err(Failure::message(ErrorKind::BadJournal, text)
-                    .hint("`--policy FILE` names a file that is still the same"))
+                Err(Failure::message(ErrorKind::BadJournal, text).hint("select an unchanged copy with `--policy FILE`"))
             }
             Err(error) => Err(error.into()),
         };
@@ -148,12 +143,12 @@ pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Mo
     let ours = standard.iter().find(|policy| policy.name == header.policy);
     let ours = ours.map_or(String::new(), |ours| format!(", and this program's is {}", journal::digest(ours.wasm)));
     let text = format!(
-        "the policy that the run asked is not there: the sha256 of its `{}` is {}{ours}",
+        "the run's policy is missing: the SHA-256 of its `{}` is {}{ours}",
         terminal::value(&header.policy),
         terminal::value(wanted)
     );
     Err(Failure::message(ErrorKind::BadArgument, text)
-        .hint("`--policy FILE` names its file; `--policy NAME` shows what a standard policy would have decided"))
+        .hint("select its file with `--policy FILE`; `--policy NAME` shows what a standard policy would have decided"))
 }
 
 // ---------------------------------------------------------------------- the same policy
@@ -181,7 +176,7 @@ fn again(
     journal: Opened,
     engine: &Engine,
     mut chosen: Chosen,
-    runner_epochs: &Segments,
+    segments: &Segments,
     output: &Output,
 ) -> Result<Exit, Failure> {
     let Opened { header, mut history } = journal;
@@ -201,7 +196,7 @@ fn again(
                 (memory, runner_epoch) = (next.memory.clone(), next.runner_epoch);
                 if next.policy_digest != chosen.policy.digest() || next.settings != chosen.settings {
                     let next = next.clone();
-                    let (policy, from) = own(engine, &next, &history.runner_epochs().folder)?;
+                    let (policy, from) = own(engine, &next, &history.segments().folder)?;
                     chosen = Chosen { policy, from, settings: next.settings, is_own: true };
                 }
             }
@@ -220,13 +215,13 @@ fn again(
         }
         return Err(distrusted(error, Some(&tally)));
     }
-    let calls = calls::again(runner_epochs, engine, None)?;
+    let calls = calls::again(segments, engine, None)?;
     if output.is_json() {
         output.json(&json!({
             "run": header.run,
-            "journal": history.runner_epochs().here[0].path,
+            "journal": history.segments().here[0].path,
             "runner-epochs": of_runner_epochs(&history),
-            "missing": history.runner_epochs().missing,
+            "missing": history.segments().missing,
             "policy": about(&chosen),
             "decisions": tally.decisions,
             "identical": tally.identical,
@@ -240,7 +235,7 @@ fn again(
         match &tally.first {
             Some(first) => {
                 first.show(&history, output);
-                output.talk("Before it", &format!("{} are identical", of_decisions(tally.identical)));
+                output.talk("Identical", &format!("{} before it", of_decisions(tally.identical)));
                 let this = format!("lockkeeper {}", env!("CARGO_PKG_VERSION"));
                 if this != header.host {
                     output
@@ -250,7 +245,7 @@ fn again(
             None => {
                 let unrepeatable = match tally.unrepeatable {
                     0 => String::new(),
-                    number => format!("; {} ended by the host's clock, not by the policy", of_decisions(number)),
+                    number => format!("; {} exceeded the time limit of the runner's host", of_decisions(number)),
                 };
                 let all = tally.decisions - tally.unrepeatable;
                 output.data(&format!(
@@ -279,7 +274,7 @@ impl Tally {
             self.unrepeatable += 1;
             return;
         }
-        let fields = replay::differences(recorded, &replay.again(recorded));
+        let fields = replay::differences(recorded, &replay.repeat(recorded));
         if fields.is_empty() {
             self.identical += 1;
         } else {
@@ -310,8 +305,8 @@ impl First {
         }
         let target = terminal::value(target);
         let journal =
-            if history.runner_epochs().is_one() { "the journal".to_owned() } else { journal::file_name(*runner_epoch) };
-        output.data(&format!("Decision {sequence}, about {target}, differs (line {line} of {journal})"));
+            if history.segments().is_one() { "the journal".to_owned() } else { journal::file_name(*runner_epoch) };
+        output.data(&format!("Decision {sequence} about {target} differs (line {line} of {journal})"));
         output.table(&table);
     }
 }
@@ -372,7 +367,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
             Some(Page::Event(_)) => continue,
             None => break,
         };
-        let again = replay.again(recorded);
+        let again = replay.repeat(recorded);
         decisions += 1;
         faults += u64::from(again.verdict.is_none());
         if replay::is_changed(recorded, &again) {
@@ -390,9 +385,9 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
         let kind = |((was, would_be), count): (&(String, String), &u64)| json!({ "was": was, "would-be": would_be, "count": count });
         output.json(&json!({
             "run": header.run,
-            "journal": history.runner_epochs().here[0].path,
+            "journal": history.segments().here[0].path,
             "runner-epochs": of_runner_epochs(&history),
-            "missing": history.runner_epochs().missing,
+            "missing": history.segments().missing,
             "policy": about(chosen),
             "decisions": decisions,
             "changed": changed,
@@ -410,7 +405,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
             output.table(&listed(&changes));
         }
         if left_out > 0 {
-            output.talk("Left out", &format!("{left_out} more; --all shows them"));
+            output.talk("Omitted", &format!("{left_out} more; --all shows them"));
         }
         let kinds: Vec<String> =
             kinds.iter().map(|((was, would_be), count)| format!("{count} {was} → {would_be}")).collect();
@@ -423,7 +418,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
     Ok(if faults > 0 { Exit::PolicyFault } else { Exit::Done })
 }
 
-fn change(runner_epoch: u32, recorded: &RecordedDecision, again: Again) -> Change {
+fn change(runner_epoch: u32, recorded: &RecordedDecision, again: ReplayedDecision) -> Change {
     Change {
         runner_epoch,
         sequence: recorded.sequence,
@@ -438,7 +433,13 @@ fn listed(changes: &[Change]) -> Table {
     let mut table = Table::with_header(["DECISION", "TARGET", "WAS", "WOULD BE", "BECAUSE"]);
     for Change { sequence, target, was, would_be, .. } in changes {
         let why = ["reason", "message"].iter().find_map(|field| would_be[field].as_str()).unwrap_or_default();
-        table.row([sequence.to_string(), terminal::value(target), told(was), told(would_be), terminal::value(why)]);
+        table.row([
+            sequence.to_string(),
+            terminal::value(target),
+            answer_text(was),
+            answer_text(would_be),
+            terminal::value(why),
+        ]);
     }
     table
 }
@@ -451,7 +452,7 @@ fn word(answer: &Value) -> String {
 }
 
 /// An answer in a few words: `keep 30s (baking)`.
-fn told(answer: &Value) -> String {
+fn answer_text(answer: &Value) -> String {
     let with = match &answer["verdict"]["keep"] {
         Value::Number(ms) => format!(" {}", span(ms.as_u64().unwrap_or(0))),
         _ => String::new(),
@@ -480,16 +481,16 @@ fn of_decisions(number: u64) -> String {
 
 /// Each stint, for programs.
 pub(super) fn of_runner_epochs(history: &History) -> Vec<Value> {
-    let one = |told: &Told| {
+    let one = |summary: &SegmentSummary| {
         json!({
-            "runner-epoch": told.runner_epoch,
-            "journal": told.path,
-            "decisions": told.decisions,
-            "end": told.closing.as_ref().map(|closing| &closing.end),
-            "torn": told.incomplete_line,
+            "runner-epoch": summary.runner_epoch,
+            "journal": summary.path,
+            "decisions": summary.decisions,
+            "end": summary.closing.as_ref().map(|closing| &closing.end),
+            "torn": summary.incomplete_line,
         })
     };
-    history.told().iter().map(one).collect()
+    history.summaries().iter().map(one).collect()
 }
 
 /// What the reader makes of a newest stint without a closing line.
@@ -501,27 +502,32 @@ pub(super) enum Newest {
 
 /// What of a run cannot be read, once all else was.
 pub(super) fn say_what_is_missing(history: &History, newest: Newest, output: &Output) {
-    for runner_epoch in &history.runner_epochs().missing {
-        output.warn(&format!("stint {runner_epoch} is not here: it ran on another host, or its journal was deleted"));
+    for runner_epoch in &history.segments().missing {
+        output.warn(&format!(
+            "the journal of runner epoch {runner_epoch} is missing: it ran on another host, or the \
+         journal was deleted"
+        ));
     }
-    let last = history.told().len().saturating_sub(1);
-    for (at, told) in history.told().iter().enumerate() {
-        let runner_epoch = if history.runner_epochs().is_one() {
+    let last = history.summaries().len().saturating_sub(1);
+    for (at, summary) in history.summaries().iter().enumerate() {
+        let runner_epoch = if history.segments().is_one() {
             "the journal".to_owned()
         } else {
-            format!("stint {}", told.runner_epoch)
+            format!("the journal of runner epoch {}", summary.runner_epoch)
         };
-        match (told.incomplete_line, &told.header) {
-            (Some(_), None) => output.warn(&format!("{runner_epoch} wrote nothing: its runner ended as it began")),
+        match (summary.incomplete_line, &summary.header) {
+            (Some(_), None) => output.warn(&format!("{runner_epoch} is empty: its runner ended at its start")),
             (Some(line), Some(_)) => output.warn(&format!(
-                "{runner_epoch} stops in the middle of line {line}: its runner was killed there, it is being written, or it was cut"
+                "{runner_epoch} ends in the middle of line {line}: its runner was killed there, it is being written, \
+                 or the file was truncated"
             )),
-            (None, _) if told.closing.is_some() || (at == last && newest == Newest::MayGoOn) => {}
+            (None, _) if summary.closing.is_some() || (at == last && newest == Newest::MayGoOn) => {}
             (None, _) if at < last => {
-                output.talk("Note", &format!("{runner_epoch} has no closing line: its runner was killed; another went on"));
+                output.talk("Note", &format!("{runner_epoch} has no closing line: its runner was killed, and another \
+                 resumed the run"));
             }
             (None, _) => output.warn(&format!(
-                "{runner_epoch} has no closing line: the run goes on, was killed, or lines are missing at the end"
+                "{runner_epoch} has no closing line: the run is in progress, was killed, or lines are missing at the end"
             )),
         }
     }
@@ -547,7 +553,7 @@ fn distrusted(error: HistoryError, tally: Option<&Tally>) -> Failure {
         more["unrepeatable-before"] = json!(unrepeatable);
         more["difference"] = json!(first.as_ref().map(First::json));
         let before = match (*decisions, first) {
-            (0, _) => "nothing before it was a decision".to_owned(),
+            (0, _) => "no decision comes before it".to_owned(),
             (_, Some(First { sequence, .. })) => format!("before it, decision {sequence} differs already"),
             (1, None) => "the decision before it was replayed and is identical".to_owned(),
             (_, None) => format!("the {} before it were replayed and are identical", of_decisions(*identical)),

@@ -15,10 +15,10 @@ pub(super) fn text(summary: &RunSummary, now: u64) -> Option<String> {
     let AbandonedRun { since_ms, slots } = summary.left.as_ref()?;
     let (run, record) = (&summary.stored.name, &summary.stored.record);
     let mut lines =
-        vec![("Left", format!("run `{run}` of job `{}`: no runner since {}", record.job, moment(*since_ms, now)))];
+        vec![("Abandoned", format!("run `{run}` of job `{}`: no runner since {}", record.job, moment(*since_ms, now)))];
     lines.extend(slots.iter().take(MOST_NAMED).map(|one| ("Holds", slot(one, now))));
     if let Some(more @ 1..) = slots.len().checked_sub(MOST_NAMED) {
-        lines.push(("", format!("and {more} more: `lockkeeper status {run}`")));
+        lines.push(("", format!("{more} more: `lockkeeper status {run}` lists them")));
     }
     lines.extend(commands(summary));
     Some(
@@ -34,7 +34,8 @@ pub(super) fn text(summary: &RunSummary, now: u64) -> Option<String> {
 pub(super) fn commands(summary: &RunSummary) -> Vec<(&'static str, String)> {
     let Some(AbandonedRun { slots, .. }) = &summary.left else { return Vec::new() };
     let (command, note) = resume(&summary.stored.record);
-    let given_back = if slots.is_empty() { "ends it; it holds no slot" } else { "ends it and gives these slots back" };
+    let given_back =
+        if slots.is_empty() { "aborts it; it holds no slot" } else { "aborts it and releases these slots" };
     vec![
         ("Resume", format!("`{command}`{note}")),
         ("Release", format!("`{}` {given_back}", release(&summary.stored.name))),
@@ -45,8 +46,8 @@ pub(super) fn commands(summary: &RunSummary) -> Vec<(&'static str, String)> {
 pub(in crate::cli) fn slot(slot: &HeldSlot, now: u64) -> String {
     let HeldSlot { semaphore, target, fence, since, may_run } = slot;
     let whose = target.as_ref().map_or("the orchestration".to_owned(), |target| format!("`{target}`"));
-    let acts = if *may_run { "; the command there may still be running" } else { "" };
-    format!("a slot of `{semaphore}` for {whose} since {}, fence {fence}{acts}", moment(*since, now))
+    let running = if *may_run { "; its command may still be running" } else { "" };
+    format!("a slot of `{semaphore}` for {whose}, since {}, fence {fence}{running}", moment(*since, now))
 }
 
 /// The same for programs; null if a runner drives the run, or it is finished.

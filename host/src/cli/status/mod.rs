@@ -58,7 +58,7 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if all.is_empty() {
-        output.talk("Found", &format!("no run in {}: `lockkeeper run JOB` makes one", opener.choice));
+        output.talk("Found", &format!("no runs in {}; `lockkeeper run JOB` starts one", opener.choice));
         output.talk("Elsewhere", ELSEWHERE);
         return Ok(Exit::Done);
     }
@@ -89,11 +89,11 @@ fn state(summary: &RunSummary, now: u64) -> String {
     match (summary.state(), &summary.stored.record.ended, &summary.runner) {
         (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.end, moment(ended.at, now)),
         (RunPhase::Running, _, Some(runner)) => {
-            format!("running by {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
+            format!("running on {} since {}{paused}", runner.identifier, moment(runner.since_ms, now))
         }
         _ => {
             let since = summary.left.as_ref().map(|left| format!(" since {}", moment(left.since_ms, now)));
-            format!("not finished, no runner{}{paused}", since.unwrap_or_default())
+            format!("unfinished, no runner{}{paused}", since.unwrap_or_default())
         }
     }
 }

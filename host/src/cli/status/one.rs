@@ -50,19 +50,16 @@ fn state(seen: &RunOverview) -> String {
     let (summary, now) = (&seen.summary, seen.at);
     let others = match summary.standing_by {
         0 => String::new(),
-        others => format!(
-            "; {} by to take it over",
-            if others == 1 { "1 stands".to_owned() } else { format!("{others} stand") }
-        ),
+        others => format!("; {}", of(others as usize, "standby runner")),
     };
     match (summary.state(), &summary.stored.record.ended, &summary.runner) {
         (RunPhase::Finished, Some(ended), _) => format!("{}, {}", ended.text(), moment(ended.at, now)),
         (RunPhase::Running, _, Some(runner)) => {
-            format!("running by {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
+            format!("running on {} since {}{others}", runner.identifier, moment(runner.since_ms, now))
         }
         _ => {
             let since = summary.left.as_ref().map(|left| format!(" since {}", moment(left.since_ms, now)));
-            format!("not finished, and no runner drives it{}", since.unwrap_or_default())
+            format!("unfinished, no runner{}", since.unwrap_or_default())
         }
     }
 }
@@ -72,7 +69,7 @@ fn host(runner: &str) -> &str {
     runner.rsplit_once(':').map_or(runner, |(host, _)| host)
 }
 
-/// As `12: 5 done, 2 acting, 5 pending`.
+/// As `12: 5 succeeded, 2 running, 5 not started`.
 fn counted(counts: &Counts, state: RunPhase) -> String {
     let running = match state {
         RunPhase::Abandoned => "running when the runner ended (unknown now)",
@@ -83,9 +80,9 @@ fn counted(counts: &Counts, state: RunPhase) -> String {
         (counts.failed, "failed"),
         (counts.unknown, "unknown"),
         (counts.rolled_back, "rolled back"),
-        (counts.skipped, "left out"),
+        (counts.skipped, "skipped"),
         (counts.running, running),
-        (counts.waiting, "about to act"),
+        (counts.waiting, "about to start"),
         (counts.pending, "not started"),
     ];
     let parts: Vec<String> =
@@ -96,7 +93,7 @@ fn counted(counts: &Counts, state: RunPhase) -> String {
 fn requests(lines: &mut Lines, seen: &RunOverview) {
     let now = seen.at;
     let requests = &seen.requests;
-    // What was wished of a run that is over is history.
+    // Requests about a finished run have no effect.
     if seen.summary.state() == RunPhase::Finished {
         return;
     }
@@ -138,23 +135,23 @@ fn waits(lines: &mut Lines, seen: &RunOverview) {
             lines.push("Stopping", reason);
         }
         if let Some(calls) = &run_status.calls {
-            lines.push("Calls", &format!("{}, since {}", calls.call, moment(calls.since, now)));
+            lines.push("Calling", &format!("{}, since {}", calls.call, moment(calls.since, now)));
             for line in seen.blockers.iter().flat_map(|blockers| waiting(blockers, now)) {
                 lines.push("", &line);
             }
         }
         if let Some(waits) = &run_status.waits {
             let until = waits.until.map(|until| format!(", until {}", moment(until, now))).unwrap_or_default();
-            lines.push("Waits", &format!("{} ({}){until}", waits.reason, waits.code));
+            lines.push("Waiting", &format!("{} ({}){until}", waits.reason, waits.code));
         }
         if let Some(end) = run_status.estimated_end.filter(|_| seen.summary.counts.open() > 0) {
-            lines.push("Estimate", &format!("over about {}", moment(end.max(now), now)));
+            lines.push("Estimate", &format!("finished about {}", moment(end.max(now), now)));
         }
     }
     if seen.summary.state() != RunPhase::Finished {
         let run = &seen.summary.stored.name;
         for held in seen.hold_reasons() {
-            lines.push("HoldReason", &way_out(&held, run));
+            lines.push("Held", &way_out(&held, run));
         }
         for (label, text) in abandoned::commands(&seen.summary) {
             lines.push(label, &text);
@@ -164,14 +161,14 @@ fn waits(lines: &mut Lines, seen: &RunOverview) {
 
 /// Its place in a queue, and who is in the way.
 fn waiting(SlotBlockers { semaphore, place, queued, holders }: &SlotBlockers, now: u64) -> Vec<String> {
-    let place = place.map(|place| format!("place {place} of {queued} in the queue"));
+    let place = place.map(|place| format!("position {place} of {queued} in the queue"));
     let holder = |BlockingHolder { holder, waits, mutual }: &BlockingHolder| {
         let waits = match waits {
             Some(waits) if *mutual => format!(", which waits for this run: {}", waits.call),
-            Some(waits) => format!(", which itself waits: {}", waits.call),
+            Some(waits) => format!(", which waits for: {}", waits.call),
             None => String::new(),
         };
-        format!("{semaphore} is held by {} since {}{waits}", holder.identifier, moment(holder.since_ms, now))
+        format!("`{semaphore}` is held by {} since {}{waits}", holder.identifier, moment(holder.since_ms, now))
     };
     place.into_iter().chain(holders.iter().map(holder)).collect()
 }
@@ -197,7 +194,7 @@ fn calls(seen: &RunOverview, all: bool) -> String {
     let before = match (known.checkpoint.from, left_out) {
         (0, 0) => String::new(),
         (from, 0) => format!("{} before the last checkpoint\n", of(from as usize, "call")),
-        (_, more) => format!("{} before these: --all shows every call since the last checkpoint\n", of(more, "call")),
+        (_, more) => format!("{} before these; --all shows every call since the last checkpoint\n", of(more, "call")),
     };
     format!("{before}{}", table.text())
 }
@@ -215,39 +212,42 @@ pub(in crate::cli) fn next(counts: &Counts, run: &str, job: &str) -> Option<Stri
     };
     let first = match counts.unknown {
         0 => "",
-        _ => "make sure that no command of an unknown target still runs; then ",
+        _ => "make sure that no command of an unknown target is still running; then ",
     };
     Some(format!(
-        "{first}`lockkeeper retry {run} {which}`, then `lockkeeper run {job}` with the unchanged job runs these again, and what \
-         was not started; `lockkeeper run {job} --again` starts a new run with all targets"
+        "{first}`lockkeeper retry {run} {which}`, then `lockkeeper run {job}` with the unchanged job, runs these and \
+         the remaining targets; `lockkeeper run {job} --again` starts a new run with all targets"
     ))
 }
 
 /// What holds a run, and what to do about it.
 pub(in crate::cli) fn way_out(held: &HoldReason, run: &str) -> String {
     match held {
-        HoldReason::Paused(_) => format!("by the pause: `lockkeeper resume {run}` takes it back"),
+        HoldReason::Paused(_) => format!("by a pause: `lockkeeper resume {run}` resumes it"),
         HoldReason::BudgetSpent { charged, stop_at, wave, .. } => {
             let whose = match wave {
                 Some(wave) => {
                     format!(
-                        "the failures of wave `{}`: {charged} failed, the wave stops at {stop_at}",
+                        "the failure budget of wave `{}`: {charged} failed, it stops at {stop_at}",
                         terminal::value(wave)
                     )
                 }
-                None => format!("its failure budget: {charged} failed, the budget stops at {stop_at}"),
+                None => format!("its failure budget: {charged} failed, it stops at {stop_at}"),
             };
             format!(
-                "by {whose}; `lockkeeper retry {run} --failed` lets them go again, `lockkeeper resume {run} --accept` goes \
-                 on without them"
+                "by {whose}; `lockkeeper retry {run} --failed` retries these targets, `lockkeeper resume {run} \
+                 --accept` continues without them"
             )
         }
-        HoldReason::Approval(wave) => format!("by wave `{wave}`: `lockkeeper approve {run} {wave}` lets it begin"),
+        HoldReason::Approval(wave) => format!(
+            "by wave `{wave}`, which needs approval: `lockkeeper approve {run} \
+         {wave}` approves it"
+        ),
         HoldReason::Unknown(targets) => {
             let names: Vec<&str> = targets.iter().map(String::as_str).collect();
             format!(
-                "by {}, of which nobody knows how it went: look there, then `lockkeeper retry {run} --unknown` lets it go \
-                 again, `lockkeeper resume {run} --accept` takes it as it is",
+                "by the unknown outcome on {}: check there, then `lockkeeper retry {run} --unknown` retries, or \
+                 `lockkeeper resume {run} --accept` accepts the outcome",
                 named(&names)
             )
         }
@@ -260,15 +260,15 @@ fn waves(seen: &RunOverview) -> String {
         return String::new();
     }
     let is_over = seen.summary.state() == RunPhase::Finished;
-    let mut table = Table::with_header(["WAVE", "TARGETS", "DONE", "FAILED", "UNKNOWN", "ACTING", "STATE"]);
+    let mut table = Table::with_header(["WAVE", "TARGETS", "SUCCEEDED", "FAILED", "UNKNOWN", "RUNNING", "STATE"]);
     for wave in waves {
         let counts = wave.counts;
         let state = match wave.state {
             WaveState::Complete => "complete",
-            _ if is_over => "not complete",
-            WaveState::Going => "going",
+            _ if is_over => "incomplete",
+            WaveState::Running => "running",
             WaveState::Next => "next",
-            WaveState::NeedsApproval => "waits for approval",
+            WaveState::NeedsApproval => "needs approval",
             WaveState::Later => "later",
         };
         let number = |number: u32| number.to_string();
@@ -305,7 +305,7 @@ fn holders(seen: &RunOverview) -> String {
     if state.holders.is_empty() {
         return terminal::value(&head);
     }
-    let mut table = Table::with_header(["HOLDER", "SINCE", "FENCE", "DOES"]);
+    let mut table = Table::with_header(["HOLDER", "SINCE", "FENCE", "STATUS"]);
     for holder in &state.holders {
         table.row([
             terminal::value(&holder.identifier),
@@ -325,7 +325,7 @@ fn does(seen: &RunOverview, holder: &Holder) -> String {
             format!("running when the runner ended (unknown now), since {}, attempt {attempt}", moment(*at, seen.at))
         }
         Some(saved) => command_kind(saved, seen.at),
-        None => "not of this run".to_owned(),
+        None => "another run or caller".to_owned(),
     }
 }
 
@@ -336,20 +336,20 @@ fn command_kind(saved: &TargetRecord, now: u64) -> String {
     match status {
         RecordedStatus::Leased => "about to start".to_owned(),
         RecordedStatus::RollBackLeased { .. } => "about to be rolled back".to_owned(),
-        RecordedStatus::Running => format!("acts since {since}, attempt {attempt}"),
-        RecordedStatus::RollingBack { .. } => format!("is rolled back since {since}"),
+        RecordedStatus::Running => format!("running since {since}, attempt {attempt}"),
+        RecordedStatus::RollingBack { .. } => format!("rolling back since {since}"),
         RecordedStatus::ActionEnded { ending: Ending::Succeeded, .. } => {
-            format!("succeeded {since}, and its runner's session ended then")
+            format!("succeeded {since}; its runner's session ended then")
         }
-        RecordedStatus::ActionEnded { .. } => format!("failed {since}, and its runner's session ended then"),
+        RecordedStatus::ActionEnded { .. } => format!("failed {since}; its runner's session ended then"),
         RecordedStatus::KeepingSlot { ending, until, .. } => {
             let how = if *ending == Ending::Succeeded { "succeeded" } else { "failed" };
-            format!("{how}, its slot is kept until {}", moment(*until, now))
+            format!("{how}; keeps its slot until {}", moment(*until, now))
         }
         RecordedStatus::Retrying { until, .. } => {
-            format!("failed on try {attempt}, tried again {}", moment(*until, now))
+            format!("attempt {attempt} failed; next attempt {}", moment(*until, now))
         }
-        status => format!("is {}, and its slot goes", status.word()),
+        status => format!("{}; its slot is being released", status.word()),
     }
 }
 
@@ -363,7 +363,7 @@ fn targets(seen: &RunOverview, all: bool) -> String {
         return String::new();
     }
     let most = if all { usize::MAX } else { MOST_LISTED };
-    let mut table = Table::with_header(["TARGET", "STATE", "TRIES", "SINCE", "WHY"]);
+    let mut table = Table::with_header(["TARGET", "STATUS", "ATTEMPTS", "SINCE", "REASON"]);
     for (name, saved) in shown.iter().take(most) {
         let touched = saved.at > 0;
         table.row([
@@ -376,7 +376,7 @@ fn targets(seen: &RunOverview, all: bool) -> String {
     }
     let more = match shown.len().saturating_sub(most) {
         0 => String::new(),
-        more => format!("\nand {}: --all shows every target", of(more, "more target")),
+        more => format!("\n{}; --all shows every target", of(more, "more target")),
     };
     format!("{}{more}", table.text())
 }

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::error::JournalError;
 use super::record::{BEFORE_HASH, Closing, Header, QuestionKind, VERSION, digest};
-use super::segments::Segment;
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::model::Stamped;
 use lockkeeper_coordination::files;
@@ -103,9 +102,9 @@ impl Reader<BufReader<File>> {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn of(runner_epoch: &Segment) -> Result<Self, JournalError> {
-        let reader = Self::open(&runner_epoch.path)?;
-        match reader.header.runner_epoch == runner_epoch.number {
+    pub fn of_epoch(path: &Path, runner_epoch: u32) -> Result<Self, JournalError> {
+        let reader = Self::open(path)?;
+        match reader.header.runner_epoch == runner_epoch {
             true => Ok(reader),
             false => Err(JournalError::Contradiction {
                 line: 1,

@@ -42,7 +42,7 @@ impl Segments {
                 here.push(Segment { number, path: entry.path() });
             }
         }
-        here.sort_by_key(|runner_epoch| runner_epoch.number);
+        here.sort_by_key(|segment| segment.number);
         let Some(last) = here.last() else { return Ok(None) };
         let missing = missing(&here, last.number);
         Ok(Some(Self { folder: folder.to_owned(), here, missing, alone: false }))
@@ -66,10 +66,7 @@ impl Segments {
 /// Bounded: a file called `journal-4000000000.jsonl` is no reason to list every number below.
 fn missing(here: &[Segment], last: u32) -> Vec<u32> {
     const MOST: usize = 100;
-    (1..last)
-        .filter(|number| here.binary_search_by_key(number, |runner_epoch| runner_epoch.number).is_err())
-        .take(MOST)
-        .collect()
+    (1..last).filter(|number| here.binary_search_by_key(number, |segment| segment.number).is_err()).take(MOST).collect()
 }
 
 #[cfg(test)]
@@ -85,9 +82,9 @@ mod tests {
         for name in ["journal-10.jsonl", "journal-2.jsonl", "journal-02.jsonl", "journal-1.jsonl", "journal-x.jsonl"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let runner_epochs = Segments::of(folder.path()).unwrap().unwrap();
-        assert_eq!(runner_epochs.here.iter().map(|runner_epoch| runner_epoch.number).collect::<Vec<_>>(), [2, 10]);
-        assert_eq!(runner_epochs.missing, [1, 3, 4, 5, 6, 7, 8, 9]);
-        assert!(!runner_epochs.is_one());
+        let segments = Segments::of(folder.path()).unwrap().unwrap();
+        assert_eq!(segments.here.iter().map(|segment| segment.number).collect::<Vec<_>>(), [2, 10]);
+        assert_eq!(segments.missing, [1, 3, 4, 5, 6, 7, 8, 9]);
+        assert!(!segments.is_one());
     }
 }

@@ -110,7 +110,7 @@ pub enum WaveState {
     /// All its targets have a final status.
     Complete,
     /// At least one of its targets was started.
-    Going,
+    Running,
     /// It is next and has not started.
     Next,
     /// It is next and waits for approval.
@@ -125,7 +125,7 @@ impl WaveState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Complete => "complete",
-            Self::Going => "going",
+            Self::Running => "running",
             Self::Next => "next",
             Self::NeedsApproval => "needs-approval",
             Self::Later => "later",
@@ -303,7 +303,7 @@ impl RunOverview {
             let state = match (counts.open(), is_complete_before) {
                 (0, _) => WaveState::Complete,
                 (_, false) => WaveState::Later,
-                _ if has_begun => WaveState::Going,
+                _ if has_begun => WaveState::Running,
                 _ if wave.approve && approved.is_none() => WaveState::NeedsApproval,
                 _ => WaveState::Next,
             };
