@@ -1,5 +1,5 @@
-//! A store that kills or stops its own process at a chosen write: what `kill -9` and `kill -STOP` do, at a place that can
-//! be named.
+//! A store that kills or stops its own process at a chosen write, as `kill -9` and `kill -STOP` do, but at a defined
+//! place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +20,11 @@ pub enum Crash {
     Never,
     /// Before its nth write is sent, from 1.
     Before(u64),
-    /// When its nth write was answered, and before anybody hears of that: between what was written and what follows.
+    /// When its nth write was answered, before the caller receives the answer: between the write and what follows.
     After(u64),
-    /// There it is only stopped, until somebody wakes it.
+    /// At its nth write it is only stopped, until a signal continues it.
     Stop(u64),
-    /// When its nth write of an orchestration's call was answered, and before the guest hears of that.
+    /// When its nth write of an orchestration's call was answered, before the guest receives the answer.
     Call(u64),
 }
 
@@ -42,7 +42,7 @@ impl std::str::FromStr for Crash {
     }
 }
 
-/// Any store, and a crash.
+/// Wraps a store and adds a crash.
 #[derive(Debug)]
 pub struct Crashing {
     inner: Arc<dyn Store>,
@@ -58,13 +58,13 @@ impl Crashing {
         Self { inner, crash, writes: Arc::default(), calls: Arc::default() }
     }
 
-    /// Counts the writes, too.
+    /// Counts all writes.
     #[must_use]
     pub fn writes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writes)
     }
 
-    /// How many of them were of calls.
+    /// Counts the writes of orchestration calls.
     #[must_use]
     pub fn calls(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.calls)
@@ -85,7 +85,7 @@ impl Crashing {
             if crash == Crash::After(number) {
                 die();
             }
-            // Returns when somebody wakes us.
+            // Returns when a signal continues the process.
             let _ = kill(Pid::this(), Signal::SIGSTOP);
             answer
         })
@@ -94,7 +94,7 @@ impl Crashing {
 
 fn die() -> ! {
     let _ = kill(Pid::this(), Signal::SIGKILL);
-    // It takes effect before the call returns; should it ever not, nothing else may happen.
+    // The signal takes effect before the call returns; if it ever does not, nothing else may happen.
     loop {
         std::thread::park();
     }

@@ -1,5 +1,5 @@
-//! What reads strangers' bytes, as functions that must not panic whatever they are given: for the short run of
-//! `tests/fuzz.rs`, and for libFuzzer by `cargo xtask fuzz`.
+//! Code that reads foreign bytes, as functions that must not panic on any input: for the short run of `tests/fuzz.rs`,
+//! and for libFuzzer with `cargo xtask fuzz`.
 
 use std::fs;
 use std::num::NonZeroU32;
@@ -21,20 +21,20 @@ use lockkeeper_coordination::store::{NodePath, Store, Version, create_all};
 
 use crate::root;
 
-/// Something that reads.
+/// A reader to fuzz.
 #[derive(Debug)]
 pub struct Target {
-    /// Its name: that of its folder of seeds, and of its binary.
+    /// Its name: also that of its folder of seeds and of its binary.
     pub name: &'static str,
     /// What it reads.
     pub about: &'static str,
-    /// Reads these bytes, and panics if what is promised of any bytes does not hold.
+    /// Reads the bytes, and panics if a promise about all inputs does not hold.
     pub run: fn(&[u8]),
-    /// Files and folders to begin with, below the repository's.
+    /// Files and folders with seeds, relative to the repository.
     seeds: &'static [&'static str],
 }
 
-/// Each of them.
+/// All fuzz targets.
 pub const TARGETS: [Target; 5] = [
     Target {
         name: "job",
@@ -57,22 +57,22 @@ pub const TARGETS: [Target; 5] = [
     },
     Target {
         name: "journal",
-        about: "a run's journal, as it stands, and its lines chained anew",
+        about: "a run's journal as given, and with its lines chained again",
         run: journal,
         seeds: &["tests/fuzz/seeds/journal"],
     },
 ];
 
-/// Has the target of that name read.
+/// Runs the target of that name.
 ///
 /// # Panics
-/// When there is none of that name, or it does not keep what it promises.
+/// If no target has that name, or the target breaks a promise.
 pub fn run(name: &str, bytes: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("there is such a target");
+    let target = TARGETS.iter().find(|target| target.name == name).expect("the target exists");
     (target.run)(bytes);
 }
 
-/// What seeds of a target end with; no longer ones, which take too much time.
+/// Whether a file has the right ending and size for a seed; longer ones take too much time.
 fn is_seed(target: &str, path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let fits = match target {
@@ -84,10 +84,10 @@ fn is_seed(target: &str, path: &Path) -> bool {
 }
 
 impl Target {
-    /// What to begin with.
+    /// The seeds.
     ///
     /// # Panics
-    /// When there is nothing.
+    /// If there are none.
     #[must_use]
     pub fn seeds(&self) -> Vec<Vec<u8>> {
         let mut files = Vec::new();
@@ -96,13 +96,13 @@ impl Target {
         }
         files.retain(|path| is_seed(self.name, path));
         files.sort();
-        assert!(!files.is_empty(), "{} has nothing to begin with", self.name);
+        assert!(!files.is_empty(), "{} has no seeds", self.name);
         files.iter().filter_map(|path| fs::read(path).ok()).collect()
     }
 }
 
 fn collect(path: &Path, into: &mut Vec<PathBuf>) {
-    // What others installed or built is not ours.
+    // Installed or built files are not part of the repository.
     if path.ends_with("node_modules") || path.ends_with("target") {
         return;
     }
@@ -112,7 +112,7 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// That problems point into their file.
+/// Checks that problems point into their file.
 fn told(problems: &Problems) {
     let source = problems.source();
     let lines = source.text().lines().count().max(1);
@@ -186,7 +186,7 @@ fn wasm(bytes: &[u8]) {
             let decision = policy.admit("{}", &view, &[], Grants::NONE);
             let again = policy.admit("{}", &view, &[], Grants::NONE);
             assert_eq!((format!("{:?}", decision.answer), decision.fuel), (format!("{:?}", again.answer), again.fuel));
-            // Any settings may be refused.
+            // The settings may be refused.
             let _ = policy.validate(&serde_json::json!({ "slots": [1, null] }));
         }
         Err(error) => {
@@ -198,7 +198,7 @@ fn wasm(bytes: &[u8]) {
 
 fn journal(bytes: &[u8]) {
     read_through(bytes);
-    // Else nothing behind the first change would be looked at.
+    // Otherwise nothing after the first change would be read.
     let mut sealed = Vec::new();
     let mut previous = String::new();
     for content in bytes.split(|byte| *byte == b'\n').filter(|content| !content.is_empty()) {
@@ -224,7 +224,7 @@ fn znodes(bytes: &[u8]) {
     runtime.block_on(look_at(&String::from_utf8_lossy(bytes)));
 }
 
-/// Puts these nodes into a store and looks at it, as every command that only looks does.
+/// Puts the nodes into a store, and reads it as every read-only command does.
 async fn look_at(nodes: &str) {
     let store: Arc<dyn Store> = Memory::new(MemoryOptions::default()).open();
     let mut paths = Vec::new();
@@ -233,12 +233,12 @@ async fn look_at(nodes: &str) {
         let Ok(path) = NodePath::parse(path) else { continue };
         let data = Bytes::from(data.replace("\\n", "\n"));
         if path.parent().is_some() && create_all(&*store, &path).await.is_ok() {
-            // Data may be too much.
+            // The data may be too large.
             let _ = store.set(&path, data, Version::Any).await;
             paths.push(path);
         }
     }
-    // An answer or an error, whichever.
+    // Either an answer or an error is fine.
     for path in paths {
         let semaphore = Semaphore::new(Arc::clone(&store), path.clone(), NonZeroU32::MIN);
         let _ = semaphore.holders().await;
@@ -251,7 +251,7 @@ async fn look_at(nodes: &str) {
     for kept in run_state::all(&store).await.unwrap_or_default() {
         let seen = run_state::RunOverview::read(&store, &kept.name).await;
         if let Ok(seen) = &seen {
-            let _ = (seen.each().count(), seen.waves(), seen.held());
+            let _ = (seen.each().count(), seen.waves(), seen.hold_reasons());
         }
         let _ = run_state::requests(&store, &kept.name).await;
         let _ = run_state::run_status(&store, &kept.name).await;

@@ -1,5 +1,5 @@
-//! The harness: the built binaries in a world of their own, real ZooKeeper servers and a bad network before them, a real sshd, real kazoo
-//! and Salt, and waiting for conditions.
+//! The test harness: the built binaries with a state folder of their own, real ZooKeeper servers behind a bad network,
+//! a real sshd, real kazoo and Salt, and waiting for conditions.
 
 pub mod crashing;
 pub mod fuzz;
@@ -22,22 +22,22 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a condition is waited for before a test fails: far beyond what anything takes.
+/// How long a condition is waited for before a test fails: far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it is looked at.
+/// Interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The repository's folder.
 ///
 /// # Panics
-/// Never: this crate is a folder of it.
+/// Never: this crate is in the repository.
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in the repository").to_owned()
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 ///
 /// # Panics
 /// Never in a test.
@@ -47,10 +47,10 @@ pub fn target_dir() -> PathBuf {
     test.ancestors().nth(3).expect("tests are in `deps` of a profile's folder").to_owned()
 }
 
-/// Where the binaries are; built if they are not up to date.
+/// Folder of the binaries; builds them if they are out of date.
 ///
 /// # Panics
-/// When they cannot be built.
+/// If they cannot be built.
 pub fn binaries() -> &'static Path {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     BINARIES.get_or_init(|| {
@@ -62,7 +62,7 @@ pub fn binaries() -> &'static Path {
     })
 }
 
-/// A state folder of its own, and commands that use it.
+/// A state folder for one test, and commands that use it.
 #[derive(Debug)]
 pub struct World {
     folder: TempDir,
@@ -74,44 +74,44 @@ impl Default for World {
     }
 }
 
-/// What a command said, as text.
+/// The result of a command, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// Its exit code; none: a signal ended it.
+    /// The exit code. `None` if a signal ended the command.
     pub code: Option<i32>,
-    /// What it wrote.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote beside.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl World {
-    /// An empty one.
+    /// An empty state folder.
     ///
     /// # Panics
-    /// Without a temporary folder.
+    /// If no temporary folder can be created.
     #[must_use]
     pub fn new() -> Self {
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 
-    /// A folder for whatever a test needs.
+    /// The folder, for the test's own files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A file in it.
+    /// Writes a file in the folder.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder().join(name);
         std::fs::write(&path, text).expect("a file in our own folder");
         path
     }
 
-    /// One of the built binaries, in this world.
+    /// A command of one of the built binaries, with this state folder.
     #[must_use]
     pub fn command(&self, binary: &str) -> Command {
         let mut path = binaries().as_os_str().to_owned();
@@ -126,7 +126,7 @@ impl World {
             command.env_remove(inherited);
         }
         command.env("LOCKKEEPER_STATE_DIR", self.folder().join("state"));
-        // The machine's own names no store for a test.
+        // The machine's own configuration must not name a store for a test.
         command.env("LOCKKEEPER_SYSTEM_CONFIG", "/dev/null");
         command.env("XDG_CONFIG_HOME", self.folder().join("config"));
         command
@@ -140,10 +140,10 @@ impl World {
         command
     }
 
-    /// Runs `lockkeeper` with these arguments, parted by blanks, to its end.
+    /// Runs `lockkeeper` with these arguments, separated by spaces, to its end.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn run(&self, arguments: &str) -> Said {
         said(&mut self.lockkeeper(arguments.split(' ')))
@@ -152,17 +152,17 @@ impl World {
     /// The value that `lockkeeper … --format json` prints.
     ///
     /// # Panics
-    /// When it prints none.
+    /// If it prints none.
     #[must_use]
     pub fn json(&self, arguments: &str) -> serde_json::Value {
         let said = self.run(&format!("{arguments} --format json"));
         serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{arguments}: {error}: {said:?}"))
     }
 
-    /// The identifiers that hold a semaphore now.
+    /// The identifiers that hold a semaphore.
     ///
     /// # Panics
-    /// When `holders` fails.
+    /// If `holders` fails.
     #[must_use]
     pub fn holders(&self, path: &str) -> Vec<String> {
         let found = self.json(&format!("holders {path}"));
@@ -174,7 +174,7 @@ impl World {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn said(command: &mut Command) -> Said {
     let Output { status, stdout, stderr } = command.output().expect("the command can be started");
     Said {
@@ -184,16 +184,16 @@ pub fn said(command: &mut Command) -> Said {
     }
 }
 
-/// Says why a test does nothing here.
+/// Reports why a test is skipped on this machine.
 #[expect(clippy::print_stdout, reason = "what a test prints is shown with it")]
 pub fn skipped(why: &str) {
     println!("skipped: {why}");
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 ///
 /// # Panics
-/// When it does not become so.
+/// If it does not hold within a minute.
 pub fn eventually(what: impl Debug, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {

@@ -1,29 +1,30 @@
-//! Ports of our own on loopback, kept for as long as they are wanted, however often a server comes and goes on them.
+//! Loopback ports for one test, reserved while servers restart on them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Below what kernels give to outgoing connections, or one of those might sit on a port while its server restarts.
+/// First port; below the range that kernels use for outgoing connections, which could take a port while its server
+/// restarts.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
-/// A TCP port that nobody else of this crate takes, in whatever process.
+/// A TCP port that no other test of this crate uses, in any process.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
-    /// The UDP port of the same number says that it is taken; the kernel gives it back when we are gone.
+    /// A UDP socket on the same number marks the port as taken; the kernel releases it with the process.
     _claim: UdpSocket,
 }
 
 impl Port {
-    /// One that is free.
+    /// Reserves a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub(crate) fn claim() -> Self {
         static TRIED: AtomicU32 = AtomicU32::new(0);
-        // Processes that start together begin far apart.
+        // Processes that start together search from different places.
         let begin = process::id().wrapping_mul(97);
         for _ in 0..COUNT {
             let offset = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % COUNT;

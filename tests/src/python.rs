@@ -1,4 +1,5 @@
-//! Real kazoo and real Salt, in a virtual environment that `cargo xtask setup` makes, behind scripts of ours.
+//! Real kazoo and real Salt, in a virtual environment that `cargo xtask setup` creates, with scripts of this
+//! repository.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,10 +12,10 @@ use serde_json::Value;
 
 use crate::{Said, root, said, skipped, target_dir};
 
-/// Whether kazoo and Salt are here. Where they are not, a test says so and is done: `if !available() { return }`.
+/// Whether kazoo and Salt are installed. If not, a test is skipped: `if !available() { return }`.
 ///
 /// # Panics
-/// On CI when they are not: there they are, after `cargo xtask setup`.
+/// On CI if they are not installed: `cargo xtask setup` installs them there.
 #[must_use]
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -25,16 +26,16 @@ pub fn available() -> bool {
     };
     let available = *AVAILABLE.get_or_init(imports);
     if !available {
-        assert!(env::var_os("CI").is_none(), "CI has kazoo and Salt: `cargo xtask setup` brings them");
-        skipped("no kazoo and Salt here; `cargo xtask setup` brings them");
+        assert!(env::var_os("CI").is_none(), "CI needs kazoo and Salt: `cargo xtask setup` installs them");
+        skipped("kazoo and Salt are not installed; `cargo xtask setup` installs them");
     }
     available
 }
 
-/// Scripts of `tests/python` on one ZooKeeper.
+/// Runs scripts of `tests/python` against one ZooKeeper.
 ///
-/// A script ends with 0, or with 1 and `{"error": CLASS, "message": TEXT}` of Python's exception. It prints one JSON value a
-/// line.
+/// A script exits with 0, or with 1 and `{"error": CLASS, "message": TEXT}` of Python's exception. It prints one JSON
+/// value per line.
 #[derive(Debug, Clone)]
 pub struct Python {
     hosts: String,
@@ -43,31 +44,31 @@ pub struct Python {
 }
 
 impl Python {
-    /// On these servers.
+    /// Uses these servers.
     #[must_use]
     pub fn on(hosts: impl Into<String>) -> Self {
         Self { hosts: hosts.into(), digest: None, acl: None }
     }
 
-    /// Logged in as `user:password`.
+    /// Logs in as `user:password`.
     #[must_use]
     pub fn digest(mut self, login: &str) -> Self {
         self.digest = Some(login.to_owned());
         self
     }
 
-    /// Every node that is made is for `user:password` alone, with all rights.
+    /// Gives every created node to `user:password` alone, with all rights.
     #[must_use]
     pub fn acl(mut self, login: &str) -> Self {
         self.acl = Some(login.to_owned());
         self
     }
 
-    /// A script of `tests/python`, by its name without the ending, with its arguments.
+    /// A script of `tests/python`, by its name without the suffix, with its arguments.
     #[must_use]
     pub fn command<A: AsRef<OsStr>>(&self, script: &str, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(interpreter());
-        // Nothing of its own beside the sources.
+        // Prevents cache files beside the sources.
         command.arg("-B").arg(root().join("tests/python").join(format!("{script}.py"))).args(["--hosts", &self.hosts]);
         for (flag, login) in [("--digest", &self.digest), ("--acl", &self.acl)] {
             if let Some(login) = login {
@@ -78,29 +79,29 @@ impl Python {
         command
     }
 
-    /// Runs one to its end.
+    /// Runs a script to its end.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn run<A: AsRef<OsStr>>(&self, script: &str, arguments: impl IntoIterator<Item = A>) -> Said {
         said(&mut self.command(script, arguments))
     }
 
-    /// The last value that one prints.
+    /// The last value that a script prints.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn json<A: AsRef<OsStr>>(&self, script: &str, arguments: impl IntoIterator<Item = A>) -> Value {
         let said = self.run(script, arguments);
         assert_eq!(said.code, Some(0), "{script}: {said:?}");
         value(said.stdout.lines().last().unwrap_or_default())
     }
 
-    /// The exception that one ends with: its class and its text.
+    /// The exception that a script ends with: its class and its text.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     #[must_use]
     pub fn error<A: AsRef<OsStr>>(&self, script: &str, arguments: impl IntoIterator<Item = A>) -> (String, String) {
         let said = self.run(script, arguments);
@@ -110,10 +111,10 @@ impl Python {
         (text("error"), text("message"))
     }
 
-    /// Starts one.
+    /// Starts a script.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn spawn<A: AsRef<OsStr>>(&self, script: &str, arguments: impl IntoIterator<Item = A>) -> Running {
         let mut command = self.command(script, arguments);
@@ -124,7 +125,7 @@ impl Python {
     }
 }
 
-/// A script that is running. It is killed when this is dropped.
+/// A running script. It is killed on drop.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -133,31 +134,31 @@ pub struct Running {
 }
 
 impl Running {
-    /// The next value that it prints; waits for it. None: it has ended.
+    /// Waits for the next value that it prints. `None` if it has ended.
     ///
     /// # Panics
-    /// When it prints no JSON.
+    /// If it prints no JSON.
     pub fn answer(&mut self) -> Option<Value> {
         let mut line = String::new();
         let length = self.stdout.read_line(&mut line).expect("a pipe can be read");
         (length > 0).then(|| value(&line))
     }
 
-    /// Its process id.
+    /// Its process ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends its input without waiting: it stops what it does.
+    /// Ends its input without waiting; the script stops.
     pub fn tell_to_stop(&mut self) {
         self.stdin = None;
     }
 
-    /// Ends its input, and waits for its end: the values that it had not been asked for.
+    /// Ends its input, waits for its end and returns the remaining values.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn stop(mut self) -> Vec<Value> {
         self.tell_to_stop();
         let mut rest = String::new();

@@ -1,4 +1,4 @@
-//! A run in a process of the tests' own: begun or gone on with, as `lockkeeper run` does it.
+//! A run in a process of the tests: started or resumed as `lockkeeper run` does.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,11 +12,11 @@ use lockkeeper::rollout::run_state::{LAYOUT, NewRun, RunRecord, Runner};
 use lockkeeper_coordination::recipe::{Identifier, Patience, StoreId};
 use lockkeeper_coordination::store::Store;
 
-/// Becomes the runner of the job, and begins its run or goes on with the one that there is, finished or not. Its journal
-/// goes to `run` in the job's folder.
+/// Becomes the job's runner, and starts its run or resumes the newest one, finished or not. The journal is `run` in the
+/// job's folder.
 ///
 /// # Errors
-/// As the parts have them.
+/// Those of the called functions.
 pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &Arc<dyn Store>) -> Result<Run<P>> {
     let who = Identifier::new(format!("test:{}", std::process::id()))?;
     let runner = Runner::acquire(store, &job.name, who, Patience::Forever).await?;
@@ -42,7 +42,7 @@ pub async fn prepare<P: Decide>(job: JobSpec, folder: &Path, policy: P, store: &
                 ended: None,
             };
             let job_text = job.source.text().to_owned();
-            // No other run has the name, should this one never begin.
+            // No other run has this name, even if this one never starts.
             let name = format!("{}-{}", job.name, uuid::Uuid::new_v4().simple());
             let new = NewRun { name, record, job_text, targets: plan.targets, journal: place };
             runner.begin(new).await?

@@ -1,5 +1,5 @@
-//! A real sshd of a test's own on loopback: started from Debian's package with its own configuration and keys, never the
-//! system's service, and gone with the test.
+//! A real sshd for one test on loopback: Debian's package with its own configuration and keys, never the system's
+//! service, and stopped with the test.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -16,19 +16,19 @@ use tempfile::TempDir;
 use crate::ports::Port;
 use crate::{eventually, skipped};
 
-/// Where Debian's package puts it.
+/// Path in Debian's package.
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// What a login shell reads is in here, and not what is ours.
+/// Folder of the files that a login shell reads, apart from the server's own.
 const HOME: &str = "home";
 
-/// As root it locks a part of itself up in there; Debian's service makes it.
+/// Folder that sshd needs as root; Debian's service creates it.
 const EMPTY: &str = "/run/sshd";
 
-/// Whether servers can run here. Where none can, a test says so and is done: `if !available() { return }`.
+/// Whether sshd can run on this machine. If not, a test is skipped: `if !available() { return }`.
 ///
 /// # Panics
-/// On CI when none can: there they always can, after `cargo xtask setup`.
+/// On CI if it cannot: `cargo xtask setup` installs it there.
 #[must_use]
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -38,27 +38,27 @@ pub fn available() -> bool {
     };
     let available = *AVAILABLE.get_or_init(|| Path::new(SSHD).exists() && client());
     if !available {
-        assert!(env::var_os("CI").is_none(), "CI has sshd: `cargo xtask setup` brings it");
-        skipped("no sshd here; `cargo xtask setup` brings it");
+        assert!(env::var_os("CI").is_none(), "CI needs sshd: `cargo xtask setup` installs it");
+        skipped("sshd is not installed; `cargo xtask setup` installs it");
     }
     available
 }
 
-/// One server, into which we log in as ourselves.
+/// One server; tests log in as their own user.
 #[derive(Debug)]
 pub struct Sshd {
     folder: TempDir,
     port: Port,
-    /// Nobody listens there.
+    /// A port without a listener.
     free: Port,
     child: Child,
 }
 
 impl Sshd {
-    /// Starts one with these lines more in its configuration, and waits until it listens.
+    /// Starts a server with further lines in its configuration, and waits until it listens.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn start(more: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
@@ -81,10 +81,10 @@ impl Sshd {
         sshd
     }
 
-    /// Kills it with all its connections, as when its machine goes down. What ran there goes on.
+    /// Kills the server with all its connections, as if its machine failed. Commands there continue.
     ///
     /// # Panics
-    /// When it cannot be killed.
+    /// If it cannot be killed.
     pub fn go_down(&mut self) {
         let connections = self.connections();
         self.child.kill().expect("our own child");
@@ -92,25 +92,26 @@ impl Sshd {
         connections.into_iter().for_each(end);
     }
 
-    /// Starts it once more where it was, and waits until it listens.
+    /// Starts the server again on the same port, and waits until it listens.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn come_back(&mut self) {
         self.child = serve(self.folder.path());
         eventually("sshd listens", || TcpStream::connect(self.address()).is_ok());
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Writes the configuration of a client that reaches it by whatever name. Some names have a fate of their own: `refused`, `nowhere`, `changed`, `stranger` and `denied`.
+    /// Writes a client configuration that reaches the server under any host name. Some names behave differently:
+    /// `refused`, `nowhere`, `changed`, `stranger` and `denied`.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// If it cannot be written.
     #[must_use]
     pub fn client_config(&self) -> PathBuf {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
@@ -118,7 +119,7 @@ impl Sshd {
         for (known, name) in [("known_hosts", "host"), ("wrong_hosts", "other_host")] {
             fs::write(file(known), format!("fleet {}", key(name))).expect("a file in our own folder");
         }
-        // A name with such a long part is wrong in itself: nobody's server is asked about it.
+        // A name with such a long label is invalid, so no name server is asked about it.
         let nowhere = "n".repeat(64);
         let own = [
             ("refused", "Port", self.free.number().to_string()),
@@ -147,19 +148,19 @@ impl Sshd {
         config
     }
 
-    /// Its own configuration, which it reads when it starts.
+    /// The server's configuration, which it reads at its start.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("sshd_config")
     }
 
-    /// The home of who logs in, without anything in it.
+    /// An empty home folder for logins.
     #[must_use]
     pub fn home(&self) -> PathBuf {
         self.folder.path().join(HOME)
     }
 
-    /// Its connections' processes.
+    /// Processes of its connections.
     ///
     /// # Panics
     /// Without `/proc`.
@@ -168,21 +169,21 @@ impl Sshd {
         children_of(self.child.id())
     }
 
-    /// Ends all its connections at once, as when a machine loses power: nobody says goodbye. What ran there goes on.
+    /// Ends all its connections at once without a goodbye, as if a machine lost power. Commands there continue.
     pub fn cut(&self) {
         for connection in self.connections() {
             end(connection);
         }
     }
 
-    /// What it wrote down.
+    /// The server's log.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("sshd.log")).unwrap_or_default()
     }
 }
 
-/// Starts a server whose configuration is in that folder.
+/// Starts a server with the configuration in that folder.
 fn serve(folder: &Path) -> Child {
     let mut log = fs::File::options();
     let log = log.create(true).append(true).open(folder.join("sshd.log")).expect("a file in our own folder");
@@ -193,7 +194,7 @@ fn serve(folder: &Path) -> Child {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        // First who takes new connections, then those that there are.
+        // First the process that accepts connections, then the present connections.
         let connections = self.connections();
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -223,7 +224,7 @@ fn make_key(file: &Path) {
 
 fn server_config(folder: &Path, port: &Port) -> String {
     let folder = folder.display();
-    // The folders above ours are not ours to check; PAM and locked accounts are not what is tested.
+    // The folders above the temporary one are not checked; PAM and locked accounts are not tested.
     format!(
         "Port {}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/sshd.pid\n\
          AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
@@ -233,7 +234,7 @@ fn server_config(folder: &Path, port: &Port) -> String {
     )
 }
 
-/// The processes that a process has started and not yet asked about.
+/// The children of a process, including those that it has not waited for.
 ///
 /// # Panics
 /// Without `/proc`.

@@ -1,53 +1,53 @@
-//! What a ZooKeeper server has decided, read from its transaction log: the history against which grants are checked.
+//! The decisions of a ZooKeeper server, read from its transaction log: the history against which grants are checked.
 //!
-//! The format is the server's own (`FileTxnLog`): a header, then for each transaction a checksum, a length and the bytes of
-//! a header and a body in ZooKeeper's serialisation, and the byte `B`. Numbers are big-endian. The file is padded with
-//! zeros, and its last transaction may be half-written.
+//! The format is the server's own (`FileTxnLog`): a header, then for each transaction a checksum, a length and the
+//! bytes of a header and a body in ZooKeeper's serialisation, and the byte `B`. Numbers are big-endian. The file is
+//! padded with zeros, and its last transaction may be incomplete.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-/// One change of one node, in the order of the servers' own numbers.
+/// One change of one node, in the order of the servers' transaction numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The transaction's number; the changes of one `multi` or of a session's end share it.
+    /// Number of the transaction; the changes of one `multi`, or of a session's end, share it.
     pub zxid: i64,
     /// When the leader decided it, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The session that asked for it, or that ended.
+    /// The session that requested it, or that ended.
     pub session: i64,
-    /// The node.
+    /// Path of the node.
     pub path: String,
-    /// What became of it.
+    /// The change.
     pub what: What,
 }
 
-/// What became of a node.
+/// A change of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// It was made.
+    /// It was created.
     Created {
-        /// What it holds.
+        /// Its data.
         data: Vec<u8>,
-        /// Whether it goes with its session.
+        /// Whether it is deleted with its session.
         is_ephemeral: bool,
     },
     /// Its data was set.
     Set {
-        /// What it holds from then on.
+        /// Its new data.
         data: Vec<u8>,
     },
     /// It was deleted.
     Deleted,
-    /// It went with its session.
+    /// It was deleted with its session.
     Expired,
 }
 
-/// The changes that more than half of the servers have in their logs, in order. Their data folders are given.
+/// The changes that a majority of the servers have in their logs, in order; `folders` are their data folders.
 ///
 /// # Errors
-/// When a folder or a file cannot be read.
+/// If a folder or a file cannot be read.
 pub fn history<P: AsRef<Path>>(folders: &[P]) -> io::Result<Vec<Change>> {
     let mut seen: BTreeMap<i64, (usize, Vec<Change>)> = BTreeMap::new();
     for folder in folders {
@@ -68,7 +68,7 @@ pub fn history<P: AsRef<Path>>(folders: &[P]) -> io::Result<Vec<Change>> {
     Ok(seen.into_values().filter(|(servers, _)| *servers >= majority).flat_map(|(_, changes)| changes).collect())
 }
 
-/// What cannot be read ends the log: it is where the server was killed.
+/// A part that cannot be read ends the log: the server was killed there.
 fn transactions(log: &[u8]) -> Vec<(i64, Vec<Change>)> {
     let mut reader = Reader(log);
     let mut found = Vec::new();
@@ -92,7 +92,7 @@ fn transaction(body: &[u8]) -> Option<(i64, Vec<Change>)> {
     Some((zxid, changes(kind, reader)?.into_iter().map(change).collect()))
 }
 
-/// The operations' numbers (`ZooDefs.OpCode`).
+/// Operation codes (`ZooDefs.OpCode`).
 mod op {
     pub(super) const CREATE: [i32; 4] = [1, 15, 19, 21];
     pub(super) const DELETE: [i32; 2] = [2, 20];
@@ -120,7 +120,7 @@ fn changes(kind: i32, mut reader: Reader<'_>) -> Option<Vec<(String, What)>> {
             for _ in 0..reader.int()? {
                 let (kind, body) = (reader.int()?, reader.buffer()?);
                 if kind == op::ERROR {
-                    // It was refused, and nothing of it was done.
+                    // It was refused as a whole.
                     return Some(Vec::new());
                 }
                 all.extend(changes(kind, Reader(body))?);
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         Some(i64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// A length and as many bytes; a length of -1 is no buffer at all.
+    /// A length and that many bytes; a length of -1 means no buffer.
     fn buffer(&mut self) -> Option<&'a [u8]> {
         let length = self.int()?.max(0);
         self.take(usize::try_from(length).ok()?)

@@ -92,7 +92,7 @@ fn cargo_home() -> PathBuf {
 }
 
 #[test]
-fn a_change_is_built_and_tested_while_somebody_watches() {
+fn a_change_is_built_and_tested_in_watch_mode() {
     let world = World::new();
     assert_eq!(in_folder(&world, world.folder(), "policy new watched").code, Some(0));
     let folder = world.folder().join("watched");
@@ -157,7 +157,7 @@ fn a_pinned_policy_is_this_file_and_no_other() {
 }
 
 #[test]
-fn what_cannot_be_made_is_told_with_the_next_step() {
+fn a_failure_to_create_shows_the_next_step() {
     let world = World::new();
     fs::create_dir(world.folder().join("taken")).unwrap();
     world.file("taken/notes.txt", "mine");
@@ -167,7 +167,7 @@ fn what_cannot_be_made_is_told_with_the_next_step() {
         ("policy new other --sdk taken", "there is no SDK in `taken`", "guest-sdk"),
         ("policy build taken", "there is no policy in `taken`", "lockkeeper policy new NAME"),
         ("policy test rolling --update", "--update needs a file of cases", "[[case]]"),
-        ("policy decide rolling --from latest#1", "there is no run", "lockkeeper run JOB"),
+        ("policy decide rolling --from latest#1", "has no runs", "lockkeeper run JOB"),
         ("policy decide rolling --from latest", "names no decision", "latest#17"),
         ("policy decide rolling --view gone.toml", "cannot read the view", "lockkeeper policy views"),
     ] {

@@ -51,7 +51,7 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn locks_are_taken_shown_and_given_back() {
+fn locks_are_acquired_shown_and_released() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -74,7 +74,7 @@ fn locks_are_taken_shown_and_given_back() {
 }
 
 #[test]
-fn bad_arguments_are_told_by_name() {
+fn bad_arguments_are_named() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -102,7 +102,7 @@ fn bad_arguments_are_told_by_name() {
 }
 
 #[test]
-fn a_command_line_that_is_not_understood_is_told_the_next_step() {
+fn a_wrong_command_line_gets_a_hint() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -206,7 +206,7 @@ fn a_party_is_shown_to_people_and_programs() {
 }
 
 #[test]
-fn a_command_under_a_lease_has_its_own_say() {
+fn a_command_under_a_lease_keeps_its_exit_code() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -231,7 +231,7 @@ fn a_command_under_a_lease_has_its_own_say() {
 }
 
 #[test]
-fn a_lease_of_somebody_elses_stays() {
+fn a_lease_of_another_holder_stays() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -306,7 +306,7 @@ fn a_job_is_checked_planned_and_run() {
 }
 
 #[test]
-fn all_mistakes_of_a_job_come_at_once() {
+fn all_mistakes_of_a_job_are_reported_together() {
     let world = World::new();
     let job = world.file(
         "job.toml",
@@ -377,7 +377,7 @@ fn ten_mistakes_of_all_kinds_are_ten_errors_with_line_and_column() {
 }
 
 #[test]
-fn what_a_job_names_is_looked_at_with_it() {
+fn files_that_a_job_names_are_checked() {
     let world = World::new();
     let job = |name: &str, changes: &[(&str, &str)]| {
         let text = changes.iter().fold(JOB.to_owned(), |text, (old, new)| text.replace(old, new));

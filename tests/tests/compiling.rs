@@ -49,7 +49,7 @@ fn what_the_compiler_cannot_bear_costs_a_child_and_not_the_host() {
 }
 
 #[test]
-fn a_compiler_that_dies_is_told() {
+fn a_killed_compiler_is_reported() {
     let died = |program: &str| {
         let options = EngineOptions { compiler: Compiler::Child(program.into()), ..EngineOptions::default() };
         let error = Engine::new(&options).unwrap().load(&Guest::default().module()).unwrap_err();

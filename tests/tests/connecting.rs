@@ -92,7 +92,7 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn whoever_is_nearest_says_where_the_store_is() {
+fn the_nearest_setting_selects_the_store() {
     let world = world();
     let lines = [
         "check job.toml",
@@ -152,7 +152,7 @@ fn a_login_stays_whole() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_told() {
+fn conflicting_settings_are_reported() {
     let world = world();
     let pem = world.file("some.pem", "");
     let pem = pem.file_name().unwrap().to_str().unwrap().to_owned();
@@ -209,7 +209,7 @@ fn what_does_not_fit_together_is_told() {
 }
 
 #[test]
-fn what_is_wrong_with_a_profile_is_told() {
+fn mistakes_in_a_profile_are_reported() {
     let world = world();
     world.file(
         "torn.toml",

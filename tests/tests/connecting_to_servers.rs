@@ -108,7 +108,7 @@ fn a_caller_without_rights_locks_without_the_id_of_the_store() {
 }
 
 #[test]
-fn what_nobody_else_may_read_is_not_listed() {
+fn private_nodes_are_not_listed() {
     let Some(corner) = Corner::new() else { return };
     assert_eq!(corner.run_as("ops", SECRET, "lock /x --identifier me --default-acl auth::cdrwa").code, Some(0));
     for line in ["holders /x --format json", "party members /x --format json"] {
@@ -318,7 +318,7 @@ fn a_connection_by_tls_knows_both_ends() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_told() {
+fn a_certificate_for_another_name_is_reported() {
     if !zookeeper::available() {
         return;
     }
@@ -340,7 +340,7 @@ fn a_certificate_for_another_name_is_told() {
 }
 
 #[test]
-fn servers_that_want_sasl_are_told() {
+fn servers_that_require_sasl_are_reported() {
     if !zookeeper::available() {
         return;
     }
@@ -370,7 +370,7 @@ fn servers_that_want_sasl_are_told() {
 }
 
 #[test]
-fn a_server_without_a_majority_is_told_from_one_that_is_gone() {
+fn a_server_without_a_majority_differs_from_a_missing_one() {
     if !zookeeper::available() {
         return;
     }

@@ -105,7 +105,7 @@ fn ctrl_c_in_the_demo_leaves_no_server() {
 }
 
 #[test]
-fn a_fleet_that_goes_down_takes_along_who_is_just_starting() {
+fn a_fleet_that_stops_ends_its_starting_servers() {
     let world = World::new();
     let dir = world.folder().join("fleet");
     let fleet = |arguments: &[&str]| {
@@ -146,7 +146,7 @@ fn the_job_in_the_readme_is_one() {
 }
 
 #[test]
-fn canary_goes_alone_and_bakes() {
+fn the_canary_runs_alone_and_bakes() {
     let world = World::new();
     let (code, events) = run(&world, "canary");
     assert_eq!(code, Some(0));
@@ -191,7 +191,7 @@ fn rack_spread_never_has_two_of_a_rack() {
 }
 
 #[test]
-fn custom_policy_waits_until_somebody_is_in() {
+fn the_custom_policy_waits_for_a_member() {
     let world = World::new();
     let words = "policy build examples/custom-policy/policy --out examples/custom-policy/office_hours.wasm";
     let built = said(world.lockkeeper(words.split(' ')).current_dir(root()));

@@ -64,21 +64,24 @@ fn says(said: &Said, words: &[&str]) {
 }
 
 #[test]
-fn who_waits_for_a_slot_is_told_who_has_them_and_who_acts_since_when() {
+fn a_target_that_waits_for_a_slot_names_the_holders() {
     let world = World::new();
     world.file("job.toml", &job(7, 3, "sleep 600", ""));
     let _run = start(&world, &["run", "job.toml"]);
     eventually("three act", || journal_has(&world, "\"event\":\"started\"", 3));
     let waiting = explain(&world, &["web07"]);
-    says(&waiting, &["web07 does not go: all 3 slots are this run's own already: web01 running for "]);
-    says(&waiting, &["not been asked about it yet; 3 waiting targets before it", "Earliest  no time is set"]);
-    assert!(waiting.stderr.contains("the run goes on, or was killed"), "{waiting:?}");
+    says(&waiting, &["web07 is blocked: all 3 slots are in use by this run: web01 running for "]);
+    says(&waiting, &["the policy has not decided about it yet; 3 waiting targets before it", "Earliest  no time: "]);
+    assert!(waiting.stderr.contains("the run is in progress or was killed"), "{waiting:?}");
     says(
         &explain(&world, &["web01"]),
-        &["web01 is acting: try 1 under fence ", "Verdict  lock (slot-held), policy `rolling`"],
+        &["web01 is running: attempt 1 under fence ", "Verdict  lock (slot-held), policy `rolling`"],
     );
     let run = explain(&world, &[]);
-    says(&run, &["0 of 7 targets done, 3 under way, 4 to come", "web04, web05, web06, web07  waiting  all 3 slots"]);
+    says(
+        &run,
+        &["0 of 7 targets succeeded, 3 in flight, 4 not started", "web04, web05, web06, web07  waiting  all 3 slots"],
+    );
     let object = told(&world, "web07");
     assert_eq!(
         (&object["status"], &object["because"], &object["verdict"], &object["end"]),
@@ -94,7 +97,7 @@ fn who_waits_for_a_slot_is_told_who_has_them_and_who_acts_since_when() {
 }
 
 #[test]
-fn what_would_let_a_target_go_does_let_it_go() {
+fn the_reported_change_unblocks_the_target() {
     let world = World::new();
     world.file("job.toml", &job(2, 2, "true", "[party]\npath = \"/party/web\"\nmin-nodes = 3\nblocking = true"));
     let member =
@@ -103,33 +106,33 @@ fn what_would_let_a_target_go_does_let_it_go() {
     let mut members: Vec<Running> = ["web01", "web02"].map(member).into();
     eventually("two are members", || there() == 2);
     let _run = start(&world, &["run", "job.toml"]);
-    eventually("both are asked about", || journal_has(&world, "\"event\":\"waiting\"", 2));
+    eventually("the policy decides about both", || journal_has(&world, "\"event\":\"waiting\"", 2));
     let object = told(&world, "web02");
     assert_eq!((&object["because"], &object["verdict"]["code"]), (&json!("policy"), &json!("below-floor")), "{object}");
     let change = "the party had 4 members; it has 2";
-    assert_eq!(object["would-go"]["if"], json!({ "change": change, "verdict": "lock", "at": null }), "{object}");
+    assert_eq!(object["unblocked-if"]["if"], json!({ "change": change, "verdict": "lock", "at": null }), "{object}");
     says(
         &explain(&world, &["web02"]),
         &[
-            "web02 does not go: policy `rolling` says wait: 1 of 2 members would remain, the floor is 3 (below-floor)",
-            "party `/party/web` has 2 members, its floor is 3; 1 would remain while this one acts: web01, web02",
-            "Would go  if the party had 4 members; it has 2",
+            "web02 is blocked: policy `rolling` answers wait: 1 of 2 members would remain, the floor is 3 (below-floor)",
+            "party `/party/web` has 2 members, its floor is 3; 1 would remain while this target is running: web01, web02",
+            "Unblocked  if the party had 4 members; it has 2",
         ],
     );
     // With one more it does not; with two it does.
     members.push(member("other1"));
     eventually("a third member is seen", || journal_has(&world, "2 of 3 members would remain", 1));
     let object = told(&world, "web02");
-    assert_eq!(object["would-go"]["if"]["change"], json!("the party had 4 members; it has 3"), "{object}");
+    assert_eq!(object["unblocked-if"]["if"]["change"], json!("the party had 4 members; it has 3"), "{object}");
     assert!(!journal_has(&world, "\"event\":\"started\"", 1));
     members.push(member("other2"));
-    eventually("the run is over", || journal_has(&world, "\"end\":\"succeeded\"", 1));
-    says(&explain(&world, &["web02"]), &["web02 is done, since ", "try 1 succeeded after "]);
+    eventually("the run is finished", || journal_has(&world, "\"end\":\"succeeded\"", 1));
+    says(&explain(&world, &["web02"]), &["web02 succeeded ", "attempt 1 after "]);
     assert_eq!(told(&world, "")["end"], json!("succeeded"));
 }
 
 #[test]
-fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
+fn a_hard_limit_that_blocks_is_named_with_what_unblocks_it() {
     let world = World::new();
     let action = "case $0 in web01) exit 7;; *) sleep 600;; esac";
     world.file("job.toml", &job(4, 3, action, "[budget]\nmax-failed = 2"));
@@ -142,28 +145,28 @@ fn a_hard_limit_that_refuses_is_named_with_what_it_takes() {
     says(
         &refused,
         &[
-            "web03 does not go: a hard limit of the job lets nobody go: 1 under way could spend the failure budget \
+            "web03 is blocked: a hard limit of the job blocks all targets: 1 under way could spend the failure budget \
              (budget-reserved)",
-            "policy `rolling` would let it go",
+            "policy `rolling` would admit it",
             "Refused  by the hard limit `budget-reserved`",
             "the failure budget is 2: ",
             "or if no target had failed; 1 has",
-            "or if the job's `max-failed` were 3; it is 2",
+            "or if the job's `max-failed` was 3; it is 2",
         ],
     );
-    // It was asked about when web02 queued, or when that had its slot.
-    let done = "Would go  if web02 were done and had given its slot back: 0 of 3 held, not 1";
-    let gone = "Would go  if no other target of this run were under way; 1 is, those that queue among them";
+    // The decision was made while web02 queued, or after it had its slot.
+    let done = "Unblocked  if web02 had finished and released its slot: 0 of 3 held, not 1";
+    let gone = "Unblocked  if no other target of this run was in flight; 1 is, including queued ones";
     assert!(refused.stdout.contains(done) || refused.stdout.contains(gone), "{refused:?}");
-    // Who was not asked waits for the same.
+    // Targets without a decision wait for the same.
     let object = told(&world, "web04");
     assert_eq!((&object["because"], &object["asked-about"]), (&json!("limit"), &json!("web03")), "{object}");
     assert_eq!(object["refused"]["facts"]["reserved"], json!(1), "{object}");
-    says(&explain(&world, &["web01"]), &["web01 failed, ", "try 1, command exited with 7", "output/web01.1.log"]);
+    says(&explain(&world, &["web01"]), &["web01 failed ", "attempt 1, command exited with 7", "output/web01.1.log"]);
 }
 
 #[test]
-fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
+fn the_next_window_is_the_earliest_time_and_unblocks_the_target() {
     let world = World::new();
     // A day that is not today, nor tomorrow.
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
@@ -186,19 +189,22 @@ fn a_window_is_the_earliest_moment_and_the_one_that_lets_it_go() {
     for target in ["web01", "web02"] {
         let object = told(&world, target);
         assert_eq!(object["earliest"]["at"], json!(expected), "{object}");
-        assert_eq!(object["would-go"]["if"]["at"], json!(expected), "{object}");
+        assert_eq!(object["unblocked-if"]["if"]["at"], json!(expected), "{object}");
         assert!(object["runner-epochs"][0]["torn"].is_u64(), "{object}");
     }
     let run = explain(&world, &[]);
     says(
         &run,
-        &["web01, web02  waiting  a hard limit of the job lets nobody go: no window is open", " 03:30:00Z (window)"],
+        &[
+            "web01, web02  waiting  a hard limit of the job blocks all targets: no window is open",
+            " 03:30:00Z (window)",
+        ],
     );
-    assert!(run.stderr.contains("stops in the middle of line"), "{run:?}");
+    assert!(run.stderr.contains("ends in the middle of line"), "{run:?}");
 }
 
 #[test]
-fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
+fn a_timeline_never_exceeds_the_limit() {
     let world = World::new();
     world.file("job.toml", &job(9, 3, "test $0 != web05", "[budget]\nstop-at = \"unlimited\""));
     let ran = said(world.lockkeeper(["run", "job.toml", "--quiet"]).current_dir(world.folder()));
@@ -222,5 +228,5 @@ fn a_run_is_drawn_as_it_was_and_never_above_its_limit() {
     assert_eq!(drawn, timeline::svg(&timeline));
     assert!(drawn.contains("web05: failed"), "{drawn}");
     let nowhere = world.run("status latest --timeline /nowhere/run.svg");
-    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write the picture"), "{nowhere:?}");
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write the timeline"), "{nowhere:?}");
 }

@@ -172,7 +172,7 @@ fn a_member_that_leaves_in_the_middle_ends_a_run_in_time() {
     place.world.file("db1.pid", &members[2].0.id().to_string());
     let ended = place.run("run middle.toml");
     assert_eq!(ended.code, Some(75), "{ended:?}");
-    assert!(ended.stderr.contains("Done web01") && !ended.stderr.contains("Done web02"), "{ended:?}");
+    assert!(ended.stderr.contains("Succeeded web01") && !ended.stderr.contains("Succeeded web02"), "{ended:?}");
 }
 
 fn names_that_do_not_fit(place: &Place, name: &str) {
@@ -269,7 +269,7 @@ fn what_a_target_is_called_is_checked_with_the_job() {
 }
 
 #[test]
-fn a_run_whose_own_targets_are_down_goes_on() {
+fn a_run_whose_own_targets_are_down_continues() {
     let place = Place::embedded();
     // Each action takes its target out of the party, and goes on until a file says that it may end.
     let rest = r#"
@@ -307,7 +307,7 @@ fn a_plan_is_made_without_the_store() {
     let planned = said(plan.current_dir(place.world.folder()));
     assert_eq!(planned.code, Some(0), "{planned:?}");
     assert!(
-        planned.stderr.contains("cannot look whether the targets are members of the party `/party/far`"),
+        planned.stderr.contains("cannot check whether the targets are members of the party `/party/far`"),
         "{planned:?}"
     );
 }

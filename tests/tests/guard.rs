@@ -103,7 +103,7 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn only_a_greater_fence_or_attempt_is_run() {
+fn only_a_greater_fence_or_attempt_runs() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -126,7 +126,7 @@ fn only_a_greater_fence_or_attempt_is_run() {
 }
 
 #[test]
-fn it_answers_for_what_became_of_an_attempt() {
+fn it_reports_the_outcome_of_an_attempt() {
     let world = World::new();
     for (options, script) in [
         ("--fence 5 --attempt 1", "exit 0"),
@@ -166,7 +166,7 @@ fn it_answers_for_what_became_of_an_attempt() {
 }
 
 #[test]
-fn bad_arguments_are_told_by_name() {
+fn bad_arguments_are_named() {
     let world = World::new();
     let text = transcript(
         &world,
@@ -192,7 +192,7 @@ fn bad_arguments_are_told_by_name() {
 }
 
 #[test]
-fn a_token_file_that_cannot_be_used_runs_nothing() {
+fn an_unusable_fence_file_runs_nothing() {
     let world = World::new();
     fs::create_dir(world.folder().join("folder")).unwrap();
     world.file("damaged", "{ \"version\": 1, \"leas");
@@ -289,7 +289,7 @@ fn signals_are_passed_on_and_how_it_ended_is_recorded() {
 const ALONE_FOREVER: [&str; 3] = ["sh", "-c", "echo $PPID $$ $$ > pids; exec sleep 600"];
 
 #[test]
-fn a_killed_guard_takes_its_command_along_and_nobody_knows_how_it_went() {
+fn a_killed_guard_kills_its_command_and_the_outcome_is_unknown() {
     let world = World::new();
     let (mut child, family) = running(&world, "--fence 5 --attempt 1", STUBBORN);
     assert_eq!(code(&world, "1"), 75);
@@ -422,7 +422,7 @@ fn an_earlier_command_is_waited_for_or_stopped() {
 }
 
 #[test]
-fn a_waiting_guard_goes_on_when_the_earlier_one_ends() {
+fn a_waiting_guard_continues_when_the_earlier_one_ends() {
     let world = World::new();
     let (mut child, _) = running(&world, "--fence 5 --attempt 1", FOREVER);
     let mut later = guard(&world, "--fence 6 --attempt 1 --wait 10m", &["true"]);
@@ -469,7 +469,7 @@ fn another_name_of_the_token_file_is_no_way_around_it() {
 }
 
 #[test]
-fn a_job_acts_through_the_guards_of_its_targets() {
+fn a_job_runs_through_the_guards_of_its_targets() {
     let world = World::new();
     let job = r#"
         name = "restart"
@@ -542,7 +542,7 @@ fn nothing_is_reset_while_a_command_runs() {
 
 /// `lock` hands the id to the guard by the environment, and a run by `{store-id}`.
 #[test]
-fn a_rebuilt_store_is_told_from_the_one_before() {
+fn a_rebuilt_store_differs_from_the_previous_one() {
     let world = World::new();
     let job = r#"
         name = "restart"

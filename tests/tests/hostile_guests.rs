@@ -366,7 +366,7 @@ fn deep_stack() -> Guest {
 // ------------------------------------------------------------------------------------------- what the errors say
 
 #[test]
-fn a_panic_is_told_with_message_place_and_backtrace() {
+fn a_panic_is_reported_with_message_place_and_backtrace() {
     let error = admit(&hostile(), &json!({ "mode": "panic" })).answer.unwrap_err();
     let PolicyError::Trap { reason, backtrace } = &error else { panic!("{error:?}") };
     assert!(reason.contains("no slot for web07"), "{reason}");

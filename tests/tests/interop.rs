@@ -257,7 +257,7 @@ fn each_waits_for_the_others_and_is_woken_by_them() {
 }
 
 #[test]
-fn an_ephemeral_lease_of_anybodys_goes_with_its_session() {
+fn every_ephemeral_lease_ends_with_its_session() {
     if !zookeeper::available() || !python::available() {
         return;
     }
@@ -314,7 +314,7 @@ fn a_different_number_of_slots_is_refused_by_everybody() {
 }
 
 #[test]
-fn what_is_no_number_of_slots_is_somebody_elses_and_stays() {
+fn foreign_data_in_place_of_a_slot_number_stays() {
     let Some(three) = Three::new() else { return };
     for (index, data) in ["hello", "3 or so", "☃"].into_iter().enumerate() {
         let path = format!("/no-number/{index}");
@@ -427,7 +427,7 @@ fn a_barriers_nodes_are_no_members() {
 }
 
 #[test]
-fn a_digest_shuts_out_whoever_does_not_have_it() {
+fn a_digest_excludes_other_callers() {
     let Some(mut three) = Three::new() else { return };
     let anonymous = Three::new().unwrap();
     three.python = Python::on(&three.hosts).digest("u:pw").acl("u:pw");
@@ -533,7 +533,7 @@ fn a_chroot_and_a_path_mean_the_same_to_everybody() {
 }
 
 #[test]
-fn who_gives_up_waiting_leaves_nothing_behind() {
+fn a_caller_that_stops_waiting_leaves_nothing() {
     let Some(three) = Three::new() else { return };
     let path = "/given/up";
     let kazoo = three.kazoo_holds(&["lock", path, "kazoo"], json!({ "held": true }));
@@ -699,7 +699,7 @@ fn grants(history: &[Change], semaphore: &str) -> (BTreeMap<String, usize>, usiz
 }
 
 #[test]
-fn three_tools_in_contention_never_pass_the_limit_and_nobody_starves() {
+fn three_tools_in_contention_never_exceed_the_limit_and_none_starves() {
     if zookeeper::available() && python::available() {
         let server = Server::start();
         contention(&server.hosts(), &[server.data()]);

@@ -220,7 +220,7 @@ fn a_holder_in_another_container_is_seen_alive_and_dead() {
 }
 
 #[test]
-fn a_runner_that_stands_by_takes_over_from_a_killed_one_at_once() {
+fn a_standby_takes_over_from_a_killed_runner_at_once() {
     let world = World::new();
     world.file(
         "job.toml",
@@ -248,7 +248,7 @@ fn a_runner_that_stands_by_takes_over_from_a_killed_one_at_once() {
     let processes = written(&world);
     let mut second = run();
     let mut lines = BufReader::new(second.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("Standing")), "it stands by");
+    assert!(lines.any(|line| line.unwrap().contains("Standby")), "it stands by");
     world.file("go", "");
     let killed = Instant::now();
     first.kill().unwrap();

@@ -257,7 +257,7 @@ fn a_command_whose_lease_is_broken_is_stopped() {
 }
 
 #[test]
-fn a_waiter_is_told_who_is_in_the_way() {
+fn a_waiting_caller_sees_the_holders() {
     let world = World::new();
     assert_eq!(world.run("lock /locks/told --identifier db1").code, Some(0));
     let waited = world.run("--format human lock /locks/told --identifier db2 --timeout 2s -- true");
@@ -270,7 +270,7 @@ fn a_waiter_is_told_who_is_in_the_way() {
 }
 
 #[test]
-fn a_waiter_that_is_told_to_stop_leaves_nothing() {
+fn a_stopped_waiting_caller_leaves_nothing() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let world = World::new();
         assert_eq!(world.run("lock /x --identifier first").code, Some(0));
@@ -284,7 +284,7 @@ fn a_waiter_that_is_told_to_stop_leaves_nothing() {
 }
 
 #[test]
-fn a_holder_that_is_told_to_stop_passes_it_on_and_releases() {
+fn a_stopped_holder_passes_the_signal_on_and_releases() {
     for (signal, name) in
         [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT")]
     {
@@ -430,7 +430,7 @@ fn a_folder_of_semaphores_is_no_semaphore_and_stays_none() {
 }
 
 #[test]
-fn a_forced_lease_says_who_why_and_when() {
+fn a_forced_lease_records_operator_reason_and_time() {
     let world = World::new();
     assert_eq!(world.run("lock /x --identifier first").code, Some(0));
     let forced = said(&mut world.lockkeeper(["lock", "/x", "--identifier", "boss", "--force", "--reason", "it burns"]));
@@ -468,7 +468,7 @@ fn a_member_is_one_while_its_command_runs() {
 }
 
 #[test]
-fn somebody_who_waits_for_members_hears_of_them() {
+fn a_caller_that_waits_for_members_sees_them() {
     let world = World::new();
     let mut waiting = world.lockkeeper("party members /party --min-nodes 2 --format json".split(' '));
     let waiting = waiting.stdout(Stdio::piped()).spawn().unwrap();

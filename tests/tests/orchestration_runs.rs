@@ -108,7 +108,7 @@ async fn run_again_with_the_same_answers_it_calls_the_same_from_wherever_it_was_
 }
 
 #[tokio::test]
-async fn a_failure_ends_it_once_what_acts_is_done() {
+async fn a_failure_ends_the_orchestration_after_running_actions() {
     let (calls, mut answers): (Vec<Call>, Vec<Answer>) = roll().into_iter().unzip();
     let outcome = Outcome { ending: Ending::Failed, exit_code: Some(1), took: 3, attempt: 1 };
     answers[7] = Answer::Ended(Some(("b".to_owned(), outcome)));
@@ -143,7 +143,7 @@ async fn what_is_dropped_is_released() {
 }
 
 #[tokio::test]
-async fn it_goes_on_from_its_checkpoint() {
+async fn it_resumes_from_its_checkpoint() {
     // It hears no more: who runs it begins it again.
     let (called, done) = result(beginning("resume", None), vec![Answer::Held(7)]).await;
     assert!(done.is_err());

@@ -101,7 +101,7 @@ fn join(world: &World, place: &Place, party: &str, who: &str) -> Child {
     command.args(place).args(["--", "sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn nobody_holds(world: &World, place: &Place, paths: &[&str]) {
+fn assert_no_holders(world: &World, place: &Place, paths: &[&str]) {
     for path in paths {
         let answer = said(world.lockkeeper(["holders", path, "--format", "json"]).args(place));
         assert!(answer.stdout.contains("\"holders\":[]"), "{path}: {answer:?}");
@@ -127,12 +127,12 @@ fn a_floor_that_is_missed_ends_a_run_that_an_orchestration_drives() {
             member.kill().unwrap();
             member.wait().unwrap();
         }
-        nobody_holds(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
+        assert_no_holders(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
     }
 }
 
 #[test]
-fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
+fn a_fail_over_waits_for_members_runs_in_order_and_leaves_nothing_held() {
     for place in places() {
         let world = World::new();
         let job = example(&world, "failover", &[]);
@@ -142,11 +142,11 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
             let holders =
                 || said(world.lockkeeper(["holders", "/locks/failover", "--format", "json"]).args(&place)).stdout;
             eventually("the lease is held", || holders().contains("failover-"));
-            // Whoever wonders is told what it waits for.
+            // `explain` shows what it waits for.
             eventually("it waits for members", || {
                 let told = world.run("explain latest db2").stdout;
                 told.contains(
-                    "orchestration `failover` has not let it go: it waits for an answer to `wait for 2 members",
+                    "orchestration `failover` has not started it: it has been waiting for an answer to `wait for 2 members",
                 )
             });
             let mut second = join(&world, &place, "/party/db", "db2");
@@ -176,11 +176,11 @@ fn a_fail_over_waits_for_members_acts_in_order_and_leaves_nothing_held() {
         let replayed = world.json("replay latest");
         let calls = &replayed["orchestration"]["runner-epochs"][0];
         let identical = calls["calls"].as_u64().unwrap();
-        assert!(identical >= 12 && calls["identical"] == identical && calls["then"] == "it is done", "{replayed}");
+        assert!(identical >= 12 && calls["identical"] == identical && calls["then"] == "it returns", "{replayed}");
         let other = root().join("examples/two-datacentres/two_datacentres.wasm");
         let other = world.run(&format!("replay latest --orchestration {}", other.display()));
         assert!(other.code == Some(1) && other.stdout.contains("Call 1 differs"), "{other:?}");
-        nobody_holds(&world, &place, &["/locks/failover", "/locks/failover-hosts"]);
+        assert_no_holders(&world, &place, &["/locks/failover", "/locks/failover-hosts"]);
     }
 }
 
@@ -204,7 +204,7 @@ fn two_that_take_two_leases_in_opposite_order_both_come_to_an_end() {
                 assert_eq!(events.last().unwrap()["succeeded"], 4, "{answer:?}");
             }
         });
-        nobody_holds(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
+        assert_no_holders(&world, &place, &["/locks/dc/ams", "/locks/dc/fra", "/locks/datacentres"]);
     }
 }
 
@@ -218,7 +218,7 @@ fn a_failure_ends_it_and_what_is_left_is_left_out() {
     let last = events.last().unwrap();
     assert_eq!((&last["succeeded"], &last["failed"]), (&1.into(), &1.into()), "{answer:?}");
     assert!(answer.stdout.contains("the orchestration gave up: ams2 did not succeed: failed"), "{answer:?}");
-    nobody_holds(&world, &Vec::new(), &["/locks/dc/ams", "/locks/dc/fra"]);
+    assert_no_holders(&world, &Vec::new(), &["/locks/dc/ams", "/locks/dc/fra"]);
 }
 
 #[test]
@@ -252,13 +252,13 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
     for (mode, more, code, said) in [
         // On a busy machine its time ends first.
         ("hog", "", 70, "used up its fuel|the host is overloaded"),
-        ("chatty", "", 70, "has called 2000 times since its last checkpoint"),
+        ("chatty", "", 70, "has made 2000 calls since its last checkpoint"),
         ("deaf", "", 0, "do not list `/locks/7`"),
         ("panic", "", 70, "no lease for"),
         ("forge", "", 70, "the orchestration trapped: unknown handle index"),
         ("twice", "", 70, "the orchestration trapped: unknown handle index"),
         ("long", "", 1, "a state of 70000 bytes: 65536 is the most"),
-        ("checkpoints", "", 1, "nothing was called since the last checkpoint"),
+        ("checkpoints", "", 1, "no call was made since the last checkpoint"),
         ("days", "", 0, "\"state\":\"07070707\""),
         ("nothing", "", 1, "the orchestration gave up: no mode `nothing`"),
         ("sleepy", "timeout = \"1s\"", 1, "a sleep longer than the job's `orchestration.timeout`"),
@@ -268,7 +268,7 @@ fn whatever_an_orchestration_does_it_is_bounded_and_named_and_nothing_stays_held
         // A target that is left out is not done.
         assert_eq!(answer.code, Some(code), "{mode}: {:?}", events.last());
         assert!(said.split('|').any(|said| answer.stdout.contains(said)), "{mode}: {:?}", events.last());
-        nobody_holds(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
+        assert_no_holders(&world, &here, &["/locks/a", "/locks/b", "/locks/own"]);
         // Made again, its calls are the same.
         let replayed = world.json(&format!("replay {mode}"));
         let calls = &replayed["orchestration"]["runner-epochs"][0];
@@ -290,7 +290,7 @@ fn one_that_waits_for_ever_is_seen_and_ended_from_elsewhere() {
         let (answer, _) = running.join().unwrap();
         assert_eq!(answer.code, Some(1), "{answer:?}");
     });
-    nobody_holds(&world, &here, &["/locks/a"]);
+    assert_no_holders(&world, &here, &["/locks/a"]);
 }
 
 #[test]
@@ -307,10 +307,10 @@ fn two_that_wait_for_each_other_are_shown_and_one_gives_way() {
             eventually("each is shown what it waits for", || {
                 let told = ["cross-a", "cross-b"].map(&status);
                 told.iter()
-                    .all(|told| told.contains("place 1 of 1 in the queue") && told.contains("waits for this run"))
+                    .all(|told| told.contains("position 1 of 1 in the queue") && told.contains("waits for this run"))
             });
             let told = status("cross-b");
-            assert!(told.contains("/locks/a is held by cross-a-"), "{told}");
+            assert!(told.contains("`/locks/a` is held by cross-a-"), "{told}");
             assert!(told.contains("which waits for this run: lock /locks/b within 4s"), "{told}");
             assert!(told.contains("sleep 2s"), "its calls are listed: {told}");
             let (gave_way, _) = one.join().unwrap();
@@ -319,7 +319,7 @@ fn two_that_wait_for_each_other_are_shown_and_one_gives_way() {
             let (went_on, _) = other.join().unwrap();
             assert_eq!(went_on.code, Some(0), "{went_on:?}");
         });
-        nobody_holds(&world, &place, &["/locks/a", "/locks/b", "/locks/own"]);
+        assert_no_holders(&world, &place, &["/locks/a", "/locks/b", "/locks/own"]);
     }
 }
 
@@ -372,7 +372,7 @@ fn a_lease_is_forced_where_the_job_grants_that() {
             forced[0]["semaphore"] == "/locks/a" && !forced[0]["reason"].as_str().unwrap().is_empty(),
             "{forced:?}"
         );
-        nobody_holds(&world, &place, &["/locks/a", "/locks/own"]);
+        assert_no_holders(&world, &place, &["/locks/a", "/locks/own"]);
     }
 }
 
@@ -411,7 +411,7 @@ fn what_was_done_is_rolled_back_when_one_fails() {
         // The same calls come from the same answers.
         let calls = &world.json("replay latest")["orchestration"]["runner-epochs"][0];
         assert!(calls["calls"] == calls["identical"] && calls["calls"].as_u64() >= Some(15), "{calls}");
-        nobody_holds(&world, &place, &["/locks/own"]);
+        assert_no_holders(&world, &place, &["/locks/own"]);
         // Where the job does not say how, nothing is.
         let text = text.replace("action.roll-back", "action.probe").replace("name = \"undo\"", "name = \"no-undo\"");
         fs::write(&job, text).unwrap();
@@ -421,7 +421,7 @@ fn what_was_done_is_rolled_back_when_one_fails() {
 }
 
 #[test]
-fn nothing_goes_on_under_a_lease_that_somebody_broke() {
+fn nothing_continues_under_a_broken_lease() {
     for place in places() {
         let world = World::new();
         let folder = world.folder().display().to_string();
@@ -503,7 +503,7 @@ fn one_whose_runner_is_gone_is_ended_with_its_leases() {
     running.wait().unwrap();
     assert_eq!(world.holders("/locks/a").len(), 1, "it outlives its runner");
     eventually("nobody runs it any more", || world.run("abort latest --reason gone").code == Some(0));
-    nobody_holds(&world, &Vec::new(), &["/locks/a"]);
+    assert_no_holders(&world, &Vec::new(), &["/locks/a"]);
 }
 
 #[test]
@@ -532,13 +532,13 @@ fn one_that_does_other_than_before_is_stopped_and_both_calls_are_shown() {
     assert_eq!(answer.code, Some(70), "{answer:?}");
     let fault = events.iter().find(|event| event["event"] == "orchestration-fault").unwrap();
     assert_eq!(fault["kind"], "diverged", "{fault}");
-    let told = "the orchestration calls `lock /locks/a` where it called `lock /locks/b` before";
+    let told = "the orchestration calls `lock /locks/a` instead of `lock /locks/b`";
     assert!(fault["message"].as_str().unwrap().contains(told), "{fault}");
-    nobody_holds(&world, &place, &["/locks/a", "/locks/b"]);
+    assert_no_holders(&world, &place, &["/locks/a", "/locks/b"]);
 }
 
 #[test]
-fn mistakes_are_told_with_their_place() {
+fn mistakes_are_reported_with_their_place() {
     let world = World::new();
     for (from, to, message, hint) in [
         ("members = 2", "members = \"two\"", "members", ""),
@@ -572,7 +572,7 @@ fn mistakes_are_told_with_their_place() {
 }
 
 #[test]
-fn the_examples_cases_pass_through_wasm_and_a_wrong_one_is_told() {
+fn the_examples_cases_pass_and_a_wrong_one_is_reported() {
     built();
     let world = World::new();
     for (example, wasm, cases) in [("failover", "failover.wasm", 5), ("two-datacentres", "two_datacentres.wasm", 4)] {

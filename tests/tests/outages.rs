@@ -71,7 +71,7 @@ impl Ground {
         goes_away();
         self.world.file("go", "");
         eventually("both have ended", || self.lines("ended").len() == 2);
-        eventually("the session is over", || self.text(log).contains("the session with the store ended"));
+        eventually("the session ends", || self.text(log).contains("the session with the store ended"));
     }
 
     fn each_ran_once(&self) {
@@ -93,7 +93,7 @@ fn what_ended_while_the_servers_were_down_does_not_run_again() {
     let mut other = None;
     ground.outage("log", || {
         other = Some(ground.starts("other"));
-        eventually("the other stands by", || ground.text("other").contains("Standing by"));
+        eventually("the other stands by", || ground.text("other").contains("Standby"));
         server.kill();
     });
     server.launch();
@@ -102,7 +102,7 @@ fn what_ended_while_the_servers_were_down_does_not_run_again() {
     ground.each_ran_once();
     // Whether its own last request got there after all, or it wrote once more: no one asks how they ended.
     let log = ground.text("log") + &ground.text("other");
-    assert!(!log.contains("unknown") && !log.contains("Found"), "{log}");
+    assert!(!log.contains("unknown") && !log.contains("Recovered"), "{log}");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_ended_while_another_process_held_the_file_does_not_run_again() {
     assert_eq!(runner.wait().unwrap().code(), Some(0), "{}", ground.text("log"));
     ground.each_ran_once();
     let log = ground.text("log");
-    assert!(log.contains("Recorded what this runner saw of "), "{log}");
+    assert!(log.contains("Recorded the outcomes that this runner saw on "), "{log}");
 }
 
 fn file(ground: &Ground) -> String {
@@ -153,13 +153,13 @@ fn what_another_runner_has_settled_stays() {
     assert_eq!(first.wait().unwrap().code(), Some(1), "{}", ground.text("log"));
     ground.each_ran_once();
     let log = ground.text("log");
-    assert!(log.contains("Settled a is failed, as "), "{log}");
+    assert!(log.contains("Settled a is failed, recorded by "), "{log}");
     assert!(!log.contains("Recorded"), "{log}");
 }
 
 /// Who wants out while the store is away is told what is lost with the process.
 #[test]
-fn who_is_stopped_before_the_store_is_back_says_what_is_not_in_it() {
+fn a_runner_stopped_before_the_store_is_back_lists_unsaved_outcomes() {
     if !available() {
         return;
     }
@@ -167,11 +167,11 @@ fn who_is_stopped_before_the_store_is_back_says_what_is_not_in_it() {
     let ground = Ground::new(&["--zk-hosts", &server.hosts()]);
     let mut runner = ground.starts("log");
     ground.outage("log", || server.kill());
-    eventually("it waits for the store", || ground.text("log").contains("Keeping what this runner saw of a, b"));
+    eventually("it waits for the store", || ground.text("log").contains("Keeping the outcomes on a, b"));
     kill(Pid::from_raw(i32::try_from(runner.id()).unwrap()), Signal::SIGTERM).unwrap();
     assert_ne!(runner.wait().unwrap().code(), Some(0));
     let log = ground.text("log");
-    assert!(log.contains("the store does not have what this runner saw of a (succeeded)"), "{log}");
+    assert!(log.contains("the store does not have the outcome on a (succeeded)"), "{log}");
 }
 
 /// The servers stop answering and keep the connection: attempts end meanwhile, and the next ones fall due, which are not started.

@@ -86,7 +86,7 @@ fn the_jobs_in_the_pages_are_jobs() {
 }
 
 #[test]
-fn wrong_settings_are_told_with_their_place() {
+fn wrong_settings_are_reported_with_their_place() {
     for (name, settings, at, part) in [
         ("rolling", json!({ "max-failure": 1 }), "max-failure", "unknown setting"),
         ("rolling", json!({ "max-failures": -1 }), "max-failures", "-1"),
@@ -457,7 +457,7 @@ impl Simulation {
 const SEEDS: std::ops::Range<u64> = 0..60;
 
 #[test]
-fn spread_never_takes_more_of_a_rack_than_told_and_comes_to_an_end() {
+fn spread_never_exceeds_its_limit_per_rack_and_ends() {
     for seed in SEEDS {
         let per_value = 1 + seed % 2;
         let mut run = Simulation::new("spread", json!({ "label": "rack", "per-value": per_value }), seed, 24);
@@ -519,7 +519,7 @@ fn a_failed_canary_is_the_last_to_act() {
 }
 
 #[test]
-fn rolling_never_goes_below_the_floor_and_comes_to_an_end() {
+fn rolling_never_drops_below_the_floor_and_ends() {
     for seed in SEEDS {
         let mut run = Simulation::new("rolling", json!({ "keep-slot": "30s" }), seed, 10);
         (run.with_party, run.floor) = (true, 8);

@@ -274,7 +274,7 @@ fn a_signal_without_a_command_ends_a_waiter_that_leaves_nothing() {
 }
 
 #[test]
-fn a_stopped_job_goes_on_where_it_was() {
+fn a_stopped_job_continues_where_it_was() {
     for wrapper in WRAPPERS {
         let world = World::new();
         let script = "echo $$ > pids; until [ -e go ]; do sleep 0.05; done; exit 7";
@@ -292,7 +292,7 @@ fn a_stopped_job_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_the_command_sends_to_its_group_reaches_nobody_else() {
+fn signals_to_the_commands_group_reach_no_other_process() {
     for (signal, code) in [("KILL", 137), ("TERM", 143), ("USR1", 138), ("ABRT", 134), ("34", 162)] {
         for wrapper in WRAPPERS {
             let world = World::new();
@@ -398,7 +398,7 @@ fn a_time_limit_below_lockkeeper_has_its_own_code() {
 }
 
 #[test]
-fn a_command_that_has_left_its_group_is_told_and_ends() {
+fn a_command_that_has_left_its_group_is_stopped() {
     for leaving in [&["timeout", "600"][..], &["setsid"], &["nice", "timeout", "600"], &["env", "setsid"]] {
         for wrapper in [WRAPPERS[0], WRAPPERS[2], WRAPPERS[3]] {
             let world = World::new();
@@ -695,7 +695,7 @@ fn lockkeeper_of(command: Pid) -> Pid {
 }
 
 #[test]
-fn a_job_is_stopped_by_ctrl_z_and_goes_on_in_the_foreground() {
+fn a_job_is_stopped_by_ctrl_z_and_continued_in_the_foreground() {
     for wrapper in WRAPPERS {
         let world = World::new();
         let mut terminal = Terminal::new(&world);
@@ -719,7 +719,7 @@ fn a_job_is_stopped_by_ctrl_z_and_goes_on_in_the_foreground() {
 }
 
 #[test]
-fn a_run_is_stopped_by_ctrl_z_with_its_commands_and_goes_on_in_the_foreground() {
+fn a_run_is_stopped_by_ctrl_z_with_its_commands_and_continued() {
     let world = World::new();
     let run = r#"["sh", "-c", "echo $$ > {job-dir}/pids; until [ -e {job-dir}/go ]; do sleep 0.05; done"]"#;
     let job = format!(

@@ -115,7 +115,7 @@ fn every_decision_is_the_same_again_by_whatever_name_the_run_is_called() {
             (Some(0), identical(decisions).as_str()),
             "{wanted}: {again:?}"
         );
-        assert!(again.stderr.contains(", of this program, sha256 "), "{again:?}");
+        assert!(again.stderr.contains(", of this program, SHA-256 "), "{again:?}");
     }
     let told = world.json("replay latest");
     assert_eq!(
@@ -128,11 +128,11 @@ fn every_decision_is_the_same_again_by_whatever_name_the_run_is_called() {
 }
 
 #[test]
-fn a_run_that_is_not_there_is_told_what_there_is() {
+fn an_unknown_run_lists_the_candidates() {
     let world = World::new();
     let none = replay(&world, &["latest"]);
     assert_eq!(none.code, Some(2), "{none:?}");
-    assert!(none.stderr.contains("there is no run in `") && none.stderr.contains("`lockkeeper run JOB`"), "{none:?}");
+    assert!(none.stderr.contains("` has no runs") && none.stderr.contains("`lockkeeper run JOB`"), "{none:?}");
     run(&world, &job(1, ROLLING));
     run(&world, &job(1, ROLLING));
     let names = journals(&world);
@@ -194,12 +194,12 @@ fn a_policys_faults_are_the_same_again() {
         let plural = if decisions == 1 { "" } else { "s" };
         let expected = format!("Replayed {decisions} decision{plural}: {decisions} of {decisions} identical\n");
         assert_eq!((again.code, again.stdout), (Some(0), expected), "{mode}");
-        assert!(again.stderr.contains("kept with the run"), "{}", again.stderr);
+        assert!(again.stderr.contains("saved with the run"), "{}", again.stderr);
     }
 }
 
 #[test]
-fn a_policy_that_is_gone_or_changed_is_told_apart() {
+fn a_missing_policy_differs_from_a_changed_one() {
     let world = World::new();
     fs::write(world.folder().join("hostile.wasm"), hostile::rust_guest()).unwrap();
     let journal = run(&world, &hostile_job("lock"));
@@ -274,7 +274,7 @@ fn lines_read(bytes: &[u8]) -> Result<(usize, Option<usize>), JournalError> {
 }
 
 #[test]
-fn what_was_done_to_a_journal_is_said() {
+fn a_changed_journal_is_described() {
     let world = World::new();
     let journal = run(&world, &job(3, ROLLING));
     let whole = lines(&journal);
@@ -302,15 +302,15 @@ fn what_was_done_to_a_journal_is_said() {
     broken(&changed(&|lines| lines.push(whole[last - 1].clone())), &["between lines"]);
     broken(&changed(&|lines| drop(lines.remove(last - 2))), &[&format!("between lines {} and {}", last - 2, last - 1)]);
     let line = format!("line {} was changed: ", at + 1);
-    broken(&changed(&|lines| lines[at] = "nonsense".to_owned()), &[&line, "it is no JSON"]);
-    broken(&changed(&|lines| lines[at] = "{}".to_owned()), &[&line, "it does not begin with `prev`"]);
+    broken(&changed(&|lines| lines[at] = "nonsense".to_owned()), &[&line, "it is not JSON"]);
+    broken(&changed(&|lines| lines[at] = "{}".to_owned()), &[&line, "it does not start with `prev`"]);
     broken(&changed(&|lines| lines[at] = lines[at].replace("lock", "wait")), &[&line, "its hash"]);
     // An event is one link of the same chain.
     let event = whole.iter().position(|line| line.contains("\"event\":\"leased\"")).unwrap();
     let gap = format!("between lines {event} and {}", event + 1);
     broken(&changed(&|lines| drop(lines.remove(event))), &[&gap]);
     broken(&changed(&|lines| lines[event] = lines[event].replace("leased", "forced")), &["was changed: its hash"]);
-    broken(&[], &["it is empty"]);
+    broken(&[], &["the file is empty"]);
     // In the middle a line without an end is one that was changed.
     let mut incomplete_line = joined(&whole);
     let cut = incomplete_line.len() - whole[last - 1].len() - 2;
@@ -325,7 +325,7 @@ fn what_was_done_to_a_journal_is_said() {
     assert!(other.code == Some(1) && other.stderr.contains("its format is 1, this program reads 3"), "{other:?}");
     // Something after the end that was chained to it.
     let more = replay_of(&world, rechained(&changed(&|lines| lines.push(whole[last - 1].clone()))));
-    assert!(more.code == Some(1) && more.stderr.contains("behind the line that closes"), "{more:?}");
+    assert!(more.code == Some(1) && more.stderr.contains("after the line that closes"), "{more:?}");
     // For programs.
     let path = world.folder().join("changed.jsonl");
     fs::write(&path, joined(&changed(&|lines| lines.swap(at, at + 1)))).unwrap();
@@ -360,14 +360,14 @@ fn a_decision_that_was_forged_is_shown_field_by_field() {
     let mut shown = forged.stdout.lines();
     let first = shown.next().unwrap();
     assert!(
-        first.starts_with(&format!("Decision {sequence}, about web")) && first.contains(&format!("line {} of", at + 1)),
+        first.starts_with(&format!("Decision {sequence} about web")) && first.contains(&format!("line {} of", at + 1)),
         "{forged:?}"
     );
     let rest: Vec<Vec<&str>> = shown.map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rest[0], ["FIELD", "JOURNAL", "REPLAY"]);
     assert!(rest[1][0] == "code" && rest[1][1] == format!("not-{}", rest[1][2]), "{forged:?}");
     assert_eq!(rest[2], ["fuel", &(fuel + 1).to_string(), &fuel.to_string()]);
-    assert!(forged.stderr.contains("3 decisions are identical"), "{forged:?}");
+    assert!(forged.stderr.contains("Identical 3 decisions"), "{forged:?}");
     // A view that was forged gives itself away by its digest.
     let forged = forge(&|line| line.replace("\"slots\":3", "\"slots\":4"));
     assert!(
@@ -399,7 +399,7 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     let text = fs::read(&journal).unwrap();
     let incomplete_line = replay_of(&world, &text[..text.len() - 10]);
     assert_eq!(incomplete_line.code, Some(0), "{incomplete_line:?}");
-    let said = format!("stops in the middle of line {}", lines(&journal).len());
+    let said = format!("ends in the middle of line {}", lines(&journal).len());
     assert!(
         incomplete_line.stdout.starts_with("Replayed ") && incomplete_line.stderr.contains(&said),
         "{incomplete_line:?}"
@@ -414,7 +414,7 @@ fn as_runner_epoch(text: &str, runner_epoch: u32) -> String {
 }
 
 #[test]
-fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
+fn a_run_is_read_through_all_epochs_and_gaps_are_reported() {
     let world = World::new();
     let journal = run(&world, &job(3, ROLLING));
     let text = fs::read_to_string(&journal).unwrap();
@@ -426,7 +426,10 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     fs::write(folder.join("journal-3.jsonl"), &third).unwrap();
     let all = replay(&world, &["latest"]);
     assert_eq!((all.code, all.stdout.as_str()), (Some(0), identical(2 * number).as_str()), "{all:?}");
-    for said in ["stint 2 is not here", &format!("stint 1 stops in the middle of line {}", text.lines().count())] {
+    for said in [
+        "the journal of runner epoch 2 is missing",
+        &format!("the journal of runner epoch 1 ends in the middle of line {}", text.lines().count()),
+    ] {
         assert!(all.stderr.contains(said), "`{said}` is not said: {all:?}");
     }
     let told = world.json("replay latest");
@@ -444,7 +447,7 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     fs::write(folder.join("journal-2.jsonl"), "{\"prev\":\"\",\"jour").unwrap();
     let all = replay(&world, &["latest"]);
     assert_eq!((all.code, all.stdout.as_str()), (Some(0), identical(2 * number).as_str()), "{all:?}");
-    assert!(all.stderr.contains("stint 2 wrote nothing"), "{all:?}");
+    assert!(all.stderr.contains("the journal of runner epoch 2 is empty"), "{all:?}");
     // The journal of one stint is none of another's.
     fs::write(folder.join("journal-2.jsonl"), &third).unwrap();
     let moved = replay(&world, &["latest"]);
@@ -455,7 +458,8 @@ fn a_run_is_told_through_all_its_stints_and_what_is_missing_is_said() {
     let rest = replay(&world, &["latest"]);
     assert_eq!((rest.code, rest.stdout), (Some(0), identical(number)));
     assert!(
-        rest.stderr.contains("stint 1 is not here") && rest.stderr.contains("stint 2 is not here"),
+        rest.stderr.contains("the journal of runner epoch 1 is missing")
+            && rest.stderr.contains("the journal of runner epoch 2 is missing"),
         "{}",
         rest.stderr
     );

@@ -1,4 +1,4 @@
-//! The runner's own machine gives out: nothing new starts, what runs ends, and no target is charged.
+//! The runner's own machine gives out: nothing new starts, what runs ends, and no target is counted as failed.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -83,7 +83,10 @@ fn an_output_folder_that_is_gone_charges_no_target() {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let run = Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
     charges_nothing(&run);
-    assert!(run.stderr.contains("its folder is gone") && run.stderr.contains("no target is charged"), "{run:?}");
+    assert!(
+        run.stderr.contains("its folder is missing") && run.stderr.contains("no target is counted as failed"),
+        "{run:?}"
+    );
     assert_eq!(ground.ran().len(), 2);
     ground.is_resumed();
 }
@@ -100,7 +103,7 @@ fn too_few_open_files_charge_no_target() {
             break;
         }
         charges_nothing(&run);
-        stopped_in_the_middle |= run.stderr.contains("no target is charged");
+        stopped_in_the_middle |= run.stderr.contains("no target is counted as failed");
     }
     assert!(stopped_in_the_middle, "no limit stopped a run that had begun");
     ground.is_resumed();

@@ -185,7 +185,7 @@ fn exit_codes_are_the_commands_own() {
 }
 
 #[test]
-fn who_cannot_connect_has_run_nothing_and_says_why() {
+fn a_failed_connection_runs_nothing_and_says_why() {
     if !available() {
         return;
     }
@@ -202,12 +202,12 @@ fn who_cannot_connect_has_run_nothing_and_says_why() {
     fs::write(&job, text).unwrap();
     let run = fleet.run(&job);
     for (target, reason, next) in [
-        ("refused", "Connection refused", "is its sshd running"),
+        ("refused", "Connection refused", "check that its sshd is running"),
         ("nowhere", "Could not resolve hostname", "give `nowhere` a `HostName`"),
-        ("changed", "its host key is not the one that is known", "find out why"),
-        ("stranger", "its host key is not known", "accept-new"),
+        ("changed", "its host key has changed", "find out why"),
+        ("stranger", "its host key is unknown", "accept-new"),
         ("denied", "Permission denied (publickey)", "must work with a key"),
-        ("silent", "timed out", "is it up"),
+        ("silent", "timed out", "check that it is up"),
     ] {
         let (ending, detail) = run.ending(target);
         assert_eq!(ending, "failed", "{detail}");
@@ -251,7 +251,7 @@ fn a_connection_that_breaks_meanwhile_leaves_the_end_unknown() {
     eventually("the command runs", || is_running(&pid));
     fleet.sshd.cut();
     let run = Run::of_child(child);
-    run.check("web01", "unknown", "the connection to `web01` broke while the command ran");
+    run.check("web01", "unknown", "the connection to `web01` broke while the command was running");
     // As it says: over there it may go on, and here it does.
     assert!(is_running(&pid));
     fs::write(&done, "").unwrap();
@@ -309,7 +309,7 @@ fn what_cannot_be_reached_to_be_stopped_may_still_run() {
     assert_eq!(ending, "unknown", "{detail}");
     assert_eq!(
         detail,
-        "command ran for more than 4s and may still run: `web01` did not answer when it was to be stopped"
+        "command exceeded its time-out of 4s and may still run: `web01` did not answer the request to stop it"
     );
     assert!(is_running(&pid));
     fs::write(&done, "").unwrap();
@@ -456,14 +456,14 @@ fn a_probe_is_asked_until_it_knows() {
     let action = format!("run = [\"true\"]\nprobe = [\"sh\", \"-c\", \"{probe}\"]\ntimeout = \"1m\"");
     let run = fleet.run(&fleet.job("patient", "\"web01\"", &action));
     assert_eq!(run.code, Some(0), "{run:#?}");
-    run.check("web01", "unknown", "its probe says that it is under way");
+    run.check("web01", "unknown", "its probe reports that it is still running");
     assert_eq!(fs::read_to_string(&asked).unwrap().lines().count(), 3);
     fleet.check_nothing_is_left();
 }
 
 /// More targets at once than the server lets log in at a time.
 #[test]
-fn who_is_turned_away_tries_again() {
+fn a_connection_that_is_turned_away_is_retried() {
     if !available() {
         return;
     }

@@ -100,7 +100,7 @@ macro_rules! snapshot {
                 (r"by [^\s:,]+@[^\s:,]+", "by [PERSON]"),
                 (r"(?m)(Journal  in \S+ at) \S+$", "$1 [HOST]"),
                 (r"(\[MOMENT\]) +\d+ +(acts|not)", "$1  [FENCE]  $2"),
-                (r"\S+:\d+ has heard", "[RUNNER] has heard"),
+                (r"\S+:\d+ has acknowledged", "[RUNNER] has acknowledged"),
                 (r" {2,}", "  "),
             ],
             omit_expression => true,
@@ -109,7 +109,7 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn where_there_is_no_run_that_is_said_and_how_to_make_one() {
+fn a_store_without_runs_says_how_to_start_one() {
     let ground = Ground::embedded();
     let text = ground.transcript(&[
         "status",
@@ -128,13 +128,13 @@ fn where_there_is_no_run_that_is_said_and_how_to_make_one() {
 fn by_name(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     lines
-        .chunk_by_mut(|one, other| [one, other].iter().all(|line| line.contains(" acts since ")))
+        .chunk_by_mut(|one, other| [one, other].iter().all(|line| line.contains(" running since ")))
         .for_each(<[_]>::sort);
     lines.join("\n")
 }
 
 #[test]
-fn a_run_is_shown_from_its_beginning_to_its_end() {
+fn a_run_is_shown_from_start_to_end() {
     let ground = Ground::embedded();
     let mut run = ground.starts("run job.toml --quiet");
     eventually("two are under way, and it has said so", || {
@@ -155,7 +155,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
     assert_eq!(waits.wait().unwrap().code(), Some(0));
     let held = ground.transcript(&["status looked", "pause looked --reason later", "status", "status latest --all"]);
     let resumed = ground.does("resume looked");
-    assert!(resumed.code == Some(0) && resumed.stderr.contains("has heard of it"), "{resumed:?}");
+    assert!(resumed.code == Some(0) && resumed.stderr.contains("has acknowledged the request"), "{resumed:?}");
     // It may be over before anybody has asked it.
     assert_eq!(ground.does("approve looked rest").code, Some(0));
     assert_eq!(run.wait().unwrap().code(), Some(1), "`bad` fails");
@@ -268,7 +268,7 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     assert!(release.starts_with(&format!("lockkeeper abort {run} --release")), "{list:#}");
     let text = ground.does("status").stdout;
     for part in [
-        format!("Left  run `{run}` of job `looked`: no runner since "),
+        format!("Abandoned  run `{run}` of job `looked`: no runner since "),
         "Holds  a slot of `/locks/looked` for `a` since ".to_owned(),
         "; the command there may still be running".to_owned(),
         format!("Resume  `lockkeeper run {file}"),
@@ -277,7 +277,7 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
         assert!(text.contains(&part), "{part}: {text}");
     }
     let one = ground.does("status looked").stdout;
-    assert!(one.contains(&format!("`{release}`")) && one.contains("no runner drives it since"), "{one}");
+    assert!(one.contains(&format!("`{release}`")) && one.contains("unfinished, no runner since"), "{one}");
 
     // As it is said.
     let words: Vec<&str> = release.split(' ').skip(1).chain(["--format", "json"]).collect();

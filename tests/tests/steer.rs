@@ -94,7 +94,7 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     let paused = ground.does("pause steered --reason looking");
     assert!(
         paused.code == Some(0)
-            && paused.stderr.contains("has heard of it: nothing new starts; 2 targets are under way"),
+            && paused.stderr.contains("has acknowledged the request: nothing new starts; 2 running actions finish"),
         "{paused:?}"
     );
     let status = ground.status();
@@ -104,14 +104,14 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     eventually("it waits, and says for what", || ground.status()["run-status"]["blocker"]["code"] == json!("paused"));
     assert_eq!(ground.acted().len(), 2, "nothing new has started");
     let why = ground.does("explain latest d");
-    assert!(why.stdout.contains("paused by") && why.stdout.contains("would go if the run were not paused"), "{why:?}");
+    assert!(why.stdout.contains("paused by") && why.stdout.contains("if the run was not paused"), "{why:?}");
     assert_eq!(ground.does("resume steered").code, Some(0));
     assert_eq!(run.wait().unwrap().code(), Some(1), "`bad` fails");
     assert_eq!(ground.acted().len(), 5);
 
     // Who failed goes again when somebody says so, and the finished run is gone on with.
-    assert!(refused(&ground.does("pause steered --format json"), "finished").contains("finished already"));
-    assert!(refused(&ground.does("retry steered a --format json"), "bad-argument").contains("`a` is done"));
+    assert!(refused(&ground.does("pause steered --format json"), "finished").contains("` finished "));
+    assert!(refused(&ground.does("retry steered a --format json"), "bad-argument").contains("`a` (succeeded)"));
     assert!(refused(&ground.does("retry steered nobody --format json"), "bad-argument").contains("`nobody`"));
     ground.opens("mended");
     let retry = ground.does("retry steered --failed");
@@ -119,7 +119,7 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     let again = ground.does("run job.toml");
     assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(ground.acted().iter().filter(|target| *target == "bad").count(), 2);
-    assert_eq!(ground.acted().len(), 6, "nobody else went again");
+    assert_eq!(ground.acted().len(), 6, "no other target was retried");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn an_aborted_run_starts_nothing_more_and_is_finished() {
 }
 
 #[test]
-fn a_run_that_nobody_runs_is_ended_at_once_and_holds_nothing() {
+fn a_run_without_a_runner_is_aborted_at_once_and_holds_nothing() {
     let ground = Ground::new("");
     let mut run = ground.starts();
     eventually("two are under way", || ground.acted().len() == 2);
@@ -168,7 +168,7 @@ fn a_run_that_nobody_runs_is_ended_at_once_and_holds_nothing() {
 }
 
 #[test]
-fn a_target_goes_again_while_its_run_goes_on() {
+fn a_target_is_retried_while_its_run_continues() {
     let ground = Ground::new("");
     for gate in ["go-a", "go-bad"] {
         ground.opens(gate);
@@ -177,7 +177,7 @@ fn a_target_goes_again_while_its_run_goes_on() {
     eventually("one has failed", || ground.status()["counts"]["failed"] == json!(1));
     eventually("two others act", || ground.status()["counts"]["running"] == json!(2));
     let refused_all = ground.does("retry steered bad b --format json");
-    assert!(refused(&refused_all, "bad-argument").contains("`b` is acting"), "{refused_all:?}");
+    assert!(refused(&refused_all, "bad-argument").contains("`b` (running)"), "{refused_all:?}");
     ground.opens("mended");
     let retry = ground.does("retry steered bad --format json");
     let retry: Value = serde_json::from_str(&retry.stdout).unwrap_or_else(|_| panic!("{retry:?}"));
@@ -188,7 +188,7 @@ fn a_target_goes_again_while_its_run_goes_on() {
         (&json!("bad"), &json!("failed"), &json!(true))
     );
     ground.opens("go");
-    assert_eq!(run.wait().unwrap().code(), Some(0), "this time nobody fails");
+    assert_eq!(run.wait().unwrap().code(), Some(0), "this time no target fails");
     assert_eq!(ground.acted().iter().filter(|target| *target == "bad").count(), 2);
 }
 
@@ -212,11 +212,11 @@ fn old_runs_go_and_what_is_not_finished_stays() {
     let unfinished = ground.status()["run"].clone();
     assert_eq!((&pruned["unfinished"], &pruned["policies"]), (&json!([unfinished]), &json!(0)), "{pruned:#}");
     assert_eq!((pruned["runs"].as_array().unwrap().len(), &pruned["folders"]), (1, &pruned["runs"]), "{pruned:#}");
-    assert_eq!(policies(), 1, "the run that goes on has a link to it");
+    assert_eq!(policies(), 1, "the unfinished run has a link to it");
     ground.opens("go");
     assert_eq!(run.wait().unwrap().code(), Some(0));
     let dry = ground.does("prune --older-than 0 --dry-run");
-    assert!(dry.stderr.contains("1 policy that no run has any more"), "{dry:?}");
+    assert!(dry.stderr.contains("1 policy without a run"), "{dry:?}");
     assert_eq!(policies(), 1, "only said");
     let pruned = ground.does("prune --older-than 0");
     assert!(pruned.stderr.contains("Pruned 1 run; 0 stay; 1 folder"), "{pruned:?}");
@@ -317,10 +317,10 @@ fn a_canary_that_fails_pauses_a_run_over_a_kill_until_it_is_retried() {
     let held = json!({ "by": "budget-spent", "charged": 1, "stop-at": 1, "max-failed": null, "wave": "canary" });
     assert_eq!(status["held"], json!([held]), "{status}");
     let told = ground.does("status steered");
-    assert!(told.stdout.contains("the failures of wave `canary`: 1 failed, the wave stops at 1"), "{told:?}");
+    assert!(told.stdout.contains("the failure budget of wave `canary`: 1 failed, it stops at 1"), "{told:?}");
     let why = ground.does("explain latest h0040");
     assert!(why.stdout.contains("1 of wave `canary` failed, the wave stops at 1"), "{why:?}");
-    assert!(why.stdout.contains(" --failed` lets what failed go again"), "{why:?}");
+    assert!(why.stdout.contains(" --failed` retries the failed targets"), "{why:?}");
     assert_eq!(ground.acted(), ["h0001"], "nothing new started");
     fs::remove_file(ground.world.folder().join("broken")).unwrap();
     assert_eq!(ground.does("retry steered --failed").code, Some(0));
@@ -332,9 +332,12 @@ fn a_canary_that_fails_pauses_a_run_over_a_kill_until_it_is_retried() {
 fn without_a_budget_the_first_failure_is_the_last_to_start_anything() {
     let ground = many(30, 3, "", FAILS_WHILE_BROKEN);
     let planned = ground.does("plan job.toml");
-    assert!(planned.stderr.contains("nothing new starts once 1 target has failed, then the run ends"), "{planned:?}");
     assert!(
-        planned.stderr.contains("the default without `[budget]`; `stop-at = \"unlimited\"` continues"),
+        planned.stderr.contains("nothing new starts once 1 target has failed, then the run is aborted"),
+        "{planned:?}"
+    );
+    assert!(
+        planned.stderr.contains("the default without `[budget]`; `stop-at = \"unlimited\"` never stops"),
         "{planned:?}"
     );
     ground.opens("broken");

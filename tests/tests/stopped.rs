@@ -44,7 +44,7 @@ fn locker(world: &World) -> Child {
 }
 
 #[test]
-fn who_waits_for_a_stopped_process_says_which_and_what_continues_it() {
+fn waiting_for_a_stopped_process_names_it_and_how_to_continue_it() {
     let world = World::new();
     assert_eq!(world.run("lock /x -- true").code, Some(0));
     let mut locker = locker(&world);

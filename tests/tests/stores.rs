@@ -97,7 +97,7 @@ fn a_system_wide_file_that_cannot_be_used_is_no_other_store() {
 }
 
 #[test]
-fn a_store_that_nobody_named_is_said() {
+fn a_default_store_is_announced() {
     let world = World::new();
     world.file("job.toml", JOB);
     let place = world.folder().join("state/store.db").display().to_string();
@@ -319,7 +319,7 @@ fn what_a_hint_says_can_be_pasted() {
 }
 
 #[test]
-fn servers_behind_the_path_are_told_where_they_belong() {
+fn misplaced_servers_get_a_hint() {
     let world = World::new();
     for (line, meant) in [
         ("lock /x host1:1234,host2:1234", "lock /x --zk-hosts host1:1234,host2:1234"),

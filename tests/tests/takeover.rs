@@ -92,7 +92,7 @@ fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["event"] == kind).collect()
 }
 
-fn who_stands_by_takes_over(ground: &Ground) {
+fn a_standby_takes_over(ground: &Ground) {
     let mut first = ground.starts();
     eventually("two are under way", || ground.lines("begun").len() == 2);
     // Whoever does not want to wait is told who is in the way.
@@ -120,19 +120,19 @@ fn who_stands_by_takes_over(ground: &Ground) {
 }
 
 #[test]
-fn who_stands_by_takes_over_on_the_embedded_store() {
-    who_stands_by_takes_over(&Ground::embedded());
+fn a_standby_takes_over_on_the_embedded_store() {
+    a_standby_takes_over(&Ground::embedded());
 }
 
 #[test]
-fn who_stands_by_takes_over_on_zookeeper() {
+fn a_standby_takes_over_on_zookeeper() {
     if available() {
-        who_stands_by_takes_over(&Ground::on_zookeeper("takeover"));
+        a_standby_takes_over(&Ground::on_zookeeper("takeover"));
     }
 }
 
 /// The first master is stopped past its session, the second takes over and ends the run; then the first wakes up.
-fn who_wakes_up_late_starts_nothing(ground: &Ground) {
+fn a_runner_that_wakes_up_late_starts_nothing(ground: &Ground) {
     let first = ground.starts();
     eventually("two are under way", || ground.lines("begun").len() == 2);
     signal(&first, Signal::SIGSTOP);
@@ -151,14 +151,14 @@ fn who_wakes_up_late_starts_nothing(ground: &Ground) {
 }
 
 #[test]
-fn who_wakes_up_late_starts_nothing_on_the_embedded_store() {
-    who_wakes_up_late_starts_nothing(&Ground::embedded());
+fn a_runner_that_wakes_up_late_starts_nothing_on_the_embedded_store() {
+    a_runner_that_wakes_up_late_starts_nothing(&Ground::embedded());
 }
 
 #[test]
-fn who_wakes_up_late_starts_nothing_on_zookeeper() {
+fn a_runner_that_wakes_up_late_starts_nothing_on_zookeeper() {
     if available() {
-        who_wakes_up_late_starts_nothing(&Ground::on_zookeeper("late"));
+        a_runner_that_wakes_up_late_starts_nothing(&Ground::on_zookeeper("late"));
     }
 }
 

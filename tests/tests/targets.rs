@@ -129,7 +129,7 @@ fn a_list_that_may_be_empty_is_acted_on_when_it_is_back() {
     assert_eq!((ran.code, acted(&world)), (Some(0), vec!["web01".to_owned()]), "{ran:?}");
     // A run of some targets is finished, as ever.
     let ran = lockkeeper(&world, "run job.toml");
-    assert!(ran.code == Some(0) && ran.stderr.contains("--again starts anew"), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.stderr.contains("add --again to start a new run"), "{ran:?}");
     world.file("list", "");
     let ran = lockkeeper(&world, "run job.toml --again");
     assert!(ran.code == Some(0) && ran.stderr.contains("no target is listed"), "{ran:?}");
@@ -162,7 +162,7 @@ async fn a_finished_run_of_no_target_is_no_reason_to_do_nothing() {
     world.file("list", "web01\n");
     assert_eq!(lockkeeper(&world, "run job.toml").code, Some(0));
     let before = lockkeeper(&world, "run job.toml");
-    assert!(before.code == Some(0) && before.stderr.contains("--again starts anew"), "{before:?}");
+    assert!(before.code == Some(0) && before.stderr.contains("add --again to start a new run"), "{before:?}");
     let [run] = runs(&world).try_into().unwrap();
     let path = NodePath::parse(&format!("/lockkeeper/runs/{}", run["run"].as_str().unwrap())).unwrap();
     let embedded = Embedded::new(world.folder().join("state/store.db"), EmbeddedOptions::default());
@@ -415,7 +415,7 @@ fn a_file_may_begin_with_a_mark() {
 }
 
 #[test]
-fn a_command_that_lists_targets_ends_with_who_asked_it() {
+fn a_command_that_lists_targets_ends_with_its_caller() {
     for line in ["plan job.toml", "run job.toml"] {
         let world = World::new();
         job(&world, "command = [\"sh\", \"-c\", \"sleep 1000 & echo $! > listing.tmp; mv listing.tmp listing; wait\"]");

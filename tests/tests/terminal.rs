@@ -264,7 +264,7 @@ const COMMANDS: [&str; 36] = [
 ];
 
 #[test]
-fn what_a_caller_says_is_told_as_text() {
+fn caller_input_is_shown_as_text() {
     let ground = Ground::new();
     let long = "x".repeat(100_000);
     let bytes = OsStr::from_bytes(b"bytes-\xff\xfe\x9b2J\x1b[2J");
@@ -284,7 +284,7 @@ fn what_a_caller_says_is_told_as_text() {
 }
 
 #[test]
-fn what_the_environment_says_is_told_as_text() {
+fn environment_values_are_shown_as_text() {
     let ground = Ground::new();
     for name in ["STORE", "ZK_HOSTS", "PROFILE", "CONFIG", "SYSTEM_CONFIG", "STATE_DIR", "USERNAME", "PASSWORD_FILE"] {
         for text in [all().as_bytes().to_vec(), b"/\xff\xfe\x9b2J\x1b[2J".to_vec()] {
@@ -354,7 +354,7 @@ fn guest(world: &World, file: &str) -> PathBuf {
 }
 
 #[test]
-fn what_a_guest_says_is_told_as_text() {
+fn guest_output_is_shown_as_text() {
     let ground = Ground::new();
     let wasm = guest(&ground.world, "policy\u{1b}[2J\u{202e}.wasm");
     let wasm = wasm.to_str().unwrap();
@@ -392,7 +392,7 @@ fn toml(text: &str) -> String {
 }
 
 #[test]
-fn what_a_job_says_is_told_as_text() {
+fn job_values_are_shown_as_text() {
     let ground = Ground::new();
     let raw = all().replace(['\r', '\n'], "");
     let texts = [
@@ -420,7 +420,7 @@ fn what_a_job_says_is_told_as_text() {
 }
 
 #[test]
-fn what_a_run_has_recorded_is_told_as_text() {
+fn recorded_values_are_shown_as_text() {
     let ground = Ground::new();
     let guest = guest(&ground.world, "guest.wasm");
     let label = all_but_controls();
@@ -491,7 +491,7 @@ fn what_a_run_has_recorded_is_told_as_text() {
 }
 
 #[test]
-fn a_run_that_is_watched_while_it_goes_is_drawn_as_text() {
+fn a_watched_run_is_drawn_as_text() {
     let ground = Ground::new();
     let label = all_but_controls();
     let job = format!(
@@ -523,7 +523,7 @@ fn a_run_that_is_watched_while_it_goes_is_drawn_as_text() {
 }
 
 #[test]
-fn what_others_have_written_into_a_store_is_told_as_text() {
+fn foreign_data_in_a_store_is_shown_as_text() {
     let ground = Ground::new();
     let (text, noise) = (all(), [all().as_bytes(), b"\xff\xfe\x9b2J"].concat());
     // As kazoo writes leases and members; names of nodes cannot hold controls.
@@ -572,7 +572,7 @@ fn look_around(ground: &Ground) {
 }
 
 #[test]
-fn what_a_token_file_has_is_told_as_text() {
+fn fence_file_values_are_shown_as_text() {
     let ground = Ground::new();
     let file = ground.world.folder().join("token\u{202e}\u{200b}");
     let file = file.to_str().unwrap();
@@ -592,7 +592,7 @@ fn what_a_token_file_has_is_told_as_text() {
 }
 
 #[test]
-fn what_the_tools_of_a_build_say_is_told_as_text() {
+fn output_of_build_tools_is_shown_as_text() {
     let ground = Ground::new();
     ground.world.file("Cargo.toml", &format!("[package]\nname = {}\n", toml(&all())));
     ground.judged(&["policy", "build"]);

@@ -1,5 +1,5 @@
-//! Holds an embedded store's file locked, as a process inside a transaction does, until its standard input ends: for the tests
-//! to stop. `file-locker FILE`
+//! Keeps an embedded store's file locked, as a process inside a transaction does, until its standard input ends. Tests
+//! stop it with signals. `file-locker FILE`
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;

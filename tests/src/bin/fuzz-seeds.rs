@@ -1,4 +1,4 @@
-//! `fuzz-seeds TARGET FOLDER`: puts what a target of the fuzzer begins with into a folder, where libFuzzer finds it.
+//! `fuzz-seeds TARGET FOLDER`: writes the seeds of a fuzz target into a folder for libFuzzer.
 
 use std::path::PathBuf;
 

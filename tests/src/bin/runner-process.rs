@@ -1,7 +1,8 @@
-//! A runner for the tests to kill: it runs `job.toml` of a folder, and dies where it is told to.
+//! A runner for tests to kill: it runs `job.toml` of a folder and dies at a chosen write.
 //! `runner-process FOLDER FILE|HOSTS SESSION_TIMEOUT_MS before:N|after:N|stop:N|call:N|never`
 //!
-//! It prints how many calls an orchestration wrote, and how many writes there were, and ends with 0 when the run is finished and all is done.
+//! It prints the number of writes of orchestration calls and of all writes, and exits with 0 if the run is finished and
+//! all targets have succeeded.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use lockkeeper_tests::runs;
 use tokio::sync::mpsc;
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "that is what it is asked for")]
+#[expect(clippy::print_stdout, reason = "its output is its purpose")]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, place, timeout, crash] = arguments.as_slice() else { bail!("four arguments") };
@@ -55,11 +56,11 @@ async fn main() -> Result<()> {
         println!("{}", serde_json::to_string(stamped).unwrap_or_default());
     })
     .await?;
-    Arc::into_inner(runner).context("nobody else has it")?.step_down().await;
+    Arc::into_inner(runner).context("this is the only reference")?.step_down().await;
     store.close().await?;
     println!("{} calls", calls.load(Ordering::SeqCst));
     println!("{} writes", writes.load(Ordering::SeqCst));
-    // What was undone, and of which nobody knows, is for whoever plays it to judge.
+    // The caller judges rolled-back and unknown targets.
     if report.end == End::Completed && report.counts.open() == 0 && report.counts.failed == 0 {
         Ok(())
     } else {

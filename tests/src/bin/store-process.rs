@@ -1,8 +1,8 @@
-//! One process on an embedded store, for the tests to start, stop and kill: it does what the lines on its standard input
-//! say, and answers each with a line. `store-process FILE SESSION_TIMEOUT_MS`
+//! One process on an embedded store, for tests to start, stop and kill: it executes the commands on its standard input,
+//! and answers each with a line. `store-process FILE SESSION_TIMEOUT_MS`
 //!
-//! A line: `create PATH persistent|ephemeral`, `set PATH DATA`, `delete PATH`, `add PATH COUNT`, `watch PATH`, `fired`,
-//! `state`, `cpu`, `close`. It ends with its input.
+//! Commands: `create PATH persistent|ephemeral`, `set PATH DATA`, `delete PATH`, `add PATH COUNT`, `watch PATH`,
+//! `fired`, `state`, `cpu`, `close`. It ends with its input.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -72,11 +72,11 @@ async fn act(store: &dyn Store, line: &str, watch: &mut Option<Watch>) -> Result
             store.close().await?;
             String::from("closed")
         }
-        _ => bail!("`{line}` means nothing"),
+        _ => bail!("`{line}` is not a command"),
     })
 }
 
-/// Adds one to the number that a node holds, naming the version that was read.
+/// Adds one to the number in a node, with the version that was read.
 async fn add_one(store: &dyn Store, path: &NodePath) -> Result<()> {
     loop {
         let node = store.read(path).await?;

@@ -1,4 +1,4 @@
-//! One connection through the proxy: two sockets, two directions, and the trap it may have walked into.
+//! One connection through the proxy: two sockets, two directions, and the fault that it may meet.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,14 +13,14 @@ use super::frames::{self, Request, opcode};
 use super::half::{Got, Half};
 use super::{Break, Direction, Lost, Trap};
 
-/// How long the server has to take a connection.
+/// Time limit for the server to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long we listen after our end of a connection, so that what the other side still sends does not reset it before it has
-/// seen that end.
+/// How long input is read after this end was closed, so that late input does not reset the connection before the other
+/// side has seen its end.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// What holds for all connections.
+/// State that applies to all connections.
 #[derive(Debug, Default)]
 pub(super) struct Weather {
     pub(super) delay: Duration,
@@ -30,20 +30,20 @@ pub(super) struct Weather {
     pub(super) counts: BTreeMap<i32, u64>,
 }
 
-/// How a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Bytes go through.
+    /// Bytes pass.
     Open,
-    /// Both sides wait in vain.
+    /// No bytes pass in any direction.
     Silent,
-    /// Our ends are sent; what comes is thrown away until then.
+    /// Both ends were sent; input is discarded until then.
     Lingering(Instant),
-    /// To be forgotten.
+    /// The connection can be dropped.
     Over,
 }
 
-/// A request that has gone to the server, whose reply must not come back.
+/// A request that has reached the server and whose reply must not come back.
 #[derive(Debug)]
 struct Awaited {
     request: Request,
@@ -57,16 +57,16 @@ pub(super) struct Connection {
     pub(super) server: TcpStream,
     pub(super) up: Half,
     pub(super) down: Half,
-    /// Whether the first frame of the client has gone by, which has no number.
+    /// Whether the client's first frame, which has no number, has passed.
     greeted: bool,
-    /// The same for the server's.
+    /// Whether the server's first frame has passed.
     answered: bool,
     awaited: Option<Awaited>,
     pub(super) phase: Phase,
 }
 
 impl Connection {
-    /// Connects to the server for a client. None: it is not there, and the client knows.
+    /// Connects to the server for a client. `None` if the server is not there; the client notices.
     pub(super) fn open(client: TcpStream, target: SocketAddr) -> Option<Self> {
         let Ok(server) = TcpStream::connect_timeout(&target, CONNECT) else {
             abort(&client);
@@ -81,7 +81,7 @@ impl Connection {
         Some(Self { client, server, up, down, greeted: false, answered: false, awaited: None, phase })
     }
 
-    /// Reads on one side.
+    /// Reads from one side.
     pub(super) fn read(&mut self, direction: Direction, weather: &mut Weather) {
         if let Phase::Lingering(_) = self.phase {
             return self.discard(direction);
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// Looks at what a client sends; a request that must not arrive breaks the connection.
+    /// Inspects a client's frame; a request that must not arrive breaks the connection.
     fn on_request(&mut self, frame: &[u8], weather: &mut Weather) -> Option<Break> {
         if self.up.frames.is_opaque() {
             return None;
@@ -137,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// Looks at what a server sends; a reply that must not arrive breaks the connection.
+    /// Inspects a server's frame; a reply that must not arrive breaks the connection.
     fn on_reply(&mut self, frame: &[u8]) -> Option<Break> {
         if self.down.frames.is_opaque() || !std::mem::replace(&mut self.answered, true) {
             return None;
@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    /// When something is to be done next, but for what sockets say.
+    /// When something is due next, apart from socket events.
     pub(super) fn due(&self, weather: &Weather) -> Option<Instant> {
         match self.phase {
             Phase::Open => {
@@ -190,7 +190,7 @@ impl Connection {
         }
     }
 
-    /// Ends it, with whatever was under way.
+    /// Breaks the connection, with everything in flight.
     pub(super) fn break_now(&mut self, how: Break) {
         self.phase = match how {
             Break::Silence => Phase::Silent,
@@ -210,7 +210,7 @@ impl Connection {
     }
 }
 
-/// Has a socket reset its connection when it is closed.
+/// Makes a socket reset its connection when it is closed.
 fn abort(socket: &TcpStream) {
     let _ = setsockopt(socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
 }

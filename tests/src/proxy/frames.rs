@@ -1,74 +1,74 @@
-//! ZooKeeper's frames in a stream of bytes: a length, and so many bytes.
+//! ZooKeeper's frames in a stream of bytes: a length, followed by that many bytes.
 
-/// The kinds of request.
+/// Kinds of requests.
 pub mod opcode {
     /// Creates a node.
     pub const CREATE: i32 = 1;
-    /// Deletes one.
+    /// Deletes a node.
     pub const DELETE: i32 = 2;
-    /// Its stat.
+    /// Reads a node's stat.
     pub const EXISTS: i32 = 3;
-    /// Its data.
+    /// Reads a node's data.
     pub const GET_DATA: i32 = 4;
-    /// Changes its data.
+    /// Sets a node's data.
     pub const SET_DATA: i32 = 5;
-    /// Reads who may do what with it.
+    /// Reads a node's access rights.
     pub const GET_ACL: i32 = 6;
-    /// Changes that.
+    /// Sets a node's access rights.
     pub const SET_ACL: i32 = 7;
-    /// Its children.
+    /// Reads a node's children.
     pub const GET_CHILDREN: i32 = 8;
     /// Waits until the server is up to date.
     pub const SYNC: i32 = 9;
     /// Keeps the session alive.
     pub const PING: i32 = 11;
-    /// Its children and its stat.
+    /// Reads a node's children and its stat.
     pub const GET_CHILDREN2: i32 = 12;
-    /// Several writes as one.
+    /// Several writes in one transaction.
     pub const MULTI: i32 = 14;
-    /// Creates a node and answers with its stat.
+    /// Creates a node and returns its stat.
     pub const CREATE2: i32 = 15;
-    /// Ends watches.
+    /// Removes watches.
     pub const REMOVE_WATCHES: i32 = 18;
     /// Logs in.
     pub const AUTH: i32 = 100;
     /// Sets watches again after a reconnect.
     pub const SET_WATCHES: i32 = 101;
-    /// The same with the newer kinds.
+    /// Sets watches again, including the newer kinds.
     pub const SET_WATCHES2: i32 = 105;
-    /// Sets a watch that stays.
+    /// Sets a persistent watch.
     pub const ADD_WATCH: i32 = 106;
     /// Ends the session.
     pub const CLOSE: i32 = -11;
-    /// Not on the wire: how a connection's first frame, which opens or finds a session, is counted.
+    /// Not on the wire: counts a connection's first frame, which opens or resumes a session.
     pub const CONNECT: i32 = 0;
 }
 
-/// More than any frame: what says so is no ZooKeeper.
+/// Longer than any frame: a longer one is not ZooKeeper's.
 const LONGEST: usize = 64 << 20;
 
-/// The length that begins a frame.
+/// Bytes of the length at the start of a frame.
 const PREFIX: usize = 4;
 
 /// A request on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Its number within the connection; pings and the like have fixed negative ones.
+    /// Its number within the connection; pings and some others have fixed negative ones.
     pub xid: i32,
-    /// Which [`opcode`].
+    /// One of [`opcode`].
     pub opcode: i32,
-    /// What follows.
+    /// The bytes after the opcode.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// From a frame that is not a connection's first.
+    /// Parses a frame that is not a connection's first.
     pub(super) fn parse(frame: &[u8]) -> Option<Self> {
         let body = frame.get(PREFIX..)?;
         Some(Self { xid: number(body)?, opcode: number(body.get(4..)?)?, body: body.get(8..)?.to_vec() })
     }
 
-    /// The node it is about, where it begins with one: in every kind but a `multi`, a ping and a login.
+    /// The node's path, for the kinds that start with one: all except `multi`, ping and login.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         let length = usize::try_from(number(&self.body)?).ok()?;
@@ -76,14 +76,14 @@ impl Request {
         path.starts_with('/').then_some(path)
     }
 
-    /// Whether some text is anywhere in it, such as a path in a `multi`.
+    /// Whether a text occurs anywhere in it, such as a path in a `multi`.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
         self.body.windows(text.len()).any(|window| window == text.as_bytes())
     }
 }
 
-/// The number of the request that a reply is to, or −1 for an event.
+/// The number of the request that a reply answers, or -1 for an event.
 pub(super) fn reply_to(frame: &[u8]) -> Option<i32> {
     number(frame.get(PREFIX..)?)
 }
@@ -92,16 +92,16 @@ fn number(bytes: &[u8]) -> Option<i32> {
     bytes.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
 }
 
-/// Parts a stream into frames.
+/// Splits a stream into frames.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     rest: Vec<u8>,
-    /// It is no ZooKeeper stream, such as TLS or a four-letter word.
+    /// Whether this is not a ZooKeeper stream, but TLS or a four-letter word.
     opaque: bool,
 }
 
 impl Frames {
-    /// Takes what was read, and gives what is whole.
+    /// Adds bytes and returns the complete frames.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.rest.extend_from_slice(bytes);
         let mut whole = Vec::new();
@@ -124,7 +124,7 @@ impl Frames {
         whole
     }
 
-    /// What is left when the stream ends.
+    /// The remaining bytes at the end of the stream.
     pub(super) fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.rest)
     }

@@ -1,4 +1,4 @@
-//! One direction of a connection: what was read and is not yet due on the other side.
+//! One direction of a connection: what was read and is not due on the other side yet.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::Break;
 use super::frames::Frames;
 
-/// How much is read at once.
+/// Bytes read at once.
 const CHUNK: usize = 16 << 10;
 
-/// Something that goes to the other side in its turn.
+/// An item that is passed on in order.
 #[derive(Debug)]
 enum Piece {
     Bytes(Vec<u8>),
@@ -20,13 +20,13 @@ enum Piece {
     Break(Break),
 }
 
-/// What was read.
+/// The result of a read.
 pub(super) enum Got {
-    /// Whole frames; none: not yet.
+    /// Complete frames; empty if none is complete yet.
     Frames(Vec<Vec<u8>>),
-    /// The end, behind these.
+    /// The end, after these frames.
     End(Vec<Vec<u8>>),
-    /// The other end is gone for good.
+    /// The other end has reset the connection.
     Broken,
 }
 
@@ -35,19 +35,19 @@ pub(super) enum Got {
 pub(super) struct Half {
     pub(super) frames: Frames,
     queue: VecDeque<(Instant, Piece)>,
-    /// When the last of the queue is due.
+    /// When the last queued item is due.
     last: Option<Instant>,
-    /// What is due and was not taken yet, from `written` on.
+    /// Bytes that are due; those from `written` on were not taken yet.
     out: Vec<u8>,
     written: usize,
-    /// Nothing more is read.
+    /// Whether nothing more is read.
     pub(super) deaf: bool,
-    /// The end went through.
+    /// Whether the end has passed.
     pub(super) ended: bool,
 }
 
 impl Half {
-    /// Reads what is there.
+    /// Reads what is available.
     pub(super) fn read(&mut self, mut from: &TcpStream) -> Got {
         let mut chunk = [0; CHUNK];
         match from.read(&mut chunk) {
@@ -81,23 +81,23 @@ impl Half {
     }
 
     fn push(&mut self, piece: Piece, delay: Duration) {
-        // Nothing overtakes what was sent under a longer delay.
+        // Keeps the order: nothing overtakes an item with a longer delay.
         let due = (Instant::now() + delay).max(self.last.unwrap_or_else(Instant::now));
         self.last = Some(due);
         self.queue.push_back((due, piece));
     }
 
-    /// When something is to be done next, but for a full socket.
+    /// When something is due next, apart from a full socket.
     pub(super) fn due(&self) -> Option<Instant> {
         if self.blocked() { None } else { self.queue.front().map(|(due, _)| *due) }
     }
 
-    /// Whether a socket that takes more is waited for.
+    /// Whether it waits for a socket that can take more.
     pub(super) fn blocked(&self) -> bool {
         self.written < self.out.len()
     }
 
-    /// Writes what is due, and says when the connection is to be broken now.
+    /// Writes what is due, and returns how to break the connection if that is due now.
     pub(super) fn write(&mut self, mut to: &TcpStream, now: Instant) -> Option<Break> {
         loop {
             while let Some((due, Piece::Bytes(_))) = self.queue.front()

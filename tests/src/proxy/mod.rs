@@ -1,5 +1,5 @@
-//! A bad network of a test's own: a TCP proxy on loopback that delays, cuts, and keeps back, and that knows enough of
-//! ZooKeeper's frames to do so between one request and its reply.
+//! A bad network for one test: a TCP proxy on loopback that delays, cuts and holds back, and that parses enough of
+//! ZooKeeper's frames to do so between a request and its reply.
 
 mod connection;
 mod frames;
@@ -23,7 +23,7 @@ pub use mute::Mute;
 use crate::PATIENCE;
 use crate::ports::Port;
 
-/// Which way bytes go.
+/// Direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Requests.
@@ -39,11 +39,11 @@ pub enum Break {
     Fin,
     /// Both sides see a reset.
     Reset,
-    /// Neither side sees anything, ever again, until [`Proxy::heal`] resets it.
+    /// Neither side receives anything until [`Proxy::heal`] resets it.
     Silence,
 }
 
-/// Which of a request and its reply still gets through.
+/// Whether the request or only its reply is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
     Request,
@@ -52,7 +52,7 @@ enum Lost {
 
 type Predicate = Box<dyn FnMut(&Request) -> bool + Send>;
 
-/// A request that is waited for, and what happens then.
+/// A request to wait for, and the fault that it meets.
 struct Trap {
     lost: Lost,
     how: Break,
@@ -66,7 +66,7 @@ impl fmt::Debug for Trap {
     }
 }
 
-/// What the proxy's thread is told.
+/// A command for the proxy's thread.
 #[derive(Debug)]
 enum Command {
     Delay(Duration),
@@ -81,8 +81,8 @@ enum Command {
     End,
 }
 
-/// A proxy in front of one server. Everything it is told holds for connections that are there as for those to come, and is
-/// done when the call returns.
+/// A proxy in front of one server. Each command applies to present and future connections, and has taken effect when
+/// the call returns.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -91,20 +91,20 @@ pub struct Proxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A request that will be met with a fault.
+/// A request that will meet a fault.
 #[derive(Debug)]
 pub struct Caught(Receiver<Request>);
 
 impl Caught {
-    /// Waits until it was.
+    /// Waits for the request.
     ///
     /// # Panics
-    /// When no such request comes.
+    /// If no matching request comes.
     pub fn wait(&self) -> Request {
         self.0.recv_timeout(PATIENCE).expect("such a request comes")
     }
 
-    /// The request, where it was already.
+    /// The request, if it has come already.
     #[must_use]
     pub fn now(&self) -> Option<Request> {
         self.0.try_recv().ok()
@@ -112,10 +112,10 @@ impl Caught {
 }
 
 impl Proxy {
-    /// Starts one that hands everything on at once.
+    /// Starts a proxy that passes everything on at once.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn start(target: SocketAddr) -> Self {
         let port = Port::claim();
@@ -126,25 +126,25 @@ impl Proxy {
         Self { port, commands: Mutex::new(commands), wake, thread: Some(thread) }
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// The same, as clients want it.
+    /// The address as a ZooKeeper host list.
     #[must_use]
     pub fn hosts(&self) -> String {
         self.address().to_string()
     }
 
-    /// From now on bytes arrive so much later in each direction: a round trip takes twice that longer. It is a delay, not a
-    /// limit: any number of bytes may be under way.
+    /// Delays bytes in each direction: a round trip takes twice as much longer. It is a delay, not a limit: any number
+    /// of bytes may be in flight.
     pub fn delay(&self, each_way: Duration) {
         self.tell(Command::Delay(each_way));
     }
 
-    /// Ends every connection as a server does that closes them.
+    /// Closes every connection, as a closing server does.
     pub fn cut(&self) {
         self.tell(Command::Break(Break::Fin));
     }
@@ -154,41 +154,41 @@ impl Proxy {
         self.tell(Command::Break(Break::Reset));
     }
 
-    /// Lets nothing through in one direction, not even the end of a connection, until [`Proxy::heal`]: then it arrives, as
-    /// TCP would have sent it again.
+    /// Lets nothing pass in one direction, not even the end of a connection, until [`Proxy::heal`]: then it arrives, as
+    /// if TCP had sent it again.
     pub fn hole(&self, direction: Direction) {
         self.tell(Command::Hole(direction));
     }
 
-    /// A hole both ways.
+    /// Lets nothing pass in both directions.
     pub fn partition(&self) {
         self.hole(Direction::ToServer);
         self.hole(Direction::ToClient);
     }
 
-    /// Refuses new connections until [`Proxy::heal`]; those that are there stay.
+    /// Refuses new connections until [`Proxy::heal`]; present ones stay.
     pub fn refuse(&self) {
         self.tell(Command::Refuse);
     }
 
-    /// Ends delay, holes, refusal and what waits for a request, and resets connections that were silenced.
+    /// Ends delays, holes, refusals and pending faults, and resets silenced connections.
     pub fn heal(&self) {
         self.tell(Command::Heal);
     }
 
-    /// New connections go there.
+    /// Sends new connections to another server.
     pub fn retarget(&self, target: SocketAddr) {
         self.tell(Command::Target(target));
     }
 
-    /// The next request that matches reaches the server and is carried out there, but its reply does not come back: when it
-    /// arrives here, the connection is broken instead. What was answered before it still gets through.
+    /// The next matching request reaches the server and is carried out, but its reply does not come back: the
+    /// connection is broken instead. Earlier replies still pass.
     pub fn cut_after_request(&self, how: Break, matches: impl FnMut(&Request) -> bool + Send + 'static) -> Caught {
         self.arm(Lost::Reply, how, Box::new(matches))
     }
 
-    /// The next request that matches never reaches the server: the connection is broken instead. What was sent before it
-    /// still gets through.
+    /// The next matching request never reaches the server: the connection is broken instead. Earlier requests still
+    /// pass.
     pub fn drop_request(&self, how: Break, matches: impl FnMut(&Request) -> bool + Send + 'static) -> Caught {
         self.arm(Lost::Request, how, Box::new(matches))
     }
@@ -199,10 +199,10 @@ impl Proxy {
         Caught(request)
     }
 
-    /// How many requests of each [`opcode`] came by.
+    /// Number of requests of each [`opcode`].
     ///
     /// # Panics
-    /// When the proxy is broken.
+    /// If the proxy has failed.
     #[must_use]
     pub fn requests(&self) -> BTreeMap<i32, u64> {
         let (counts, answer) = channel();
@@ -210,14 +210,14 @@ impl Proxy {
         answer.recv().expect("the proxy runs")
     }
 
-    /// Counts from nought again.
+    /// Resets the counters.
     pub fn forget_requests(&self) {
         self.tell(Command::ForgetCounts);
     }
 
     fn tell(&self, command: Command) {
         let (done, finished) = sync_channel(1);
-        self.commands.lock().expect("nobody panics with it").send((command, done)).expect("the proxy runs");
+        self.commands.lock().expect("no holder of this lock panics").send((command, done)).expect("the proxy runs");
         (&self.wake).write_all(&[0]).expect("the proxy runs");
         finished.recv().expect("the proxy runs");
     }

@@ -1,11 +1,11 @@
-//! A server that accepts and never answers.
+//! A server that accepts connections and never answers.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-/// Takes connections, and whatever is sent on them, and says nothing.
+/// Accepts connections and input, and sends nothing.
 #[derive(Debug)]
 pub struct Mute {
-    /// Never asked for a connection: the kernel accepts them by itself.
+    /// Never used to accept: the kernel accepts connections by itself.
     listener: TcpListener,
 }
 
@@ -13,22 +13,22 @@ impl Mute {
     /// Starts one.
     ///
     /// # Panics
-    /// Without a free port.
+    /// If there is no free port.
     #[must_use]
     pub fn start() -> Self {
         Self { listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port") }
     }
 
-    /// Where it listens.
+    /// Its address.
     ///
     /// # Panics
-    /// Never: it does.
+    /// Never: the socket is bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("it is bound")
     }
 
-    /// The same, as clients want it.
+    /// The address as a ZooKeeper host list.
     #[must_use]
     pub fn hosts(&self) -> String {
         self.address().to_string()

@@ -1,4 +1,4 @@
-//! The proxy's thread: waits for sockets, orders and what is due, and sees to them.
+//! The proxy's thread: waits for sockets, commands and due items, and handles them.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use super::connection::{Connection, Phase, Weather};
 use super::{Break, Command, Direction};
 
-/// The longest sleep, where nothing is due.
+/// Longest sleep if nothing is due.
 const NAP: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Worker {
     target: SocketAddr,
     orders: Receiver<(Command, SyncSender<()>)>,
     woken: UnixStream,
-    /// None while new connections are refused.
+    /// `None` while new connections are refused.
     listener: Option<TcpListener>,
     connections: Vec<Connection>,
     weather: Weather,
@@ -41,7 +41,7 @@ impl Worker {
     }
 
     pub(super) fn run(mut self) {
-        // Or the kernel adds up to 50 µs to each delay, to sleep for longer at once.
+        // Otherwise the kernel adds up to 50 µs to each delay to combine wake-ups.
         #[cfg(target_os = "linux")]
         let _ = nix::sys::prctl::set_timerslack(1);
         loop {
@@ -66,7 +66,7 @@ impl Worker {
         }
     }
 
-    /// Sleeps until something is to be done, and says which connections can be read in which direction.
+    /// Sleeps until something has to be done, and returns which connections can be read in which direction.
     fn wait(&self) -> Vec<(usize, Direction)> {
         let mut watched = vec![PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
         watched.extend(self.listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
@@ -87,7 +87,7 @@ impl Worker {
                 let mut flags = PollFlags::empty();
                 flags.set(PollFlags::POLLIN, reads);
                 flags.set(PollFlags::POLLOUT, writes);
-                // A socket of which nothing is wanted would say again and again that its other end is gone.
+                // A socket without requested events would report again and again that its other end is gone.
                 if !flags.is_empty() {
                     watched.push(PollFd::new(socket.as_fd(), flags));
                     whose.push((index, direction, reads));

@@ -1,4 +1,4 @@
-//! An authority, what it signed, and another that signed nothing: made anew for each server.
+//! Certificates: an authority, what it has signed, and an unrelated authority; created for each server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them; the server's is for `names`.
+    /// Creates them; the server's certificate is for `names`.
     ///
     /// # Panics
     /// Without the `openssl` command.
@@ -45,13 +45,13 @@ impl Certificates {
         self.folder.join(format!("{name}.{kind}"))
     }
 
-    /// The authority that signed all others.
+    /// The authority that signed the certificates.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.path("ca", "pem")
     }
 
-    /// An authority that signed nothing.
+    /// An authority that signed none of them.
     #[must_use]
     pub fn other_authority(&self) -> PathBuf {
         self.path("other-ca", "pem")
@@ -63,13 +63,13 @@ impl Certificates {
         self.path("client", "pem")
     }
 
-    /// Its key.
+    /// The client's key.
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
         self.path("client", "key")
     }
 
-    /// The server's key and certificate in one file, as ZooKeeper wants them.
+    /// The server's key and certificate in one file, as ZooKeeper needs them.
     pub(super) fn server(&self) -> PathBuf {
         self.path("server-both", "pem")
     }

@@ -1,4 +1,4 @@
-//! Several servers that are one.
+//! Several servers that form an ensemble.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,28 +8,28 @@ use super::{Mode, Options, Server};
 use crate::eventually;
 use crate::ports::Port;
 
-/// An ensemble of our own on loopback.
+/// An ensemble on loopback for one test.
 #[derive(Debug)]
 pub struct Ensemble {
     servers: Vec<Server>,
-    /// What they speak among themselves on.
+    /// Ports for the communication between the servers.
     _ports: Vec<Port>,
 }
 
 impl Ensemble {
-    /// Starts so many servers, and waits until one leads and all others follow.
+    /// Starts the servers, and waits until one leads and all others follow.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they do not.
     #[must_use]
     pub fn start(servers: usize) -> Self {
         Self::start_with(servers, &Options::default())
     }
 
-    /// Starts so many servers, and waits until one leads and all others follow.
+    /// Starts the servers with these options, and waits until one leads and all others follow.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they do not.
     #[must_use]
     pub fn start_with(servers: usize, options: &Options) -> Self {
         let ports: Vec<[Port; 2]> = (0..servers).map(|_| [Port::claim(), Port::claim()]).collect();
@@ -45,46 +45,46 @@ impl Ensemble {
         ensemble
     }
 
-    /// Waits until every server that runs serves, one of them as leader.
+    /// Waits until every running server serves, one of them as leader.
     ///
     /// # Panics
-    /// When that does not come.
+    /// If they do not.
     pub fn wait(&self) {
         self.servers.iter().filter(|server| server.is_running()).for_each(Server::wait_until_serving);
         self.leader();
     }
 
-    /// All of them, in one order for good.
+    /// All servers, always in the same order.
     #[must_use]
     pub fn servers(&self) -> &[Server] {
         &self.servers
     }
 
-    /// One of them, from 0.
+    /// A server by its index.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// If there is none.
     #[must_use]
     pub fn server(&self, index: usize) -> &Server {
         &self.servers[index]
     }
 
-    /// All client ports, as clients want them.
+    /// All client ports as a ZooKeeper host list.
     #[must_use]
     pub fn hosts(&self) -> String {
         self.servers.iter().map(Server::hosts).collect::<Vec<_>>().join(",")
     }
 
-    /// Every server's data folder.
+    /// The data folders of all servers.
     #[must_use]
     pub fn data(&self) -> Vec<PathBuf> {
         self.servers.iter().map(Server::data).collect()
     }
 
-    /// Which one leads; waits until one does.
+    /// Waits for a leader and returns its index.
     ///
     /// # Panics
-    /// When none comes to.
+    /// If there is none.
     pub fn leader(&self) -> usize {
         let mut leader = None;
         eventually("a server leads", || {
@@ -94,7 +94,7 @@ impl Ensemble {
         leader.expect("it was waited for")
     }
 
-    /// Which ones follow.
+    /// Indices of the followers.
     #[must_use]
     pub fn followers(&self) -> Vec<usize> {
         let follows = |index: &usize| self.servers[*index].mode() == Some(Mode::Follower);

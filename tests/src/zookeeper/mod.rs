@@ -1,4 +1,4 @@
-//! Real ZooKeeper servers of a test's own: started from Debian's package on loopback, and gone with the test.
+//! Real ZooKeeper servers for one test: Debian's package on loopback, stopped with the test.
 
 mod certificates;
 mod ensemble;
@@ -18,13 +18,13 @@ pub use server::{Mode, Server};
 
 use crate::skipped;
 
-/// Where Debian's packages put jars.
+/// Folder of the jars in Debian's packages.
 const JARS: &str = "/usr/share/java";
 
-/// Whether servers can run here. Where none can, a test says so and is done: `if !available() { return }`.
+/// Whether servers can run on this machine. If not, a test is skipped: `if !available() { return }`.
 ///
 /// # Panics
-/// On CI when none can: there they always can, after `cargo xtask setup`.
+/// On CI if they cannot: `cargo xtask setup` installs ZooKeeper there.
 #[must_use]
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -34,16 +34,16 @@ pub fn available() -> bool {
     };
     let available = *AVAILABLE.get_or_init(|| Path::new(JARS).join("zookeeper.jar").exists() && java());
     if !available {
-        assert!(env::var_os("CI").is_none(), "CI has ZooKeeper: `cargo xtask setup` brings it");
-        skipped("no ZooKeeper here; `cargo xtask setup` brings it");
+        assert!(env::var_os("CI").is_none(), "CI needs ZooKeeper: `cargo xtask setup` installs it");
+        skipped("ZooKeeper is not installed; `cargo xtask setup` installs it");
     }
     available
 }
 
-/// One server for all tests of a binary that work on paths of their own. It ends with the process.
+/// One server shared by all tests of a binary that use different paths. It ends with the process.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(Server::start)

@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! Options of a server.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use std::time::Duration;
 pub const SUPER_USER: &str = "super";
 /// The administrator's password.
 pub const SUPER_PASSWORD: &str = "lockkeeper";
-/// Both, as a server wants them: the name, and base64 of the SHA-1 of `name:password`.
+/// Both in the server's format: the name, and base64 of the SHA-1 of `name:password`.
 pub const SUPER_DIGEST: &str = "super:X5gk/2fpuGL/kc5V/KwqTjiemz8=";
 
-/// What a server is started with; the default suits most tests.
+/// Options of a server; the default suits most tests.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The server's unit of time: sessions end on its edges.
+    /// The server's time unit: sessions end at its multiples.
     pub tick: Duration,
-    /// The shortest and the longest session time-out that it grants.
+    /// Shortest and longest session timeout that it grants.
     pub session_timeouts: RangeInclusive<Duration>,
     /// The administrator's name and digest.
     pub super_digest: Option<String>,
     /// A second port, for TLS.
     pub tls: Option<Tls>,
-    /// Whether a write is on the disk when it is answered.
+    /// When a write is answered.
     pub durability: Durability,
-    /// More lines for `zoo.cfg`; they win over ours.
+    /// Further lines of `zoo.cfg`, which take precedence.
     pub lines: Vec<String>,
-    /// More arguments for Java; they win over ours.
+    /// Further arguments of Java, which take precedence.
     pub java: Vec<String>,
 }
 
@@ -46,18 +46,18 @@ impl Default for Options {
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// When the kernel has it: it survives `kill -9`, not the power.
+    /// Once the kernel has it: it survives `kill -9`, but not a power failure.
     Quick,
-    /// When the disk has it, as in real life.
+    /// Once the disk has it, as in production.
     Fsync,
 }
 
 /// The TLS port.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Whether clients must show a certificate.
+    /// Whether clients must present a certificate.
     pub client_auth: ClientAuth,
-    /// What the server's certificate is for, as OpenSSL writes it: `DNS:localhost`, `IP:127.0.0.1`.
+    /// Names in the server's certificate, in OpenSSL's format: `DNS:localhost`, `IP:127.0.0.1`.
     pub names: Vec<String>,
 }
 
@@ -67,11 +67,11 @@ impl Default for Tls {
     }
 }
 
-/// What a server wants of its clients on the TLS port.
+/// What a server requires of clients on the TLS port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Nothing.
+    /// No certificate.
     None,
-    /// A certificate of the authority that signed its own.
+    /// A certificate of the authority that signed the server's.
     Need,
 }

@@ -1,4 +1,4 @@
-//! One server: its configuration, its life, and what it says of itself.
+//! One server: its configuration, its process, and what it reports.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{Certificates, ClientAuth, Durability, JARS, Options};
 use crate::ports::Port;
 use crate::{LOOK, PATIENCE, eventually};
 
-/// The server, what TLS needs beside what its manifest names, and something that writes its log.
+/// The server, what TLS needs beyond its manifest, and a logging implementation.
 const CLASS_PATH: [&str; 5] = [
     "zookeeper.jar",
     "netty-codec.jar",
@@ -26,7 +26,7 @@ const CLASS_PATH: [&str; 5] = [
     "slf4j-simple.jar",
 ];
 
-/// For a JVM that lives for seconds: a small heap, no time spent on being quick later, and small files.
+/// For a JVM that lives for seconds: a small heap, no late optimisation, and small files.
 const JVM: [&str; 6] = [
     "-Xmx160m",
     "-XX:+UseSerialGC",
@@ -36,13 +36,13 @@ const JVM: [&str; 6] = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
 ];
 
-/// How long a server has for a four-letter word, which it answers at once or never.
+/// Time limit for the answer to a four-letter word.
 const WORD: Duration = Duration::from_secs(2);
 
-/// How much of the log a failure shows.
+/// Lines of the log that a failure shows.
 const LINES_SHOWN: usize = 30;
 
-/// What a server is in its ensemble.
+/// Role of a server in its ensemble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// It has no ensemble.
@@ -56,38 +56,38 @@ pub enum Mode {
 /// A server in an ensemble.
 #[derive(Debug, Clone)]
 pub(super) struct Peers {
-    /// Its number, from 1.
+    /// Number of the server, from 1.
     pub(super) number: usize,
-    /// The `server.N` lines of them all.
+    /// The `server.N` lines of all servers.
     pub(super) lines: String,
 }
 
-/// A ZooKeeper server of our own on loopback. It is killed when this is dropped, or the process ends.
+/// A ZooKeeper server on loopback for one test. It is killed on drop, or with the process.
 #[derive(Debug)]
 pub struct Server {
     running: Mutex<Option<Supervised>>,
     port: Port,
     tls: Option<(Port, Certificates)>,
-    /// The JVM's own arguments.
+    /// Arguments for the JVM.
     properties: Vec<String>,
     // Dropped after the process that writes there.
     folder: TempDir,
 }
 
 impl Server {
-    /// Starts one, with what suits most tests, and waits until it serves.
+    /// Starts a server with default options, and waits until it serves.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&Options::default())
     }
 
-    /// Starts one and waits until it serves.
+    /// Starts a server and waits until it serves.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[must_use]
     pub fn start_with(options: &Options) -> Self {
         let server = Self::configure(options, None);
@@ -149,7 +149,7 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    /// Its data folder, while it is not dropped.
+    /// Its data folder; deleted on drop.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.file("data")
@@ -164,10 +164,10 @@ impl Server {
         self.running().is_some()
     }
 
-    /// Starts it, where it is not running, with the data and ports that it had, and does not wait until it serves.
+    /// Starts it, unless it is running, with its previous data and ports; does not wait until it serves.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn launch(&self) {
         let jars = CLASS_PATH.map(|jar| format!("{JARS}/{jar}")).join(":");
         let mut command = vec!["java".to_owned()];
@@ -181,7 +181,7 @@ impl Server {
     /// Waits until it answers clients.
     ///
     /// # Panics
-    /// When it ends, or does not in a long time; with the end of its log.
+    /// If it ends, or does not answer in time; shows the end of its log.
     pub fn wait_until_serving(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.mode().is_none() {
@@ -192,25 +192,25 @@ impl Server {
         }
     }
 
-    /// Ends it at once, as `kill -9` does; its data stays.
+    /// Kills it, as `kill -9` does; its data stays.
     pub fn kill(&self) {
         *self.running() = None;
     }
 
-    /// Kills it where it runs, starts it with the same data and ports, and waits until it serves.
+    /// Kills it if it is running, starts it with the same data and ports, and waits until it serves.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     pub fn restart(&self) {
         self.kill();
         self.launch();
         self.wait_until_serving();
     }
 
-    /// Stops it where it stands, and waits until it does: connections stay open, nothing is answered.
+    /// Stops it with SIGSTOP, and waits until it has stopped: connections stay open, nothing is answered.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn pause(&self) {
         let running = self.running();
         let running = running.as_ref().expect("a server that runs");
@@ -218,15 +218,15 @@ impl Server {
         eventually("a server that stands still", || running.stands_still());
     }
 
-    /// Lets it go on.
+    /// Continues it.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn resume(&self) {
         self.running().as_ref().expect("a server that runs").signal(Signal::SIGCONT);
     }
 
-    /// Its client port, as clients want it.
+    /// Its client port as a ZooKeeper host list.
     #[must_use]
     pub fn hosts(&self) -> String {
         self.address().to_string()
@@ -238,10 +238,10 @@ impl Server {
         self.port.address()
     }
 
-    /// Its TLS port, under the name that is in its certificate.
+    /// Its TLS port, under the name in its certificate.
     ///
     /// # Panics
-    /// When it has none.
+    /// If it has none.
     #[must_use]
     pub fn tls_hosts(&self) -> String {
         format!("localhost:{}", self.tls_address().port())
@@ -250,25 +250,25 @@ impl Server {
     /// Its TLS port.
     ///
     /// # Panics
-    /// When it has none.
+    /// If it has none.
     #[must_use]
     pub fn tls_address(&self) -> SocketAddr {
         self.tls.as_ref().expect("a server with TLS").0.address()
     }
 
-    /// What its clients need for TLS.
+    /// The certificates for TLS.
     ///
     /// # Panics
-    /// When it has none.
+    /// If it has none.
     #[must_use]
     pub fn certificates(&self) -> &Certificates {
         &self.tls.as_ref().expect("a server with TLS").1
     }
 
-    /// What it answers to a four-letter word.
+    /// Its answer to a four-letter word.
     ///
     /// # Errors
-    /// When it cannot be reached, or does not answer.
+    /// If it is unreachable or does not answer.
     pub fn word(&self, word: &str) -> io::Result<String> {
         let mut connection = TcpStream::connect_timeout(&self.address(), WORD)?;
         connection.set_read_timeout(Some(WORD))?;
@@ -278,7 +278,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// What it is, if it serves.
+    /// Its role, if it serves.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
         let answer = self.word("srvr").ok()?;
@@ -290,10 +290,10 @@ impl Server {
         }
     }
 
-    /// One of its counters, by its name in `mntr` without the `zk_`.
+    /// A counter of `mntr`, by its name without `zk_`.
     ///
     /// # Panics
-    /// When it does not answer, or has no such counter.
+    /// If it does not answer, or has no such counter.
     #[must_use]
     pub fn mntr(&self, key: &str) -> i64 {
         let answer = self.word("mntr").expect("the server answers");
@@ -301,20 +301,20 @@ impl Server {
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no number `{key}` in: {answer}"))
     }
 
-    /// How many packets it was sent: requests, pings, connects, and words such as the one that asks for this.
+    /// Number of packets that it has received: requests, pings, connects, and four-letter words.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     #[must_use]
     pub fn packets_received(&self) -> i64 {
         self.mntr("packets_received")
     }
 
-    /// The number of its last write transaction. Between two looks on one leader the difference is how many there were,
-    /// sessions that begin and end among them.
+    /// Number of its last write transaction. On one leader, the difference of two values is the number of writes in
+    /// between, including sessions that start and end.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     #[must_use]
     pub fn zxid(&self) -> u64 {
         let answer = self.word("srvr").expect("the server answers");
@@ -322,7 +322,7 @@ impl Server {
         zxid.and_then(|zxid| u64::from_str_radix(zxid, 16).ok()).unwrap_or_else(|| panic!("no zxid in: {answer}"))
     }
 
-    /// Where its log is, while it is not dropped.
+    /// Path of its log; deleted on drop.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.file("log")

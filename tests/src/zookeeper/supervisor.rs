@@ -1,8 +1,8 @@
 //! A process that never outlives this one, however this one ends.
 //!
-//! Its parent is a shell that reads a pipe whose other end only we hold. A line on it is an orderly stop; its end means that
-//! we are gone, and then the shell kills the process and removes its folder. The shell leads a process group of its own, so
-//! that what a terminal sends to ours leaves it alone.
+//! Its parent is a shell that reads a pipe whose other end this process holds. A line on the pipe stops it in an
+//! orderly way; the end of the pipe means that this process is gone, and the shell kills the process and removes its
+//! folder. The shell leads a process group of its own, so that signals of a terminal do not reach it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -27,10 +27,10 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    /// Starts a command. What it says goes to the end of `log`; `folder` is removed when this process ends.
+    /// Starts a command. Its output is appended to `log`; `folder` is removed when this process ends.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub(super) fn start(command: &[String], log: &Path, folder: &Path) -> Self {
         let mut line = Command::new("sh");
         line.args(["-c", SHELL, "sh"]).arg(log).arg(folder).args(command);
@@ -49,11 +49,11 @@ impl Supervised {
         stat.is_ok_and(|stat| !stat.contains(") Z"))
     }
 
-    /// Whether every thread of it stands still after a SIGSTOP, which reaches each in its own time.
+    /// Whether all its threads have stopped after a SIGSTOP, which reaches each thread in its own time.
     pub(super) fn stands_still(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
         threads.flatten().all(|thread| {
-            // One that has just ended stands still as well.
+            // A thread that has just ended counts as stopped.
             fs::read_to_string(thread.path().join("stat")).map_or(true, |stat| stat.contains(") T"))
         })
     }
@@ -61,9 +61,9 @@ impl Supervised {
     /// Sends it a signal.
     ///
     /// # Panics
-    /// When it is gone.
+    /// If it is gone.
     pub(super) fn signal(&self, signal: Signal) {
-        // Until the shell has waited for it, its id is nobody else's.
+        // Until the shell has waited for it, no other process has its ID.
         kill(self.pid, signal).expect("the server can be signalled");
     }
 }

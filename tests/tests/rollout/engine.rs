@@ -209,7 +209,7 @@ async fn a_program_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_time_out_ends_the_whole_group_even_where_nobody_listens_to_sigterm() {
+async fn a_time_out_ends_the_whole_group_even_if_sigterm_is_ignored() {
     let script = "trap '' TERM; sleep 1000 & echo $! $$ > \\\"$LOCKKEEPER_TARGET\\\"; wait";
     let ground = Ground::new(1, &["pids"], "");
     let job = format!(
@@ -256,7 +256,7 @@ async fn a_target_is_tried_as_often_as_the_job_says_under_one_lease() {
 const SLEEP: &str = "[action]\nrun = [\"sleep\", \"1000\"]\nkill-after = \"5s\"";
 
 #[tokio::test]
-async fn a_lease_that_somebody_deletes_stops_the_action() {
+async fn a_deleted_lease_stops_the_action() {
     let ground = Ground::new(1, &["a"], SLEEP);
     let (prepared, _store) = ground.start(try_again()).await;
     let (_stop, stops) = mpsc::channel(2);
@@ -301,7 +301,7 @@ async fn a_run_whose_session_ends_is_lost_and_its_command_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_stopped_while_queueing_leaves_nothing_behind() {
+async fn a_run_stopped_while_queueing_leaves_nothing() {
     let ground = Ground::new(1, &["a", "b"], "[action]\nrun = [\"true\"]");
     let somebody = ground.memory.open();
     create_all(&*somebody, &NodePath::parse("/s/somebody-elses").unwrap()).await.unwrap();
@@ -322,7 +322,7 @@ async fn who_is_stopped_while_queueing_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn stopped_twice_a_run_ends_at_once_and_says_what_nobody_knows() {
+async fn stopped_twice_a_run_ends_at_once_and_lists_unknown_outcomes() {
     let ground = Ground::new(2, &["a", "b", "c"], SLEEP);
     let (prepared, _store) = ground.start(always_lock()).await;
     let (stop, stops) = mpsc::channel(4);

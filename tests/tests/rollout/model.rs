@@ -1513,7 +1513,7 @@ fn a_run_that_is_stopped_at_any_moment_ends_with_everything_given_back() {
 }
 
 #[test]
-fn whenever_a_runner_dies_the_next_goes_on_and_nothing_is_done_twice() {
+fn whenever_a_runner_dies_the_next_continues_and_nothing_runs_twice() {
     for_every_seed(|world| {
         for _ in 1..world.dice.random_range(2..=MOST_LIVES) {
             for _ in 0..world.dice.random_range(0..WILD_STEPS) {

@@ -222,7 +222,7 @@ impl Scene {
         }
     }
 
-    /// One more wish.
+    /// One more operator request.
     fn requests(&mut self, words: &[&str]) {
         let reason = words.iter().find_map(|word| word.strip_prefix("reason=")).map(str::to_owned);
         let by = words[0].split_once("-by=").map_or("ops", |(_, by)| by).to_owned();
@@ -230,12 +230,12 @@ impl Scene {
         match words {
             ["resume"] => self.requests.paused = None,
             ["approve", wave] => drop(self.requests.approved.insert((*wave).to_owned(), request)),
-            // A wish that was carried out is not named again.
+            // A request that was carried out is not repeated.
             ["retry", target] => self.requests.retry = BTreeMap::from([(self.find(target), request)]),
             ["accept", target] => drop(self.requests.accepted.insert(self.find(target))),
             [word, ..] if word.starts_with("paused-by=") => self.requests.paused = Some(request),
             [word, ..] if word.starts_with("abort-by=") => self.requests.aborted = Some(request),
-            other => panic!("nobody wishes {other:?}"),
+            other => panic!("no request is {other:?}"),
         }
     }
 
@@ -272,7 +272,7 @@ impl Scene {
                         let leases = list(leases.first().copied().unwrap_or_default()).map(lease).collect();
                         Some(Observed::Semaphore { slots: slots.parse().ok(), leases, queued: 0 })
                     }
-                    other => panic!("nobody sees {other:?}"),
+                    other => panic!("no observation is {other:?}"),
                 };
                 Input::Observed { index: index.parse().expect("a number"), seen }
             }
@@ -298,7 +298,7 @@ impl Scene {
             }
             ["lost", target] => Input::LeaseLost {
                 target: self.find(target),
-                reason: "somebody broke it".to_owned(),
+                reason: "another operator broke it".to_owned(),
                 others: Others::Since(Instant::now()),
             },
             ["succeed", target] => self.ended(target, Ending::Succeeded),
@@ -341,7 +341,7 @@ impl Scene {
             ["stop", "gently"] => Input::Stop(Stop::Gently),
             ["stop", "now"] => Input::Stop(Stop::Now),
             ["after", span] => return self.pass(answers, self.now + milliseconds(span)),
-            other => panic!("`{}` means nothing", other.join(" ")),
+            other => panic!("`{}` is not a command", other.join(" ")),
         };
         self.step(answers, input);
     }
@@ -377,7 +377,7 @@ impl Scene {
     fn answer(&mut self, answers: &Answers, action: Action) -> Option<Input> {
         let by_hand = self.by_hand;
         match action {
-            Action::Advise { .. } | Action::Undone { .. } => unreachable!("nothing is conducted here"),
+            Action::Advise { .. } | Action::Undone { .. } => unreachable!("no scenario has an orchestration"),
             Action::Admit { target, view } => {
                 let name = &view.target.name;
                 let question = if view.cause == Cause::Granted { "granted" } else { "admit" };
@@ -421,7 +421,7 @@ impl Scene {
             Action::Probe { target, command_kind, attempt, fence, after_ms, .. } => {
                 let after = if after_ms > 0 { format!(" in {}", span(after_ms)) } else { String::new() };
                 let what = if command_kind == CommandKind::RollBack { "the roll-back of " } else { "" };
-                self.say(format!("> probe {what}{}, try {attempt}, fence {fence}{after}", self.name(target)));
+                self.say(format!("> probe {what}{}, attempt {attempt}, fence {fence}{after}", self.name(target)));
                 None
             }
             Action::Save { target, status } => {
@@ -475,7 +475,7 @@ impl Scene {
             ];
             let parts = parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
             let parts = parts.collect::<Vec<_>>().join(", ");
-            self.say(format!("over: {} ({}); {parts}", report.end.reason(), report.end.word(&counts)));
+            self.say(format!("finished: {} ({}); {parts}", report.end.reason(), report.end.word(&counts)));
         }
     }
 
@@ -603,7 +603,7 @@ fn saved(name: &str, text: &str) -> TargetRecord {
         "unknown" => RecordedStatus::Unknown { reason, was: None },
         "rolled-back" => RecordedStatus::RolledBack { reason, was: None },
         "skipped" => RecordedStatus::Skipped { code: "left-out".to_owned(), reason },
-        other => panic!("nobody stands `{other}`"),
+        other => panic!("no status is `{other}`"),
     };
     let is_timed = matches!(status, RecordedStatus::KeepingSlot { .. } | RecordedStatus::Retrying { .. });
     let tries = match status {
@@ -718,47 +718,49 @@ fn line(event: &Event) -> Option<String> {
         Event::SlotForced { semaphore, reason, .. } => format!("a slot of {semaphore} forced: {reason}"),
         Event::SlotsChanged { from, to } => format!("slots changed from {from} to {to}"),
         Event::Forced { target, broken, fence, .. } => format!("{target} forced, breaking {broken:?}, fence {fence}"),
-        Event::ReleasedUnused { target, reason } => format!("{target} given back: {reason}"),
-        Event::Started { target, attempt, .. } => format!("{target} started, try {attempt}"),
+        Event::ReleasedUnused { target, reason } => format!("{target} released unused: {reason}"),
+        Event::Started { target, attempt, .. } => format!("{target} started, attempt {attempt}"),
         Event::Succeeded { target, .. } => format!("{target} succeeded"),
-        Event::Failed { target, attempt, ending, .. } => format!("{target} {} on try {attempt}", ending.word()),
+        Event::Failed { target, attempt, ending, .. } => format!("{target} {} in attempt {attempt}", ending.word()),
         Event::KeepingSlot { target, keep_ms, .. } => format!("{target} keeps its slot for {}", span(*keep_ms)),
-        Event::Retrying { target, attempt, after_ms: 0, .. } => format!("{target} is tried again, try {attempt}"),
+        Event::Retrying { target, attempt, after_ms: 0, .. } => format!("{target} is retried, attempt {attempt}"),
         Event::Retrying { target, attempt, after_ms, .. } => {
-            format!("{target} is tried again in {}, try {attempt}", span(*after_ms))
+            format!("{target} is retried in {}, attempt {attempt}", span(*after_ms))
         }
         Event::Released { target } => format!("{target} released"),
         Event::NotReleased { target, reason } => format!("{target} still holds its slot: {reason}"),
         Event::Skipped { target, code, reason } => format!("{target} skipped: {reason} ({code})"),
         Event::LeaseLost { target, reason } => format!("{target} lost its lease: {reason}"),
         Event::PolicyFault { target, kind, message, .. } => format!("fault about {target}: {message} ({kind})"),
-        Event::Stopping { reason, running } => format!("stopping, {running} under way: {reason}"),
+        Event::Stopping { reason, running } => format!("stopping, {running} running: {reason}"),
         Event::Store { state } => format!("the session is {state}"),
-        Event::Recovered { target, attempt, .. } => format!("{target} was under way, try {attempt}"),
+        Event::Recovered { target, attempt, .. } => format!("{target} was recovered, attempt {attempt}"),
         Event::Probed { target, answer, detail, .. } => {
-            format!("{target} is found {answer} {detail}").trim_end().to_owned()
+            format!("{target} was probed: {answer} {detail}").trim_end().to_owned()
         }
         Event::ClockSet { by_ms } => format!("the clock is set by {by_ms} ms"),
         Event::ContactLost { target, attempt, asked_ms, .. } => {
-            let asked = asked_ms.map_or("without a probe".to_owned(), |asked| format!("asked for {}", span(asked)));
-            format!("{target} is out of sight on try {attempt}, {asked}")
+            let asked = asked_ms.map_or("without a probe".to_owned(), |asked| format!("probed for {}", span(asked)));
+            format!("{target} is without contact in attempt {attempt}, {asked}")
         }
         Event::EndingRestored { target, attempt, ending, detail, roll_back } => {
             let what = if *roll_back { "roll-back" } else { "action" };
-            format!("{target}: the {what} of try {attempt} was seen to end: {} {detail}", ending.word())
+            format!("{target}: the {what} of attempt {attempt} was seen to end: {} {detail}", ending.word())
                 .trim_end()
                 .to_owned()
         }
         Event::Paused { by, reason } => format!("paused by {by}: {}", reason.as_deref().unwrap_or("no reason")),
-        Event::Unpaused {} => "goes on".to_owned(),
-        Event::RetryRequested { target, by } => format!("{target} again, says {by}"),
+        Event::Unpaused {} => "resumed".to_owned(),
+        Event::RetryRequested { target, by } => format!("{target} is to be retried, requested by {by}"),
         Event::Accepted { target } => format!("{target} is accepted"),
-        Event::WaveStarted { wave, targets } => format!("wave {wave} begins, {targets}"),
+        Event::WaveStarted { wave, targets } => format!("wave {wave} starts with {targets}"),
         Event::WaveBaking { wave, until } => format!("wave {wave} bakes until {}", span(*until)),
         Event::WaveAwaitsApproval { wave, .. } => format!("wave {wave} waits for approval"),
-        Event::RollingBack { target, attempt, reason, .. } => format!("{target} is undone, try {attempt}: {reason}"),
-        Event::RolledBack { target, .. } => format!("{target} was undone"),
-        Event::RollingBackRun { targets } => format!("{targets} are to be undone"),
+        Event::RollingBack { target, attempt, reason, .. } => {
+            format!("{target} is rolling back, attempt {attempt}: {reason}")
+        }
+        Event::RolledBack { target, .. } => format!("{target} was rolled back"),
+        Event::RollingBackRun { targets } => format!("{targets} are to be rolled back"),
         Event::Planned { .. } | Event::RunResumed { .. } | Event::PolicyLog { .. } | Event::Finished { .. } => {
             unreachable!("these are the engine's")
         }
@@ -766,7 +768,7 @@ fn line(event: &Event) -> Option<String> {
 }
 
 #[test]
-fn every_scenario_plays_as_it_is_written() {
+fn every_scenario_has_the_recorded_outcome() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let update = std::env::var_os("UPDATE_SCENARIOS").is_some();
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -777,7 +779,7 @@ fn every_scenario_plays_as_it_is_written() {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = fs::read_to_string(&file).unwrap();
         let Ok(result) = std::panic::catch_unwind(|| scenario(&text)) else {
-            other.push(format!("{name} cannot be played; the reason is above"));
+            other.push(format!("{name} cannot be run; the reason is above"));
             continue;
         };
         if update {
@@ -786,5 +788,5 @@ fn every_scenario_plays_as_it_is_written() {
             other.push(format!("{name} is now\n\n{result}"));
         }
     }
-    assert!(other.is_empty(), "UPDATE_SCENARIOS=1 takes this over:\n{}", other.join("\n"));
+    assert!(other.is_empty(), "UPDATE_SCENARIOS=1 records this:\n{}", other.join("\n"));
 }

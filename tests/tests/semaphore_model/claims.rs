@@ -598,7 +598,7 @@ impl fmt::Display for World {
 }
 
 #[test]
-fn one_identifier_acts_once() {
+fn one_identifier_runs_once() {
     let mut states = 0;
     for ours in mixtures(&[Run, Command, ByHand, TakeOver, Unlock, Sweep], 3) {
         for theirs in [[Salt, Operator], [Operator, Operator]] {

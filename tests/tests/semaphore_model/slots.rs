@@ -651,7 +651,7 @@ fn four_queueing_callers_never_exceed_the_slots() {
 }
 
 #[test]
-fn nobody_waits_for_ever_without_looking_again() {
+fn no_caller_waits_for_ever_without_reading_again() {
     // A waiter that is told of nothing stays where it is: then the watches were not enough.
     let mut states = 0;
     for size in [2, 3] {

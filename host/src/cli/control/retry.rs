@@ -103,7 +103,7 @@ fn chosen(seen: &RunOverview, args: &RetryArgs) -> Result<Vec<Again>, Failure> {
                 });
             }
             Some(saved) if saved.status.may_be_retried() => {}
-            Some(saved) => refused.push(format!("`{}` is {}", terminal::value(name), saved.status.word())),
+            Some(saved) => refused.push(format!("`{}` ({})", terminal::value(name), saved.status.word())),
         }
     }
     if !refused.is_empty() {

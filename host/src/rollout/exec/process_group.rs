@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ended_process_that_nobody_asked_about_is_gone() {
+    fn an_ended_process_that_was_not_waited_for_is_gone() {
         let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
         assert!(!is_gone(group));

@@ -20,7 +20,7 @@ impl OrchestrationDriver {
     pub(super) async fn admit(&mut self, name: &str) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
         if self.status(target) != ContractStatus::Open {
-            return Err(refused(format!("`{name}` is {} already", self.status(target).word())));
+            return Err(refused(format!("`{name}` already has the status {}", self.status(target).word())));
         }
         let before = self.board.borrow()[target].advised;
         self.send(Input::Consult { target }).await?;
@@ -42,7 +42,7 @@ impl OrchestrationDriver {
             {
                 return Ok(Answer::Done);
             }
-            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
+            over => return Err(refused(format!("`{name}` already has the status {}", over.word()))),
         }
         self.send(Input::Invite { target }).await?;
         let has_begun = |board: &Vec<TargetView>| status(board[target].state) != ContractStatus::Open;
@@ -185,7 +185,7 @@ impl OrchestrationDriver {
         match self.status(target) {
             ContractStatus::Open => {}
             ContractStatus::Skipped if self.again => return Ok(Answer::Done),
-            over => return Err(refused(format!("`{name}` is {} already", over.word()))),
+            over => return Err(refused(format!("`{name}` already has the status {}", over.word()))),
         }
         self.send(Input::LeaveOut { target, reason: reason.to_owned() }).await?;
         until(&mut self.board, None, |board| status(board[target].state) != ContractStatus::Open).await?;

@@ -95,8 +95,8 @@ mod tests {
             ),
             (
                 "ssh: connect to host web01 port 22: Connection refused\n",
-                "cannot connect to `web01`: ssh: connect to host web01 port 22: Connection refused; is its sshd running, and \
-                 on this port?",
+                "cannot connect to `web01`: ssh: connect to host web01 port 22: Connection refused; check that its sshd is running \
+             on this port",
             ),
             (
                 "kex_exchange_identification: Connection closed by remote host\nConnection closed by 10.0.0.1 port 22\n",
