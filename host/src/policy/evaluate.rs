@@ -27,10 +27,43 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// A line that a policy wrote while it decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TraceLine {
-    /// `debug`, `info`, `warn` or `error`.
-    pub level: &'static str,
+    /// The level that the policy chose.
+    pub level: TraceLevel,
     /// What it said, without control characters.
     pub message: String,
+}
+
+/// The level of a [`TraceLine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceLevel {
+    /// For the policy's author.
+    Debug,
+    /// Of interest to operators.
+    Info,
+    /// Needs an operator's attention.
+    Warn,
+    /// Something failed; the SDK also reports a panic at this level.
+    Error,
+}
+
+impl TraceLevel {
+    /// Its word in the journal and in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl std::fmt::Display for TraceLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// What came of one decision.
@@ -267,7 +300,7 @@ pub(super) fn fault(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> 
     if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
         return PolicyError::AnswerTooBig { limit: limits.answer };
     }
-    let panic = guest.said.iter().rev().find(|line| line.level == "error").map(|line| line.message.clone());
+    let panic = guest.said.iter().rev().find(|line| line.level == TraceLevel::Error).map(|line| line.message.clone());
     let trap = error.downcast_ref::<Trap>().map(|trap| trap.to_string().replacen("wasm trap: ", "", 1));
     let reason = panic.or(trap).unwrap_or_else(|| error.root_cause().to_string());
     PolicyError::Trap { reason: prose(&reason, MAX_REASON), backtrace: backtrace(error) }

@@ -1,7 +1,7 @@
 //! The host's side of what a policy may import: `trace`, write-only.
 
 use super::bindings::lockkeeper::policy::trace;
-use super::evaluate::{Guest, TraceLine};
+use super::evaluate::{Guest, TraceLevel, TraceLine};
 use crate::terminal::prose;
 
 /// Lines that one decision may say; the rest is dropped, and one line says so.
@@ -13,21 +13,23 @@ const MAX_CHARACTERS: usize = 2_000;
 impl trace::Host for Guest {
     fn emit(&mut self, level: trace::Level, message: String) {
         if self.said.len() < MAX_LINES {
-            self.said.push(TraceLine { level: word(level), message: prose(&message, MAX_CHARACTERS) });
+            self.said.push(TraceLine { level: level.into(), message: prose(&message, MAX_CHARACTERS) });
         } else if self.said.len() == MAX_LINES {
             self.said.push(TraceLine {
-                level: "warn",
+                level: TraceLevel::Warn,
                 message: format!("more than {MAX_LINES} lines: the rest is dropped"),
             });
         }
     }
 }
 
-fn word(level: trace::Level) -> &'static str {
-    match level {
-        trace::Level::Debug => "debug",
-        trace::Level::Info => "info",
-        trace::Level::Warn => "warn",
-        trace::Level::Error => "error",
+impl From<trace::Level> for TraceLevel {
+    fn from(level: trace::Level) -> Self {
+        match level {
+            trace::Level::Debug => Self::Debug,
+            trace::Level::Info => Self::Info,
+            trace::Level::Warn => Self::Warn,
+            trace::Level::Error => Self::Error,
+        }
     }
 }

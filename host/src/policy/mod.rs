@@ -26,6 +26,6 @@ pub use compile::componentise;
 pub use compiler::{COMPILE, Compiler, compile_for_parent};
 pub use engine::{Allocation, Either, Engine, EngineOptions, Limits, OnCompile, digest};
 pub use error::PolicyError;
-pub use evaluate::{Decision, TraceLine, Warm};
+pub use evaluate::{Decision, TraceLevel, TraceLine, Warm};
 pub use module::Module;
 pub use standard::{StandardPolicy, standard_policies};

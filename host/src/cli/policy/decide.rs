@@ -191,7 +191,7 @@ fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
     row("time", format!("{:.1} µs", said.took.as_secs_f64() * 1e6));
     row("memory", format!("{} KiB of {} KiB", said.memory / 1024, limits.memory / 1024));
     for line in &said.trace {
-        row(line.level, line.message.clone());
+        row(line.level.as_str(), line.message.clone());
     }
     output.table(&table);
 }

@@ -139,7 +139,7 @@ impl Rollout {
             }
             OrchestrationEvent::Replayed(called) => Event::CallReplayed { called },
             OrchestrationEvent::Log(line) => {
-                Event::OrchestrationLog { level: line.level.to_owned(), message: line.message }
+                Event::OrchestrationLog { level: line.level.to_string(), message: line.message }
             }
         };
         out.push(Action::Emit(event));
