@@ -183,6 +183,24 @@ fn the_map_names_files_that_are_there() {
 }
 
 #[test]
+fn the_walks_name_what_is_there() {
+    let map = fs::read_to_string(host_dir().join("../ARCHITECTURE.md")).unwrap();
+    let walks = map.split("\n## ").filter(|section| section.starts_with("A run") || section.starts_with("A command"));
+    let mut names = BTreeSet::new();
+    for span in walks.flat_map(|walk| walk.split('`').skip(1).step_by(2)) {
+        // `Action::Admit { target, view }` and `Rollout::step(now_ms, input)` name two things each.
+        let path = span.split([' ', '(', '{']).next().unwrap();
+        let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_') && name.len() > 1;
+        names.extend(path.split("::").filter(|name| is_name(name)));
+    }
+    assert!(names.len() > 50, "the walks name only {names:?}");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = all_sources().iter().flat_map(|source| source.text.split(|c| !is_word(c))).collect();
+    let gone: Vec<_> = names.difference(&words).collect();
+    assert!(gone.is_empty(), "ARCHITECTURE.md names these, which no source has: {gone:?}");
+}
+
+#[test]
 fn a_rule_that_is_broken_is_seen() {
     let known = all_sources();
     let mut modules = modules_of(known);
