@@ -4,8 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::read::MAX_LINE;
-use super::record::VERSION;
+use super::record::{MAX_LINE, VERSION};
 
 /// Why a journal cannot be read or trusted.
 #[derive(Debug, Error)]

@@ -9,13 +9,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::error::JournalError;
-use super::record::{BEFORE_HASH, Closing, Header, QuestionKind, VERSION, digest};
+use super::record::{BEFORE_HASH, Closing, Header, MAX_LINE, QuestionKind, VERSION, digest};
 use crate::policy::types::{Member, Outcome, View};
 use crate::rollout::model::Stamped;
 use lockkeeper_coordination::files;
-
-/// Longest accepted line, in bytes: a view of 100,000 members takes a tenth of it.
-pub(super) const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// Beginning of every line.
 const BEFORE_PREV: &[u8] = br#"{"prev":""#;

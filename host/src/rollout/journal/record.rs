@@ -13,6 +13,9 @@ use crate::rollout::model::Counts;
 /// Version of the journal's format.
 pub const VERSION: u32 = 3;
 
+/// Longest accepted line, in bytes: a view of 100,000 members takes a tenth of it.
+pub(super) const MAX_LINE: u64 = 64 * 1024 * 1024;
+
 /// The text between a line's content and its hash.
 pub(super) const BEFORE_HASH: &[u8] = br#","hash":""#;
 

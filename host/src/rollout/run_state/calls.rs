@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::commit::{Write, commit};
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
-use super::read;
 use super::writer::RunStateWriter;
 use crate::policy::orchestration::MOST_CALLS;
 use crate::rollout::model::{Begun, Called};
@@ -84,7 +84,7 @@ impl Calls {
     /// Whether a call with its answer fits into a node.
     #[must_use]
     pub fn fits(called: &Called) -> bool {
-        read::bytes(called).len() <= MOST_BYTES
+        json::bytes(called).len() <= MOST_BYTES
     }
 
     /// Records that a call record_start.
@@ -93,7 +93,7 @@ impl Calls {
     /// [`RunStateError`]; the record may have been written nevertheless.
     pub async fn begin(&mut self, begun: &Begun) -> Result<(), RunStateError> {
         self.make_folder().await?;
-        let write = Write { path: self.paths.call(self.next), data: read::bytes(begun), version: None };
+        let write = Write { path: self.paths.call(self.next), data: json::bytes(begun), version: None };
         self.begun = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Calls {
     /// [`RunStateError`]; the record may have been written nevertheless.
     pub async fn write(&mut self, called: &Called) -> Result<(), RunStateError> {
         self.make_folder().await?;
-        let write = Write { path: self.paths.call(self.next), data: read::bytes(called), version: self.begun };
+        let write = Write { path: self.paths.call(self.next), data: json::bytes(called), version: self.begun };
         commit(self.store.as_ref(), &self.runner, &write, &[]).await?;
         self.begun = None;
         self.next += 1;
@@ -119,7 +119,7 @@ impl Calls {
         self.make_folder().await?;
         let before = self.checkpoint.from..self.next;
         self.checkpoint = Checkpoint { from: self.next, state: Some(state), at: Some(at) };
-        let write = Write { path: self.paths.calls(), data: read::bytes(&self.checkpoint), version: self.version };
+        let write = Write { path: self.paths.calls(), data: json::bytes(&self.checkpoint), version: self.version };
         self.version = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
         for number in before {
             // A call that could not be deleted is older than the checkpoint and is never read.
@@ -130,7 +130,7 @@ impl Calls {
 
     async fn make_folder(&mut self) -> Result<(), RunStateError> {
         if self.version.is_none() {
-            let write = Write { path: self.paths.calls(), data: read::bytes(&self.checkpoint), version: None };
+            let write = Write { path: self.paths.calls(), data: json::bytes(&self.checkpoint), version: None };
             self.version = Some(commit(self.store.as_ref(), &self.runner, &write, &[]).await?);
         }
         Ok(())
@@ -154,7 +154,7 @@ struct VersionedCalls {
 async fn read_calls(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<VersionedCalls, RunStateError> {
     let folder = paths.calls();
     let (checkpoint, version): (Checkpoint, i32) = match store.read(&folder).await {
-        Ok(node) => (read::parse(&folder, &node.data)?, node.stat.version),
+        Ok(node) => (json::parse(&folder, &node.data)?, node.stat.version),
         Err(StoreError::NoNode { .. }) => return Ok(VersionedCalls { known: RecordedCalls::default(), version: None }),
         Err(error) => return Err(error.into()),
     };
@@ -167,12 +167,12 @@ async fn read_calls(store: &Arc<dyn Store>, paths: &RunPaths) -> Result<Versione
             Err(StoreError::NoNode { .. }) => break,
             Err(error) => return Err(error.into()),
         };
-        let value: Value = read::parse(&path, &node.data)?;
+        let value: Value = json::parse(&path, &node.data)?;
         if value.get("answer").is_none() {
-            known.begun = Some(read::parse(&path, &node.data)?);
+            known.begun = Some(json::parse(&path, &node.data)?);
             break;
         }
-        known.called.push(read::parse(&path, &node.data)?);
+        known.called.push(json::parse(&path, &node.data)?);
     }
     Ok(VersionedCalls { known, version: Some(version) })
 }

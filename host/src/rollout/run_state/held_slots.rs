@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
 use super::leases::OwnLease;
-use super::read;
 use crate::job::Target;
 use crate::rollout::model::TargetRecord;
 use lockkeeper_coordination::store::{Fence, NodePath, Store, StoreError};
@@ -51,7 +51,7 @@ pub(super) async fn held<'a>(
     for path in nodes {
         match store.read(&path).await {
             Ok(node) => {
-                let OwnLease { semaphore, lease, .. } = read::parse(&path, &node.data)?;
+                let OwnLease { semaphore, lease, .. } = json::parse(&path, &node.data)?;
                 named.push((semaphore, None, lease, false));
             }
             // It was released just now.

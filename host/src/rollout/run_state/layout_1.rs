@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::RunStateError;
-use super::read;
+use super::json;
 use super::records::RunRecord;
 use crate::rollout::model::TargetRecord;
 use lockkeeper_coordination::store::NodePath;
@@ -53,13 +53,13 @@ pub(super) fn renamed(data: Value) -> Value {
 pub(super) fn target_record(path: &NodePath, data: &[u8]) -> Result<TargetRecord, RunStateError> {
     match serde_json::from_slice(data) {
         Ok(record) => Ok(record),
-        Err(_) => from_value(path, renamed(read::parse(path, data)?)),
+        Err(_) => from_value(path, renamed(json::parse(path, data)?)),
     }
 }
 
 /// The record of a run in any layout that this program can list; `layout` says which.
 pub(super) fn record(path: &NodePath, data: &[u8]) -> Result<RunRecord, RunStateError> {
-    let value: Value = read::parse(path, data)?;
+    let value: Value = json::parse(path, data)?;
     from_value(path, if value["layout"] == NUMBER { renamed(value) } else { value })
 }
 

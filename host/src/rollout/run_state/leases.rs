@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
-use super::read;
 use super::writer::RunStateWriter;
 use lockkeeper_coordination::recipe::{Claims, Deletion, Lease};
 use lockkeeper_coordination::store::{NodeKind, NodePath, Op, Store, StoreError, Version, create_all};
@@ -58,7 +58,7 @@ impl OwnLeases {
     pub async fn of(&self, semaphore: &NodePath) -> Result<Option<OwnLease>, RunStateError> {
         let path = self.paths.lease(semaphore);
         match self.store.read(&path).await {
-            Ok(node) => Ok(Some(read::parse(&path, &node.data)?)),
+            Ok(node) => Ok(Some(json::parse(&path, &node.data)?)),
             Err(StoreError::NoNode { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -75,7 +75,7 @@ impl OwnLeases {
         move |lease| {
             let (semaphore, lease) = (semaphore.clone(), lease.clone());
             let path = self.paths.lease(&semaphore);
-            let data = read::bytes(&OwnLease { semaphore, lease, identifier: identifier.to_owned() });
+            let data = json::bytes(&OwnLease { semaphore, lease, identifier: identifier.to_owned() });
             let write = match known {
                 true => Op::Set { path, data, version: Version::Any },
                 false => Op::Create { path, data, kind: NodeKind::Persistent },
@@ -107,7 +107,7 @@ impl OwnLeases {
         for name in names {
             let path = folder.child(&name);
             let node = self.store.read(&path).await?;
-            let OwnLease { semaphore, lease, identifier } = read::parse(&path, &node.data)?;
+            let OwnLease { semaphore, lease, identifier } = json::parse(&path, &node.data)?;
             match self.release_named(&semaphore, &path, &lease, &identifier).await {
                 Ok(()) => released.push(semaphore),
                 Err(error) if error.is_lost() => return Err(error),

@@ -26,6 +26,7 @@ mod commit;
 mod error;
 mod find;
 mod held_slots;
+mod json;
 mod layout;
 mod layout_1;
 mod leases;

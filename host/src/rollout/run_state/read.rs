@@ -3,12 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::clocks::Clocks;
 use super::error::RunStateError;
+use super::json::parse;
 use super::layout::{self, RunPaths};
 use super::layout_1;
 use super::records::{JobRecord, LAYOUT, Memory, Planned, RequestsRecord, RunRecord};
@@ -259,14 +256,4 @@ async fn nodes(store: &Arc<dyn Store>, paths: &[NodePath]) -> Result<Vec<Option<
         }
     }
     Ok(nodes)
-}
-
-pub(super) fn parse<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, RunStateError> {
-    let strange = |error: serde_json::Error| RunStateError::Malformed { path: path.clone(), reason: error.to_string() };
-    serde_json::from_slice(data).map_err(strange)
-}
-
-/// JSON of this module's records, which consist of text, numbers and lists.
-pub(super) fn bytes(value: &impl Serialize) -> Bytes {
-    Bytes::from(serde_json::to_vec(value).expect("plain data is JSON"))
 }

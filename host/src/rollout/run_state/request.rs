@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
-use super::read;
 use super::records::RequestsRecord;
 use lockkeeper_coordination::store::{NodeKind, Store, StoreError, Version};
 
@@ -45,7 +45,7 @@ pub async fn request(
         let node = match store.read(&path).await {
             // A run in an earlier layout has no such node; a deleted run has no node above it either.
             Err(StoreError::NoNode { .. }) => {
-                match store.create(&path, read::bytes(&RequestsRecord::default()), NodeKind::Persistent).await {
+                match store.create(&path, json::bytes(&RequestsRecord::default()), NodeKind::Persistent).await {
                     Ok(_) | Err(StoreError::NodeExists { .. }) => continue,
                     Err(StoreError::NoNode { .. }) => return Err(RunStateError::NoSuchRun { run: run.to_owned() }),
                     Err(error) => return Err(error.into()),
@@ -53,13 +53,13 @@ pub async fn request(
             }
             node => node?,
         };
-        let before: RequestsRecord = read::parse(&path, &node.data)?;
+        let before: RequestsRecord = json::parse(&path, &node.data)?;
         let mut now = before.clone();
         change(&mut now);
         if now == before {
             return Ok(RecordedRequests { before, now, version: node.stat.version });
         }
-        match store.set(&path, read::bytes(&now), Version::Exactly(node.stat.version)).await {
+        match store.set(&path, json::bytes(&now), Version::Exactly(node.stat.version)).await {
             Ok(stat) => return Ok(RecordedRequests { before, now, version: stat.version }),
             Err(StoreError::BadVersion { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
-use super::read::{self, StoredRun};
+use super::read::StoredRun;
 use super::runner::Runner;
 use crate::job::JobName;
 use lockkeeper_coordination::recipe::{Identifier, Patience};
@@ -34,7 +35,7 @@ async fn reopen_as(store: &Arc<dyn Store>, kept: &StoredRun, runner: &Runner) ->
     let path = RunPaths::new(&kept.name).run().clone();
     let mut record = kept.record.clone();
     record.ended = None;
-    match store.set(&path, read::bytes(&record), Version::Exactly(kept.version)).await {
+    match store.set(&path, json::bytes(&record), Version::Exactly(kept.version)).await {
         Ok(_) => Ok(()),
         Err(StoreError::BadVersion { path }) => Err(RunStateError::Overtaken { path }),
         Err(error) => Err(error.into()),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::clocks::Clocks;
 use super::commit::{Write, commit};
 use super::error::RunStateError;
+use super::json;
 use super::layout::{self, RunPaths};
 use super::read::{self, StoredRun};
 use super::records::{JobRecord, LAYOUT, MOST_EPOCHS, Memory, Planned, RequestsRecord, RunRecord, RunnerEpoch};
@@ -158,16 +159,16 @@ impl Runner {
             self.make(&folder, Bytes::new()).await?;
         }
         self.make(&paths.job_text(), Bytes::from(job_text)).await?;
-        self.make(&paths.memory(), read::bytes(&Memory::default())).await?;
-        self.make(&paths.requests(), read::bytes(&RequestsRecord::default())).await?;
+        self.make(&paths.memory(), json::bytes(&Memory::default())).await?;
+        self.make(&paths.requests(), json::bytes(&RequestsRecord::default())).await?;
         for (part, targets) in parts(&targets).into_iter().enumerate() {
             self.make(&paths.plan_part(part), targets).await?;
         }
         self.add_runner_epoch(&mut record, journal);
-        let run = Write { path: paths.run().clone(), data: read::bytes(&record), version: Some(0) };
+        let run = Write { path: paths.run().clone(), data: json::bytes(&record), version: Some(0) };
         let pointer = Op::Set {
             path: layout::job(&self.job),
-            data: read::bytes(&JobRecord { run: name.clone() }),
+            data: json::bytes(&JobRecord { run: name.clone() }),
             version: Version::Any,
         };
         let (version, clocks) = self.announce(&run, &[pointer]).await?;
@@ -187,7 +188,7 @@ impl Runner {
         self.add_runner_epoch(&mut record, journal);
         record.ended = None;
         record.layout = LAYOUT;
-        let run = Write { path: paths.run().clone(), data: read::bytes(&record), version: Some(version) };
+        let run = Write { path: paths.run().clone(), data: json::bytes(&record), version: Some(version) };
         let (version, clocks) = self.announce(&run, &[]).await?;
         // From here on no other process writes.
         let saved = read::statuses(&self.store, &paths, &targets, clocks).await?;
@@ -250,10 +251,10 @@ fn parts(targets: &[Target]) -> Vec<Bytes> {
         bytes += planned.name.len() + planned.labels.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>() + 32;
         part.push(planned);
         if bytes >= PART_BYTES {
-            parts.push(read::bytes(&std::mem::take(&mut part)));
+            parts.push(json::bytes(&std::mem::take(&mut part)));
             bytes = 0;
         }
     }
-    parts.push(read::bytes(&part));
+    parts.push(json::bytes(&part));
     parts
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::commit::{Write, commit_if};
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
 use super::read;
 use crate::rollout::model::{RecordedStatus, TargetRecord};
@@ -109,7 +110,7 @@ impl UnsavedTarget {
                 Err(StoreError::NoNode { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            let saved: TargetRecord = read::parse(&path, &node.data)?;
+            let saved: TargetRecord = json::parse(&path, &node.data)?;
             let Some(attempt_end) = attempt_ends.get(&saved.attempt).filter(|_| saved.status.is_under_way()) else {
                 // This runner's last write happened after all, or another runner has settled the target.
                 done.settled.push((target.clone(), saved.status));
@@ -128,7 +129,7 @@ impl UnsavedTarget {
                 }
             };
             let next = TargetRecord { status, attempt, ..saved.clone() };
-            let write = Write { path: path.clone(), data: read::bytes(&next), version: Some(node.stat.version) };
+            let write = Write { path: path.clone(), data: json::bytes(&next), version: Some(node.stat.version) };
             match commit_if(store.as_ref(), own, &write, &[]).await {
                 Ok(_) => done.written.push(target.clone()),
                 Err(RunStateError::Overtaken { path: by }) if by == path => continue,

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::commit::{self, Write, commit};
 use super::error::RunStateError;
+use super::json;
 use super::layout::RunPaths;
-use super::read::{self, VersionedTarget};
+use super::read::VersionedTarget;
 use super::records::{Memory, RunEnd, RunRecord};
 use super::unsaved_endings::{AttemptEnd, UnsavedEndings, UnsavedTarget};
 use crate::job::Target;
@@ -177,7 +178,7 @@ impl RunStateWriter {
         let (sync, read) = (self.store.sync(&target_node.path), self.store.read(&target_node.path));
         let (sync, read) = (sync.await, read.await);
         let found: VersionedTarget = match sync.and(read) {
-            Ok(node) => (read::parse(&target_node.path, &node.data)?, Some(node.stat.version)),
+            Ok(node) => (json::parse(&target_node.path, &node.data)?, Some(node.stat.version)),
             Err(StoreError::NoNode { .. }) => VersionedTarget::default(),
             Err(error) => return Err(error.into()),
         };
@@ -310,7 +311,7 @@ impl RunStateWriter {
     /// # Errors
     /// [`RunStateError`].
     pub async fn write_run_status(&self, now: &impl Serialize) -> Result<(), RunStateError> {
-        let (path, data) = (self.paths.now(), read::bytes(now));
+        let (path, data) = (self.paths.now(), json::bytes(now));
         let check = Op::Check { path: self.runner.clone(), version: Version::Any };
         let set = Op::Set { path: path.clone(), data: data.clone(), version: Version::Any };
         match self.store.multi(vec![check.clone(), set]).await {
@@ -331,7 +332,7 @@ impl RunStateWriter {
     pub async fn end(&self, ended: RunEnd) -> Result<(), RunStateError> {
         let (mut record, version) = unpoisoned(&self.record).clone();
         record.ended = Some(ended);
-        let write = Write { path: self.paths.run().clone(), data: read::bytes(&record), version: Some(version) };
+        let write = Write { path: self.paths.run().clone(), data: json::bytes(&record), version: Some(version) };
         let version = commit(self.store.as_ref(), &self.runner, &write, &[]).await?;
         *unpoisoned(&self.record) = (record, version);
         Ok(())
@@ -343,7 +344,7 @@ impl RunStateWriter {
         let (mut saved, version) = unpoisoned(&node.known).clone();
         saved.at = self.clock.now_ms();
         change(&mut saved);
-        (Write { path: node.path.clone(), data: read::bytes(&saved), version }, saved)
+        (Write { path: node.path.clone(), data: json::bytes(&saved), version }, saved)
     }
 
     async fn write(
@@ -378,7 +379,7 @@ impl RunStateWriter {
             if policy_memory.generation == *written {
                 return None;
             }
-            (policy_memory.generation, read::bytes(&Memory { memory: hex::encode(&policy_memory.memory) }))
+            (policy_memory.generation, json::bytes(&Memory { memory: hex::encode(&policy_memory.memory) }))
         };
         let op = Op::Set { path: self.paths.memory(), data, version: Version::Any };
         Some((op, written, generation))
