@@ -22,7 +22,7 @@ pub struct AbortedRun {
     pub ended: RunEnd,
     /// Targets and semaphores whose slots were released.
     pub released: Vec<String>,
-    /// Targets whose outcome is unknown, because no runner keep_attempt_end their command end.
+    /// Targets whose outcome is unknown, because no runner saw their command end.
     pub unknown: Vec<String>,
     /// The slots that the run held before it was aborted.
     pub slots: Vec<HeldSlot>,
@@ -138,7 +138,7 @@ fn ended_badly(ending: Ending, exit_code: Option<i32>) -> RecordedStatus {
         (Ending::Failed | Ending::Succeeded, _) => "its action failed".to_owned(),
         (Ending::TimedOut, _) => "its action was stopped by its time-out".to_owned(),
         (Ending::LeaseLost, _) => "its lease was lost while it was running".to_owned(),
-        (Ending::Unknown, _) => "no runner keep_attempt_end how its action ended".to_owned(),
+        (Ending::Unknown, _) => "no runner saw how its action ended".to_owned(),
     };
     let reason = format!("{what}; then the run was aborted");
     match ending {

@@ -130,7 +130,7 @@ async fn an_aborted_run_without_a_runner_holds_nothing(connect: Arc<dyn Connect>
         .map(|name| (name.as_str(), ["running", "rolling-back"].contains(&name.as_str())))
         .collect::<Vec<_>>();
     assert_eq!(left.slots, slots);
-    assert_eq!(held, expected, "where no runner keep_attempt_end the end a command may still be running");
+    assert_eq!(held, expected, "where no runner saw the end a command may still be running");
     assert_eq!((ended.end.as_str(), ended.reason.as_str()), ("aborted", "aborted by ann@here: enough"));
     let counts = ended.counts;
     assert_eq!((counts.total, counts.pending, counts.succeeded, counts.failed, counts.unknown), (9, 3, 2, 2, 2));

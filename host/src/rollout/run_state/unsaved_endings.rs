@@ -1,4 +1,4 @@
-//! Endings that a runner keep_attempt_end but could not write before its session ended. The same process writes them before anything
+//! Endings that a runner saw but could not write before its session ended. The same process writes them before anything
 //! else once the store is back.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::read;
 use crate::rollout::model::{RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Op, Store, StoreError, Version};
 
-/// What a runner keep_attempt_end of an attempt whose node says that it is running.
+/// What a runner saw of an attempt whose node says that it is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnd {
     /// It ended; the status is [`RecordedStatus::ActionEnded`] or [`RecordedStatus::RollBackEnded`].
@@ -21,7 +21,7 @@ pub enum AttemptEnd {
     NotStarted,
 }
 
-/// What the runner keep_attempt_end of one target and the store does not have.
+/// What the runner saw of one target and the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnsavedTarget {
     pub(super) target: String,
@@ -29,7 +29,7 @@ pub(super) struct UnsavedTarget {
     pub(super) attempt_ends: BTreeMap<u32, AttemptEnd>,
 }
 
-/// The endings of a run that its runner keep_attempt_end and the store does not have.
+/// The endings of a run that its runner saw and the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsavedEndings {
     pub(super) run: String,
@@ -57,7 +57,7 @@ impl UnsavedEndings {
         self.endings.is_empty()
     }
 
-    /// Each target with a short text of what the runner keep_attempt_end.
+    /// Each target with a short text of what the runner saw.
     pub fn targets(&self) -> impl Iterator<Item = (&str, String)> {
         self.endings.iter().map(|unsaved| (unsaved.target.as_str(), unsaved.last_that_ran()))
     }

@@ -44,7 +44,7 @@ pub struct RunStateWriter {
     /// The generation of the memory that the store has. Locked during a write, so that an older memory never overwrites
     /// a newer one.
     written: tokio::sync::Mutex<u64>,
-    /// What the runner keep_attempt_end of each target's newest attempts, by attempt number.
+    /// What the runner saw of each target's newest attempts, by attempt number.
     attempt_ends: Mutex<BTreeMap<usize, BTreeMap<u32, AttemptEnd>>>,
 }
 
@@ -264,7 +264,7 @@ impl RunStateWriter {
         }
     }
 
-    /// Keeps what the runner keep_attempt_end of a target's attempt in memory, until the store has it.
+    /// Keeps what the runner saw of a target's attempt in memory, until the store has it.
     pub fn keep_attempt_end(&self, target: usize, attempt: u32, attempt_end: AttemptEnd) {
         let mut attempt_ends = unpoisoned(&self.attempt_ends);
         let of_target = attempt_ends.entry(target).or_default();
@@ -273,7 +273,7 @@ impl RunStateWriter {
         of_target.retain(|seen, _| *seen + 1 >= attempt);
     }
 
-    /// The endings that this runner keep_attempt_end and, as far as it knows, the store does not have.
+    /// The endings that this runner saw and, as far as it knows, the store does not have.
     #[must_use]
     pub fn unsaved_endings(&self) -> UnsavedEndings {
         let mut endings = Vec::new();
