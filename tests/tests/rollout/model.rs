@@ -18,12 +18,11 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::machine::Rollout;
 use lockkeeper::rollout::model::{
-    Action, ActionResult, Broken, Budget, CommandKind, Connectivity, Counts, Course, End, Event, Fault, FinalStatus,
-    Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
+    Action, ActionResult, AttemptEnd, Broken, Budget, CommandKind, Connectivity, Counts, Course, End, Event, Fault,
+    FinalStatus, Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
     OrchestrationEnd, Others, Probed, RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord,
     TargetStatus, Wave,
 };
-use lockkeeper::rollout::run_state::AttemptEnd;
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -1,5 +1,6 @@
 //! The vocabulary of a rollout: plain data and pure functions. No I/O, no clock, no tokio.
 
+mod attempt_end;
 mod call;
 mod event;
 mod limits;
@@ -10,6 +11,7 @@ mod run_status;
 mod target_record;
 mod target_status;
 
+pub use attempt_end::AttemptEnd;
 pub use call::{Begun, Called};
 pub use event::{Event, Stamped};
 pub use limits::{Budget, Facts, HELD, HardLimits, HeldElsewhere, Refusal, WaveGate, WaveSpent};

@@ -61,5 +61,5 @@ pub use records::{AboutVersion, LAYOUT, RequestsRecord, RunEnd, RunRecord, Runne
 pub use request::{RecordedRequests, request};
 pub use rerun::reopen;
 pub use runner::{NewRun, OpenedRun, Runner, SEQUENCES_PER_EPOCH};
-pub use unsaved_endings::{AttemptEnd, SavedEndings, UnsavedEndings};
+pub use unsaved_endings::{SavedEndings, UnsavedEndings};
 pub use writer::RunStateWriter;

@@ -9,17 +9,8 @@ use super::error::RunStateError;
 use super::json;
 use super::layout::RunPaths;
 use super::read;
-use crate::rollout::model::{RecordedStatus, TargetRecord};
+use crate::rollout::model::{AttemptEnd, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::store::{Op, Store, StoreError, Version};
-
-/// What a runner saw of an attempt whose node says that it is running.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttemptEnd {
-    /// It ended; the status is [`RecordedStatus::ActionEnded`] or [`RecordedStatus::RollBackEnded`].
-    Ended(RecordedStatus),
-    /// It was announced, and the runner did not start it.
-    NotStarted,
-}
 
 /// What the runner saw of one target and the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,20 +128,6 @@ impl UnsavedTarget {
                 Err(error) => return Err(error),
             }
             return Ok(());
-        }
-    }
-}
-
-impl std::fmt::Display for AttemptEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotStarted => write!(f, "not started"),
-            Self::Ended(RecordedStatus::ActionEnded { ending, detail, .. }) if detail.is_empty() => {
-                write!(f, "{}", ending.word())
-            }
-            Self::Ended(RecordedStatus::ActionEnded { ending, detail, .. }) => write!(f, "{}: {detail}", ending.word()),
-            Self::Ended(RecordedStatus::RollBackEnded { becomes }) => write!(f, "{}", becomes.word()),
-            Self::Ended(status) => write!(f, "{}", status.word()),
         }
     }
 }

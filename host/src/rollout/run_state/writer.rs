@@ -12,9 +12,9 @@ use super::json;
 use super::layout::RunPaths;
 use super::read::VersionedTarget;
 use super::records::{Memory, RunEnd, RunRecord};
-use super::unsaved_endings::{AttemptEnd, UnsavedEndings, UnsavedTarget};
+use super::unsaved_endings::{UnsavedEndings, UnsavedTarget};
 use crate::job::Target;
-use crate::rollout::model::{LeaseRecord, RecordedStatus, TargetRecord};
+use crate::rollout::model::{AttemptEnd, LeaseRecord, RecordedStatus, TargetRecord};
 use lockkeeper_coordination::recipe::{Deletion, Lease};
 use lockkeeper_coordination::store::{Clock, NodePath, Op, Store, StoreError, Version};
 

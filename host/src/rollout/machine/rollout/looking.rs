@@ -4,8 +4,7 @@ use super::TargetStatus;
 use crate::policy::types::Ending;
 use crate::rollout::machine::Rollout;
 use crate::rollout::machine::rollout::count;
-use crate::rollout::model::{ActionResult, Blocker, Course, RecordedStatus, RunStatus, WaveNow};
-use crate::rollout::run_state::AttemptEnd;
+use crate::rollout::model::{ActionResult, AttemptEnd, Blocker, Course, RecordedStatus, RunStatus, WaveNow};
 
 impl Rollout {
     /// What a runner that sees an action end so has seen. `None` if it has not seen the end.
