@@ -20,7 +20,7 @@ use super::signals::Signals;
 use super::status::next;
 use super::{Global, RunArgs, runs, slot_check, supervisor};
 use crate::job::{JobName, Target, TargetSource};
-use crate::rollout::model::{Broken, End, Event, Mismatch, Plan, RecordedStatus, Report, Stamped, Stop};
+use crate::rollout::model::{End, Event, Mismatch, Plan, RecordedStatus, Report, RunFailure, Stamped, Stop};
 use crate::rollout::run_state::{
     LAYOUT, NewRun, OpenedRun, RunEnd, RunRecord, RunStateError, Runner, SavedEndings, StoredRun, UnsavedEndings,
 };
@@ -644,13 +644,13 @@ fn outcome(report: &Report) -> Result<Exit, Failure> {
         End::Held(_) | End::Faulted(_) | End::OrchestrationFailed(_) => Ok(Exit::PolicyFault),
         End::Aborted(_) | End::BudgetSpent(_) | End::Interrupted | End::Lost(_) => Ok(Exit::Failed),
         End::FloorMissed(_) => Ok(Exit::TimedOut),
-        End::Broken(Broken::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),
-        End::Broken(Broken::Refused(reason)) => {
+        End::Failed(RunFailure::Unavailable(reason)) => Err(Failure::message(ErrorKind::Unavailable, reason.clone())),
+        End::Failed(RunFailure::Refused(reason)) => {
             Err(Failure::message(ErrorKind::Refused, reason.clone()).hint(REFUSED_HINT))
         }
-        End::Broken(Broken::Runner(reason)) => Err(Failure::message(ErrorKind::Io, reason.clone())
+        End::Failed(RunFailure::Runner(reason)) => Err(Failure::message(ErrorKind::Io, reason.clone())
             .hint("no target is counted as failed; fix the cause and run the same job to resume")),
-        End::Broken(Broken::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
+        End::Failed(RunFailure::SlotsDiffer(reason)) => Err(Failure::message(ErrorKind::SlotsDiffer, reason.clone())
             .hint("`lockkeeper semaphore show PATH` shows the present number and its writer")),
     }
 }

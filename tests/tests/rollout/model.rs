@@ -8,7 +8,7 @@ mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lockkeeper::job::{
@@ -18,15 +18,14 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
 use lockkeeper::rollout::machine::Rollout;
 use lockkeeper::rollout::model::{
-    Action, ActionResult, AttemptEnd, Broken, Budget, CommandKind, Connectivity, Counts, Course, End, Event, Fault,
-    FinalStatus, Floor, Got, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
-    OrchestrationEnd, Others, Probed, RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord,
-    TargetStatus, Wave,
+    Acquisition, Action, ActionResult, AttemptEnd, Budget, CommandKind, Connectivity, Counts, Course, End, EpochMs, Event, Fault,
+    FinalStatus, Floor, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
+    OrchestrationEnd, OrchestrationReply, OrchestrationRequest, Probed, RecordedStatus, RequestId, Resumed, RunFailure,
+    RunId, SeenLease, SeenMember, Setup, Stop, Takeover, TargetIndex, TargetRecord, TargetStatus, Wave,
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::Instant;
 use truth::{Ground, Write, truth_of};
 
 /// How many seeds a test goes through.
@@ -155,9 +154,15 @@ struct World {
     /// Those that queue, or hold a slot, to be rolled back.
     recalled: BTreeSet<usize>,
     orchestration_job: bool,
-    /// It waits for what the policy says of this one.
-    consulted: Option<usize>,
+    /// How many requests the orchestration has made.
+    requested: u64,
+    /// Its request for what the policy would answer.
+    consulted: Option<RequestId>,
     log: Vec<String>,
+}
+
+fn at(target: usize) -> TargetIndex {
+    TargetIndex::new(target)
 }
 
 /// `total` targets in up to four waves.
@@ -195,8 +200,8 @@ impl World {
         let path = |path: &str| NodePath::parse(path).unwrap();
         let setup = Setup {
             job: "model".to_owned(),
-            run: format!("model-{seed}"),
-            started_ms: 1_000,
+            run: RunId::new(format!("model-{seed}")),
+            started: EpochMs::new(1_000),
             seed,
             targets: names.iter().map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
             limits: HardLimits { slots, floor, budget, calendar: frozen(&mut dice) },
@@ -272,6 +277,7 @@ impl World {
             wants_undone: BTreeSet::new(),
             recalled: BTreeSet::new(),
             orchestration_job: setup.has_orchestration,
+            requested: 0,
             consulted: None,
             log: Vec::new(),
             dice,
@@ -290,10 +296,10 @@ impl World {
     fn step(&mut self, input: Input) {
         self.log.push(format!("{} < {input:?}", self.now));
         self.stopping |=
-            matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. });
+            matches!(input, Input::Stop(_) | Input::Failed(_) | Input::NotReleased { .. } | Input::Lost { .. });
         self.cut_short |=
-            matches!(input, Input::Stop(_) | Input::Broken(_) | Input::NotReleased { .. } | Input::Lost { .. });
-        self.cut_short |= matches!(&input, Input::Requests(requests) if requests.aborted.is_some());
+            matches!(input, Input::Stop(_) | Input::Failed(_) | Input::NotReleased { .. } | Input::Lost { .. });
+        self.cut_short |= matches!(&input, Input::OperatorRequests(requests) if requests.aborted.is_some());
         if let Input::OrchestrationEnded(how) = &input {
             self.orchestration_job = false;
             self.stopping |= *how != OrchestrationEnd::Completed;
@@ -306,7 +312,7 @@ impl World {
             self.floor_alone.1 += self.now - self.last_step;
         }
         self.last_step = self.now;
-        let actions = self.rollout.step(self.now, input);
+        let actions = self.rollout.step(EpochMs::new(self.now), input);
         self.note_finals();
         for action in actions {
             if !matches!(action, Action::Admit { .. } | Action::Settle { .. }) {
@@ -320,8 +326,10 @@ impl World {
 
     fn note_invited(&mut self, input: &Input) {
         match input {
-            Input::Invite { target } => drop(self.invited.insert(*target)),
-            Input::Requests(requests) => self.invited.extend(requests.retry.keys()),
+            Input::OrchestrationRequest { request: OrchestrationRequest::Start { target }, .. } => {
+                self.invited.insert(target.get());
+            }
+            Input::OperatorRequests(requests) => self.invited.extend(requests.retry.keys().map(|target| target.get())),
             Input::Session(Connectivity::Over) => self.semaphore_told = false,
             _ => {}
         }
@@ -329,7 +337,7 @@ impl World {
 
     /// The floor's time, as the world sees it. What ends the run by it is checked in [`Self::ended_by_floor`].
     fn check_floor_time(&mut self) {
-        let in_flight = (0..self.total()).any(|target| self.rollout.state(target).is_in_flight());
+        let in_flight = (0..self.total()).any(|target| self.status(target).is_in_flight());
         self.has_begun |= in_flight;
         if in_flight || self.has_enough_members() {
             self.floor_alone.1 = 0;
@@ -362,18 +370,19 @@ impl World {
             && self.semaphore_told
             && self.observed.iter().all(|read| *read);
         let Some(members) = self.told_members.as_ref().filter(|_| known) else { return Alone::No };
-        let at = Timestamp::from_millisecond(self.now as i64).unwrap();
-        let is_frozen = self.setup.limits.calendar.freezes.iter().any(|freeze| freeze.from <= at && at < freeze.until);
+        let now = Timestamp::from_millisecond(self.now as i64).unwrap();
+        let is_frozen =
+            self.setup.limits.calendar.freezes.iter().any(|freeze| freeze.from <= now && now < freeze.until);
         let is_bad = |target: &usize| {
-            let state = self.rollout.state(*target);
+            let state = self.status(*target);
             let failed = matches!(
                 state,
                 TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack)
             );
-            failed && !self.requests.accepted.contains(target)
+            failed && !self.requests.accepted.contains(&at(*target))
         };
         let bad = (0..self.total()).filter(is_bad).count() as u32;
-        let is_unknown = |target: usize| self.rollout.state(target) == TargetStatus::Final(FinalStatus::Unknown);
+        let is_unknown = |target: usize| self.status(target) == TargetStatus::Final(FinalStatus::Unknown);
         let is_held = self.setup.on_unknown == OnUnknown::Hold
             && (0..self.total()).any(|target| is_unknown(target) && is_bad(&target));
         let Budget { stop_at, max_failed } = self.setup.limits.budget;
@@ -396,7 +405,7 @@ impl World {
         let may_go = |target: &usize| {
             let invited = !self.setup.has_orchestration || self.invited.contains(target);
             let is_held = self.foreign.iter().any(|lease| lease.identifier == format!("t{target}"));
-            invited && !is_held && self.rollout.state(*target).is_open() && self.is_waves_turn(*target)
+            invited && !is_held && self.status(*target).is_open() && self.is_waves_turn(*target)
         };
         let next: Vec<usize> = (0..self.total()).filter(may_go).collect();
         let distinct: BTreeSet<&String> = members.iter().collect();
@@ -422,7 +431,7 @@ impl World {
     /// The run is ended for its floor: that alone must have kept it long enough.
     fn ended_by_floor(&self) {
         let party = self.setup.party.as_ref().expect("a floor has a party");
-        let in_flight = (0..self.total()).find(|target| self.rollout.state(*target).is_in_flight());
+        let in_flight = (0..self.total()).find(|target| self.status(*target).is_in_flight());
         assert_eq!(in_flight, None, "the floor ends the run while something of its own is under way");
         let total = self.floor_alone.1;
         let is_at_start = !party.blocking && !self.has_begun;
@@ -432,7 +441,7 @@ impl World {
 
     fn note_finals(&mut self) {
         for target in 0..self.total() {
-            match (self.rollout.state(target), self.final_at[target]) {
+            match (self.status(target), self.final_at[target]) {
                 (TargetStatus::Final(_), None) => self.final_at[target] = Some(self.now),
                 (TargetStatus::Final(_), Some(_)) => {}
                 _ => self.final_at[target] = None,
@@ -442,25 +451,27 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Admit { target, .. } => self.ask(target, false),
-            Action::Settle { target, .. } => self.ask(target, true),
-            Action::Advise { target, .. } => {
-                assert_eq!(self.consulted.take(), Some(target), "nobody wanted to know about t{target}");
+            Action::Admit { target, .. } => self.ask(target.get(), false),
+            Action::Settle { target, .. } => self.ask(target.get(), true),
+            Action::Reply { id, reply: OrchestrationReply::Advice(_) } => {
+                assert_eq!(self.consulted.take(), Some(id), "the orchestration did not consult the policy");
             }
-            Action::Undone { target, .. } => {
-                assert!(self.setup.has_orchestration, "t{target} is undone, and nobody is to be told");
+            Action::Reply { reply: OrchestrationReply::Target(report), .. } => {
+                assert!(self.setup.has_orchestration, "a reply about t{} without an orchestration", report.target);
             }
-            Action::Acquire { target, status, .. } => self.queue(target, false, status),
-            Action::Force { target, .. } => self.queue(target, true, RecordedStatus::Leased),
+            Action::Acquire { target, status, .. } => self.queue(target.get(), false, status),
+            Action::Force { target, .. } => self.queue(target.get(), true, RecordedStatus::Leased),
             Action::Adopt { target } => {
+                let target = target.get();
                 assert_eq!(self.keepers[target], LeaseTask::None, "t{target} is adopted twice");
                 self.keepers[target] = LeaseTask::Adopts { releasing: None };
             }
-            Action::Withdraw { target } => match &mut self.keepers[target] {
+            Action::Withdraw { target } => match &mut self.keepers[target.get()] {
                 LeaseTask::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
             Action::Release { target, status } => {
+                let target = target.get();
                 self.note_given_up(target, &status);
                 assert!(!self.running.contains_key(&target), "t{target} is released while it acts");
                 match &mut self.keepers[target] {
@@ -472,6 +483,7 @@ impl World {
                 }
             }
             Action::Save { target, status } => {
+                let target = target.get();
                 self.note_given_up(target, &status);
                 let lease_task = &self.keepers[target];
                 assert!(
@@ -481,21 +493,23 @@ impl World {
                 self.ground.writes[target].push_back(Write::Save(status));
             }
             Action::Start { target, command_kind, attempt, fence, status } => {
-                self.start(target, command_kind, attempt, fence, status);
+                self.start(target.get(), command_kind, attempt, fence, status);
             }
             Action::Kill { target, ending, .. } => {
+                let target = target.get();
                 let (_, told) =
                     self.running.get_mut(&target).unwrap_or_else(|| panic!("t{target} is killed and does not act"));
                 told.get_or_insert(ending);
             }
             Action::Probe { target, command_kind, attempt, after_ms, .. } => {
+                let target = target.get();
                 let has_probe = if command_kind == CommandKind::Action {
                     self.setup.has_probe
                 } else {
                     self.setup.has_roll_back_probe
                 };
                 assert!(has_probe, "t{target} is probed without a probe");
-                assert_eq!(self.rollout.state(target), TargetStatus::Unsettled, "t{target} is probed");
+                assert_eq!(self.status(target), TargetStatus::Unsettled, "t{target} is probed");
                 let before = self.probes.insert(target, (attempt, self.now + after_ms));
                 assert_eq!(before, None, "t{target} is probed twice at once");
             }
@@ -598,7 +612,7 @@ impl World {
 
     /// How many of these were given up, and nobody accepted that.
     fn failed(&self, among: impl Iterator<Item = usize>) -> u32 {
-        let counts = |target: &usize| self.given_up[*target] && !self.requests.accepted.contains(target);
+        let counts = |target: &usize| self.given_up[*target] && !self.requests.accepted.contains(&at(*target));
         among.filter(counts).count() as u32
     }
 
@@ -625,15 +639,15 @@ impl World {
             assert!(last.is_none_or(|last| last.succeeded.is_some()), "t{target} goes while its last try runs");
         }
         if self.setup.on_unknown == OnUnknown::Hold {
-            let unknown = |other: &usize| self.rollout.state(*other) == TargetStatus::Final(FinalStatus::Unknown);
-            let held = (0..self.total()).filter(unknown).find(|other| !self.requests.accepted.contains(other));
+            let unknown = |other: &usize| self.status(*other) == TargetStatus::Final(FinalStatus::Unknown);
+            let held = (0..self.total()).filter(unknown).find(|other| !self.requests.accepted.contains(&at(*other)));
             assert_eq!(held, None, "t{target} starts, and of that one nobody knows");
         }
         let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return };
         for earlier in &self.setup.waves[..wave] {
             for other in earlier.targets.clone() {
                 // It was done with, and is undone since.
-                if self.recalled.contains(&other) || self.rollout.state(other) == TargetStatus::RollingBack {
+                if self.recalled.contains(&other) || self.status(other) == TargetStatus::RollingBack {
                     continue;
                 }
                 let done = self.final_at[other].unwrap_or_else(|| panic!("t{target} starts before t{other}"));
@@ -652,7 +666,7 @@ impl World {
             let may_be_down = |name: &String| {
                 (0..self.total()).any(|other| {
                     let is_down = !matches!(
-                        self.rollout.state(other),
+                        self.status(other),
                         TargetStatus::Pending
                             | TargetStatus::Waiting
                             | TargetStatus::Queued
@@ -677,7 +691,7 @@ impl World {
         let mut counted = Counts { total: total as u32, ..Counts::default() };
         let (mut in_flight, mut charged) = (0, 0);
         for target in 0..total {
-            let state = self.rollout.state(target);
+            let state = self.status(target);
             let lease_task = &self.keepers[target];
             // Who is said to be leased may not be any more, and somebody else was since.
             let is_gone = matches!(lease_task, LeaseTask::Adopts { .. }) && !self.ground.leases.contains_key(&target);
@@ -712,7 +726,7 @@ impl World {
                 | TargetStatus::RollingBack
                 | TargetStatus::RollBackEnded(_) => true,
                 TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack) => {
-                    !self.requests.accepted.contains(&target)
+                    !self.requests.accepted.contains(&at(target))
                 }
                 TargetStatus::ActionEnded(ending) => ending != Ending::Succeeded,
                 _ => false,
@@ -727,7 +741,7 @@ impl World {
         assert!(self.ground.leases.len() <= slots as usize, "{:?} with {slots} slots", self.ground.leases);
         for wave in &self.setup.waves {
             let is_under_way = |target: &usize| {
-                self.rollout.state(*target).is_in_flight() && !matches!(self.keepers[*target], LeaseTask::Adopts { .. })
+                self.status(*target).is_in_flight() && !matches!(self.keepers[*target], LeaseTask::Adopts { .. })
             };
             let under_way = wave.targets.clone().filter(is_under_way).count();
             assert!(wave.slots.is_none_or(|slots| under_way <= slots as usize), "{under_way} in {wave:?}");
@@ -749,7 +763,7 @@ impl World {
             assert!(self.question.is_none(), "over with a question open");
             assert!(report.end != End::Completed || report.counts.open() == 0, "completed with {:?}", report.counts);
         } else if self.question.is_none() {
-            let wake = self.rollout.next_wake();
+            let wake = self.next_wake();
             assert!(wake.is_none_or(|wake| wake > self.now), "at {}, a tick would be due at once: {wake:?}", self.now);
         }
     }
@@ -779,10 +793,9 @@ impl World {
                 let stop = if self.chance(0.5) { Stop::Gently } else { Stop::Now };
                 self.step(Input::Stop(stop));
             }
-            17 if self.chance(0.01) => self.step(Input::Broken(Broken::Unavailable("gone".to_owned()))),
-            17 if self.chance(0.01) => {
-                self.step(Input::Lost { reason: "the session ended".to_owned(), others: Others::From(Instant::now()) })
-            }
+            17 if self.chance(0.01) => self.step(Input::Failed(RunFailure::Unavailable("gone".to_owned()))),
+            17 if self.chance(0.01) => self
+                .step(Input::Lost { reason: "the session ended".to_owned(), takeover: Takeover::From(Instant::now()) }),
             18 if self.setup.limits.floor.is_some() && self.chance(0.2) => {
                 self.told_members = None;
                 self.step(Input::PartyUnread);
@@ -792,7 +805,7 @@ impl World {
             21 => self.a_command_ends(),
             22..=24 => self.conduct_wildly(),
             _ => {
-                if let (true, Some(wake)) = (self.chance(0.7), self.rollout.next_wake()) {
+                if let (true, Some(wake)) = (self.chance(0.7), self.next_wake()) {
                     self.now = self.now.max(wake.min(self.now + 120_000));
                 }
                 self.step(Input::Tick);
@@ -810,26 +823,29 @@ impl World {
             20..=23 => {
                 // While a roll-back is wanted, that is what is taken back, though an operator wants the target again.
                 let was_wanted_undone = self.wants_undone.remove(&target);
-                let has_begun =
-                    !self.rollout.state(target).is_open() && self.rollout.state(target) != TargetStatus::Leased;
+                let has_begun = !self.status(target).is_open() && self.status(target) != TargetStatus::Leased;
                 if !was_wanted_undone && !has_begun {
                     self.let_go.remove(&target);
                 }
                 if !was_wanted_undone {
                     self.invited.remove(&target);
                 }
-                self.step(Input::TakeBack { target });
+                self.request(OrchestrationRequest::TakeBack { target: at(target) });
             }
-            24 if self.chance(0.3) => self.step(Input::LeaveOut { target, reason: "not today".to_owned() }),
+            24 if self.chance(0.3) => {
+                self.request(OrchestrationRequest::Skip { target: at(target), reason: "not today".to_owned() })
+            }
             25..=33 if self.consulted.is_none() => {
-                self.consulted = Some(target);
-                self.step(Input::Consult { target });
+                self.request(OrchestrationRequest::Consult { target: at(target) });
             }
             34 if self.chance(0.2) => self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed)),
-            36..=39 if self.setup.can_roll_back && matches!(self.rollout.state(target), TargetStatus::Final(_)) => {
+            36..=39 if self.setup.can_roll_back && matches!(self.status(target), TargetStatus::Final(_)) => {
                 self.wants_undone.insert(target);
                 self.may_undo_again.insert(target);
-                self.step(Input::Undo { target, reason: "it is wanted no longer".to_owned() });
+                self.request(OrchestrationRequest::RollBack {
+                    target: at(target),
+                    reason: "it is wanted no longer".to_owned(),
+                });
             }
             35 if self.chance(0.02) => {
                 self.step(Input::OrchestrationEnded(OrchestrationEnd::GaveUp("it is no use".to_owned())))
@@ -838,9 +854,27 @@ impl World {
         }
     }
 
+    fn next_wake(&self) -> Option<u64> {
+        self.rollout.next_wake().map(EpochMs::get)
+    }
+
+    fn status(&self, target: usize) -> TargetStatus {
+        self.rollout.status(at(target))
+    }
+
+    /// The orchestration requests something.
+    fn request(&mut self, request: OrchestrationRequest) {
+        let id = RequestId::new(self.requested);
+        self.requested += 1;
+        if matches!(request, OrchestrationRequest::Consult { .. }) {
+            self.consulted = Some(id);
+        }
+        self.step(Input::OrchestrationRequest { id, request });
+    }
+
     fn let_go(&mut self, target: usize) {
         self.let_go.insert(target);
-        self.step(Input::Invite { target });
+        self.request(OrchestrationRequest::Start { target: at(target) });
     }
 
     fn read_what_else(&mut self) {
@@ -859,12 +893,12 @@ impl World {
     fn request_at_random(&mut self) {
         let request = OperatorRequest { by: "ops".to_owned(), at: self.now, reason: None };
         let target = self.dice.random_range(0..self.total());
-        let is_final = matches!(self.rollout.state(target), TargetStatus::Final(_));
+        let is_final = matches!(self.status(target), TargetStatus::Final(_));
         match self.dice.random_range(0..8) {
             0 if self.chance(0.5) => self.requests.paused = Some(request),
             0..=2 => self.requests.paused = None,
             3 if is_final => self.request_again(target, request),
-            4 if is_final => drop(self.requests.accepted.insert(target)),
+            4 if is_final => drop(self.requests.accepted.insert(at(target))),
             5 if self.chance(0.03) => self.requests.aborted = Some(request),
             _ => {
                 if let Some(wave) = self.setup.waves.get(self.dice.random_range(0..4)) {
@@ -878,21 +912,21 @@ impl World {
     /// Of a target whose node says that it is final: a wish names the node's version.
     fn request_again(&mut self, target: usize, request: OperatorRequest) {
         if self.ground.saved[target].status.is_final() && self.ground.writes[target].is_empty() {
-            self.requests.retry.insert(target, request);
+            self.requests.retry.insert(at(target), request);
         }
     }
 
     fn send_requests(&mut self) {
         let requests = self.requests.clone();
-        for target in requests.retry.keys() {
-            let again = TargetStatus::Final(FinalStatus::Succeeded) != self.rollout.state(*target);
+        for target in requests.retry.keys().map(|target| target.get()) {
+            let again = TargetStatus::Final(FinalStatus::Succeeded) != self.status(target);
             if again && !self.stopping {
-                self.may_repeat.insert(*target);
-                self.let_go.insert(*target);
-                self.tries[*target] = 0;
+                self.may_repeat.insert(target);
+                self.let_go.insert(target);
+                self.tries[target] = 0;
             }
         }
-        self.step(Input::Requests(requests));
+        self.step(Input::OperatorRequests(requests));
     }
 
     /// What an earlier runner had started ends by itself.
@@ -925,13 +959,11 @@ impl World {
                 8 if self.setup.can_roll_back => Settlement::RollBack,
                 _ => Settlement::Retry,
             };
-            if verdict == Settlement::RollBack
-                && self.rollout.state(target) == TargetStatus::ActionEnded(Ending::Succeeded)
-            {
+            if verdict == Settlement::RollBack && self.status(target) == TargetStatus::ActionEnded(Ending::Succeeded) {
                 self.undone_well.insert(target);
             }
             let answer = if faulty { Err(fault()) } else { Ok(Settled { verdict, code, reason, memory }) };
-            return self.step(Input::Settled { target, answer });
+            return self.step(Input::Settled { target: at(target), answer });
         }
         let granted = matches!(self.keepers[target], LeaseTask::Holds { .. }) && self.chance(0.7);
         let verdict = match self.manner {
@@ -952,7 +984,7 @@ impl World {
         };
         let wake_after = self.chance(0.4).then(|| self.dice.random_range(0..5_000));
         let answer = if faulty { Err(fault()) } else { Ok(Admitted { verdict, code, reason, wake_after, memory }) };
-        self.step(Input::Admitted { target, answer });
+        self.step(Input::Admitted { target: at(target), answer });
     }
 
     /// Some target's keeper, probe or action does its next step, if any has one.
@@ -981,27 +1013,27 @@ impl World {
                     self.was_written(target);
                 }
                 self.keepers[target] = LeaseTask::None;
-                self.step(Input::Released { target });
+                self.step(Input::Released { target: at(target) });
             }
             LeaseTask::Holds { fence, lost, releasing } => {
                 if wild && !lost && self.chance(0.15) {
                     self.ground.leases.remove(&target);
                     self.keepers[target] = LeaseTask::Holds { fence, lost: true, releasing };
                     self.step(Input::LeaseLost {
-                        target,
+                        target: at(target),
                         reason: "broken".to_owned(),
-                        others: Others::Since(Instant::now()),
+                        takeover: Takeover::Since(Instant::now()),
                     });
                 } else if let Some(status) = releasing {
                     self.keepers[target] = LeaseTask::None;
                     self.write_all(target);
                     if self.ground.lost || (wild && self.chance(0.005)) {
                         self.stuck |= !self.ground.lost;
-                        return self.step(Input::NotReleased { target, reason: "stuck".to_owned() });
+                        return self.step(Input::NotReleased { target: at(target), reason: "stuck".to_owned() });
                     }
                     self.ground.release(self.now, target, &status);
                     self.was_written(target);
-                    self.step(Input::Released { target });
+                    self.step(Input::Released { target: at(target) });
                 }
             }
         }
@@ -1025,7 +1057,7 @@ impl World {
 
     /// A wish names a version of the node: with the next it is carried out, and not named any more.
     fn was_written(&mut self, target: usize) {
-        self.requests.retry.remove(&target);
+        self.requests.retry.remove(&at(target));
     }
 
     fn adopting_goes_on(&mut self, target: usize, releasing: Option<RecordedStatus>) {
@@ -1033,7 +1065,7 @@ impl World {
         match self.ground.leases.get(&target).copied() {
             Some(fence) if Some(fence) == named => {
                 self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing };
-                self.step(Input::Leased { target, fence, how: Got::AlreadyHeld });
+                self.step(Input::Leased { target: at(target), fence, how: Acquisition::AlreadyHeld });
             }
             _ => {
                 // What was ordered early is done without a lease.
@@ -1041,7 +1073,7 @@ impl World {
                     Some(status) => LeaseTask::Writes { status },
                     None => LeaseTask::None,
                 };
-                self.step(Input::NotLeased { target, why: NotLeased::Gone });
+                self.step(Input::NotLeased { target: at(target), why: NotLeased::Gone });
             }
         }
     }
@@ -1060,7 +1092,7 @@ impl World {
             Some(Some(true)) => Probed::Succeeded,
             Some(Some(false)) => Probed::Failed { detail },
         };
-        self.step(Input::Probed { target, answer });
+        self.step(Input::Probed { target: at(target), answer });
     }
 
     fn queueing_goes_on(&mut self, target: usize, forced: bool, withdrawn: bool, wild: bool, status: RecordedStatus) {
@@ -1068,7 +1100,7 @@ impl World {
         self.write_all(target);
         if (withdrawn && !too_late) || self.ground.lost {
             self.keepers[target] = LeaseTask::None;
-            return self.step(Input::NotLeased { target, why: NotLeased::Withdrawn });
+            return self.step(Input::NotLeased { target: at(target), why: NotLeased::Withdrawn });
         }
         let why = match forced {
             true if wild && self.chance(0.4) => Some(NotLeased::Conflict("they changed".to_owned())),
@@ -1089,17 +1121,17 @@ impl World {
         };
         if let Some(why) = why {
             self.keepers[target] = LeaseTask::None;
-            return self.step(Input::NotLeased { target, why });
+            return self.step(Input::NotLeased { target: at(target), why });
         }
         let fence = self.ground.lease(self.now, target, status);
         self.was_written(target);
         self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing: None };
         let how = match forced {
-            true => Got::Forced,
-            false if self.chance(0.1) => Got::AlreadyHeld,
-            false => Got::Free,
+            true => Acquisition::Forced,
+            false if self.chance(0.1) => Acquisition::AlreadyHeld,
+            false => Acquisition::Free,
         };
-        self.step(Input::Leased { target, fence, how });
+        self.step(Input::Leased { target: at(target), fence, how });
     }
 
     fn end_action(&mut self, target: usize, wild: bool) {
@@ -1122,7 +1154,7 @@ impl World {
         let is_cut_off = is_started && wild && told.is_none() && self.chance(0.1);
         let ending = if is_cut_off { Ending::Unknown } else { ending };
         if is_cut_off {
-            if self.rollout.state(target) == TargetStatus::RollingBack {
+            if self.status(target) == TargetStatus::RollingBack {
                 self.found_reverting.insert(target);
             }
         } else if is_started {
@@ -1138,10 +1170,10 @@ impl World {
             output: Vec::new(),
             log: String::new(),
         };
-        if let Some(sight) = self.rollout.sight(target, &result) {
+        if let Some(sight) = self.rollout.attempt_end(at(target), &result) {
             self.sights.insert(target, (attempt, sight));
         }
-        self.step(Input::Ended { target, result });
+        self.step(Input::Ended { target: at(target), result });
     }
 
     fn read_semaphore(&mut self) {
@@ -1339,7 +1371,7 @@ impl World {
                 self.one_target_goes_on(false);
                 continue;
             }
-            match self.rollout.next_wake() {
+            match self.next_wake() {
                 Some(wake) => self.now = wake,
                 None => {
                     self.help();
@@ -1393,7 +1425,7 @@ impl World {
                 self.one_target_goes_on(false);
                 continue;
             }
-            match self.rollout.next_wake() {
+            match self.next_wake() {
                 Some(wake) => self.now = wake,
                 None => {
                     self.help();
@@ -1415,11 +1447,11 @@ impl World {
         if before == self.requests {
             let is_bad = |target: &usize| {
                 matches!(
-                    self.rollout.state(*target),
+                    self.status(*target),
                     TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack)
                 )
             };
-            self.requests.accepted.extend((0..self.keepers.len()).filter(is_bad));
+            self.requests.accepted.extend((0..self.keepers.len()).filter(is_bad).map(at).collect::<Vec<_>>());
         }
         assert_ne!(before, self.requests, "nothing is under way, nothing is due, and the run is not over");
         self.send_requests();
@@ -1435,7 +1467,7 @@ impl World {
         }
         assert!(self.ground.leases.is_empty(), "over, and these are held: {:?}", self.ground.leases);
         for target in 0..self.total() {
-            let (state, status) = (self.rollout.state(target), &self.ground.saved[target].status);
+            let (state, status) = (self.status(target), &self.ground.saved[target].status);
             let is_said = match state {
                 TargetStatus::Final(FinalStatus::Succeeded) => matches!(status, RecordedStatus::Succeeded { .. }),
                 TargetStatus::Final(FinalStatus::Failed) => matches!(status, RecordedStatus::Failed { .. }),

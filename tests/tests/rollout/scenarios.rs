@@ -27,7 +27,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -38,12 +38,12 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement, View};
 use lockkeeper::rollout::machine::Rollout;
 use lockkeeper::rollout::model::{
-    Action, ActionResult, Budget, CommandKind, Connectivity, Course, Event, Fault, Floor, Got, HardLimits,
-    HeldElsewhere, Input, LeaseRecord, NotLeased, Observed, OperatorRequest, OperatorRequests, Others, Probed,
-    RecordedStatus, Resumed, SeenLease, SeenMember, Setup, Stop, TargetRecord, Wave, stale_mark,
+    Acquisition, Action, ActionResult, Budget, CommandKind, Connectivity, Course, EpochMs, Event, Fault, Floor,
+    HardLimits, HeldElsewhere, Input, LeaseRecord, NotLeased, Observed, OperatorRequest, OperatorRequests, Probed,
+    RecordedStatus, Resumed, RunId, SeenLease, SeenMember, Setup, Stop, Takeover, TargetIndex, TargetRecord, Wave,
+    stale_mark,
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
-use tokio::time::Instant;
 
 /// The most that one line may lead to.
 const MAX_STEPS: usize = 1_000;
@@ -56,7 +56,7 @@ struct Scene {
     by_hand: bool,
     fence: Fence,
     /// The fences that an earlier runner left.
-    left: BTreeMap<usize, Fence>,
+    left: BTreeMap<TargetIndex, Fence>,
     /// Its leases are there no more.
     ephemeral: bool,
     /// What is written down is shown.
@@ -121,7 +121,7 @@ fn happen(scene: &mut Option<Scene>, answers: &mut Answers, line: &str) {
                 begun.requests(&requests.iter().map(String::as_str).collect::<Vec<_>>());
             }
             let requests = begun.requests.clone();
-            begun.step(answers, Input::Requests(requests));
+            begun.step(answers, Input::OperatorRequests(requests));
             begun.step(answers, Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
         }
         words => {
@@ -162,12 +162,14 @@ impl Scene {
             names.iter().map(|name| of(name).map_or_else(TargetRecord::default, |text| saved(name, text))).collect()
         });
         let fences = resumed.iter().flatten().enumerate();
-        let left = fences.filter_map(|(target, saved)| Some((target, saved.lease.as_ref()?.fence?))).collect();
+        let left = fences
+            .filter_map(|(target, saved)| Some((TargetIndex::new(target), saved.lease.as_ref()?.fence?)))
+            .collect();
         let floor = number("floor");
         let setup = Setup {
             job: "job".to_owned(),
-            run: "run".to_owned(),
-            started_ms: 0,
+            run: RunId::new("run"),
+            started: EpochMs::default(),
             seed: 0,
             targets: names.iter().map(|name| Target::unlabelled(TargetName::parse(name).unwrap())).collect(),
             limits: HardLimits {
@@ -244,11 +246,11 @@ impl Scene {
             ["request", requests @ ..] => {
                 self.requests.retry.clear();
                 self.requests(requests);
-                Input::Requests(self.requests.clone())
+                Input::OperatorRequests(self.requests.clone())
             }
             ["adopted", target, fence] => {
                 let fence = Fence::new(fence.parse().expect("a fence"));
-                Input::Leased { target: self.find(target), fence, how: Got::AlreadyHeld }
+                Input::Leased { target: self.find(target), fence, how: Acquisition::AlreadyHeld }
             }
             ["gone", target] => Input::NotLeased { target: self.find(target), why: NotLeased::Gone },
             ["probed", target, answer] => {
@@ -277,9 +279,11 @@ impl Scene {
                 Input::Observed { index: index.parse().expect("a number"), seen }
             }
             ["run-lost"] => {
-                Input::Lost { reason: "the session ended".to_owned(), others: Others::From(Instant::now()) }
+                Input::Lost { reason: "the session ended".to_owned(), takeover: Takeover::From(Instant::now()) }
             }
-            ["slot", target] => Input::Leased { target: self.find(target), fence: self.next_fence(), how: Got::Free },
+            ["slot", target] => {
+                Input::Leased { target: self.find(target), fence: self.next_fence(), how: Acquisition::Free }
+            }
             ["no-slot", target, why] => {
                 let why = match *why {
                     "timed-out" => NotLeased::TimedOut,
@@ -299,7 +303,7 @@ impl Scene {
             ["lost", target] => Input::LeaseLost {
                 target: self.find(target),
                 reason: "another operator broke it".to_owned(),
-                others: Others::Since(Instant::now()),
+                takeover: Takeover::Since(Instant::now()),
             },
             ["succeed", target] => self.ended(target, Ending::Succeeded),
             ["fail", target] => self.ended(target, Ending::Failed),
@@ -349,7 +353,7 @@ impl Scene {
     /// Time goes on, from one tick to the next.
     fn pass(&mut self, answers: &Answers, until: u64) {
         for _ in 0..MAX_STEPS {
-            match self.rollout.next_wake().filter(|wake| *wake <= until) {
+            match self.rollout.next_wake().map(EpochMs::get).filter(|wake| *wake <= until) {
                 Some(wake) => {
                     self.now = wake;
                     self.step(answers, Input::Tick);
@@ -366,7 +370,7 @@ impl Scene {
             let Some(input) = inputs.pop_front() else {
                 return self.say_if_over();
             };
-            for action in self.rollout.step(self.now, input) {
+            for action in self.rollout.step(EpochMs::new(self.now), input) {
                 inputs.extend(self.answer(answers, action));
             }
         }
@@ -377,7 +381,7 @@ impl Scene {
     fn answer(&mut self, answers: &Answers, action: Action) -> Option<Input> {
         let by_hand = self.by_hand;
         match action {
-            Action::Advise { .. } | Action::Undone { .. } => unreachable!("no scenario has an orchestration"),
+            Action::Reply { .. } => unreachable!("no scenario has an orchestration"),
             Action::Admit { target, view } => {
                 let name = &view.target.name;
                 let question = if view.cause == Cause::Granted { "granted" } else { "admit" };
@@ -414,7 +418,7 @@ impl Scene {
                 let fence = self.left.get(&target).copied().unwrap_or(Fence::new(FIRST_FENCE - 1));
                 let answer = match self.ephemeral {
                     true => Input::NotLeased { target, why: NotLeased::Gone },
-                    false => Input::Leased { target, fence, how: Got::AlreadyHeld },
+                    false => Input::Leased { target, fence, how: Acquisition::AlreadyHeld },
                 };
                 (!by_hand).then_some(answer)
             }
@@ -430,11 +434,11 @@ impl Scene {
                 }
                 None
             }
-            Action::Acquire { target, give_up_at_ms, .. } => {
-                if let Some(at) = give_up_at_ms.filter(|_| by_hand) {
-                    self.say(format!("> queue for {} until {}", self.name(target), span(at)));
+            Action::Acquire { target, give_up_at, .. } => {
+                if let Some(at) = give_up_at.filter(|_| by_hand) {
+                    self.say(format!("> queue for {} until {}", self.name(target), span(at.get())));
                 }
-                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Free })
+                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Acquisition::Free })
             }
             Action::Force { target, breaking, .. } => {
                 self.say(format!(
@@ -442,7 +446,7 @@ impl Scene {
                     self.name(target),
                     breaking.iter().map(|fence| fence.get()).collect::<Vec<_>>()
                 ));
-                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Got::Forced })
+                (!by_hand).then(|| Input::Leased { target, fence: self.next_fence(), how: Acquisition::Forced })
             }
             Action::Withdraw { target } => {
                 self.say(format!("> leave the queue for {}", self.name(target)));
@@ -506,12 +510,15 @@ impl Scene {
         fence
     }
 
-    fn find(&self, name: &str) -> usize {
+    fn find(&self, name: &str) -> TargetIndex {
         let total = self.rollout.counts().total as usize;
-        (0..total).find(|target| self.name(*target) == name).unwrap_or_else(|| panic!("there is no target `{name}`"))
+        (0..total)
+            .map(TargetIndex::new)
+            .find(|target| self.name(*target) == name)
+            .unwrap_or_else(|| panic!("there is no target `{name}`"))
     }
 
-    fn name(&self, target: usize) -> String {
+    fn name(&self, target: TargetIndex) -> String {
         self.rollout.target(target).name.to_string()
     }
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::rollout::model::{Broken, Got, HeldElsewhere, Input, LeaseRecord, NotLeased, Others, RecordedStatus};
+use crate::rollout::model::{
+    Acquisition, EpochMs, HeldElsewhere, Input, LeaseRecord, NotLeased, RecordedStatus, RunFailure, Takeover,
+    TargetIndex,
+};
 use crate::rollout::run_state::{RunStateError, RunStateWriter, owners};
 use lockkeeper_coordination::recipe::{
     AcquireError, Acquired, Force, ForceError, Forced, HeldBy, Identifier, IfHeld, Lease, Loss, Owner, Ownership,
@@ -48,7 +51,7 @@ impl Order {
 /// The target and the lease that one task is responsible for.
 #[derive(Debug)]
 pub(super) struct LeaseTask {
-    pub(super) target: usize,
+    pub(super) target: TargetIndex,
     pub(super) identifier: Identifier,
     pub(super) lifetime: Lifetime,
     pub(super) store: Arc<dyn Store>,
@@ -87,12 +90,12 @@ enum AcquireFailure {
     /// Only this target is affected.
     Target(NotLeased),
     /// The whole run is affected.
-    Run(RunFailure),
+    Run(FatalError),
 }
 
 /// An error that ends the run.
-enum RunFailure {
-    Broken(Broken),
+enum FatalError {
+    Failed(RunFailure),
     Lost(RunStateError),
 }
 
@@ -115,15 +118,15 @@ impl LeaseTask {
             }
             Err(failed) => {
                 let why = match (failed, self.reread().await) {
-                    (AcquireFailure::Run(run_failure), _) => Err(run_failure),
-                    (AcquireFailure::Target(_), Err(error)) => Err(run_failure(error)),
+                    (AcquireFailure::Run(error), _) => Err(error),
+                    (AcquireFailure::Target(_), Err(error)) => Err(fatal(error)),
                     (AcquireFailure::Target(why), Ok(())) => Ok(why),
                 };
                 let why = match why {
                     Ok(why) => why,
-                    Err(run_failure) => {
+                    Err(error) => {
                         // The error that ends the run comes first, so that nothing is retried meanwhile.
-                        self.report_failure(run_failure).await;
+                        self.report_failure(error).await;
                         NotLeased::Withdrawn
                     }
                 };
@@ -149,8 +152,8 @@ impl LeaseTask {
                 // Dropping an announcement forbids the start.
                 Order::Withdraw | Order::Announce { .. } => continue,
             };
-            if let Err(error) = self.run_state.save(self.target, status).await {
-                self.report_failure(run_failure(error)).await;
+            if let Err(error) = self.run_state.save(self.target.get(), status).await {
+                self.report_failure(fatal(error)).await;
             }
             if is_release {
                 self.send(Input::Released { target: self.target }).await;
@@ -161,10 +164,10 @@ impl LeaseTask {
     /// A cancelled transaction may have written the target's node.
     async fn reread(&self) -> Result<(), RunStateError> {
         self.semaphore.settled().await;
-        self.run_state.reread(self.target).await
+        self.run_state.reread(self.target.get()).await
     }
 
-    async fn get(&self, way: &LeaseSource) -> Result<(Lease, Got), AcquireFailure> {
+    async fn get(&self, way: &LeaseSource) -> Result<(Lease, Acquisition), AcquireFailure> {
         match way {
             LeaseSource::Queue { patience, status } => self.queue(*patience, status).await,
             LeaseSource::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
@@ -172,16 +175,16 @@ impl LeaseTask {
             LeaseSource::Adopt(Some(left)) => {
                 let adopted = self.semaphore.adopt(&left.path, left.fence, &self.identifier).await;
                 match adopted.map_err(|error| AcquireFailure::Run(of_store(error)))? {
-                    Some(lease) => Ok((lease, Got::AlreadyHeld)),
+                    Some(lease) => Ok((lease, Acquisition::AlreadyHeld)),
                     None => Err(AcquireFailure::Target(NotLeased::Gone)),
                 }
             }
         }
     }
 
-    async fn queue(&self, patience: Patience, status: &RecordedStatus) -> Result<(Lease, Got), AcquireFailure> {
+    async fn queue(&self, patience: Patience, status: &RecordedStatus) -> Result<(Lease, Acquisition), AcquireFailure> {
         let Self { target, identifier, lifetime, run_state, owner, .. } = self;
-        let along = run_state.along_with_lease(*target, status);
+        let along = run_state.along_with_lease(target.get(), status);
         // An admitted target that finds its name held waits outside the queue, so that it keeps no place from others; a
         // target to be rolled back waits inside, because it has no place to keep.
         let if_held = match status {
@@ -192,9 +195,9 @@ impl LeaseTask {
         let request = Request { identifier, lifetime: *lifetime, patience, ownership: &ownership, along: &along };
         match self.semaphore.acquire_as(request).await {
             Ok(Acquired { lease, older, .. }) => {
-                run_state.was_leased(*target, status.clone(), &lease);
+                run_state.was_leased(target.get(), status.clone(), &lease);
                 match older {
-                    None => Ok((lease, Got::Free)),
+                    None => Ok((lease, Acquisition::Free)),
                     Some(older) => {
                         let since = Some(older.since_ms);
                         let by = HeldElsewhere { by: format!("a lease of `{}`", older.identifier), since };
@@ -209,18 +212,18 @@ impl LeaseTask {
                 Err(AcquireFailure::Target(NotLeased::TimedOut))
             }
             Err(error @ AcquireError::SlotsDiffer { .. }) => {
-                Err(AcquireFailure::Run(RunFailure::Broken(Broken::SlotsDiffer(error.to_string()))))
+                Err(AcquireFailure::Run(FatalError::Failed(RunFailure::SlotsDiffer(error.to_string()))))
             }
             Err(AcquireError::SessionOver { .. }) => {
-                Err(AcquireFailure::Run(RunFailure::Lost(RunStateError::SessionEnded)))
+                Err(AcquireFailure::Run(FatalError::Lost(RunStateError::SessionEnded)))
             }
             Err(AcquireError::Along { source, .. }) => {
-                Err(AcquireFailure::Run(run_failure(run_state.refused(*target, source))))
+                Err(AcquireFailure::Run(fatal(run_state.refused(target.get(), source))))
             }
             Err(AcquireError::Store { source, .. } | AcquireError::Claim { source, .. }) => {
                 Err(AcquireFailure::Run(of_store(source)))
             }
-            Err(error) => Err(AcquireFailure::Run(RunFailure::Broken(Broken::Unavailable(error.to_string())))),
+            Err(error) => Err(AcquireFailure::Run(FatalError::Failed(RunFailure::Unavailable(error.to_string())))),
         }
     }
 
@@ -231,28 +234,28 @@ impl LeaseTask {
             _ => RecordedStatus::Pending,
         };
         let fence = lease.fence();
-        match self.run_state.release(self.target, status, &lease).await {
+        match self.run_state.release(self.target.get(), status, &lease).await {
             Ok(()) => {
                 lease.forget();
                 AcquireFailure::Target(NotLeased::Held { by, given_back: Some(fence) })
             }
-            Err(error) => AcquireFailure::Run(run_failure(error)),
+            Err(error) => AcquireFailure::Run(fatal(error)),
         }
     }
 
-    async fn force(&self, breaking: &[Fence], by: &str, reason: &str) -> Result<(Lease, Got), AcquireFailure> {
+    async fn force(&self, breaking: &[Fence], by: &str, reason: &str) -> Result<(Lease, Acquisition), AcquireFailure> {
         let Self { target, identifier, lifetime, run_state, store, owner, .. } = self;
         let living = owners::living(store, self.semaphore.path(), breaking).await;
         if let Some(living) = living.map_err(|error| AcquireFailure::Run(of_store(error)))? {
             return Err(AcquireFailure::Target(NotLeased::Conflict(living)));
         }
-        let along = run_state.along_with_lease(*target, &RecordedStatus::Leased);
+        let along = run_state.along_with_lease(target.get(), &RecordedStatus::Leased);
         let record = Forced { by: by.to_owned(), reason: reason.to_owned(), at: store.clock().now_ms() };
         let (lifetime, record) = (*lifetime, Some(&record));
         match self.semaphore.force(Force { identifier, lifetime, breaking, owner, record, along: &along }).await {
             Ok(lease) => {
-                run_state.was_leased(*target, RecordedStatus::Leased, &lease);
-                Ok((lease, Got::Forced))
+                run_state.was_leased(target.get(), RecordedStatus::Leased, &lease);
+                Ok((lease, Acquisition::Forced))
             }
             Err(ForceError::Held { by, .. }) => {
                 Err(AcquireFailure::Target(NotLeased::Held { by: held_elsewhere(&by), given_back: None }))
@@ -262,10 +265,10 @@ impl LeaseTask {
             }
             // Whether the lease was acquired is unknown: the next runner reads it from the target's node.
             Err(ForceError::SessionOver { .. }) => {
-                Err(AcquireFailure::Run(RunFailure::Lost(RunStateError::SessionEnded)))
+                Err(AcquireFailure::Run(FatalError::Lost(RunStateError::SessionEnded)))
             }
             Err(ForceError::Along { source, .. }) => {
-                Err(AcquireFailure::Run(run_failure(run_state.refused(*target, source))))
+                Err(AcquireFailure::Run(fatal(run_state.refused(target.get(), source))))
             }
             Err(ForceError::Store { source, .. } | ForceError::Claim { source, .. }) => {
                 Err(AcquireFailure::Run(of_store(source)))
@@ -295,15 +298,15 @@ impl LeaseTask {
                     match order {
                         Some(Order::Withdraw) => {}
                         Some(Order::Announce { status, attempt, may }) => {
-                            match self.run_state.record_start(target, status, attempt, &lease).await {
+                            match self.run_state.record_start(target.get(), status, attempt, &lease).await {
                                 // The receiver is gone only if the whole run is.
                                 Ok(()) => drop(may.send(())),
-                                Err(error) => self.report_failure(run_failure(error)).await,
+                                Err(error) => self.report_failure(fatal(error)).await,
                             }
                         }
                         Some(Order::Save(status)) => {
-                            if let Err(error) = self.run_state.save(target, status).await {
-                                self.report_failure(run_failure(error)).await;
+                            if let Err(error) = self.run_state.save(target.get(), status).await {
+                                self.report_failure(fatal(error)).await;
                             }
                         }
                         Some(Order::Release(status)) => return Some((lease, status)),
@@ -316,12 +319,12 @@ impl LeaseTask {
             watching = false;
             let free = lease.safe_until(loss);
             // A persistent lease stays with the run for its next runner.
-            let (reason, others) = match loss {
+            let (reason, takeover) = match loss {
                 Loss::SessionOver if self.lifetime == Lifetime::Persistent => continue,
-                Loss::SessionOver => ("the session with the store ended".to_owned(), Others::From(free)),
-                Loss::Deleted => (self.who_deleted(&lease).await, Others::Since(free)),
+                Loss::SessionOver => ("the session with the store ended".to_owned(), Takeover::From(free.into_std())),
+                Loss::Deleted => (self.who_deleted(&lease).await, Takeover::Since(free.into_std())),
             };
-            self.send(Input::LeaseLost { target, reason, others }).await;
+            self.send(Input::LeaseLost { target, reason, takeover }).await;
         }
     }
 
@@ -336,7 +339,7 @@ impl LeaseTask {
 
     async fn release(&self, lease: Lease, status: RecordedStatus) {
         let target = self.target;
-        let answer = self.run_state.release(target, status, &lease).await;
+        let answer = self.run_state.release(target.get(), status, &lease).await;
         lease.forget();
         match answer {
             Ok(()) => self.send(Input::Released { target }).await,
@@ -346,17 +349,17 @@ impl LeaseTask {
                     false => format!("the lease of `{}` is still held: {}", self.identifier, error_chain(&error)),
                 };
                 if error.is_lost() {
-                    self.report_failure(RunFailure::Lost(error)).await;
+                    self.report_failure(FatalError::Lost(error)).await;
                 }
                 self.send(Input::NotReleased { target, reason }).await;
             }
         }
     }
 
-    async fn report_failure(&self, run_failure: RunFailure) {
-        self.send(match run_failure {
-            RunFailure::Broken(broken) => Input::Broken(broken),
-            RunFailure::Lost(error) => lost(&error, self.store.as_ref()),
+    async fn report_failure(&self, error: FatalError) {
+        self.send(match error {
+            FatalError::Failed(failure) => Input::Failed(failure),
+            FatalError::Lost(error) => lost(&error, self.store.as_ref()),
         })
         .await;
     }
@@ -384,40 +387,40 @@ async fn withdrawn(orders: &mut mpsc::Receiver<Order>, early: &mut VecDeque<Orde
 
 /// The input for a run that another process drives now, or may drive.
 pub(super) fn lost(error: &RunStateError, store: &dyn Store) -> Input {
-    let others = match error {
-        RunStateError::Overtaken { .. } => Others::Since(Instant::now()),
-        _ => Others::From(store.safe_until()),
+    let takeover = match error {
+        RunStateError::Overtaken { .. } => Takeover::Since(Instant::now().into_std()),
+        _ => Takeover::From(store.safe_until().into_std()),
     };
-    Input::Lost { reason: error.to_string(), others }
+    Input::Lost { reason: error.to_string(), takeover }
 }
 
 /// What a failed write means for the run.
 pub(super) fn failed_write(error: RunStateError, store: &dyn Store) -> Input {
-    match run_failure(error) {
-        RunFailure::Broken(broken) => Input::Broken(broken),
-        RunFailure::Lost(error) => lost(&error, store),
+    match fatal(error) {
+        FatalError::Failed(failure) => Input::Failed(failure),
+        FatalError::Lost(error) => lost(&error, store),
     }
 }
 
-fn run_failure(error: RunStateError) -> RunFailure {
+fn fatal(error: RunStateError) -> FatalError {
     match error {
-        error if error.is_lost() => RunFailure::Lost(error),
+        error if error.is_lost() => FatalError::Lost(error),
         RunStateError::Store(source) => of_store(source),
-        error => RunFailure::Broken(Broken::Unavailable(error_chain(&error))),
+        error => FatalError::Failed(RunFailure::Unavailable(error_chain(&error))),
     }
 }
 
-fn of_store(error: StoreError) -> RunFailure {
+fn of_store(error: StoreError) -> FatalError {
     match error {
-        StoreError::SessionOver => RunFailure::Lost(RunStateError::SessionEnded),
-        error => RunFailure::Broken(broken(&error)),
+        StoreError::SessionOver => FatalError::Lost(RunStateError::SessionEnded),
+        error => FatalError::Failed(run_failure(&error)),
     }
 }
 
-pub(super) fn broken(error: &StoreError) -> Broken {
+pub(super) fn run_failure(error: &StoreError) -> RunFailure {
     match error {
-        StoreError::Refused { .. } => Broken::Refused(error.to_string()),
-        _ => Broken::Unavailable(error.to_string()),
+        StoreError::Refused { .. } => RunFailure::Refused(error.to_string()),
+        _ => RunFailure::Unavailable(error.to_string()),
     }
 }
 
@@ -430,10 +433,10 @@ fn error_chain(error: &RunStateError) -> String {
 }
 
 /// How long a target may wait, from the time at which it gives up.
-pub(super) fn patience(now_ms: u64, give_up_at_ms: Option<u64>) -> Patience {
-    match give_up_at_ms {
+pub(super) fn patience(now: EpochMs, give_up_at: Option<EpochMs>) -> Patience {
+    match give_up_at {
         None => Patience::Forever,
-        Some(at) if at <= now_ms => Patience::Once,
-        Some(at) => Patience::Until(Instant::now() + Duration::from_millis(at - now_ms)),
+        Some(at) if at <= now => Patience::Once,
+        Some(at) => Patience::Until(Instant::now() + Duration::from_millis(at.ms_since(now))),
     }
 }

@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::job::{ObserveSpec, Target};
-use crate::rollout::driver::lease_task::broken;
-use crate::rollout::model::{Connectivity, Input, Observed, OperatorRequests, Others, SeenLease, SeenMember};
+use crate::rollout::driver::lease_task::run_failure;
+use crate::rollout::model::{
+    Connectivity, Input, Observed, OperatorRequests, SeenLease, SeenMember, Takeover, TargetIndex,
+};
 use crate::rollout::run_state::{self, AboutVersion, RequestsRecord, RunStateError, RunStateWriter, Runner};
 use lockkeeper_coordination::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
 use lockkeeper_coordination::store::{NodePath, SessionState, Store, StoreError};
@@ -46,10 +48,10 @@ impl Observer {
         tasks.spawn(connectivity(Arc::clone(&store), inputs.clone()));
         let told = inputs.clone();
         let owners = Owners::new(&store, semaphore.path(), &requests);
-        tasks.spawn(async move { report_broken(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
+        tasks.spawn(async move { report_failure(watch_semaphore(&semaphore, &owners, &told).await, &told).await });
         if let Some(party) = party {
             let told = inputs.clone();
-            tasks.spawn(async move { report_broken(watch_party(&party, &told).await, &told).await });
+            tasks.spawn(async move { report_failure(watch_party(&party, &told).await, &told).await });
         }
         for (index, object) in others.into_iter().enumerate() {
             tasks.spawn(watch_other(index, ObservedObject::new(&store, &object), inputs.clone()));
@@ -59,9 +61,9 @@ impl Observer {
     }
 }
 
-async fn report_broken(error: StoreError, inputs: &mpsc::Sender<Input>) {
+async fn report_failure(error: StoreError, inputs: &mpsc::Sender<Input>) {
     if error != StoreError::SessionOver {
-        send(inputs, Input::Broken(broken(&error))).await;
+        send(inputs, Input::Failed(run_failure(&error))).await;
     }
 }
 
@@ -69,11 +71,13 @@ async fn report_broken(error: StoreError, inputs: &mpsc::Sender<Input>) {
 async fn watch_runner(runner: Arc<Runner>, inputs: mpsc::Sender<Input>) {
     let loss = runner.lost().await;
     let at = runner.safe_until(loss);
-    let (reason, others) = match loss {
-        Loss::SessionOver => ("the session with the store ended", Others::From(at)),
-        Loss::Deleted => ("another process deleted this runner's lease of the job", Others::Since(Instant::now())),
+    let (reason, takeover) = match loss {
+        Loss::SessionOver => ("the session with the store ended", Takeover::From(at.into_std())),
+        Loss::Deleted => {
+            ("another process deleted this runner's lease of the job", Takeover::Since(Instant::now().into_std()))
+        }
     };
-    send(&inputs, Input::Lost { reason: reason.to_owned(), others }).await;
+    send(&inputs, Input::Lost { reason: reason.to_owned(), takeover }).await;
 }
 
 /// Ends with the session.
@@ -206,7 +210,7 @@ impl RequestsWatch {
         // A request is void if the target's record has changed since.
         let about = |(name, about): (String, AboutVersion)| {
             let index = *self.indexes.get(&name)?;
-            (self.run_state.version(index) == about.version).then_some((index, about.request))
+            (self.run_state.version(index) == about.version).then_some((TargetIndex::new(index), about.request))
         };
         OperatorRequests {
             version,
@@ -223,7 +227,7 @@ async fn watch_requests(store: Arc<dyn Store>, requests_watch: RequestsWatch, in
     loop {
         match run_state::requests_and_watch(&store, requests_watch.run_state.run()).await {
             Ok((requests, version, mut watch)) => {
-                send(&inputs, Input::Requests(requests_watch.requests(requests, version))).await;
+                send(&inputs, Input::OperatorRequests(requests_watch.requests(requests, version))).await;
                 watch.fired().await;
             }
             Err(error) if error.is_lost() => return,

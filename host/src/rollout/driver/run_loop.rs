@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -25,10 +25,10 @@ use crate::rollout::journal::{
 };
 use crate::rollout::machine::Rollout;
 use crate::rollout::model::{
-    Action, ActionResult, Broken, CommandKind, Course, End, Event, Fault, Floor, Input, Plan, Probed, RecordedStatus,
-    Report, Resumed, RunStatus, Setup, Stamped, Stop,
+    Action, ActionResult, CommandKind, Course, End, EpochMs, Event, Fault, Floor, Input, Plan, Probed, RecordedStatus,
+    Report, Resumed, RunFailure, RunId, RunStatus, Setup, Stamped, Stop, TargetIndex,
 };
-use crate::rollout::orchestration::{HeldLeases, OrchestrationDriver, OrchestrationJob, TargetView};
+use crate::rollout::orchestration::{HeldLeases, OrchestrationDriver, OrchestrationJob, Replies, Requests};
 use crate::rollout::run_state::{Calls, OwnLeases, RecordedCalls, RunEnd, RunStateError, RunStateWriter, Runner};
 use lockkeeper_coordination::files;
 use lockkeeper_coordination::recipe::{Identifier, Owner, Party, Semaphore, StoreId};
@@ -156,16 +156,16 @@ pub async fn run<P: Decide>(
     };
     let grants = run.job.policy.grants;
     let connections = run.job.action.ssh.clone().map(|ssh| Arc::new(Connections::new(ssh, &run.folder)));
-    let (board, seen) = watch::channel(Vec::new());
+    let (orchestration_requests, replies) = Requests::new(inputs.clone());
     let driver = match &run.orchestration_job {
-        Some(spec) => Some(driver(&run, spec.clone(), seen, inputs.clone()).await?),
+        Some(spec) => Some(driver(&run, spec.clone(), orchestration_requests).await?),
         None => None,
     };
     let header = header(&run, driver.as_ref().map(|(_, beginning)| beginning));
     let journal = Journal::create(&run.journal.join(journal::file_name(run.run_state.runner_epoch())), &header)
         .map_err(cannot_write)?;
-    let mut engine = RunLoop {
-        board,
+    let mut run_loop = RunLoop {
+        replies,
         settings: run.job.policy.settings.to_string(),
         grants,
         output,
@@ -190,11 +190,10 @@ pub async fn run<P: Decide>(
         tell,
         run,
     };
-    engine.board.send_replace(engine.target_views());
-    engine.emit_started();
-    engine.step(Input::Requests(requests));
+    run_loop.emit_started();
+    run_loop.step(Input::OperatorRequests(requests));
     let driver = driver.map(|(driver, beginning)| tokio::spawn(driver.orchestration(beginning)));
-    let mut report = engine.drive(observer, inbox, stops).await;
+    let mut report = run_loop.drive(observer, inbox, stops).await;
     if let Some(driver) = driver {
         // The call that it waits for is in the store, or was never written; the next runner finds it.
         driver.abort();
@@ -202,9 +201,9 @@ pub async fn run<P: Decide>(
     }
     if let Ok(report) = &mut report
         && report.end.is_final()
-        && let Err(broken) = engine.release_own_leases().await
+        && let Err(failure) = run_loop.release_own_leases().await
     {
-        report.end = End::Broken(broken);
+        report.end = End::Failed(failure);
     }
     report
 }
@@ -213,8 +212,7 @@ pub async fn run<P: Decide>(
 async fn driver<P>(
     run: &Run<P>,
     spec: OrchestrationJob,
-    board: watch::Receiver<Vec<TargetView>>,
-    inputs: mpsc::Sender<Input>,
+    requests: Requests,
 ) -> Result<(OrchestrationDriver, Beginning), RunError> {
     let who = Identifier::new(run.run_state.run())
         .map_err(|error| RunError::Identifier { target: run.run_state.run().to_owned(), reason: error.to_string() })?;
@@ -237,7 +235,8 @@ async fn driver<P>(
         targets: run.plan.targets.iter().map(target).collect(),
         now: checkpoint.at.unwrap_or(started),
     };
-    let targets = run.plan.targets.iter().enumerate().map(|(index, target)| (target.name.to_string(), index)).collect();
+    let targets = run.plan.targets.iter().enumerate();
+    let targets = targets.map(|(index, target)| (target.name.to_string(), TargetIndex::new(index))).collect();
     let driver = OrchestrationDriver {
         owner: owner(run),
         own_leases: OwnLeases::open(&run.run_state).await?,
@@ -250,8 +249,7 @@ async fn driver<P>(
         again: run.resumed.is_some(),
         targets,
         can_roll_back: run.job.action.roll_back.is_some(),
-        board,
-        inputs,
+        requests,
         held_leases: HeldLeases::default(),
         started: BTreeSet::new(),
         to_restart: Vec::new(),
@@ -321,8 +319,8 @@ fn setup<P>(run: &Run<P>) -> Setup {
     let seed = journal::digest(run.run_state.run().as_bytes());
     Setup {
         job: run.job.name.to_string(),
-        run: run.run_state.run().to_owned(),
-        started_ms: run.run_state.started(),
+        run: RunId::new(run.run_state.run()),
+        started: EpochMs::new(run.run_state.started()),
         seed: u64::from_str_radix(&seed[..16], 16).unwrap_or(0),
         targets: run.plan.targets.clone(),
         limits: run.plan.limits.clone(),
@@ -385,8 +383,8 @@ fn header(run: &Run<impl Decide>, beginning: Option<&Beginning>) -> Header {
 
 struct RunLoop<P, T> {
     run: Run<P>,
-    /// The status of each target, for the orchestration.
-    board: watch::Sender<Vec<TargetView>>,
+    /// Delivers the machine's replies to the orchestration.
+    replies: Arc<Replies>,
     settings: String,
     grants: Grants,
     output: PathBuf,
@@ -403,11 +401,11 @@ struct RunLoop<P, T> {
     /// The decision that the policy has to make next.
     question: Option<PolicyQuestion>,
     /// One for each target in flight.
-    lease_tasks: HashMap<usize, mpsc::Sender<Order>>,
+    lease_tasks: HashMap<TargetIndex, mpsc::Sender<Order>>,
     /// The newest write about each target without a lease task; the receiver resolves when the write has ended.
-    writes: HashMap<usize, oneshot::Receiver<()>>,
+    writes: HashMap<TargetIndex, oneshot::Receiver<()>>,
     /// One for each running command.
-    kills: HashMap<usize, oneshot::Sender<Kill>>,
+    kills: HashMap<TargetIndex, oneshot::Sender<Kill>>,
     tasks: JoinSet<()>,
     /// `None` once it cannot be written.
     journal: Option<Journal>,
@@ -424,7 +422,7 @@ struct RunLoop<P, T> {
 
 /// A decision that the policy has to make.
 struct PolicyQuestion {
-    target: usize,
+    target: TargetIndex,
     view: Box<View>,
     /// The outcome of the action, for a decision about its end.
     outcome: Option<Outcome>,
@@ -515,7 +513,8 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     }
 
     fn until_next_wake(&self) -> Duration {
-        let wake = self.rollout.next_wake().map(|at| Duration::from_millis(at.saturating_sub(self.clock.now_ms())));
+        let wake =
+            self.rollout.next_wake().map(|at| Duration::from_millis(at.get().saturating_sub(self.clock.now_ms())));
         wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP))
     }
 
@@ -546,55 +545,33 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
             _ => {}
         }
         if let Input::Ended { target, result } = &input
-            && let Some(sight) = self.rollout.sight(*target, result)
+            && let Some(end) = self.rollout.attempt_end(*target, result)
         {
-            self.run.run_state.keep_attempt_end(*target, self.rollout.attempt(*target), sight);
+            self.run.run_state.keep_attempt_end(target.get(), self.rollout.attempt(*target), end);
         }
         let lost = match &input {
-            Input::Lost { others, .. } => Some(*others),
+            Input::Lost { takeover, .. } => Some(*takeover),
             _ => None,
         };
-        let withdrawn = match &input {
-            Input::TakeBack { target } => Some(*target),
-            _ => None,
-        };
-        for action in self.rollout.step(self.clock.now_ms(), input) {
+        for action in self.rollout.step(EpochMs::new(self.clock.now_ms()), input) {
             self.carry_out(action);
-        }
-        let moved = self.rollout.moved_targets();
-        if !moved.is_empty() {
-            let rollout = &self.rollout;
-            self.board.send_modify(|board| {
-                for target in moved {
-                    if let Some(target_views) = board.get_mut(target) {
-                        (target_views.state, target_views.attempt) = (rollout.state(target), rollout.attempt(target));
-                        target_views.withdrawn += u64::from(withdrawn == Some(target));
-                    }
-                }
-            });
         }
         if let (Some(error), false) = (&self.failed, self.is_failure_reported) {
             // Nothing new starts, and running commands may end.
             self.is_failure_reported = true;
             let reason = report_of(error);
-            self.step(Input::Broken(Broken::Runner(reason)));
+            self.step(Input::Failed(RunFailure::Runner(reason)));
         }
-        if let Some(others) = lost {
+        if let Some(takeover) = lost {
             // Probes are stopped as well: their answers are no longer needed.
             for (_, kill) in self.kills.drain() {
-                let _ = kill.send(Kill { ending: Ending::Unknown, others: Some(others) });
+                let _ = kill.send(Kill { ending: Ending::Unknown, takeover: Some(takeover) });
             }
         }
     }
 
-    /// The status of each target, as the orchestration first sees it.
-    fn target_views(&self) -> Vec<TargetView> {
-        let target_views = |target| TargetView::new(self.rollout.state(target), self.rollout.attempt(target));
-        (0..self.run.plan.targets.len()).map(target_views).collect()
-    }
-
     /// Releases the orchestration's remaining leases; no other process would. An error changes the run's end.
-    async fn release_own_leases(&mut self) -> Result<(), Broken> {
+    async fn release_own_leases(&mut self) -> Result<(), RunFailure> {
         if self.run.orchestration_job.is_none() {
             return Ok(());
         }
@@ -604,34 +581,24 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
         };
         let held = match released {
             Ok((_, held)) => held.into_iter().map(|(path, error)| format!("a slot of `{path}` is still held: {error}")),
-            Err(error) => return Err(Broken::Unavailable(format!("its own leases may still be held: {error}"))),
+            Err(error) => return Err(RunFailure::Unavailable(format!("its own leases may still be held: {error}"))),
         };
         match held.reduce(|all, next| format!("{all}; {next}")) {
             None => Ok(()),
-            Some(all) => Err(Broken::Unavailable(all)),
+            Some(all) => Err(RunFailure::Unavailable(all)),
         }
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Admit { target, view } => self.question = Some(PolicyQuestion { target, view, outcome: None }),
-            Action::Advise { target, advice } => self.board.send_modify(|board| {
-                if let Some(target_views) = board.get_mut(target) {
-                    (target_views.advice, target_views.advised) = (Some(advice), target_views.advised + 1);
-                }
-            }),
-            Action::Undone { target, outcome } => self.board.send_modify(|board| {
-                if let Some(target_views) = board.get_mut(target) {
-                    (target_views.roll_back_outcome, target_views.roll_backs) =
-                        (Some(outcome), target_views.roll_backs + 1);
-                }
-            }),
+            Action::Reply { id, reply } => self.replies.deliver(id, reply),
             Action::Settle { target, view, outcome } => {
                 self.question = Some(PolicyQuestion { target, view, outcome: Some(outcome) });
             }
-            Action::Adopt { target } => self.keep(target, LeaseSource::Adopt(self.run.run_state.lease(target))),
-            Action::Acquire { target, give_up_at_ms, status } => {
-                let patience = lease_task::patience(self.clock.now_ms(), give_up_at_ms);
+            Action::Adopt { target } => self.keep(target, LeaseSource::Adopt(self.run.run_state.lease(target.get()))),
+            Action::Acquire { target, give_up_at, status } => {
+                let patience = lease_task::patience(EpochMs::new(self.clock.now_ms()), give_up_at);
                 self.keep(target, LeaseSource::Queue { patience, status });
             }
             Action::Force { target, breaking, reason } => {
@@ -648,10 +615,10 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
                 let within = within_ms.map(Duration::from_millis);
                 self.probe(target, command_kind, attempt, fence, Duration::from_millis(after_ms), within);
             }
-            Action::Kill { target, ending, others } => {
+            Action::Kill { target, ending, takeover } => {
                 if let Some(kill) = self.kills.remove(&target) {
                     // An action that has just ended by itself needs no stop.
-                    let _ = kill.send(Kill { ending, others });
+                    let _ = kill.send(Kill { ending, takeover });
                 }
             }
             Action::Emit(event) => self.emit(event),
@@ -660,7 +627,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
 
     // ------------------------------------------------------------------ slots
 
-    fn keep(&mut self, target: usize, way: LeaseSource) {
+    fn keep(&mut self, target: TargetIndex, way: LeaseSource) {
         let (sender, orders) = mpsc::channel(Order::MOST);
         let identifier = Identifier::new(self.rollout.target(target).name.as_str());
         let identifier = identifier.expect("`check` made one of it");
@@ -683,12 +650,12 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     }
 
     /// The write in progress about a target without a lease task: the next write about this target waits for it.
-    fn written(&mut self, target: usize) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
+    fn written(&mut self, target: TargetIndex) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
         let (done, next) = oneshot::channel();
         (self.writes.insert(target, next), done)
     }
 
-    fn order(&mut self, target: usize, order: Order) {
+    fn order(&mut self, target: TargetIndex, order: Order) {
         if let Some(lease_task) = self.lease_tasks.get(&target) {
             // The channel has room for each order once. If it is closed, the lease task has reported that it holds
             // nothing.
@@ -698,7 +665,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
 
     /// Releases the slot through the lease task. Without a lease task there is no lease, and only the status is
     /// recorded.
-    fn release(&mut self, target: usize, status: RecordedStatus) {
+    fn release(&mut self, target: TargetIndex, status: RecordedStatus) {
         if self.lease_tasks.contains_key(&target) {
             return self.order(target, Order::Release(status));
         }
@@ -707,7 +674,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
         let (before, done) = self.written(target);
         self.tasks.spawn(async move {
             after(before).await;
-            if let Err(error) = run_state.save(target, status).await {
+            if let Err(error) = run_state.save(target.get(), status).await {
                 let _ = inputs.send(lease_task::failed_write(error, store.as_ref())).await;
             }
             let _ = inputs.send(Input::Released { target }).await;
@@ -716,7 +683,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     }
 
     /// Records the status through the lease task, in order. Without one, no other task writes about this target.
-    fn save(&mut self, target: usize, status: RecordedStatus) {
+    fn save(&mut self, target: TargetIndex, status: RecordedStatus) {
         if self.lease_tasks.contains_key(&target) {
             return self.order(target, Order::Save(status));
         }
@@ -725,7 +692,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
         let (before, done) = self.written(target);
         self.tasks.spawn(async move {
             after(before).await;
-            if let Err(error) = run_state.save(target, status).await {
+            if let Err(error) = run_state.save(target.get(), status).await {
                 let _ = inputs.send(lease_task::failed_write(error, store.as_ref())).await;
             }
             drop(done);
@@ -735,7 +702,14 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     // ------------------------------------------------------------------ actions
 
     /// Starts a command after the start is recorded; an unrecorded command never starts.
-    fn start(&mut self, target: usize, command_kind: CommandKind, attempt: u32, fence: Fence, status: RecordedStatus) {
+    fn start(
+        &mut self,
+        target: TargetIndex,
+        command_kind: CommandKind,
+        attempt: u32,
+        fence: Fence,
+        status: RecordedStatus,
+    ) {
         let about = self.rollout.target(target).clone();
         let invocation = self.invocation(target, &about, command_kind, attempt, fence);
         let (sender, kill) = oneshot::channel();
@@ -759,7 +733,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     /// Probes the outcome of an action or a roll-back whose end no runner saw.
     fn probe(
         &mut self,
-        target: usize,
+        target: TargetIndex,
         command_kind: CommandKind,
         attempt: u32,
         fence: Fence,
@@ -785,7 +759,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
                 Some(run) if !killed => {
                     let result = exec::run(Invocation { run, what: "probe", ..invocation }, kill).await;
                     if result.course == Course::RunnerFailed {
-                        let _ = inputs.send(Input::Broken(Broken::Runner(result.detail.clone()))).await;
+                        let _ = inputs.send(Input::Failed(RunFailure::Runner(result.detail.clone()))).await;
                     }
                     probed(result)
                 }
@@ -796,7 +770,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     }
 
     /// The command that probes a roll-back.
-    fn roll_back_probe(&self, index: usize, target: &Target, attempt: u32, fence: Fence) -> Option<Vec<String>> {
+    fn roll_back_probe(&self, index: TargetIndex, target: &Target, attempt: u32, fence: Fence) -> Option<Vec<String>> {
         let wave = self.rollout.wave_of(index).unwrap_or_default();
         let commands = commands(&self.run, target, wave, attempt, fence.get());
         commands.expect("`check` made them once already").roll_back_probe
@@ -804,7 +778,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
 
     fn invocation(
         &self,
-        index: usize,
+        index: TargetIndex,
         target: &Target,
         command_kind: CommandKind,
         attempt: u32,
@@ -875,13 +849,6 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
             }
             Some(outcome) if self.failed.is_some() => Input::NotSettled { target, outcome },
             Some(outcome) => {
-                if self.run.orchestration_job.is_some() {
-                    self.board.send_modify(|board| {
-                        if let Some(target_views) = board.get_mut(target) {
-                            target_views.outcome = Some(outcome);
-                        }
-                    });
-                }
                 let decision = self.run.policy.settle(settings, &view, &outcome, memory, grants);
                 self.record(QuestionKind::Settle, target, &mut view, Some(&outcome), &decision);
                 self.emit_policy_log(target, &decision);
@@ -898,7 +865,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
     fn record<'a, A>(
         &mut self,
         question: QuestionKind,
-        target: usize,
+        target: TargetIndex,
         view: &mut View,
         outcome: Option<&Outcome>,
         decision: &'a Decision<A>,
@@ -959,7 +926,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
         (self.tell)(&stamped);
     }
 
-    fn emit_policy_log<A>(&mut self, target: usize, decision: &Decision<A>) {
+    fn emit_policy_log<A>(&mut self, target: TargetIndex, decision: &Decision<A>) {
         for line in &decision.trace {
             let target = self.rollout.target(target).name.to_string();
             self.emit(Event::PolicyLog { target, line: line.clone() });
@@ -994,7 +961,7 @@ impl<P: Decide, T: FnMut(&Stamped) + Send> RunLoop<P, T> {
 
     fn emit_finished(&mut self, report: &Report) {
         let now = self.clock.now_ms().saturating_add_signed(self.clock_start_ms.saturating_sub(self.clock_set_ms));
-        let took_ms = now.saturating_sub(self.rollout.started_ms());
+        let took_ms = now.saturating_sub(self.rollout.started().get());
         let end = report.end.word(&report.counts);
         self.emit(Event::Finished { end: end.into(), counts: report.counts, forced: report.forced, took_ms });
     }
@@ -1080,7 +1047,7 @@ fn check_task(ended: Result<(), JoinError>) {
 }
 
 /// File name of an attempt's log, for any target name.
-fn log_name(index: usize, target: &str, attempt: u32) -> String {
+fn log_name(index: TargetIndex, target: &str, attempt: u32) -> String {
     match target.len() {
         0..=MAX_LOG_NAME => format!("{target}.{attempt}.log"),
         _ => format!("{}~{index}.{attempt}.log", &target[..target.floor_char_boundary(MAX_LOG_NAME)]),

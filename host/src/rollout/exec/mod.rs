@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::ssh::{Connections, Host};
 use crate::policy::types::Ending;
-use crate::rollout::model::{ActionResult, Course, Others};
+use crate::rollout::model::{ActionResult, Course, Takeover};
 use crate::terminal;
 use lockkeeper_coordination::files;
 use lockkeeper_coordination::store::millis;
@@ -78,21 +78,24 @@ pub(super) struct Kill {
     /// How the command's end then counts.
     pub ending: Ending,
     /// From when on another holder may have the slot. `None` if the slot stays held.
-    pub others: Option<Others>,
+    pub takeover: Option<Takeover>,
 }
 
 impl Kill {
     /// The time from which the command exceeds the semaphore's limit.
     fn over_the_limit_from(&self) -> Option<Instant> {
-        self.others.map(|(Others::Since(at) | Others::From(at))| at)
+        self.takeover.map(|(Takeover::Since(at) | Takeover::From(at))| at.into())
     }
 
     /// When it is killed, if it may take `kill_after` to end by itself.
     fn at(&self, kill_after: Duration) -> Instant {
         let patient = Instant::now() + kill_after;
-        match self.others {
-            Some(Others::From(at)) => patient.min(at.checked_sub(process_group::KILL_LEAD).unwrap_or(at)),
-            Some(Others::Since(_)) | None => patient,
+        match self.takeover {
+            Some(Takeover::From(at)) => {
+                let at = Instant::from_std(at);
+                patient.min(at.checked_sub(process_group::KILL_LEAD).unwrap_or(at))
+            }
+            Some(Takeover::Since(_)) | None => patient,
         }
     }
 }
@@ -308,7 +311,7 @@ impl Limits<'_> {
         };
         tokio::select! {
             kill = &mut *self.kill => {
-                let kill = kill.unwrap_or(Kill { ending: Ending::Unknown, others: None });
+                let kill = kill.unwrap_or(Kill { ending: Ending::Unknown, takeover: None });
                 MustEnd::Killed { kill, kill_at: kill.at(self.kill_after) }
             }
             () = past_deadline => MustEnd::TimedOut { kill_at: Instant::now() + self.kill_after },

@@ -145,6 +145,18 @@ impl TargetStatus {
 }
 
 impl FinalStatus {
+    /// The stable word for it, as in its JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::RolledBack => "rolled-back",
+            Self::Skipped => "skipped",
+        }
+    }
+
     fn of(ending: Ending) -> Self {
         match ending {
             Ending::Succeeded => Self::Succeeded,
@@ -194,6 +206,12 @@ impl Counts {
     #[must_use]
     pub fn all_pending(total: u32) -> Self {
         Self { total, pending: total, ..Self::default() }
+    }
+
+    /// Whether every target succeeded.
+    #[must_use]
+    pub fn all_succeeded(&self) -> bool {
+        self.succeeded == self.total
     }
 
     /// Takes one target from one state to another.

@@ -1,16 +1,17 @@
 //! Carries out an orchestration's calls with the recipes, and through the machine, which alone lets a target run.
 //!
 //! # Durability
-//! A call is carry_out_call out, recorded ([`Calls`]) and then answered. A guest that is run again gets the recorded answers
-//! until it makes a call without one. That call is carry_out_call out, and finds what it did before the interruption: a lease
+//! A call is carried out, recorded ([`Calls`]) and then answered. A guest that is run again gets the recorded answers
+//! until it makes a call without one. That call is carried out, and finds what it did before the interruption: a lease
 //! under the run's name, a target that is already running. A call that differs from the recorded one ends the run.
 //!
 //! # Leases
 //! They are persistent, have the run's name as identifier and are named by the run's state, so that the next runner
-//! finds them; the end of the run releases those that the guest left. While a lease that the guest holds is any_lost, no
-//! call that waits or lets a target run is carry_out_call out: each such call is answered with that error.
+//! finds them; the end of the run releases those that the guest left. While a lease that the guest holds is lost, no call
+//! that waits or lets a target run is carried out: each such call is answered with that error.
 
 mod leases;
+mod requests;
 mod targets;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -18,20 +19,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 pub(in crate::rollout) use leases::HeldLeases;
 use leases::any_lost;
+pub(in crate::rollout) use requests::{Replies, Requests};
 
 use crate::job::OrchestrationSpec;
 use crate::policy::PolicyError;
-use crate::policy::orchestration::{
-    Advice, Answer, Answered, Asked, Beginning, Call, CallError, MOST_CALLS, Orchestration,
-    TargetStatus as ContractStatus,
+use crate::policy::orchestration::{Answer, Answered, Asked, Beginning, Call, CallError, MOST_CALLS, Orchestration};
+use crate::policy::types as contract;
+use crate::rollout::model::{
+    Begun, Called, Fault, Input, OrchestrationEnd, OrchestrationEvent, OrchestrationRequest, TargetIndex,
 };
-use crate::policy::types::{self as contract, Outcome};
-use crate::rollout::model::{Begun, Called, Fault, Input, OrchestrationEnd, OrchestrationEvent, TargetStatus};
 use crate::rollout::run_state::{Calls, OwnLeases, RunStateError};
 use lockkeeper_coordination::recipe::{Identifier, Member, Owner, Party, Patience, Semaphore, WaitError};
 use lockkeeper_coordination::store::{NodePath, Store, StoreError, millis};
@@ -68,40 +69,6 @@ impl OrchestrationJob {
     }
 }
 
-/// The status of a target, for the orchestration.
-#[derive(Debug, Clone)]
-pub(in crate::rollout) struct TargetView {
-    pub(in crate::rollout) state: TargetStatus,
-    pub(in crate::rollout) outcome: Option<Outcome>,
-    /// The policy's last answer to an `admit` call of the guest.
-    pub(in crate::rollout) advice: Option<Advice>,
-    /// Number of those answers.
-    pub(in crate::rollout) advised: u64,
-    /// How often the machine has processed a withdrawal of this target.
-    pub(in crate::rollout) withdrawn: u64,
-    /// Number of attempts so far.
-    pub(in crate::rollout) attempt: u32,
-    /// Outcome of the last roll-back.
-    pub(in crate::rollout) roll_back_outcome: Option<Outcome>,
-    /// Number of roll-backs that have ended.
-    pub(in crate::rollout) roll_backs: u64,
-}
-
-impl TargetView {
-    pub(in crate::rollout) fn new(state: TargetStatus, attempt: u32) -> Self {
-        Self {
-            state,
-            outcome: None,
-            advice: None,
-            advised: 0,
-            withdrawn: 0,
-            attempt,
-            roll_back_outcome: None,
-            roll_backs: 0,
-        }
-    }
-}
-
 /// Carries out the calls of one orchestration.
 pub(in crate::rollout) struct OrchestrationDriver {
     pub(in crate::rollout) spec: OrchestrationJob,
@@ -117,20 +84,20 @@ pub(in crate::rollout) struct OrchestrationDriver {
     pub(in crate::rollout) recorded: VecDeque<Called>,
     /// The recorded call after those, which has no answer.
     pub(in crate::rollout) begun: Option<Begun>,
-    /// Whether an earlier runner may have carry_out_call out the next call.
+    /// Whether an earlier runner may have carried out the next call.
     pub(in crate::rollout) again: bool,
-    pub(in crate::rollout) targets: HashMap<String, usize>,
+    pub(in crate::rollout) targets: HashMap<String, TargetIndex>,
     /// Whether the job has a roll-back.
     pub(in crate::rollout) can_roll_back: bool,
-    pub(in crate::rollout) board: watch::Receiver<Vec<TargetView>>,
-    pub(in crate::rollout) inputs: mpsc::Sender<Input>,
+    /// Requests to the machine.
+    pub(in crate::rollout) requests: Requests,
     /// The leases that the guest holds.
     pub(in crate::rollout) held_leases: HeldLeases,
     /// Targets that the guest has started since it began; starting one of them again is refused.
-    pub(in crate::rollout) started: BTreeSet<usize>,
+    pub(in crate::rollout) started: BTreeSet<TargetIndex>,
     /// Those of them that may have to start again: an earlier runner announced them, and they never ran. They start
     /// once the guest holds every lease that it believes to hold.
-    pub(in crate::rollout) to_restart: Vec<usize>,
+    pub(in crate::rollout) to_restart: Vec<TargetIndex>,
     /// Whether the guest has made a call since it began: a guest that only writes checkpoints would write them without
     /// end.
     pub(in crate::rollout) has_called: bool,
@@ -174,7 +141,7 @@ impl OrchestrationDriver {
             }
         };
         // The loop ends after its last input.
-        let _ = self.inputs.send(Input::OrchestrationEnded(how)).await;
+        let _ = self.requests.input(Input::OrchestrationEnded(how)).await;
     }
 
     /// Runs the guest once.
@@ -194,7 +161,7 @@ impl OrchestrationDriver {
                 Some(asked) = asked.recv() => asked,
             };
             for line in said {
-                let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Log(line))).await;
+                let _ = self.requests.input(Input::OrchestrationEvent(OrchestrationEvent::Log(line))).await;
             }
             // A guest that has ended meanwhile needs no answer.
             let _ = answer.send(self.answer(call).await?);
@@ -229,7 +196,7 @@ impl OrchestrationDriver {
         if let Some(known) = self.recorded.pop_front() {
             self.update_from(&known);
             let answered = Answered { answer: known.answer.clone(), at: known.answered };
-            let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Replayed(known))).await;
+            let _ = self.requests.input(Input::OrchestrationEvent(OrchestrationEvent::Replayed(known))).await;
             return Ok(answered);
         }
         if let Call::Checkpoint { state } = &call
@@ -239,7 +206,7 @@ impl OrchestrationDriver {
             self.calls.checkpoint(state.clone(), at).await?;
             let state = hex::decode(state).unwrap_or_default();
             let called = Called { call, answer: Answer::Done, since: at, answered: at };
-            let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Answered(called))).await;
+            let _ = self.requests.input(Input::OrchestrationEvent(OrchestrationEvent::Answered(called))).await;
             return Err(Interrupted::Restart { state, at });
         }
         if self.calls.left() == 0 {
@@ -252,7 +219,7 @@ impl OrchestrationDriver {
         let begun = match self.begun.take() {
             Some(begun) => begun,
             None => {
-                let attempts = self.attempts_before(&call);
+                let attempts = self.attempts_before(&call).await.map_err(|_| Interrupted::Lost)?;
                 let begun = Begun { since: self.store.clock().now_ms(), call, attempts };
                 if self.is_timed(&begun.call) || begun.attempts.is_some() {
                     self.calls.begin(&begun).await?;
@@ -260,7 +227,7 @@ impl OrchestrationDriver {
                 begun
             }
         };
-        let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Started(begun.clone()))).await;
+        let _ = self.requests.input(Input::OrchestrationEvent(OrchestrationEvent::Started(begun.clone()))).await;
         let answer = self.carry_out(&begun).await?;
         self.again = false;
         let Begun { call, since, .. } = begun;
@@ -272,7 +239,7 @@ impl OrchestrationDriver {
         self.calls.write(&called).await?;
         self.update_from(&called);
         let answered = Answered { answer: called.answer.clone(), at: called.answered };
-        let _ = self.inputs.send(Input::Orchestration(OrchestrationEvent::Answered(called))).await;
+        let _ = self.requests.input(Input::OrchestrationEvent(OrchestrationEvent::Answered(called))).await;
         Ok(answered)
     }
 
@@ -334,16 +301,7 @@ impl OrchestrationDriver {
         if self.again && self.wait_until_settled(&begun.call).await.is_err() {
             return Err(Interrupted::Lost);
         }
-        let is_under_leases = match &begun.call {
-            // Only the announcement of a started target remains to be made.
-            Call::Start { target, .. } => {
-                self.known(target).is_ok_and(|target| self.status(target) == ContractStatus::Open)
-            }
-            Call::RollBack { target, .. } => {
-                self.known(target).is_ok_and(|target| self.is_roll_back_pending(target, begun.attempts))
-            }
-            call => call.waits(),
-        };
+        let is_under_leases = self.is_under_leases(&begun.call, begun.attempts).await.map_err(|_| Interrupted::Lost)?;
         let carry_out_call = match is_under_leases {
             true => self.carry_out_while_held(begun).await,
             false => self.carry_out_call(begun).await,
@@ -362,7 +320,7 @@ impl OrchestrationDriver {
         if !leases.iter().any(|(_, lease)| lease.is_lost()) {
             self.start_again().await;
         }
-        let roll_backs = self.roll_backs(&begun.call);
+        let attempts = self.attempts_before(&begun.call).await?.unwrap_or_default();
         let why = tokio::select! {
             biased;
             why = any_lost(leases) => why,
@@ -371,7 +329,7 @@ impl OrchestrationDriver {
         match (&begun.call, why) {
             (Call::Start { target, .. }, why @ CallFailure::Error(_)) => self.stop_waiting(target, why).await,
             (Call::RollBack { target, .. }, why @ CallFailure::Error(_)) => {
-                self.stop_waiting_for_roll_back(target, roll_backs, why).await
+                self.stop_waiting_for_roll_back(target, attempts, why).await
             }
             (_, why) => Err(why),
         }
@@ -380,7 +338,7 @@ impl OrchestrationDriver {
     async fn start_again(&mut self) {
         for target in std::mem::take(&mut self.to_restart) {
             // The loop ends after its last input.
-            let _ = self.inputs.send(Input::Invite { target }).await;
+            let _ = self.requests.send(OrchestrationRequest::Start { target }).await;
         }
     }
 
@@ -397,7 +355,10 @@ impl OrchestrationDriver {
             Call::WaitMembers { path, at_least, timeout } => {
                 self.members(path, *at_least, patience(self.deadline(since, *timeout))).await
             }
-            Call::StatusOf { target } => self.known(target).map(|target| Answer::Status(self.status(target))),
+            Call::StatusOf { target } => {
+                let target = self.known(target)?;
+                self.status(target).await.map(Answer::Status)
+            }
             Call::Admit { target } => self.admit(target).await,
             Call::Start { target, timeout } => self.start(target, self.deadline(since, *timeout)).await,
             Call::WaitAny { among, timeout } => self.wait_any(among, self.deadline(since, *timeout)).await,
@@ -490,23 +451,6 @@ fn diverged(known: &Call, called: Option<&Call>) -> Fault {
                 .to_owned(),
         ),
     }
-}
-
-/// Waits until the target status satisfies the condition. Returns false if the time runs out.
-async fn until(
-    board: &mut watch::Receiver<Vec<TargetView>>,
-    deadline: Option<Instant>,
-    is_so: impl FnMut(&Vec<TargetView>) -> bool,
-) -> Result<bool, CallFailure> {
-    let wait = board.wait_for(is_so);
-    let found = match deadline {
-        Some(deadline) => match timeout_at(deadline, wait).await {
-            Ok(found) => found,
-            Err(_) => return Ok(false),
-        },
-        None => wait.await,
-    };
-    found.map(|_| true).map_err(|_| CallFailure::Lost)
 }
 
 fn patience(deadline: Option<Instant>) -> Patience {

@@ -1,37 +1,55 @@
-//! Carries out a guest's calls about targets: passes them to the machine and waits for the result.
+//! Carries out a guest's calls about targets: requests them of the machine and waits for its replies.
 
 use tokio::time::Instant;
 
-use super::{CallFailure, OrchestrationDriver, TargetView, refused, until};
+use super::{CallFailure, OrchestrationDriver, refused};
 use crate::policy::orchestration::{Answer, Call, CallError, TargetStatus as ContractStatus};
 use crate::policy::types::{Ending, Outcome};
-use crate::rollout::model::{FinalStatus, Input, TargetStatus};
+use crate::rollout::model::{
+    FinalStatus, OrchestrationReply, OrchestrationRequest, TargetIndex, TargetReport, TargetStatus,
+};
 
 impl OrchestrationDriver {
-    pub(super) fn known(&self, target: &str) -> Result<usize, CallFailure> {
+    pub(super) fn known(&self, target: &str) -> Result<TargetIndex, CallFailure> {
         let unknown = || refused(format!("the job has no target `{target}`"));
         self.targets.get(target).copied().ok_or_else(unknown)
     }
 
-    pub(super) fn status(&self, target: usize) -> ContractStatus {
-        status(self.board.borrow()[target].state)
+    async fn report(&mut self, target: TargetIndex) -> Result<TargetReport, CallFailure> {
+        self.requests.ask_status(OrchestrationRequest::Report { target }).await
+    }
+
+    pub(super) async fn status(&mut self, target: TargetIndex) -> Result<ContractStatus, CallFailure> {
+        self.report(target).await.map(|report| status(report.status))
+    }
+
+    /// Whether a call waits, or lets a target start, under the leases that the guest has in hand.
+    pub(super) async fn is_under_leases(&mut self, call: &Call, attempts: Option<u32>) -> Result<bool, CallFailure> {
+        let (Call::Start { target, .. } | Call::RollBack { target, .. }) = call else { return Ok(call.waits()) };
+        let Ok(target) = self.known(target) else { return Ok(false) };
+        let report = self.report(target).await?;
+        Ok(match call {
+            // Of one that has started, only that is to be answered.
+            Call::Start { .. } => status(report.status) == ContractStatus::Open,
+            _ => is_roll_back_pending(&report, attempts),
+        })
     }
 
     pub(super) async fn admit(&mut self, name: &str) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
-        if self.status(target) != ContractStatus::Open {
-            return Err(refused(format!("`{name}` already has the status {}", self.status(target).word())));
+        match self.status(target).await? {
+            ContractStatus::Open => {}
+            over => return Err(refused(format!("`{name}` already has the status {}", over.word()))),
         }
-        let before = self.board.borrow()[target].advised;
-        self.send(Input::Consult { target }).await?;
-        until(&mut self.board, None, |board| board[target].advised != before).await?;
-        let advice = self.board.borrow()[target].advice.clone();
-        advice.map(Answer::Advice).ok_or(CallFailure::Lost)
+        match self.requests.ask(OrchestrationRequest::Consult { target }).await? {
+            OrchestrationReply::Advice(advice) => Ok(Answer::Advice(advice)),
+            OrchestrationReply::Target(_) => Err(CallFailure::Lost),
+        }
     }
 
     pub(super) async fn start(&mut self, name: &str, deadline: Option<Instant>) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
-        match self.status(target) {
+        match self.status(target).await? {
             ContractStatus::Open => {}
             ContractStatus::Running => return Ok(Answer::Done),
             ContractStatus::Succeeded
@@ -44,22 +62,20 @@ impl OrchestrationDriver {
             }
             over => return Err(refused(format!("`{name}` already has the status {}", over.word()))),
         }
-        self.send(Input::Invite { target }).await?;
-        let has_begun = |board: &Vec<TargetView>| status(board[target].state) != ContractStatus::Open;
-        if until(&mut self.board, deadline, has_begun).await? {
-            return match self.status(target) {
-                ContractStatus::Skipped => Err(refused(format!("`{name}` was skipped before it started"))),
-                _ => Ok(Answer::Done),
-            };
+        match self.requests.ask_status_until(deadline, OrchestrationRequest::Start { target }).await? {
+            Some(report) if status(report.status) == ContractStatus::Skipped => {
+                Err(refused(format!("`{name}` was skipped before it started")))
+            }
+            Some(_) => Ok(Answer::Done),
+            None => self.stop_waiting(name, CallFailure::Error(CallError::TimedOut)).await,
         }
-        self.stop_waiting(name, CallFailure::Error(CallError::TimedOut)).await
     }
 
     /// Stops waiting for a target to start, with this error, unless it has started by then.
     pub(super) async fn stop_waiting(&mut self, name: &str, why: CallFailure) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
-        self.withdraw_target(target).await?;
-        match self.status(target) {
+        let report = self.requests.ask_status(OrchestrationRequest::TakeBack { target }).await?;
+        match status(report.status) {
             ContractStatus::Open => Err(why),
             _ => Ok(Answer::Done),
         }
@@ -67,60 +83,37 @@ impl OrchestrationDriver {
 
     pub(super) async fn wait_any(
         &mut self,
-        among: &[String],
+        names: &[String],
         deadline: Option<Instant>,
     ) -> Result<Answer, CallFailure> {
-        let among: Vec<(String, usize)> =
-            among.iter().map(|name| Ok((name.clone(), self.known(name)?))).collect::<Result<_, CallFailure>>()?;
-        let is_over = |board: &Vec<TargetView>, target: usize| matches!(board[target].state, TargetStatus::Final(_));
-        let any = |board: &Vec<TargetView>| among.iter().any(|(_, target)| is_over(board, *target));
-        if !until(&mut self.board, deadline, any).await? {
+        let among: Vec<TargetIndex> = names.iter().map(|name| self.known(name)).collect::<Result<_, CallFailure>>()?;
+        let request = OrchestrationRequest::AwaitFinal { among: among.clone() };
+        let Some(report) = self.requests.ask_status_until(deadline, request).await? else {
             return Ok(Answer::Ended(None));
-        }
-        let board = self.board.borrow();
-        let first = among.iter().find(|(_, target)| is_over(&board, *target));
-        Ok(Answer::Ended(first.map(|(name, target)| (name.clone(), outcome(&board[*target])))))
+        };
+        let name = names.iter().zip(among).find(|(_, target)| *target == report.target).map(|(name, _)| name.clone());
+        Ok(Answer::Ended(name.map(|name| (name, action_outcome(&report)))))
     }
 
-    /// Number of attempts on a roll-back's target before the call.
-    pub(super) fn attempts_before(&self, call: &Call) -> Option<u32> {
-        match call {
-            Call::RollBack { target, .. } => self.known(target).ok().map(|target| self.board.borrow()[target].attempt),
-            _ => None,
+    /// Number of attempts on a roll-back's target so far. `None` for any other call.
+    pub(super) async fn attempts_before(&mut self, call: &Call) -> Result<Option<u32>, CallFailure> {
+        let Call::RollBack { target, .. } = call else { return Ok(None) };
+        match self.known(target) {
+            Ok(target) => self.report(target).await.map(|report| Some(report.attempt)),
+            Err(_) => Ok(None),
         }
     }
 
     /// Waits until a roll-back's target has the status from before an earlier runner acquired a slot for it.
     pub(super) async fn wait_until_settled(&mut self, call: &Call) -> Result<(), CallFailure> {
-        match call {
-            Call::RollBack { target, .. } => match self.known(target) {
-                Ok(target) => until(&mut self.board, None, |board| !is_about_to_start(&board[target])).await.map(drop),
-                Err(_) => Ok(()),
-            },
-            _ => Ok(()),
+        let Call::RollBack { target, .. } = call else { return Ok(()) };
+        match self.known(target) {
+            Ok(target) => self.requests.ask_status(OrchestrationRequest::AwaitRest { target }).await.map(drop),
+            Err(_) => Ok(()),
         }
     }
 
-    /// Number of roll-backs of a target that have ended before the call.
-    pub(super) fn roll_backs(&self, call: &Call) -> u64 {
-        match call {
-            Call::RollBack { target, .. } => {
-                self.known(target).map_or(0, |target| self.board.borrow()[target].roll_backs)
-            }
-            _ => 0,
-        }
-    }
-
-    /// Whether a target's roll-back is still to start: no earlier runner started the one that was called.
-    pub(super) fn is_roll_back_pending(&self, target: usize, attempts: Option<u32>) -> bool {
-        let has_begun = attempts.is_some_and(|attempts| self.board.borrow()[target].attempt > attempts);
-        !has_begun
-            && matches!(
-                self.status(target),
-                ContractStatus::Succeeded | ContractStatus::Failed | ContractStatus::Unknown
-            )
-    }
-
+    /// Rolls a target back, unless an earlier runner has started that after the given number of attempts.
     pub(super) async fn roll_back(
         &mut self,
         name: &str,
@@ -132,92 +125,82 @@ impl OrchestrationDriver {
         if !self.can_roll_back {
             return Err(refused("the job has no `action.roll-back`".to_owned()));
         }
-        let roll_backs = self.board.borrow()[target].roll_backs;
-        if !self.is_roll_back_pending(target, attempts) {
-            if attempts.is_some_and(|attempts| self.board.borrow()[target].attempt > attempts) {
+        let report = self.report(target).await?;
+        if !is_roll_back_pending(&report, attempts) {
+            if has_begun_since(&report, attempts) {
                 return self.roll_back_outcome(name, target).await;
             }
-            let word = self.status(target).word();
+            let word = status(report.status).word();
             return Err(refused(format!("`{name}` is {word}: there is nothing to roll back")));
         }
-        self.send(Input::Undo { target, reason: reason.to_owned() }).await?;
-        let has_begun = |board: &Vec<TargetView>| is_rolled_back(&board[target], roll_backs);
-        if until(&mut self.board, deadline, has_begun).await? {
-            return self.roll_back_outcome(name, target).await;
+        let request = OrchestrationRequest::RollBack { target, reason: reason.to_owned() };
+        match self.requests.ask_status_until(deadline, request).await? {
+            Some(_) => self.roll_back_outcome(name, target).await,
+            None => {
+                self.stop_waiting_for_roll_back(name, report.attempt, CallFailure::Error(CallError::TimedOut)).await
+            }
         }
-        self.stop_waiting_for_roll_back(name, roll_backs, CallFailure::Error(CallError::TimedOut)).await
     }
 
-    /// Stops waiting for a roll-back to start, with this error, unless it has started by then.
+    /// Stops waiting for a roll-back to start, with this error, unless it has started by then: `attempts` is the number of
+    /// attempts before it.
     pub(super) async fn stop_waiting_for_roll_back(
         &mut self,
         name: &str,
-        roll_backs: u64,
+        attempts: u32,
         why: CallFailure,
     ) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
-        self.withdraw_target(target).await?;
-        let has_begun = is_rolled_back(&self.board.borrow()[target], roll_backs);
-        match has_begun {
+        let report = self.requests.ask_status(OrchestrationRequest::TakeBack { target }).await?;
+        let is_rolling_back = matches!(report.status, TargetStatus::RollingBack | TargetStatus::RollBackEnded(_));
+        let has_ended = report.roll_back.is_some_and(|outcome| outcome.attempt > attempts);
+        match is_rolling_back || has_ended {
             true => self.roll_back_outcome(name, target).await,
             false => Err(why),
         }
     }
 
     /// Waits until the target that is rolled back is final, and returns the outcome.
-    async fn roll_back_outcome(&mut self, name: &str, target: usize) -> Result<Answer, CallFailure> {
-        until(&mut self.board, None, |board| matches!(board[target].state, TargetStatus::Final(_))).await?;
-        let board = self.board.borrow();
-        let view = &board[target];
-        let ending = match status(view.state) {
+    async fn roll_back_outcome(&mut self, name: &str, target: TargetIndex) -> Result<Answer, CallFailure> {
+        let request = OrchestrationRequest::AwaitFinal { among: vec![target] };
+        let report = self.requests.ask_status(request).await?;
+        let ending = match status(report.status) {
             ContractStatus::RolledBack => Ending::Succeeded,
             ContractStatus::Failed => Ending::Failed,
             _ => Ending::Unknown,
         };
-        let known = view.roll_back_outcome.filter(|outcome| outcome.ending == ending || ending == Ending::Failed);
-        let attempt = view.attempt;
+        let known = report.roll_back.filter(|outcome| outcome.ending == ending || ending == Ending::Failed);
+        let attempt = report.attempt;
         let outcome = known.unwrap_or(Outcome { ending, exit_code: None, took: 0, attempt });
         Ok(Answer::Ended(Some((name.to_owned(), outcome))))
     }
 
     pub(super) async fn skip(&mut self, name: &str, reason: &str) -> Result<Answer, CallFailure> {
         let target = self.known(name)?;
-        match self.status(target) {
+        match self.status(target).await? {
             ContractStatus::Open => {}
             ContractStatus::Skipped if self.again => return Ok(Answer::Done),
             over => return Err(refused(format!("`{name}` already has the status {}", over.word()))),
         }
-        self.send(Input::LeaveOut { target, reason: reason.to_owned() }).await?;
-        until(&mut self.board, None, |board| status(board[target].state) != ContractStatus::Open).await?;
+        self.requests.ask_status(OrchestrationRequest::Skip { target, reason: reason.to_owned() }).await?;
         Ok(Answer::Done)
     }
-
-    /// Withdraws a target and waits for the effect: it may have been about to start.
-    async fn withdraw_target(&mut self, target: usize) -> Result<(), CallFailure> {
-        let before = self.board.borrow()[target].withdrawn;
-        self.send(Input::TakeBack { target }).await?;
-        let is_settled =
-            |board: &Vec<TargetView>| board[target].withdrawn != before && !is_about_to_start(&board[target]);
-        until(&mut self.board, None, is_settled).await.map(drop)
-    }
-
-    async fn send(&self, input: Input) -> Result<(), CallFailure> {
-        self.inputs.send(input).await.map_err(|_| CallFailure::Lost)
-    }
 }
 
-/// Whether a target queues for a slot, or holds one without a running command.
-fn is_about_to_start(view: &TargetView) -> bool {
-    matches!(view.state, TargetStatus::Queued | TargetStatus::Leased)
+/// Whether another attempt was started on a target after the given number of attempts.
+fn has_begun_since(report: &TargetReport, attempts: Option<u32>) -> bool {
+    attempts.is_some_and(|attempts| report.attempt > attempts)
 }
 
-/// Whether a target is being rolled back, or has been since the given number of roll-backs.
-fn is_rolled_back(view: &TargetView, roll_backs: u64) -> bool {
-    view.roll_backs != roll_backs || matches!(view.state, TargetStatus::RollingBack | TargetStatus::RollBackEnded(_))
+/// Whether a target's roll-back is still to start: no earlier runner started the one that was called.
+fn is_roll_back_pending(report: &TargetReport, attempts: Option<u32>) -> bool {
+    let may_be =
+        matches!(status(report.status), ContractStatus::Succeeded | ContractStatus::Failed | ContractStatus::Unknown);
+    may_be && !has_begun_since(report, attempts)
 }
 
-fn status(state: TargetStatus) -> ContractStatus {
-    match state {
+fn status(status: TargetStatus) -> ContractStatus {
+    match status {
         TargetStatus::Pending | TargetStatus::Waiting | TargetStatus::Queued | TargetStatus::Leased => {
             ContractStatus::Open
         }
@@ -235,16 +218,12 @@ fn status(state: TargetStatus) -> ContractStatus {
 }
 
 /// Outcome of a target's action; of a target that an earlier runner finished, as far as it is recorded.
-fn outcome(view: &TargetView) -> Outcome {
-    let ending = match status(view.state) {
+fn action_outcome(report: &TargetReport) -> Outcome {
+    let ending = match status(report.status) {
         ContractStatus::Succeeded => Ending::Succeeded,
         ContractStatus::Failed | ContractStatus::RolledBack | ContractStatus::Skipped => Ending::Failed,
         ContractStatus::Open | ContractStatus::Running | ContractStatus::Unknown => Ending::Unknown,
     };
-    view.outcome.filter(|outcome| outcome.ending == ending || ending == Ending::Failed).unwrap_or(Outcome {
-        ending,
-        exit_code: None,
-        took: 0,
-        attempt: 0,
-    })
+    let known = report.action.filter(|outcome| outcome.ending == ending || ending == Ending::Failed);
+    known.unwrap_or(Outcome { ending, exit_code: None, took: 0, attempt: 0 })
 }
