@@ -15,8 +15,8 @@ use lockkeeper::job::{
     Calendar, Freeze, MemberTemplate, ObserveSpec, OnExhausted, OnFault, OnUnknown, PartyCounts, Target, TargetName,
     Template,
 };
-use lockkeeper::policy::types::{Admission, Admitted, Ending, Settled, Settlement};
-use lockkeeper::rollout::machine::Rollout;
+use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
+use lockkeeper::rollout::machine::{ORCHESTRATION, Rollout};
 use lockkeeper::rollout::model::{
     Acquisition, Action, ActionResult, AttemptEnd, Budget, CommandKind, Connectivity, Counts, Course, End, EpochMs, Event, Fault,
     FinalStatus, Floor, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
@@ -451,7 +451,12 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Admit { target, .. } => self.ask(target.get(), false),
+            Action::Admit { target, view } => {
+                let is_consultation = view.cause == Cause::Operator(ORCHESTRATION.to_owned());
+                let is_final = matches!(self.status(target.get()), TargetStatus::Final(_));
+                assert!(is_consultation || !is_final, "t{target} is final, and its policy is to decide");
+                self.ask(target.get(), false);
+            }
             Action::Settle { target, .. } => self.ask(target.get(), true),
             Action::Reply { id, reply: OrchestrationReply::Advice(_) } => {
                 assert_eq!(self.consulted.take(), Some(id), "the orchestration did not consult the policy");

@@ -235,9 +235,10 @@ impl Targets {
         self.open.remove(&target);
     }
 
-    /// Sweeps include a target again.
+    /// Sweeps include a target again, if it is still open: it may have been skipped meanwhile.
     pub(super) fn end_pause(&mut self, target: TargetIndex) {
-        if self.entries[target.get()].may_start {
+        let entry = &self.entries[target.get()];
+        if entry.may_start && entry.status().is_open() {
             self.open.insert(target);
         }
     }
@@ -584,6 +585,18 @@ mod tests {
         assert_eq!(table[a].roll_back_from(), Some(FinalStatus::Failed));
         table.advance(a, E::RollBackStarted, NOW);
         assert_eq!(table[a].roll_back_from(), None);
+    }
+
+    #[test]
+    fn a_target_that_is_skipped_while_it_pauses_is_in_no_sweep_afterwards() {
+        let mut table = targets(&["a"]);
+        let a = TargetIndex::new(0);
+        table.advance(a, E::Queued, NOW);
+        table.advance(a, E::ReleasedUnused, NOW);
+        table.pause(a);
+        table.advance(a, E::Skipped, NOW);
+        table.end_pause(a);
+        assert!(table.open().is_empty());
     }
 
     #[test]
