@@ -101,7 +101,7 @@ pub(crate) const NOT_A_DEPENDENCY: [(&str, &[&str]); 1] = [(
 /// Implementations of the store.
 pub(crate) const BACKENDS: [&str; 3] = ["coordination::embedded", "coordination::memory", "coordination::zookeeper"];
 
-/// What is said of a ZooKeeper store before one is opened, as data: any module may name it.
+/// The options of a ZooKeeper store, as data: any module may name them.
 pub(crate) const BACKEND_DATA: [&str; 3] =
     ["coordination::zookeeper::acl", "coordination::zookeeper::hosts", "coordination::zookeeper::options"];
 

@@ -107,8 +107,8 @@ type Offered<'a> = LinkerInstance<'a, Instance>;
 /// Adds the interface `coordination` to a linker.
 ///
 /// By hand: the traits that `bindgen!` makes of a WIT file pass an asynchronous import its data, and not the store that
-/// [`ask`] refuels after each answer. wasmtime passes that on only with its feature `component-model-async`, which this
-/// engine leaves out.
+/// [`ask`] refuels after each answer. wasmtime passes that on only with its feature `component-model-async`, which is
+/// off here.
 pub(super) fn add_to_linker(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
     let mut offered = linker.instance(COORDINATION)?;
     add_lease(&mut offered)?;
