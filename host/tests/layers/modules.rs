@@ -180,7 +180,7 @@ pub(crate) fn source(name: &Path, crate_name: &str, below: &Path, text: String, 
     if module.len() == 2 && module[1] == "lib" || module[1..].last().is_some_and(|last| last == "mod") {
         module.pop();
     }
-    let paths = paths(&text, part);
+    let paths = paths(name, &text, part);
     Source { name: name.to_owned(), module, text, part, paths }
 }
 

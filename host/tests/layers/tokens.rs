@@ -1,6 +1,8 @@
 //! The paths of a source file, read from its tokens: neither a comment, a string nor the form of a `use` makes a
 //! difference.
 
+use std::path::Path;
+
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Keywords that begin an item.
@@ -54,8 +56,8 @@ pub(crate) enum Visible {
 }
 
 /// Every path of a file.
-pub(crate) fn paths(text: &str, part: Part) -> Vec<CodePath> {
-    let tokens: TokenStream = text.parse().unwrap();
+pub(crate) fn paths(name: &Path, text: &str, part: Part) -> Vec<CodePath> {
+    let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{}: {error}", name.display()));
     let mut found = Vec::new();
     walk(tokens, part, &[], &mut found);
     found
@@ -63,7 +65,8 @@ pub(crate) fn paths(text: &str, part: Part) -> Vec<CodePath> {
 
 /// The modules that a file declares for tests alone.
 pub(crate) fn test_modules(text: &str) -> Vec<String> {
-    let tokens: Vec<TokenTree> = text.parse::<TokenStream>().unwrap().into_iter().collect();
+    // A file that cannot be read is reported with its name when its paths are read.
+    let tokens: Vec<TokenTree> = text.parse::<TokenStream>().unwrap_or_default().into_iter().collect();
     let declared = tokens.windows(4).filter_map(|four| match four {
         [TokenTree::Group(cfg), TokenTree::Ident(word), TokenTree::Ident(name), end]
             if is_cfg_test(cfg) && word == "mod" && is_punct(end, ';') =>
