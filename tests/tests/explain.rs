@@ -32,7 +32,7 @@ fn explain(world: &World, arguments: &[&str]) -> Said {
 }
 
 /// For programs, of a target or the run.
-fn explanation(world: &World, target: &str) -> Value {
+fn explained(world: &World, target: &str) -> Value {
     world.json(format!("explain latest {target}").trim_end())
 }
 
@@ -82,7 +82,7 @@ fn a_target_that_waits_for_a_slot_names_the_holders() {
         &run,
         &["0 of 7 targets succeeded, 3 in flight, 4 not started", "web04, web05, web06, web07  waiting  all 3 slots"],
     );
-    let object = explanation(&world, "web07");
+    let object = explained(&world, "web07");
     assert_eq!(
         (&object["status"], &object["because"], &object["verdict"], &object["end"]),
         (&json!("not-asked"), &json!("slots"), &Value::Null, &Value::Null),
@@ -107,7 +107,7 @@ fn the_reported_change_unblocks_the_target() {
     eventually("two are members", || there() == 2);
     let _run = start(&world, &["run", "job.toml"]);
     eventually("the policy decides about both", || journal_has(&world, "\"event\":\"waiting\"", 2));
-    let object = explanation(&world, "web02");
+    let object = explained(&world, "web02");
     assert_eq!((&object["because"], &object["verdict"]["code"]), (&json!("policy"), &json!("below-floor")), "{object}");
     let change = "the party had 4 members; it has 2";
     assert_eq!(object["unblocked-if"]["if"], json!({ "change": change, "verdict": "lock", "at": null }), "{object}");
@@ -122,13 +122,13 @@ fn the_reported_change_unblocks_the_target() {
     // With one more it does not; with two it does.
     members.push(member("other1"));
     eventually("a third member is seen", || journal_has(&world, "2 of 3 members would remain", 1));
-    let object = explanation(&world, "web02");
+    let object = explained(&world, "web02");
     assert_eq!(object["unblocked-if"]["if"]["change"], json!("the party had 4 members; it has 3"), "{object}");
     assert!(!journal_has(&world, "\"event\":\"started\"", 1));
     members.push(member("other2"));
     eventually("the run is finished", || journal_has(&world, "\"end\":\"succeeded\"", 1));
     says(&explain(&world, &["web02"]), &["web02 succeeded ", "attempt 1 after "]);
-    assert_eq!(explanation(&world, "")["end"], json!("succeeded"));
+    assert_eq!(explained(&world, "")["end"], json!("succeeded"));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_hard_limit_that_blocks_is_named_with_what_unblocks_it() {
     let gone = "Unblocked  if no other target of this run was in flight; 1 is, including queued ones";
     assert!(refused.stdout.contains(done) || refused.stdout.contains(gone), "{refused:?}");
     // Targets without a decision wait for the same.
-    let object = explanation(&world, "web04");
+    let object = explained(&world, "web04");
     assert_eq!((&object["because"], &object["asked-about"]), (&json!("limit"), &json!("web03")), "{object}");
     assert_eq!(object["refused"]["facts"]["reserved"], json!(1), "{object}");
     says(&explain(&world, &["web01"]), &["web01 failed ", "attempt 1, command exited with 7", "output/web01.1.log"]);
@@ -187,7 +187,7 @@ fn the_next_window_is_the_earliest_time_and_unblocks_the_target() {
     fs::write(&path, text).unwrap();
     let expected = opens.at(3, 30, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_millisecond();
     for target in ["web01", "web02"] {
-        let object = explanation(&world, target);
+        let object = explained(&world, target);
         assert_eq!(object["earliest"]["at"], json!(expected), "{object}");
         assert_eq!(object["unblocked-if"]["if"]["at"], json!(expected), "{object}");
         assert!(object["runner-epochs"][0]["torn"].is_u64(), "{object}");
