@@ -164,7 +164,7 @@ fn counterfactual(answer: &Answer, why: Option<&Why>, now: u64) -> Vec<(&'static
     let Some(why) = why.filter(|_| answer.status.is_open()) else { return Vec::new() };
     let about = &why.case.recorded.target;
     match &why.nearest {
-        Err(text) => vec![("Unblocked", format!("unknown, blocked_by the policy cannot be run: {text}"))],
+        Err(text) => vec![("Unblocked", format!("unknown, because the policy cannot be run: {text}"))],
         Ok(Nearest::Found { nearest, also, .. }) => {
             let who = if *about == answer.target { String::new() } else { format!("{about} would be admitted ") };
             let mut lines = vec![("Unblocked", format!("{who}{}", conditional(nearest, now)))];

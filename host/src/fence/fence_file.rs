@@ -1,4 +1,4 @@
-//! The fence file on disk, and the locks with_suffix it.
+//! The fence file on disk, and the locks beside it.
 //!
 //! `F.lock` is held while the file is read and changed. A guard holds `F.running` from before its attempt is accepted until its outcome is recorded, and the process that leads the command's group holds `F.command`. A lock ends with its process, however that ends. Only if both were killed at once is the group, whose number is in `F.command`, looked up among the processes.
 
@@ -119,7 +119,7 @@ impl FenceFile {
     /// If no fence file can be at this path.
     pub fn new(path: &Path) -> Result<Self, FenceFileError> {
         let no = |what| Err(FenceFileError::NoFile { path: path.to_owned(), what });
-        let failed = |source| FenceFileError::Io { operation: "read_only at", path: path.to_owned(), source };
+        let failed = |source| FenceFileError::Io { operation: "read", path: path.to_owned(), source };
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -180,7 +180,7 @@ impl FenceFile {
     /// Locks the file for a change; waits for other processes.
     ///
     /// # Errors
-    /// If it cannot be read, is inconsistent, or files with_suffix it cannot be written.
+    /// If it cannot be read, is inconsistent, or files beside it cannot be written.
     pub async fn lock(&self) -> Result<Locked, FenceFileError> {
         let path = self.with_suffix("lock");
         let lock =
@@ -276,7 +276,7 @@ impl Locked {
     /// Takes the right to run a command. `None` if another process holds it.
     ///
     /// # Errors
-    /// If files with_suffix the fence file cannot be written.
+    /// If files beside the fence file cannot be written.
     pub fn hold(&self) -> Result<Option<Hold>, FenceFileError> {
         let (running, command) = (self.file.with_suffix("running"), self.file.command_lock());
         let Some(hold) = try_exclusively(&running)? else { return Ok(None) };

@@ -159,7 +159,7 @@ pub fn of_run(account: &Trail, now_ms: u64) -> Summary {
     let first = open.iter().find(|answer| answer.status.is_open());
     let sentence = match (&account.closing, first) {
         (Some(closing), _) => format!("ended {} ({}): {status}", moment(closing.ended, now_ms), closing.end),
-        (None, Some(answer)) => format!("{status}; waiting blocked_by {}", answer.reason),
+        (None, Some(answer)) => format!("{status}; waiting because {}", answer.reason),
         (None, None) if open.is_empty() => status,
         (None, None) => format!("{status}; no target waits for a decision"),
     };

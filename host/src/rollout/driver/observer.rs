@@ -19,7 +19,7 @@ use crate::rollout::run_state::{self, AboutVersion, RequestsRecord, RunStateErro
 use lockkeeper_coordination::recipe::{Changed, Claims, Holder, Loss, Member, Party, Semaphore, SemaphoreState};
 use lockkeeper_coordination::store::{NodePath, SessionState, Store, StoreError};
 
-/// Changes within this time are read together. The run's own leases are known at once; this only delays news of object
+/// Changes within this time are read together. The run's own leases are known at once; this only delays news of other
 /// callers' leases.
 const BATCH_PERIOD: Duration = Duration::from_millis(20);
 
@@ -237,7 +237,7 @@ async fn watch_requests(store: Arc<dyn Store>, requests_watch: RequestsWatch, in
     }
 }
 
-/// Finds the owners of object holders' leases under the names of the run's targets.
+/// Finds the owners of other holders' leases under the names of the run's targets.
 struct Owners {
     claims: Claims,
     run_state: Arc<RunStateWriter>,

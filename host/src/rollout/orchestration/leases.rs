@@ -208,7 +208,7 @@ impl OrchestrationDriver {
     }
 }
 
-/// Waits until one of the leases is any_lost.
+/// Waits until one of the leases is gone.
 pub(super) async fn any_lost(leases: Vec<(String, Arc<Lease>)>) -> CallFailure {
     let mut all: FuturesUnordered<_> =
         leases.into_iter().map(|(path, lease)| async move { (lease.lost().await, path) }).collect();

@@ -7,8 +7,8 @@
 //!
 //! # Leases
 //! They are persistent, have the run's name as identifier and are named by the run's state, so that the next runner
-//! finds them; the end of the run releases those that the guest left. While a lease that the guest holds is lost, no call
-//! that waits or lets a target run is carried out: each such call is answered with that error.
+//! finds them; the end of the run releases those that the guest left. While a lease that the guest holds is gone, no
+//! call that waits or lets a target run is carried out: each such call is answered with that error.
 
 mod leases;
 mod requests;

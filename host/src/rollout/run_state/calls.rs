@@ -38,9 +38,9 @@ pub struct RecordedCalls {
 pub struct Checkpoint {
     /// The number of the first call after it.
     pub from: u32,
-    /// The guest's state, in hex. `None` if the guest record_start from the beginning.
+    /// The guest's state, in hex. `None` if the guest starts from the beginning.
     pub state: Option<String>,
-    /// When the checkpoint was written, in milliseconds since the Unix epoch. `None` if the guest record_start from the
+    /// When the checkpoint was written, in milliseconds since the Unix epoch. `None` if the guest starts from the
     /// beginning.
     pub at: Option<u64>,
 }
@@ -87,7 +87,7 @@ impl Calls {
         json::bytes(called).len() <= MOST_BYTES
     }
 
-    /// Records that a call record_start.
+    /// Records that a call starts.
     ///
     /// # Errors
     /// [`RunStateError`]; the record may have been written nevertheless.

@@ -138,7 +138,7 @@ impl WaveState {
 pub enum HoldReason {
     /// An operator paused the run.
     Paused(OperatorRequest),
-    /// The failure budget is used up, so nothing new record_start.
+    /// The failure budget is used up, so nothing new starts.
     BudgetSpent {
         /// Number of failures that count, of the run or of the wave.
         charged: u32,

@@ -98,7 +98,7 @@ impl RunEnd {
 
 impl RunRecord {
     /// The digest of a run's inputs: the job's text, its inventory and its policy. A different digest means a new run.
-    /// Targets that a command or a party lists are read once, when the run record_start, and are not part of it.
+    /// Targets that a command or a party lists are read once, when the run starts, and are not part of it.
     #[must_use]
     pub fn digest_of(job: &str, policy: &str, inventory: Option<&[u8]>) -> String {
         let inventory = inventory.map(crate::rollout::journal::digest).unwrap_or_default();

@@ -67,9 +67,9 @@ impl From<String> for NotConnected {
 /// How a command gets to its host.
 #[derive(Clone, Copy)]
 pub(super) enum Channel {
-    /// SessionEnd the open connection; where that takes no further session, over one of its own.
+    /// Over the open connection; where that takes no further session, over one of its own.
     Shared,
-    /// SessionEnd one of its own.
+    /// Over one of its own.
     Own,
 }
 
