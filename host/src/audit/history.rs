@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::rollout::journal::{Segment, Segments};
 use crate::rollout::journal::JournalError;
 use crate::rollout::journal::{Closing, Header};
 use crate::rollout::journal::{Entry, LineKind, Reader, RecordedDecision};
+use crate::rollout::journal::{Segment, Segments};
 use crate::rollout::model::Stamped;
 
 /// What is returned. Every line is verified in any case.

@@ -27,19 +27,19 @@ struct Why {
 
 pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
     let segments = runs::find(&global.state_dir()?, &args.run)?;
-    let (account, history) = followed(&segments)?;
+    let (trail, history) = followed(&segments)?;
     let now = Clock::System.now_ms();
     match &args.target {
         Some(name) => {
-            let answer = explain::of_target(&account, name, now).ok_or_else(|| no_such_target(&account, name))?;
+            let answer = explain::of_target(&trail, name, now).ok_or_else(|| no_such_target(&trail, name))?;
             let why = why(global, &segments, &answer)?;
-            show_target(output, &history, &account, &answer, why.as_ref(), now);
+            show_target(output, &history, &trail, &answer, why.as_ref(), now);
         }
         None => {
-            let summary = explain::of_run(&account, now);
+            let summary = explain::of_run(&trail, now);
             let first = summary.groups.iter().map(|(answer, _)| answer).find(|answer| answer.status.is_open());
             let why = first.map(|answer| why(global, &segments, answer)).transpose()?.flatten();
-            show_run(output, &history, &account, &summary, first, why.as_ref(), now);
+            show_run(output, &history, &trail, &summary, first, why.as_ref(), now);
         }
     }
     Ok(Exit::Done)
@@ -48,37 +48,37 @@ pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Resul
 /// Reads a run from its beginning to its end.
 pub(super) fn followed(segments: &Segments) -> Result<(Trail, History), Failure> {
     let mut history = History::new(segments.clone(), Want::Everything);
-    let mut account: Option<Trail> = None;
+    let mut trail: Option<Trail> = None;
     while let Some(page) = history.page().map_err(replay::distrusted_history)? {
         if let Page::Segment(header) = &page {
-            account.get_or_insert_with(|| Trail::new(header));
+            trail.get_or_insert_with(|| Trail::new(header));
         }
-        if let Some(account) = &mut account {
-            account.follow(&page);
+        if let Some(trail) = &mut trail {
+            trail.follow(&page);
         }
     }
-    let mut account = account.ok_or_else(|| replay::nothing_written(segments))?;
-    account.close(history.summaries().last().and_then(|told| told.closing.as_ref()));
-    Ok((account, history))
+    let mut trail = trail.ok_or_else(|| replay::nothing_written(segments))?;
+    trail.close(history.summaries().last().and_then(|told| told.closing.as_ref()));
+    Ok((trail, history))
 }
 
 /// What is missing of the run, and when the last line was written: nobody can tell from it whether the runner lives.
-fn show_last_time(history: &History, account: &Trail, output: &Output, now: u64) {
+fn show_last_time(history: &History, trail: &Trail, output: &Output, now: u64) {
     replay::say_what_is_missing(history, replay::Newest::MayGoOn, output);
-    if account.closing.is_none() {
-        let last = moment(account.last_at, now);
+    if trail.closing.is_none() {
+        let last = moment(trail.last_at, now);
         output.talk("As of", &format!("{last}, the journal's last line: the run is in progress or was killed"));
     }
 }
 
-fn no_such_target(account: &Trail, name: &str) -> Failure {
-    let likely = account.targets().map(|(known, _)| (strsim::jaro_winkler(known, name), known));
+fn no_such_target(trail: &Trail, name: &str) -> Failure {
+    let likely = trail.targets().map(|(known, _)| (strsim::jaro_winkler(known, name), known));
     let likely = likely.filter(|(likeness, _)| *likeness > 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
     let hint = match likely {
         Some((_, known)) => format!("did you mean `{}`?", terminal::value(known)),
-        None => format!("`lockkeeper explain {}` lists the targets that wait", terminal::value(&account.header.run)),
+        None => format!("`lockkeeper explain {}` lists the targets that wait", terminal::value(&trail.header.run)),
     };
-    let text = format!("run `{}` has no target `{}`", terminal::value(&account.header.run), shown(name));
+    let text = format!("run `{}` has no target `{}`", terminal::value(&trail.header.run), shown(name));
     Failure::message(ErrorKind::BadArgument, text).hint(hint)
 }
 
@@ -98,28 +98,28 @@ fn why(global: &Global, segments: &Segments, answer: &Answer) -> Result<Option<W
 
 // ---------------------------------------------------------------------- one target
 
-fn show_target(output: &Output, history: &History, account: &Trail, answer: &Answer, why: Option<&Why>, now: u64) {
+fn show_target(output: &Output, history: &History, trail: &Trail, answer: &Answer, why: Option<&Why>, now: u64) {
     if output.is_json() {
-        let mut object = about_run(history, account, now);
+        let mut object = about_run(history, trail, now);
         extend(&mut object, of_answer(answer));
         extend(&mut object, of_why(answer, why, now));
         return output.json(&object);
     }
-    show_last_time(history, account, output, now);
+    show_last_time(history, trail, output, now);
     output.data(&terminal::line(&answer.sentence));
     let mut lines = Lines::default();
     for more in &answer.more {
         lines.push("", more);
     }
-    verdict_lines(&mut lines, account, answer, now);
+    verdict_lines(&mut lines, trail, answer, now);
     why_lines(&mut lines, answer, why, now);
     output.block(&lines.text());
 }
 
-fn verdict_lines(lines: &mut Lines, account: &Trail, answer: &Answer, now: u64) {
-    if let Some(said) = &answer.said {
-        let PolicyAnswer { verdict, code, reason, sequence, at, .. } = said;
-        let policy = &account.header.policy;
+fn verdict_lines(lines: &mut Lines, trail: &Trail, answer: &Answer, now: u64) {
+    if let Some(policy_answer) = &answer.policy_answer {
+        let PolicyAnswer { verdict, code, reason, sequence, at, .. } = policy_answer;
+        let policy = &trail.header.policy;
         lines.push(
             "Verdict",
             &format!("{verdict} ({code}), policy `{policy}`, decision {sequence}, {}", moment(*at, now)),
@@ -201,14 +201,14 @@ fn conditional(found: &Counterfactual, now: u64) -> String {
 fn show_run(
     output: &Output,
     history: &History,
-    account: &Trail,
+    trail: &Trail,
     summary: &explain::Summary,
     first: Option<&Answer>,
     why: Option<&Why>,
     now: u64,
 ) {
     if output.is_json() {
-        let mut object = about_run(history, account, now);
+        let mut object = about_run(history, trail, now);
         let one = |(answer, targets): &(Answer, Vec<String>)| {
             let mut group = of_answer(answer);
             group["targets"] = json!(targets);
@@ -221,10 +221,10 @@ fn show_run(
         }
         return output.json(&object);
     }
-    show_last_time(history, account, output, now);
+    show_last_time(history, trail, output, now);
     output.data(&terminal::line(&format!(
         "Run {} of job `{}`: {}",
-        account.header.run, account.header.job, summary.sentence
+        trail.header.run, trail.header.job, summary.sentence
     )));
     if !summary.groups.is_empty() {
         let mut table = Table::with_header(["TARGETS", "STATUS", "REASON"]);
@@ -243,7 +243,7 @@ fn show_run(
     output.block(&lines.text());
     output.talk(
         "More",
-        &format!("`lockkeeper explain {} {}` explains one target", account.header.run, terminal::value(&first.target)),
+        &format!("`lockkeeper explain {} {}` explains one target", trail.header.run, terminal::value(&first.target)),
     );
 }
 
@@ -257,31 +257,31 @@ fn status(answer: &Answer) -> &'static str {
 
 // ---------------------------------------------------------------------- for programs
 
-fn about_run(history: &History, account: &Trail, now: u64) -> Value {
+fn about_run(history: &History, trail: &Trail, now: u64) -> Value {
     json!({
-        "run": account.header.run,
-        "job": account.header.job,
-        "policy": account.header.policy,
+        "run": trail.header.run,
+        "job": trail.header.job,
+        "policy": trail.header.policy,
         "now": now,
-        "last": account.last_at,
-        "end": account.closing.as_ref().map(|closing| &closing.end),
+        "last": trail.last_at,
+        "end": trail.closing.as_ref().map(|closing| &closing.end),
         "runner-epochs": replay::of_runner_epochs(history),
         "missing": history.segments().missing,
     })
 }
 
 fn of_answer(answer: &Answer) -> Value {
-    let Answer { target, status, blocked_by, reason, sentence, more, said, refused, earliest, .. } = answer;
-    let said = said.as_ref().map(|said| {
+    let Answer { target, status, blocked_by, reason, sentence, more, policy_answer, refused, earliest, .. } = answer;
+    let policy_answer = policy_answer.as_ref().map(|policy_answer| {
         json!({
-            "runner-epoch": said.position.runner_epoch,
-            "line": said.position.line,
-            "sequence": said.sequence,
-            "at": said.at,
-            "verdict": said.verdict,
-            "code": said.code,
-            "reason": said.reason,
-            "wake-after": said.wake_after,
+            "runner-epoch": policy_answer.position.runner_epoch,
+            "line": policy_answer.position.line,
+            "sequence": policy_answer.sequence,
+            "at": policy_answer.at,
+            "verdict": policy_answer.verdict,
+            "code": policy_answer.code,
+            "reason": policy_answer.reason,
+            "wake-after": policy_answer.wake_after,
         })
     });
     let refused = refused.as_ref().map(|refused| {
@@ -301,7 +301,7 @@ fn of_answer(answer: &Answer) -> Value {
         "reason": reason,
         "sentence": sentence,
         "more": more,
-        "verdict": said,
+        "verdict": policy_answer,
         "refused": refused,
         "earliest": earliest.as_ref().map(|earliest| json!({ "at": earliest.at, "why": earliest.why })),
     })

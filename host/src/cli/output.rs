@@ -189,7 +189,8 @@ impl Output {
         if self.is_json() {
             return self.json(stamped);
         }
-        let again = |ms: &Option<u64>| ms.map_or(String::new(), |ms| format!("; the policy decides again in {}", span(ms)));
+        let again =
+            |ms: &Option<u64>| ms.map_or(String::new(), |ms| format!("; the policy decides again in {}", span(ms)));
         match &stamped.event {
             Event::Planned { run, targets, batches, slots, semaphore, journal, .. } => {
                 let text = format!(

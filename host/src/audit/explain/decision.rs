@@ -3,8 +3,8 @@
 use crate::audit::explain::format::{moment, named, of, span};
 use crate::audit::explain::trail::{JournalPosition, Trail, TrailStatus};
 use crate::audit::history::{History, HistoryError, Page, Want};
-use crate::rollout::journal::Segments;
 use crate::policy::types::{Ending, Lease, Semaphore, View};
+use crate::rollout::journal::Segments;
 use crate::rollout::journal::{Header, RecordedDecision};
 use crate::rollout::model::{Budget, Facts, HardLimits, HeldElsewhere};
 
@@ -30,17 +30,17 @@ impl Case {
     /// [`HistoryError`].
     pub fn find(segments: &Segments, position: JournalPosition) -> Result<Option<Self>, HistoryError> {
         let mut history = History::new(segments.clone(), Want::Everything);
-        let (mut account, mut memory) = (None::<Trail>, Vec::new());
+        let (mut trail, mut memory) = (None::<Trail>, Vec::new());
         while let Some(page) = history.page()? {
-            match (&page, &mut account) {
-                (Page::Segment(header), account) => {
+            match (&page, &mut trail) {
+                (Page::Segment(header), trail) => {
                     memory.clone_from(&header.memory);
-                    account.get_or_insert_with(|| Trail::new(header));
+                    trail.get_or_insert_with(|| Trail::new(header));
                 }
-                (Page::Decision(recorded), Some(account)) => {
-                    if account.header.runner_epoch == position.runner_epoch && recorded.line == position.line {
-                        let facts = facts(account, recorded);
-                        let header = account.header.clone();
+                (Page::Decision(recorded), Some(trail)) => {
+                    if trail.header.runner_epoch == position.runner_epoch && recorded.line == position.line {
+                        let facts = facts(trail, recorded);
+                        let header = trail.header.clone();
                         let limits = header.limits.limits();
                         return Ok(Some(Self { header, recorded: (*recorded).clone(), memory, facts, limits }));
                     }
@@ -50,8 +50,8 @@ impl Case {
                 }
                 _ => {}
             }
-            if let Some(account) = &mut account {
-                account.follow(&page);
+            if let Some(trail) = &mut trail {
+                trail.follow(&page);
             }
         }
         Ok(None)
@@ -68,18 +68,18 @@ impl Case {
 }
 
 /// The facts that the limits are checked against before a target queues, as far as the journal has them.
-fn facts(account: &Trail, recorded: &RecordedDecision) -> Facts {
+fn facts(trail: &Trail, recorded: &RecordedDecision) -> Facts {
     let View { now, party, progress, target, semaphore, .. } = &recorded.view;
     let listed = |name: &str| {
         let members = party.iter().flat_map(|party| &party.members);
         count(members.filter(|member| member.identifier == name).count())
     };
     let (mut in_flight, mut reserved, mut leaving) = (0, 0, listed(&target.name));
-    let others = account.targets().filter(|(name, trail)| *name != target.name && trail.status.is_in_flight());
-    for (name, trail) in others {
+    let others = trail.targets().filter(|(name, entry)| *name != target.name && entry.status.is_in_flight());
+    for (name, entry) in others {
         in_flight += 1;
-        let succeeded = trail.ended.as_ref().is_some_and(|ended| ended.ending == Ending::Succeeded);
-        reserved += u32::from(trail.status != TrailStatus::ActionEnded || !succeeded);
+        let succeeded = entry.ended.as_ref().is_some_and(|ended| ended.ending == Ending::Succeeded);
+        reserved += u32::from(entry.status != TrailStatus::ActionEnded || !succeeded);
         leaving += listed(name);
     }
     Facts {
@@ -90,15 +90,15 @@ fn facts(account: &Trail, recorded: &RecordedDecision) -> Facts {
             .map(|lease| HeldElsewhere { by: format!("a lease of `{}`", lease.identifier), since: Some(lease.since) }),
         in_flight,
         reserved,
-        failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(account.accepted())),
+        failed: (progress.failed + progress.unknown + progress.rolled_back).saturating_sub(count(trail.accepted())),
         strangers: None,
         remaining: party.as_ref().map(|party| count(party.members.len()).saturating_sub(leaving)),
-        connected: account.disconnected.is_none(),
+        connected: trail.disconnected.is_none(),
         now_ms: *now,
-        usual_ms: account.longest_ms.or(account.header.limits.usual_ms),
+        usual_ms: trail.longest_ms.or(trail.header.limits.usual_ms),
         paused: None,
         unknown: None,
-        wave_spent: account.wave_spent(),
+        wave_spent: trail.wave_spent(),
         wave: None,
     }
 }

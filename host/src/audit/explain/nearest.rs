@@ -63,8 +63,8 @@ pub fn nearest<P: Decide>(policy: &P, case: &Case) -> Nearest {
     let mut trial = Trial { policy, settings: case.header.settings.to_string(), case, tried: 0 };
     let situation =
         Situation { view: case.recorded.view.clone(), facts: case.facts.clone(), limits: case.limits.clone() };
-    let said = trial.verdict(&situation);
-    if said != case.recorded.verdict.as_deref() && case.recorded.verdict.is_some() {
+    let verdict = trial.verdict(&situation);
+    if verdict != case.recorded.verdict.as_deref() && case.recorded.verdict.is_some() {
         return Nearest::Irreproducible;
     }
     if trial.admitted(&situation).is_some() {
@@ -159,13 +159,13 @@ impl<P: Decide> Trial<'_, P> {
 
     fn with(&mut self, situation: &Situation, changes: &[Change]) -> Option<Counterfactual> {
         let mut situation = situation.clone();
-        let mut said = Vec::new();
+        let mut clauses = Vec::new();
         for change in changes {
-            said.push(change.apply(&mut situation, &self.case.header.targets)?);
+            clauses.push(change.apply(&mut situation, &self.case.header.targets)?);
         }
         let verdict = self.admitted(&situation)?;
         let at = matches!(changes, [Change { fact: Fact::Time, .. }]).then_some(situation.view.now);
-        Some(Counterfactual { change: said.join(", and "), verdict, at })
+        Some(Counterfactual { change: clauses.join(", and "), verdict, at })
     }
 
     /// The smallest sufficient change of each fact, in the order in which people think of them; the smallest changes

@@ -83,8 +83,8 @@ impl Change {
                 Some(format!("{after} of this run was in flight; {before} {are}, including queued ones"))
             }
             Fact::Store => {
-                let heard = std::mem::replace(&mut situation.facts.connected, true);
-                (!heard).then(|| "the run had contact with the store".to_owned())
+                let was_connected = std::mem::replace(&mut situation.facts.connected, true);
+                (!was_connected).then(|| "the run had contact with the store".to_owned())
             }
             Fact::Paused => {
                 let request = situation.facts.paused.take()?;
@@ -159,9 +159,9 @@ impl Change {
             Fact::WaveStopAt => {
                 let WaveSpent { wave, failed, stop_at: before } = situation.facts.wave_spent.take()?;
                 let stop_at = before.checked_add(less)?;
-                let said = format!("the `stop-at` of wave `{wave}` was {stop_at}; it is {before}");
+                let text = format!("the `stop-at` of wave `{wave}` was {stop_at}; it is {before}");
                 situation.facts.wave_spent = (failed >= stop_at).then_some(WaveSpent { wave, failed, stop_at });
-                Some(said)
+                Some(text)
             }
             Fact::StopAt => {
                 let before = situation.limits.budget.stop_at?;

@@ -157,7 +157,7 @@ pub struct TrailEntry {
     /// Since when it has this status, in milliseconds since the Unix epoch.
     pub since: u64,
     /// The policy's last answer about whether it may start.
-    pub said: Option<PolicyAnswer>,
+    pub policy_answer: Option<PolicyAnswer>,
     /// The refusal that followed that answer.
     pub refused: Option<Refused>,
     /// Since when it has been waiting, in milliseconds since the Unix epoch.
@@ -175,7 +175,7 @@ pub struct TrailEntry {
     /// Code and reason of a skip, or of a slot that was released unused.
     pub left: Option<(String, String)>,
     /// Whether it was rolled back.
-    pub undone: bool,
+    pub was_rolled_back: bool,
     /// Whether its running or last command is the roll-back.
     pub is_rolled_back_now: bool,
     /// The status and text after a roll-back that did not succeed.
@@ -187,7 +187,7 @@ impl TrailEntry {
         Self {
             status: TrailStatus::NotAsked,
             since: 0,
-            said: None,
+            policy_answer: None,
             refused: None,
             waiting_since: None,
             fence: None,
@@ -196,7 +196,7 @@ impl TrailEntry {
             keeping: None,
             ended: None,
             left: None,
-            undone: false,
+            was_rolled_back: false,
             is_rolled_back_now: false,
             roll_back_ended: None,
         }
@@ -302,7 +302,7 @@ impl Trail {
             rest = later;
             let stop_at = wave.stop_at?;
             let has_failed = |name: &&String| {
-                let status = self.targets.get(*name).map(|trail| trail.status);
+                let status = self.targets.get(*name).map(|entry| entry.status);
                 matches!(status, Some(TrailStatus::Failed | TrailStatus::Unknown | TrailStatus::RolledBack))
                     && !self.accepted.contains(*name)
             };
@@ -335,15 +335,15 @@ impl Trail {
         (self.stopping, self.closing, self.disconnected, self.hold) = (None, None, None, None);
         // The orchestration repeats which targets it starts.
         (self.calls, self.started_by_orchestration) = (None, HashSet::new());
-        for trail in self.targets.values_mut() {
-            match trail.status {
-                TrailStatus::Running | TrailStatus::ActionEnded if trail.ended.is_none() => {
-                    trail.status = TrailStatus::ContactLost
+        for entry in self.targets.values_mut() {
+            match entry.status {
+                TrailStatus::Running | TrailStatus::ActionEnded if entry.ended.is_none() => {
+                    entry.status = TrailStatus::ContactLost
                 }
                 TrailStatus::ActionEnded => {
-                    trail.status = trail.ended.as_ref().map_or(TrailStatus::ContactLost, LastEnding::status)
+                    entry.status = entry.ended.as_ref().map_or(TrailStatus::ContactLost, LastEnding::status)
                 }
-                TrailStatus::Queueing | TrailStatus::Leased => trail.status = TrailStatus::Waiting,
+                TrailStatus::Queueing | TrailStatus::Leased => entry.status = TrailStatus::Waiting,
                 _ => {}
             }
         }
@@ -362,27 +362,27 @@ impl Trail {
         }
         let position = JournalPosition { runner_epoch: self.header.runner_epoch, line: recorded.line };
         self.newest = Some(position);
-        let said = PolicyAnswer::of(recorded, position);
-        let Some(trail) = self.targets.get_mut(&recorded.target) else { return };
-        let verdict = said.verdict.clone();
-        trail.said = Some(said);
-        trail.refused = None;
-        trail.waiting_since.get_or_insert(recorded.view.target.waiting_since);
-        let was_open = trail.status.is_open();
+        let policy_answer = PolicyAnswer::of(recorded, position);
+        let Some(entry) = self.targets.get_mut(&recorded.target) else { return };
+        let verdict = policy_answer.verdict.clone();
+        entry.policy_answer = Some(policy_answer);
+        entry.refused = None;
+        entry.waiting_since.get_or_insert(recorded.view.target.waiting_since);
+        let was_open = entry.status.is_open();
         if was_open {
-            trail.status = TrailStatus::Waiting;
-            trail.since = recorded.view.now;
+            entry.status = TrailStatus::Waiting;
+            entry.since = recorded.view.now;
             self.hold = None;
-        } else if trail.status == TrailStatus::Queueing && recorded.view.cause != Cause::Granted && verdict != "lock" {
-            trail.status = TrailStatus::Waiting;
-            trail.since = recorded.view.now;
+        } else if entry.status == TrailStatus::Queueing && recorded.view.cause != Cause::Granted && verdict != "lock" {
+            entry.status = TrailStatus::Waiting;
+            entry.since = recorded.view.now;
         }
         match verdict.as_str() {
             "hold" => self.hold = Some(Hold::Policy(recorded.target.clone())),
             "lock" if was_open => self.pending = Some(recorded.target.clone()),
             "force" if was_open => {
-                trail.status = TrailStatus::Queueing;
-                trail.since = recorded.view.now;
+                entry.status = TrailStatus::Queueing;
+                entry.since = recorded.view.now;
             }
             _ => {}
         }
@@ -400,13 +400,13 @@ impl Trail {
         if refused.limit != "floor" && refused.limit != HELD {
             self.hold = Some(Hold::Limit(refused.clone()));
         }
-        if let Some(trail) = self.targets.get_mut(name) {
-            trail.status = if trail.status.is_in_flight() && trail.status != TrailStatus::Queueing {
-                trail.status
+        if let Some(entry) = self.targets.get_mut(name) {
+            entry.status = if entry.status.is_in_flight() && entry.status != TrailStatus::Queueing {
+                entry.status
             } else {
                 TrailStatus::Waiting
             };
-            trail.refused = Some(refused);
+            entry.refused = Some(refused);
         }
     }
 
@@ -451,8 +451,8 @@ impl Trail {
             Event::Accepted { target } => drop(self.accepted.insert(target.clone())),
             Event::Stopping { reason, .. } => self.stopping = Some((at, reason.clone())),
             Event::Store { state } => {
-                let hears = matches!(state.as_ref(), "connected" | "reopened");
-                self.disconnected = (!hears).then(|| (at, state.to_string()));
+                let is_connected = matches!(state.as_ref(), "connected" | "reopened");
+                self.disconnected = (!is_connected).then(|| (at, state.to_string()));
             }
             Event::Succeeded { took_ms, .. } => self.longest_ms = self.longest_ms.max(Some(*took_ms)),
             _ => {}
@@ -462,49 +462,49 @@ impl Trail {
             self.pending.take_if(|pending| pending == name);
         }
         let last_refused = self.last_refused.clone();
-        let Some(trail) = self.targets.get_mut(name) else { return };
-        let before = trail.status;
+        let Some(entry) = self.targets.get_mut(name) else { return };
+        let before = entry.status;
         match event {
             Event::Queued { .. } => {
-                trail.status = TrailStatus::Queueing;
-                trail.refused = None;
+                entry.status = TrailStatus::Queueing;
+                entry.refused = None;
             }
             Event::Leased { fence, .. } => {
-                trail.status = TrailStatus::Leased;
-                trail.fence = Some(*fence);
+                entry.status = TrailStatus::Leased;
+                entry.fence = Some(*fence);
             }
             Event::Forced { fence, broken, reason, .. } => {
-                trail.status = TrailStatus::Leased;
-                trail.fence = Some(*fence);
+                entry.status = TrailStatus::Leased;
+                entry.fence = Some(*fence);
                 let what = match broken.len() {
                     0 => "above the limit".to_owned(),
                     1 => "breaking 1 lease".to_owned(),
                     more => format!("breaking {more} leases"),
                 };
-                trail.forced = Some(format!("{what}: {reason}"));
+                entry.forced = Some(format!("{what}: {reason}"));
             }
             Event::Started { attempt, fence, .. } => {
-                trail.status = TrailStatus::Running;
-                (trail.undone, trail.is_rolled_back_now, trail.roll_back_ended) = (false, false, None);
-                (trail.attempt, trail.fence, trail.ended) = (*attempt, Some(*fence), None);
-                trail.since = at;
+                entry.status = TrailStatus::Running;
+                (entry.was_rolled_back, entry.is_rolled_back_now, entry.roll_back_ended) = (false, false, None);
+                (entry.attempt, entry.fence, entry.ended) = (*attempt, Some(*fence), None);
+                entry.since = at;
             }
             Event::ReleasedUnused { reason, .. } => {
-                trail.status = TrailStatus::Waiting;
-                trail.left = Some((String::new(), reason.clone()));
+                entry.status = TrailStatus::Waiting;
+                entry.left = Some((String::new(), reason.clone()));
                 if reason.contains("hard limit") {
-                    trail.refused = last_refused;
+                    entry.refused = last_refused;
                 }
             }
             Event::Succeeded { took_ms, .. } => {
-                trail.status = TrailStatus::ActionEnded;
-                let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
+                entry.status = TrailStatus::ActionEnded;
+                let attempt = Some(entry.attempt).filter(|attempt| *attempt > 0);
                 let (ending, detail) = (Ending::Succeeded, String::new());
-                trail.ended = Some(LastEnding { at, ending, attempt, detail, log: None, took_ms: *took_ms });
+                entry.ended = Some(LastEnding { at, ending, attempt, detail, log: None, took_ms: *took_ms });
             }
             Event::Failed { attempt, ending, detail, took_ms, log, .. } => {
-                trail.status = TrailStatus::ActionEnded;
-                trail.ended = Some(LastEnding {
+                entry.status = TrailStatus::ActionEnded;
+                entry.ended = Some(LastEnding {
                     at,
                     ending: *ending,
                     attempt: Some(*attempt),
@@ -514,36 +514,36 @@ impl Trail {
                 });
             }
             Event::KeepingSlot { keep_ms, reason, .. } => {
-                trail.keeping = Some((at.saturating_add(*keep_ms), reason.clone()));
+                entry.keeping = Some((at.saturating_add(*keep_ms), reason.clone()));
             }
             Event::Released { .. } | Event::NotReleased { .. } => {
-                trail.keeping = None;
-                trail.is_rolled_back_now = false;
-                trail.status = match (trail.undone, &trail.roll_back_ended) {
+                entry.keeping = None;
+                entry.is_rolled_back_now = false;
+                entry.status = match (entry.was_rolled_back, &entry.roll_back_ended) {
                     (true, _) => TrailStatus::RolledBack,
                     (false, Some((status, _))) => *status,
-                    (false, None) => trail.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status),
+                    (false, None) => entry.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status),
                 };
             }
             Event::RollingBack { attempt, fence, reason, .. } => {
-                trail.status = TrailStatus::Running;
-                (trail.is_rolled_back_now, trail.roll_back_ended) = (true, None);
-                (trail.attempt, trail.fence) = (*attempt, Some(*fence));
-                trail.left = Some(("rolled-back".to_owned(), reason.clone()));
+                entry.status = TrailStatus::Running;
+                (entry.is_rolled_back_now, entry.roll_back_ended) = (true, None);
+                (entry.attempt, entry.fence) = (*attempt, Some(*fence));
+                entry.left = Some(("rolled-back".to_owned(), reason.clone()));
             }
             Event::RolledBack { .. } => {
-                trail.status = TrailStatus::ActionEnded;
-                trail.undone = true;
+                entry.status = TrailStatus::ActionEnded;
+                entry.was_rolled_back = true;
             }
             Event::Recovered { attempt, roll_back, .. } => {
-                trail.status = TrailStatus::ContactLost;
-                trail.attempt = *attempt;
-                trail.is_rolled_back_now = *roll_back;
+                entry.status = TrailStatus::ContactLost;
+                entry.attempt = *attempt;
+                entry.is_rolled_back_now = *roll_back;
             }
             Event::ContactLost { attempt, roll_back, .. } => {
-                trail.status = TrailStatus::ContactLost;
-                trail.attempt = *attempt;
-                trail.is_rolled_back_now = *roll_back;
+                entry.status = TrailStatus::ContactLost;
+                entry.attempt = *attempt;
+                entry.is_rolled_back_now = *roll_back;
             }
             // The outcome of the action stays; the success of a roll-back has its own event.
             Event::Probed { answer, detail, roll_back: true, .. } => {
@@ -552,7 +552,7 @@ impl Trail {
                     "unknown" => (TrailStatus::Unknown, format!("the outcome of its roll-back is unknown: {detail}")),
                     _ => (TrailStatus::ActionEnded, String::new()),
                 };
-                (trail.status, trail.roll_back_ended) =
+                (entry.status, entry.roll_back_ended) =
                     (status, (status != TrailStatus::ActionEnded).then_some((status, how)));
             }
             Event::Probed { answer, detail, .. } => {
@@ -562,30 +562,30 @@ impl Trail {
                     "not-started" => None,
                     _ => Some(Ending::Unknown),
                 };
-                let attempt = Some(trail.attempt).filter(|attempt| *attempt > 0);
+                let attempt = Some(entry.attempt).filter(|attempt| *attempt > 0);
                 let detail = detail.clone();
-                trail.ended = ending.map(|ending| LastEnding { at, ending, attempt, detail, log: None, took_ms: 0 });
-                trail.status = trail.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status);
+                entry.ended = ending.map(|ending| LastEnding { at, ending, attempt, detail, log: None, took_ms: 0 });
+                entry.status = entry.ended.as_ref().map_or(TrailStatus::Waiting, LastEnding::status);
             }
             Event::EndingRestored { attempt, ending, detail, roll_back, .. } => {
-                trail.status = TrailStatus::ActionEnded;
-                trail.undone = *roll_back && *ending == Ending::Succeeded;
+                entry.status = TrailStatus::ActionEnded;
+                entry.was_rolled_back = *roll_back && *ending == Ending::Succeeded;
                 let (attempt, detail) = (Some(*attempt), detail.clone());
-                trail.ended = Some(LastEnding { at, ending: *ending, attempt, detail, log: None, took_ms: 0 });
+                entry.ended = Some(LastEnding { at, ending: *ending, attempt, detail, log: None, took_ms: 0 });
             }
             Event::RetryRequested { .. } => {
-                trail.status = TrailStatus::Waiting;
-                (trail.ended, trail.undone, trail.said, trail.refused) = (None, false, None, None);
-                (trail.is_rolled_back_now, trail.roll_back_ended) = (false, None);
+                entry.status = TrailStatus::Waiting;
+                (entry.ended, entry.was_rolled_back, entry.policy_answer, entry.refused) = (None, false, None, None);
+                (entry.is_rolled_back_now, entry.roll_back_ended) = (false, None);
             }
             Event::Skipped { code, reason, .. } => {
-                trail.status = TrailStatus::Skipped;
-                trail.left = Some((code.clone(), reason.clone()));
+                entry.status = TrailStatus::Skipped;
+                entry.left = Some((code.clone(), reason.clone()));
             }
             _ => {}
         }
-        if trail.status != before {
-            trail.since = at;
+        if entry.status != before {
+            entry.since = at;
         }
     }
 }
@@ -603,8 +603,8 @@ impl LastEnding {
 impl PolicyAnswer {
     fn of(recorded: &RecordedDecision, position: JournalPosition) -> Self {
         let text = |fields: [&str; 2]| {
-            let said = fields.iter().find_map(|field| recorded.answer[*field].as_str());
-            said.unwrap_or_default().to_owned()
+            let value = fields.iter().find_map(|field| recorded.answer[*field].as_str());
+            value.unwrap_or_default().to_owned()
         };
         Self {
             position,
