@@ -1,4 +1,4 @@
-//! What happens in a rollout, for people and for logs. The names in JSON are stable.
+//! Events of a rollout, for the terminal and the journal. Their names in JSON are stable.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,12 @@ use crate::policy::types::Ending;
 use crate::rollout::model::{Called, Counts, Facts};
 use lockkeeper_coordination::store::Fence;
 
-/// Something that happened, and when.
+/// An event with its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -24,26 +24,26 @@ pub struct Stamped {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event {
-    /// The run begins.
+    /// The run starts.
     Planned {
         /// The job's name.
         job: String,
         /// The run's name.
         run: String,
-        /// How many targets.
+        /// Number of targets.
         targets: usize,
-        /// How many batches of as many as there are slots.
+        /// Number of batches, each as large as the number of slots.
         batches: usize,
-        /// How many at once.
+        /// Number of slots.
         slots: u32,
-        /// Whose slots.
+        /// Path of the semaphore.
         semaphore: String,
-        /// Where the store is: servers, or a file.
+        /// The store's servers or file.
         store: String,
-        /// Where journal and output are kept.
+        /// Folder of the journal and the commands' output.
         journal: String,
     },
-    /// The run goes on where an earlier runner left it.
+    /// The run continues where an earlier runner left it.
     RunResumed {
         /// The run's name.
         run: String,
@@ -56,35 +56,35 @@ pub enum Event {
         /// Targets without one.
         remaining: usize,
     },
-    /// A target may not go now.
+    /// The policy does not let a target start now.
     Waiting {
-        /// Which.
+        /// The target.
         target: String,
         /// The policy's code.
         code: String,
         /// The policy's reason.
         reason: String,
-        /// In how many milliseconds the policy is asked again at the latest.
+        /// When the policy decides again at the latest, in milliseconds from now. `None` if only a change leads to that.
         ask_again_ms: Option<u64>,
     },
-    /// Nobody may go now.
+    /// The policy lets no target start now.
     Holding {
         /// The policy's code.
         code: String,
         /// The policy's reason.
         reason: String,
-        /// In how many milliseconds the policy is asked again at the latest.
+        /// When the policy decides again at the latest, in milliseconds from now. `None` if only a change leads to that.
         ask_again_ms: Option<u64>,
     },
-    /// The policy would let a target go; a hard limit does not.
+    /// The policy lets a target start, and a hard limit does not.
     Refused {
-        /// Which.
+        /// The target.
         target: String,
         /// The limit's code.
         limit: Cow<'static, str>,
-        /// In one sentence.
+        /// The reason in one sentence.
         reason: String,
-        /// When the clock alone may change that, in milliseconds since the Unix epoch; none: it takes something else.
+        /// When time alone may change that, in milliseconds since the Unix epoch. `None` if it takes something else.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<u64>,
         /// What the limits were checked against.
@@ -93,45 +93,45 @@ pub enum Event {
     },
     /// A target queues for its slot.
     Queued {
-        /// Which.
+        /// The target.
         target: String,
     },
     /// A slot is held.
     Leased {
-        /// For which target.
+        /// The target.
         target: String,
-        /// How many this run holds now.
+        /// Number of slots that this run holds now.
         held: u32,
-        /// Of how many.
+        /// Number of slots of the semaphore.
         slots: u32,
         /// The lease's fence.
         fence: Fence,
-        /// Whether it was held already, by the same identifier.
+        /// Whether an earlier runner of this run acquired it.
         again: bool,
     },
     /// The orchestration took a slot by force.
     SlotForced {
-        /// Of which semaphore.
+        /// Path of the semaphore.
         semaphore: String,
-        /// Fences of the leases that were broken; empty: it is above the limit.
+        /// Fences of the broken leases. Empty if the slot is one above the limit.
         broken: Vec<u64>,
         /// The orchestration's reason.
         reason: String,
         /// The lease's fence.
         fence: Fence,
     },
-    /// The number of slots in force is another than before.
+    /// The semaphore's number of slots was changed.
     SlotsChanged {
-        /// What it was.
+        /// The number before.
         from: u32,
-        /// What it is.
+        /// The number from now on.
         to: u32,
     },
-    /// A slot was taken by force.
+    /// The policy took a slot by force.
     Forced {
-        /// For which target.
+        /// The target.
         target: String,
-        /// Fences of the leases that were broken; none: it is above the limit.
+        /// Fences of the broken leases. Empty if the slot is one above the limit.
         broken: Vec<u64>,
         /// The policy's code.
         code: String,
@@ -140,111 +140,110 @@ pub enum Event {
         /// The lease's fence.
         fence: Fence,
     },
-    /// A slot was given back before the action started.
+    /// A slot was released before its action started.
     ReleasedUnused {
-        /// For which target.
+        /// The target.
         target: String,
         /// Why.
         reason: String,
     },
-    /// An action starts.
+    /// An action started.
     Started {
-        /// On which target.
+        /// The target.
         target: String,
-        /// 1 for the first try.
+        /// Number of the attempt, from 1.
         attempt: u32,
         /// The lease's fence.
         fence: Fence,
     },
     /// An action succeeded.
     Succeeded {
-        /// On which target.
+        /// The target.
         target: String,
-        /// How long it took.
+        /// How long it took, in milliseconds.
         took_ms: u64,
     },
     /// An action did not succeed.
     Failed {
-        /// On which target.
+        /// The target.
         target: String,
-        /// 1 for the first try.
+        /// Number of the attempt, from 1.
         attempt: u32,
         /// How it ended.
         ending: Ending,
         /// What happened.
         detail: String,
-        /// How long it took.
+        /// How long it took, in milliseconds.
         took_ms: u64,
         /// The last lines of its output.
         output: Vec<String>,
-        /// Where all of its output is.
+        /// File of its complete output.
         log: String,
     },
     /// A slot is kept after the action.
     KeepingSlot {
-        /// For which target.
+        /// The target.
         target: String,
-        /// For how long.
+        /// For how long, in milliseconds.
         keep_ms: u64,
         /// The policy's reason.
         reason: String,
     },
-    /// A target is tried again.
+    /// Another attempt follows on a target.
     Retrying {
-        /// Which.
+        /// The target.
         target: String,
-        /// Which try comes next.
+        /// Number of that attempt.
         attempt: u32,
         /// The policy's reason.
         reason: String,
-        /// After how many milliseconds.
+        /// The pause before it, in milliseconds.
         #[serde(default)]
         after_ms: u64,
     },
-    /// An earlier runner had started an action, and did not say how it ended.
+    /// An earlier runner started a command, and did not record its end.
     Recovered {
-        /// On which target.
+        /// The target.
         target: String,
-        /// Which try it was.
+        /// Number of the attempt.
         attempt: u32,
         /// Whether it is about the roll-back and not the action.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         roll_back: bool,
     },
-    /// What became of such an action.
+    /// The probe reported how such a command ended.
     Probed {
-        /// On which target.
+        /// The target.
         target: String,
-        /// `done`, `failed`, `not-started` or `unknown`.
+        /// `succeeded`, `failed`, `not-started` or `unknown`.
         answer: Cow<'static, str>,
-        /// What was said.
+        /// The probe's reason.
         detail: String,
         /// Whether it is about the roll-back and not the action.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         roll_back: bool,
     },
-    /// An action, or what undoes it, was started, and its end is not in sight: the connection to it broke, or it could not be
-    /// stopped.
+    /// The runner lost contact with a command: the connection to it broke, or it could not be stopped.
     ContactLost {
-        /// On which target.
+        /// The target.
         target: String,
-        /// Which attempt.
+        /// Number of the attempt.
         attempt: u32,
         /// What happened.
         detail: String,
-        /// For how long its probe is asked at most, in milliseconds. `None` if it has no probe.
+        /// For how long its probe is repeated at most, in milliseconds. `None` if it has no probe.
         asked_ms: Option<u64>,
-        /// Where its output is.
+        /// File of its output.
         log: String,
         /// Whether it is about the roll-back and not the action.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         roll_back: bool,
     },
-    /// An action, or what undoes it, ended under an earlier session of its runner, which saw that. What follows is decided now.
+    /// A command ended under an earlier runner, which saw that and did not record what follows. The policy decides that now.
     EndingRestored {
-        /// On which target.
+        /// The target.
         target: String,
-        /// Which attempt.
+        /// Number of the attempt.
         attempt: u32,
         /// How it ended.
         ending: Ending,
@@ -253,54 +252,53 @@ pub enum Event {
         /// Whether it was the roll-back that ended.
         roll_back: bool,
     },
-    /// The clock of the runner's machine was set. What waits for a span waits as long as before; windows and freezes go by the new
-    /// time.
+    /// The clock of the runner's machine was set. Waits for a span last as long as before; windows and freezes use the new time.
     ClockSet {
-        /// By how many milliseconds: forward if that is above zero.
+        /// By how many milliseconds: forward if above zero.
         by_ms: i64,
     },
-    /// Somebody paused the run: nothing new starts.
+    /// An operator paused the run: nothing new starts.
     Paused {
-        /// Who.
+        /// The operator.
         by: String,
-        /// Why.
+        /// The operator's reason. `None` if the operator gave none.
         reason: Option<String>,
     },
-    /// It goes on.
+    /// An operator resumed the run.
     Unpaused {},
-    /// Somebody wants a target to go again.
+    /// An operator requested that a target starts again.
     RetryRequested {
-        /// Which.
+        /// The target.
         target: String,
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// Somebody accepted that a target failed, or that nobody knows.
+    /// An operator accepted a target's failure or unknown outcome.
     Accepted {
-        /// Which.
+        /// The target.
         target: String,
     },
-    /// The orchestration calls, and waits for an answer.
+    /// The orchestration made a call, which is not answered yet.
     CallStarted {
-        /// What.
+        /// The call.
         #[serde(flatten)]
         call: Call,
-        /// Since when, in milliseconds since the Unix epoch: an earlier runner may have begun it.
+        /// When the call was made, in milliseconds since the Unix epoch; under an earlier runner if that started it.
         since: u64,
     },
-    /// It is answered.
+    /// A call of the orchestration was answered.
     CallAnswered {
-        /// What it called, and the answer.
+        /// The call and its answer.
         #[serde(flatten)]
         called: Called,
     },
-    /// It calls what it called before, and is answered the same.
+    /// The orchestration, run again, repeated a call and got the recorded answer.
     CallReplayed {
-        /// What, and the answer.
+        /// The call and its answer.
         #[serde(flatten)]
         called: Called,
     },
-    /// It failed.
+    /// The orchestration failed.
     OrchestrationFault {
         /// The kind of failure.
         kind: String,
@@ -309,100 +307,100 @@ pub enum Event {
         /// The next step.
         hint: Option<String>,
     },
-    /// It says something.
+    /// The orchestration logged a line.
     OrchestrationLog {
-        /// How urgent: `debug`, `info`, `warn` or `error`.
+        /// `debug`, `info`, `warn` or `error`.
         level: String,
-        /// What.
+        /// The line.
         message: String,
     },
-    /// A wave begins.
+    /// A wave started.
     WaveStarted {
-        /// Which.
+        /// Name of the wave.
         wave: String,
-        /// How many targets it has.
+        /// Number of its targets.
         targets: usize,
     },
-    /// A wave is complete; the next waits.
+    /// A wave is complete and bakes; the next one waits.
     WaveBaking {
-        /// Which is complete.
+        /// Name of the wave that bakes.
         wave: String,
-        /// Until when the next waits, in milliseconds since the Unix epoch.
+        /// When it has baked, in milliseconds since the Unix epoch.
         until: u64,
     },
-    /// A wave begins when somebody approves of it.
+    /// The next wave waits for an operator's approval.
     WaveAwaitsApproval {
-        /// Which.
+        /// Name of the wave.
         wave: String,
-        /// The run's name, for whoever approves.
+        /// The run's name, for the command that approves.
         run: String,
     },
-    /// A target is undone.
+    /// A roll-back started.
     RollingBack {
-        /// Which.
+        /// The target.
         target: String,
-        /// Which try it is, those of its action counted, too.
+        /// Number of the attempt; attempts of the action count, too.
         attempt: u32,
         /// The lease's fence.
         fence: Fence,
         /// Why.
         reason: String,
     },
-    /// A target was undone.
+    /// A roll-back succeeded.
     RolledBack {
-        /// What had become of its action before that, if that is known.
+        /// How the action had ended before. `None` if that is not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         had: Option<String>,
-        /// Which.
+        /// The target.
         target: String,
-        /// How long it took.
+        /// How long it took, in milliseconds.
         took_ms: u64,
     },
-    /// The budget is spent, and what was done is undone.
+    /// The budget is spent, and the run is rolled back.
     RollingBackRun {
-        /// How many targets.
+        /// Number of targets to roll back.
         targets: usize,
     },
-    /// A slot is free again.
+    /// A slot was released.
     Released {
-        /// For which target.
+        /// The target.
         target: String,
     },
-    /// A slot could not be given back: it is still held.
+    /// A slot could not be released: it is still held.
     NotReleased {
-        /// For which target.
+        /// The target.
         target: String,
         /// Why.
         reason: String,
     },
-    /// A target is left out.
+    /// A target was skipped.
     Skipped {
-        /// Which.
+        /// The target.
         target: String,
         /// A stable code.
         code: String,
         /// Why.
         reason: String,
     },
-    /// The lease of a target was lost while it acted.
+    /// A target's lease was lost.
     LeaseLost {
-        /// Which.
+        /// The target.
         target: String,
-        /// How.
+        /// How it was lost.
         reason: String,
     },
-    /// The policy said something. In a journal that stands beside the decision, and not once more.
+    /// The policy logged a line. The journal has it with the decision, and not as an event.
     #[serde(skip_deserializing)]
     PolicyLog {
-        /// About which target it was asked.
+        /// The target it decided about.
         target: String,
-        /// What it said.
+        /// The line.
         #[serde(flatten)]
         line: TraceLine,
     },
     /// The policy failed.
     PolicyFault {
-        /// About which target it was asked.
+        /// The target it decided about.
         target: String,
         /// The kind of failure.
         kind: Cow<'static, str>,
@@ -415,7 +413,7 @@ pub enum Event {
     Stopping {
         /// Why.
         reason: String,
-        /// How many actions are still under way.
+        /// Number of running commands.
         running: u32,
     },
     /// The session with the store changed.
@@ -432,7 +430,7 @@ pub enum Event {
         counts: Counts,
         /// How many slots were taken by force.
         forced: u32,
-        /// How long it took.
+        /// How long it took, in milliseconds.
         took_ms: u64,
     },
 }

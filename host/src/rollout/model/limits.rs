@@ -1,4 +1,4 @@
-//! The job's hard limits: the one place that every grant and every dispatch must pass, whatever a policy says.
+//! The job's hard limits: every grant and every start is checked here, whatever a policy answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::job::{Calendar, Opening, Shut};
 use crate::rollout::model::OperatorRequest;
 
-/// What a job allows, in numbers for the targets that it has.
+/// What a job allows; its shares are numbers, for the targets that it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HardLimits {
-    /// How many targets may be under way at once in this run, forced ones among them.
+    /// How many targets of this run may be in flight at once, forced ones included.
     pub slots: u32,
-    /// How many members of the party must remain while targets act; none: the job names no party.
+    /// How many members of the party must remain while targets run. `None` if the job names no party.
     pub floor: Option<u32>,
     /// How many targets may fail.
     pub budget: Budget,
@@ -26,10 +26,10 @@ pub struct HardLimits {
 /// How many targets may fail. Without either number, any number may.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Nothing new starts once so many targets have failed. Reserves nothing: what is running by then may fail, too.
+    /// Nothing new starts once so many targets have failed. Reserves nothing: targets that run by then may fail, too.
     pub stop_at: Option<u32>,
-    /// So many targets may fail and no more: each running target reserves a failure. Without `stop_at` it is that, too. With 0
-    /// targets run one at a time, and the first failure is the last.
+    /// At most so many targets may fail: each running target reserves a failure. Without `stop_at`, nothing new starts after so
+    /// many either. With 0, targets run one at a time, and the first failure is the last.
     pub max_failed: Option<u32>,
 }
 
@@ -46,7 +46,7 @@ impl Budget {
         self.stop_at().is_some_and(|stop_at| failed >= stop_at)
     }
 
-    /// Whether more failed than the job accepts of a run that has nothing left to start.
+    /// Whether more failed than the job allows a run that has nothing left to start.
     #[must_use]
     pub fn is_exceeded(&self, failed: u32) -> bool {
         self.max_failed.map_or_else(|| self.is_spent(failed), |max_failed| failed > max_failed)
@@ -61,7 +61,7 @@ impl Budget {
         }
     }
 
-    /// How many more may fail before something is refused for it. `None` if any number may.
+    /// How many more may fail before a target is refused for that. `None` if any number may.
     #[must_use]
     pub fn left(&self, failed: u32, reserved: u32) -> Option<u32> {
         let until_it_stops = self.stop_at().map(|stop_at| stop_at.saturating_sub(failed));
@@ -70,36 +70,35 @@ impl Budget {
     }
 }
 
-/// What the limits are checked against. A journal has it beside each refusal.
+/// What the limits are checked against. The journal has it with each refusal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Facts {
-    /// Targets of this run that queue, hold a slot or act, the one asked about left out.
+    /// Targets of this run that queue, hold a slot or run, without the target itself.
     pub in_flight: u32,
-    /// Targets whose actions are under way or not settled, the one asked about left out: each may yet fail.
+    /// Targets whose actions run or are not settled, without the target itself: each may still fail.
     pub reserved: u32,
     /// Targets that failed, are unknown or were rolled back, after their last attempt.
     pub failed: u32,
-    /// Members of the party that are not about to go down: neither under way nor the target itself. None: the party
-    /// has not been read.
+    /// Members of the party that would remain: neither in flight nor the target itself. `None` if the party was not read.
     pub remaining: Option<u32>,
-    /// How many members the party has if none of them is a target, none was before and nothing has begun: names that do not
-    /// fit protect nobody. `None` if that is not so.
+    /// How many members the party has, if no target is or was a member and nothing has started: a floor of other names protects
+    /// no target. `None` if not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strangers: Option<u32>,
-    /// Whether the store hears us.
+    /// Whether the store is connected.
     pub connected: bool,
-    /// What time it is, in milliseconds since the Unix epoch.
+    /// The time of the check, in milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// How long an action may be expected to take; none: nobody knows.
+    /// How long an action is expected to take, in milliseconds. `None` if that is not known.
     pub usual_ms: Option<u64>,
-    /// Who has paused the run.
+    /// The request that pauses the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<OperatorRequest>,
-    /// A target of which nobody knows, and that holds up all others until somebody has looked.
+    /// A target whose outcome is unknown, and that blocks all others until an operator retries or accepts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    /// A wave of which so many targets have failed that nothing new starts.
+    /// A wave that has reached its own `stop-at`: nothing new starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave_spent: Option<WaveSpent>,
     /// Why it is not the turn of the target's wave.
@@ -110,16 +109,16 @@ pub struct Facts {
     pub held: Option<HeldElsewhere>,
 }
 
-/// The word for [`Refusal::Held`]: like the floor it is about one target, where every other limit is about all.
+/// The code of [`Refusal::Held`]: like the floor it is about one target, and every other limit is about all.
 pub const HELD: &str = "held";
 
-/// Another holder of the semaphore that acts under a target's name.
+/// Another holder of the semaphore with a target's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HeldElsewhere {
-    /// The run and its job, the process and its host, or the operator; for a lease without a claim, what its data says.
+    /// The run and its job, the process and its host, or the operator; for a lease without a claim, its data.
     pub by: String,
-    /// Since when, in milliseconds since the Unix epoch; `None` if that is not known.
+    /// When it acquired its lease, in milliseconds since the Unix epoch. `None` if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
 }
@@ -141,40 +140,40 @@ pub struct WaveSpent {
     pub wave: String,
     /// How many of its targets failed, are unknown or were rolled back.
     pub failed: u32,
-    /// How many of them stop the run.
+    /// The wave's `stop-at`.
     pub stop_at: u32,
 }
 
-/// Why a wave may not begin, or go on.
+/// Why no target of a wave may start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum WaveGate {
-    /// An earlier one is not complete.
+    /// An earlier wave is not complete.
     Earlier {
-        /// Which.
+        /// Name of the earlier wave.
         wave: String,
-        /// How many of its targets are done with.
+        /// How many of its targets are final.
         done: u32,
-        /// Of how many.
+        /// How many targets it has.
         of: u32,
     },
-    /// The one before bakes.
+    /// An earlier wave bakes.
     Baking {
-        /// Which.
+        /// Name of the wave.
         wave: String,
-        /// Until when, in milliseconds since the Unix epoch.
+        /// When it has baked, in milliseconds since the Unix epoch.
         until: u64,
     },
-    /// Somebody has to approve of it.
+    /// An operator has to approve the wave.
     Approval {
-        /// Which.
+        /// Name of the wave.
         wave: String,
     },
-    /// As many of its own targets are under way as it allows.
+    /// As many targets of the wave are in flight as it allows.
     Full {
-        /// Which.
+        /// Name of the wave.
         wave: String,
-        /// How many it allows.
+        /// How many the wave allows.
         slots: u32,
     },
 }
@@ -182,16 +181,16 @@ pub enum WaveGate {
 /// The limit that refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// As many targets are under way as the semaphore has slots.
+    /// As many targets are in flight as the semaphore has slots.
     Slots {
-        /// How many there are.
+        /// Number of slots.
         slots: u32,
     },
     /// Too few members of the party would remain.
     Floor {
-        /// How many would.
+        /// How many would remain.
         remaining: u32,
-        /// How many must.
+        /// The floor.
         floor: u32,
     },
     /// The party has members, and no target is one.
@@ -199,7 +198,7 @@ pub enum Refusal {
         /// How many there are.
         members: u32,
     },
-    /// So many have failed that nothing new starts.
+    /// So many targets have failed that nothing new starts.
     BudgetSpent {
         /// How many failed: of the run, or of the wave.
         failed: u32,
@@ -208,53 +207,53 @@ pub enum Refusal {
         /// The wave whose `stop-at` that is. `None` if it is the job's.
         wave: Option<String>,
     },
-    /// Every failure that the budget still allows is reserved by a target that acts now.
+    /// Every failure that the budget still allows is reserved by a running target.
     BudgetReserved {
-        /// How many act.
+        /// Number of reserved failures.
         reserved: u32,
-        /// How many failures are left.
+        /// Number of failures that the budget still allows.
         left: u32,
     },
-    /// The store does not hear us: nobody knows who holds what.
+    /// The store is not connected: the leases may have changed.
     Suspended,
-    /// Somebody has paused the run.
+    /// An operator has paused the run.
     Paused {
-        /// Who, and why.
+        /// The operator's request.
         request: OperatorRequest,
     },
-    /// Nobody knows of a target, and the job says to hold.
+    /// A target's outcome is unknown, and the job says to hold the others.
     UnknownHeld {
         /// Which.
         target: String,
     },
-    /// It is not its wave's turn.
+    /// It is not the turn of the target's wave.
     Wave {
-        /// Why not.
+        /// The reason.
         gate: WaveGate,
     },
     /// Another holder has a lease under the target's name.
     Held {
-        /// Who.
+        /// The holder.
         by: HeldElsewhere,
     },
-    /// It is not the time.
+    /// No window is open, or a freeze is in force.
     Shut {
-        /// Until when, in milliseconds since the Unix epoch; none: as far as anybody can see.
+        /// Until when, in milliseconds since the Unix epoch. `None` if no end can be determined.
         until_ms: Option<u64>,
         /// Why.
         why: Shut,
     },
-    /// It would not be done by the end of the window, as it should.
+    /// The action may not end before its window does, as the job demands.
     WontFit {
-        /// How long it may be expected to take.
+        /// How long it is expected to take, in milliseconds.
         usual_ms: u64,
-        /// When the window ends.
+        /// When the window ends, in milliseconds since the Unix epoch.
         ends_ms: u64,
     },
 }
 
 impl HardLimits {
-    /// Whether one more target may take a slot and act.
+    /// Whether one more target may acquire a slot and start.
     ///
     /// # Errors
     /// The first limit that refuses.
@@ -310,7 +309,7 @@ impl HardLimits {
         }
     }
 
-    /// The refusal of everything new, if so many failed that the run stops.
+    /// The refusal of every target, if so many have failed that the run stops.
     #[must_use]
     pub fn spent(&self, facts: &Facts) -> Option<Refusal> {
         if let Some(stop_at) = self.budget.stop_at().filter(|_| self.budget.is_spent(facts.failed)) {
@@ -322,7 +321,7 @@ impl HardLimits {
 }
 
 impl Refusal {
-    /// When it may be worth asking again by the clock alone, in milliseconds since the Unix epoch.
+    /// When time alone may change the refusal, in milliseconds since the Unix epoch. `None` if it takes something else.
     #[must_use]
     pub fn changes_ms(&self) -> Option<u64> {
         match self {
@@ -343,7 +342,7 @@ impl Refusal {
         }
     }
 
-    /// A stable word for the limit.
+    /// The stable code of the limit.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

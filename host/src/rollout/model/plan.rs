@@ -1,4 +1,4 @@
-//! From a job and its targets to who goes in which order under which limits; pure.
+//! The plan of a run: a job's targets in their order, its waves, and its limits as numbers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use crate::rollout::model::{Budget, HardLimits};
 
 use crate::job::{JobSpec, Order, Rounding, Target, WaveSpec};
 
-/// A rollout before it begins.
+/// A rollout before it starts.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// In the order in which they are asked.
+    /// The targets in the order in which the policy decides about them.
     pub targets: Vec<Target>,
     /// The job's shares as numbers for these targets.
     pub limits: HardLimits,
-    /// The waves; none where the job has none.
+    /// The waves in their order. Empty if the job has none.
     pub waves: Vec<Wave>,
 }
 
-/// Targets that go together, after those of the wave before.
+/// Targets that may start together, after those of the wave before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wave {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its targets, as a range of the plan's.
     pub targets: Range<usize>,
-    /// How many of them may be under way at once; none: as many as there are slots.
+    /// How many of them may be in flight at once. `None` if as many as there are slots.
     pub slots: Option<u32>,
     /// Nothing new starts, in any wave, once so many of them have failed. `None` if only the job's budget counts.
     pub stop_at: Option<u32>,
-    /// How long nothing starts after the last of them is done with.
+    /// How long nothing starts after the last of them became final.
     pub bake: Duration,
-    /// Whether it begins only when somebody approves of it.
+    /// Whether it starts only after an operator approved it.
     pub approve: bool,
 }
 
 impl Plan {
-    /// Orders the targets and makes numbers of the job's shares.
+    /// Orders the targets, and computes the job's shares for them.
     #[must_use]
     pub fn new(job: &JobSpec, mut targets: Vec<Target>) -> Self {
         match job.targets.order {
@@ -52,7 +52,7 @@ impl Plan {
         Self::of(job, targets)
     }
 
-    /// Targets that were put in order before, by whoever began the run.
+    /// The plan for targets that the runner that started the run has put in order.
     #[must_use]
     pub fn of(job: &JobSpec, targets: Vec<Target>) -> Self {
         let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
@@ -85,13 +85,13 @@ impl Plan {
         points.into_iter().map(|failed| (failed, usable(failed))).collect()
     }
 
-    /// How many batches it takes when every slot is free and all targets take as long.
+    /// How many batches the run takes if every slot is free and all targets take the same time.
     #[must_use]
     pub fn batches(&self) -> usize {
         self.batch_of_each().last().copied().unwrap_or_default()
     }
 
-    /// In which batch each target then goes: 1 for the first.
+    /// The batch of each target then, from 1.
     #[must_use]
     pub fn batch_of_each(&self) -> Vec<usize> {
         let slots = self.limits.slots.max(1);
@@ -112,7 +112,7 @@ impl Plan {
     }
 }
 
-/// One after the other; a wave for which no target is left is none.
+/// The waves in their order, without those for which no target is left.
 fn waves(specs: &[WaveSpec], total: u32) -> Vec<Wave> {
     let mut waves = Vec::with_capacity(specs.len());
     let mut start = 0;
@@ -135,7 +135,7 @@ fn waves(specs: &[WaveSpec], total: u32) -> Vec<Wave> {
     waves
 }
 
-/// A name's text and numbers in turn, so that `web2` comes before `web10`.
+/// A name's text and numbers in turn, so that `web2` is sorted before `web10`.
 fn natural(name: &str) -> Vec<(String, u128)> {
     let mut parts = Vec::new();
     let mut rest = name;

@@ -1,5 +1,5 @@
-//! Whether a job's targets are members of its party. A floor that counts members of other names protects no target, and
-//! nothing else would say so.
+//! Whether a job's targets are members of its party. A floor that counts members of other names protects no target, and no
+//! other check notices that.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,7 +7,7 @@ use crate::job::{MissingLabel, PartyCounts, PartySpec, Target};
 use lockkeeper_coordination::recipe::Member;
 use lockkeeper_coordination::store::NodePath;
 
-/// How many targets' names the search for a template goes by.
+/// How many targets' names the search for a template uses.
 const TARGETS_SEARCHED: usize = 20;
 
 /// How many templates it tries at most, against every target: a short name is a part of many members'.
@@ -16,14 +16,14 @@ const TEMPLATES_TRIED: usize = 200;
 /// How many names a message lists.
 const NAMES_SHOWN: usize = 2;
 
-/// The targets of a job beside the members of its party.
+/// The targets of a job, compared with the members of its party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollCall {
     /// The party's path.
     pub path: NodePath,
-    /// Who is a member.
+    /// The members' identifiers.
     pub members: Vec<String>,
-    /// Each target, and the member that it is when it is there.
+    /// Each target, and its name as a member.
     pub targets: Vec<(String, String)>,
     /// The targets that are not members now, by their names.
     pub absent: Vec<String>,
@@ -32,14 +32,14 @@ pub struct RollCall {
 /// What does not fit between targets and members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
-    /// No target is a member: the floor would count strangers.
+    /// No target is a member: the floor would count other machines.
     NoTarget {
-        /// What is wrong.
+        /// The mistake in one sentence.
         message: String,
-        /// What to write.
+        /// What to write instead.
         help: String,
     },
-    /// Some targets are not.
+    /// Some targets are not members.
     SomeAbsent {
         /// How many, and two of them.
         message: String,
@@ -64,7 +64,7 @@ impl RollCall {
         })
     }
 
-    /// What does not fit. `None` if every target is a member, if nobody is, or if the floor is meant to count others.
+    /// What does not fit. `None` if every target is a member, if the party is empty, or if the floor counts other machines.
     #[must_use]
     pub fn mismatch(&self, counts: PartyCounts) -> Option<Mismatch> {
         let (total, absent) = (self.targets.len(), self.absent.len());

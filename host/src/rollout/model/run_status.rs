@@ -1,59 +1,59 @@
-//! What a run waits for now, and when it may be over: for whoever looks from elsewhere.
+//! What a run waits for now, and when it may be over: for commands that read the store.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::model::{Begun, Counts};
 
-/// Where a run stands, as its runner says about once a second.
+/// A run's status, as its runner writes it about once a second.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RunStatus {
-    /// When this was so, in milliseconds since the Unix epoch.
+    /// The time of this status, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// The version of the wishes that it goes by.
+    /// The version of the operator requests that the runner follows: it acknowledges them.
     pub requests: i32,
-    /// How many targets stand where.
+    /// How many targets have each status.
     #[serde(flatten)]
     pub counts: Counts,
-    /// The wave that goes now.
+    /// The wave in progress. `None` if the job has no waves, or none has started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave: Option<WaveNow>,
-    /// What kept the last from going who was asked about; none: nothing does.
+    /// What blocked the last target that the policy decided about. `None` if nothing blocks targets.
     #[serde(rename = "blocker", skip_serializing_if = "Option::is_none")]
     pub waits: Option<Blocker>,
-    /// What the orchestration waits for; none: there is none, or it computes.
+    /// The call that the orchestration waits for. `None` if it waits for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<Begun>,
-    /// That nothing new starts any more, and why.
+    /// Why nothing new starts any more. `None` while targets may start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
-    /// When it may be over, going by the time that actions have taken so far, in milliseconds since the Unix epoch; none:
-    /// nobody can say.
+    /// When the run may be over, by the mean time of actions so far, in milliseconds since the Unix epoch. `None` before the
+    /// first action has succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_end: Option<u64>,
 }
 
-/// The wave that goes now.
+/// The wave in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WaveNow {
     /// Its name.
     pub name: String,
-    /// How many of its targets are done with.
+    /// How many of its targets are final.
     pub done: u32,
-    /// Of how many.
+    /// How many targets it has.
     pub of: u32,
 }
 
-/// What keeps targets from going.
+/// What blocks targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Blocker {
     /// A stable code: the policy's, or the hard limit's.
     pub code: String,
-    /// In one sentence.
+    /// The reason in one sentence.
     pub reason: String,
-    /// When the clock alone may change that, in milliseconds since the Unix epoch.
+    /// When time alone may change that, in milliseconds since the Unix epoch. `None` if it takes something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
 }

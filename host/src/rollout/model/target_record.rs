@@ -1,115 +1,115 @@
-//! What a target's node holds.
+//! A target's record in the run state.
 
 use serde::{Deserialize, Serialize};
 
 use crate::policy::types::Ending;
 use lockkeeper_coordination::store::{Fence, NodePath};
 
-/// A target's node: written before the effect that it announces, and read by whoever takes the run over.
+/// A target's record: written before the effect that it announces, and read by the next runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TargetRecord {
-    /// Since when it stands so, in milliseconds since the Unix epoch, by the runner's clock.
+    /// Since when the target has this status, in milliseconds since the Unix epoch, by the runner's clock.
     pub at: u64,
-    /// How often its action was started in this run, the one under way included: 0 before the first time. It only grows.
+    /// The number of attempts in this run, roll-backs and the running one included. It only grows.
     pub attempt: u32,
-    /// The lease under which that was, or is about to be.
+    /// The lease under which the last attempt was started, or the next one is to be. `None` if it holds none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseRecord>,
-    /// Where it stands.
+    /// The target's status.
     #[serde(flatten)]
     pub status: RecordedStatus,
 }
 
-/// A lease, as a target's node names it.
+/// A lease, as a target's record names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LeaseRecord {
-    /// Its node.
+    /// The path of its node.
     pub path: NodePath,
-    /// Its fence; none where that was not known yet when the node was written: in the transaction that made the lease.
+    /// Its fence. `None` in the transaction that creates the lease, because the fence is not known before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
 }
 
-/// Where a target stands between two requests to the store.
+/// A target's status, as the run state has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum RecordedStatus {
-    /// Nothing is under way; it goes when its turn comes.
+    /// No command runs; the target starts when its turn comes.
     #[default]
     Pending,
-    /// Its slot is held, and nothing was started under it.
+    /// Its slot is held, and no command was started under it.
     Leased,
-    /// It was done with, and a slot is held to undo it under; nothing was started under that.
+    /// It was final, and a slot is held for its roll-back, which was not started.
     RollBackLeased {
-        /// Where it stood before, and stands when nothing comes of it.
+        /// The status before, which it has again if the roll-back does not start.
         was: Box<RecordedStatus>,
     },
-    /// Its action is under way, or about to start. Whoever finds this and did not start it does not know how it went on.
+    /// Its action runs, or is about to start. A runner that did not start it does not know how it ended.
     Running,
-    /// Its action ended, and its runner saw that; the session was over before the runner could write down what follows. The
-    /// policy is asked once more, and the slot is still held.
+    /// Its action ended, and its runner saw that, but its session ended before it could write down what follows. The slot is
+    /// still held, and the policy decides again.
     ActionEnded {
         /// How it ended.
         ending: Ending,
-        /// The exit code, where there was one.
+        /// The exit code. `None` if the command did not exit by itself.
         exit_code: Option<i32>,
         /// How long it took, in milliseconds.
         took_ms: u64,
-        /// What is said of it; empty after a success.
+        /// What happened, in words; empty after a success.
         detail: String,
     },
-    /// Its action ended; its slot is kept.
+    /// Its action ended; its slot is kept while it bakes.
     KeepingSlot {
         /// How it ended.
         ending: Ending,
-        /// The exit code, where there was one.
+        /// The exit code. `None` if the command did not exit by itself.
         exit_code: Option<i32>,
-        /// How long it took.
+        /// How long it took, in milliseconds.
         took_ms: u64,
         /// Until when it is kept, in milliseconds since the Unix epoch.
         until: u64,
     },
-    /// Its action failed, and is tried again under the same slot.
+    /// Its action failed, and another attempt follows under the same slot.
     Retrying {
         /// How it ended.
         ending: Ending,
-        /// When the next try is due, in milliseconds since the Unix epoch.
+        /// When that is due, in milliseconds since the Unix epoch.
         until: u64,
     },
-    /// What undoes its action is under way, or about to start.
+    /// Its roll-back runs, or is about to start.
     RollingBack {
         /// Why it is rolled back.
         #[serde(default)]
         reason: String,
-        /// Where it stood before. `None` if an earlier version wrote it.
+        /// The status before. `None` if an earlier version wrote the record.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Box<RecordedStatus>>,
     },
-    /// What undoes its action ended, and its runner saw that; the session was over before the slot was released.
+    /// Its roll-back ended, and its runner saw that, but its session ended before the slot was released.
     RollBackEnded {
-        /// Where the target stands once its slot is free.
+        /// The status once the slot is free.
         becomes: Box<RecordedStatus>,
     },
-    /// It is done.
+    /// Its action succeeded.
     Succeeded {
-        /// How long its action took; none where nobody saw it end.
+        /// How long its action took, in milliseconds. `None` if no runner saw it end.
         took_ms: Option<u64>,
     },
-    /// It failed.
+    /// Its action or its roll-back failed.
     Failed {
-        /// How.
+        /// What happened.
         reason: String,
-        /// Where it stood before its roll-back, if that is what failed.
+        /// The status before its roll-back, if that is what failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Box<RecordedStatus>>,
     },
-    /// How its action ended is not known.
+    /// The outcome of its action or its roll-back is unknown.
     Unknown {
-        /// Why not.
+        /// Why it is unknown.
         reason: String,
-        /// Where it stood before its roll-back, if that is what is not known to have ended.
+        /// The status before its roll-back, if that is what is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Box<RecordedStatus>>,
     },
@@ -117,11 +117,11 @@ pub enum RecordedStatus {
     RolledBack {
         /// Why.
         reason: String,
-        /// Where it stood before. `None` if an earlier version wrote it.
+        /// The status before. `None` if an earlier version wrote the record.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Box<RecordedStatus>>,
     },
-    /// It was left out.
+    /// It was skipped.
     Skipped {
         /// A stable code.
         code: String,
@@ -131,7 +131,7 @@ pub enum RecordedStatus {
 }
 
 impl Default for TargetRecord {
-    /// A target that nobody has touched: it has no node yet.
+    /// The record of a target without one: no runner has started it.
     fn default() -> Self {
         Self { at: 0, attempt: 0, lease: None, status: RecordedStatus::Pending }
     }
@@ -159,7 +159,7 @@ impl RecordedStatus {
         }
     }
 
-    /// Whether somebody may ask for it to go again: it did not go well, was left out, or has not gone.
+    /// Whether an operator may request a retry: it did not succeed, was skipped, or has not started.
     #[must_use]
     pub fn may_be_retried(&self) -> bool {
         matches!(
@@ -168,7 +168,7 @@ impl RecordedStatus {
         )
     }
 
-    /// Whether a command may run on it as far as its node says: no end is written down.
+    /// Whether a command may run on it: a start is recorded, and no end.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         matches!(self, Self::Running | Self::RollingBack { .. })
@@ -180,7 +180,7 @@ impl RecordedStatus {
         matches!(self, Self::Failed { .. } | Self::Unknown { .. } | Self::RolledBack { .. })
     }
 
-    /// Why it stands so, where that was written down.
+    /// The recorded reason for the status. `None` if the status needs none.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -192,7 +192,7 @@ impl RecordedStatus {
         }
     }
 
-    /// Why it stands so, with what it was before it was rolled back.
+    /// The recorded reason, with the status before its roll-back.
     #[must_use]
     pub fn account(&self) -> Option<String> {
         let reason = self.reason()?;
@@ -202,7 +202,7 @@ impl RecordedStatus {
         })
     }
 
-    /// What became of its action before it was rolled back, in a few words. `None` if that is not known, or nothing was.
+    /// How its action had ended before its roll-back, in a few words. `None` if that is not known, or it was not rolled back.
     #[must_use]
     pub fn had(&self) -> Option<String> {
         let (Self::Failed { was, .. } | Self::Unknown { was, .. } | Self::RolledBack { was, .. }) = self else {
@@ -216,7 +216,7 @@ impl RecordedStatus {
         }
     }
 
-    /// Whether its action failed, or was not seen to succeed, whatever was rolled back since.
+    /// Whether its action failed, or no runner saw it succeed, whether it was rolled back since or not.
     #[must_use]
     pub fn did_not_succeed(&self) -> bool {
         match self {
@@ -225,7 +225,7 @@ impl RecordedStatus {
         }
     }
 
-    /// Whether nothing more happens to it in this run, unless somebody asks for it.
+    /// Whether it has a final status: nothing more happens to it in this run, unless an operator requests it.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(

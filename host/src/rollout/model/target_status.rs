@@ -1,37 +1,37 @@
-//! Where each target stands.
+//! A target's status, and the events that change it.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::policy::types::Ending;
 
-/// Where a target stands.
+/// A target's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetStatus {
-    /// Not asked about yet.
+    /// The policy has not decided about it.
     Pending,
-    /// Asked about; its policy or a hard limit said not now.
+    /// The policy or a hard limit does not let it start now.
     Waiting,
-    /// Its policy said `lock`: it queues for its slot.
+    /// The policy answered `lock`: it queues for its slot.
     Queued,
-    /// Its slot is held; its action has not started.
+    /// Its slot is held; no command was started under it.
     Leased,
-    /// Its action is under way.
+    /// Its action runs.
     Running,
-    /// Its action, or its roll-back, was started and its end was not seen: how that went is being found out.
+    /// Its action or its roll-back was started, and this runner did not see the end: that is being found out.
     Unsettled,
-    /// Its action ended so; its slot is still held.
+    /// Its action ended; its slot is still held.
     ActionEnded(Ending),
-    /// What undoes its action is under way.
+    /// Its roll-back runs.
     RollingBack,
-    /// That ended so; its slot is still held.
+    /// Its roll-back ended; its slot is still held.
     RollBackEnded(Ending),
     /// Nothing more happens to it in this run.
     Final(FinalStatus),
 }
 
-/// What became of a target.
+/// The status of a target that is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FinalStatus {
@@ -39,11 +39,11 @@ pub enum FinalStatus {
     Succeeded,
     /// Its action failed, was stopped by its time-out, or lost its lease.
     Failed,
-    /// Its action was stopped half-way: nobody knows.
+    /// The outcome of its action or its roll-back is unknown.
     Unknown,
-    /// It was undone.
+    /// It was rolled back.
     RolledBack,
-    /// It was left out.
+    /// It was skipped.
     Skipped,
 }
 
@@ -51,36 +51,35 @@ pub enum FinalStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetEvent {
-    /// Not now: the policy's `wait` or `hold`, or a hard limit.
+    /// It does not start now: the policy answered `wait` or `hold`, or a hard limit refused.
     Deferred,
-    /// The policy said `lock`.
+    /// The policy answered `lock` or `force`.
     Queued,
-    /// Its place in the queue was given up, or its slot given back unused.
+    /// It left the queue, or released its slot unused.
     ReleasedUnused,
     /// Its slot is held.
     Leased,
     /// Its action started.
     Started,
-    /// Its action ended, or what undoes it.
+    /// Its action, or its roll-back, ended.
     Ended(Ending),
-    /// Its action, or what undoes it, was started, and its end is not in sight: by an earlier runner, or over a connection that
-    /// broke.
+    /// A command was started by an earlier runner, or over a connection that broke, and its end is not known.
     Unsettled,
-    /// What undoes its action started.
+    /// Its roll-back started.
     RollBackStarted,
-    /// It may go again, as if it never had.
+    /// It may start again, as if it never had.
     Reopened,
-    /// It is to be undone: it queues for a slot once more.
+    /// It queues for a slot for its roll-back.
     RollBackQueued,
-    /// An earlier runner had finished with it; or nothing came of undoing it.
+    /// It was final under an earlier runner, or is again because its roll-back did not start.
     Restored(FinalStatus),
     /// Its slot is free again.
     Released,
-    /// It is left out.
+    /// It is skipped.
     Skipped,
 }
 
-/// A pair of state and event that the engine must never produce.
+/// A pair of status and event that the machine must never produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a target that is {state:?} cannot be {event:?}")]
 pub struct IllegalEvent {
@@ -89,7 +88,7 @@ pub struct IllegalEvent {
 }
 
 impl TargetStatus {
-    /// The state after `event`; a pair that is not listed is a bug in the engine, not in the job.
+    /// The status after `event`. A pair that is not listed is a bug in the machine, not in the job.
     ///
     /// # Errors
     /// [`IllegalEvent`].
@@ -100,11 +99,11 @@ impl TargetStatus {
             (S::Pending | S::Waiting, E::Queued) => Ok(S::Queued),
             (S::Queued | S::Leased, E::ReleasedUnused) => Ok(S::Waiting),
             (S::Queued, E::Leased) => Ok(S::Leased),
-            // Its roll-back did not run: it stands where it stood before that was to begin.
+            // Its roll-back did not run: it leaves that slot, and is final again.
             (S::Unsettled, E::Leased) => Ok(S::Leased),
-            // A retry acts again under the same slot.
+            // A retry runs under the same slot.
             (S::Leased | S::ActionEnded(_), E::Started) => Ok(S::Running),
-            // An earlier runner, or this one until the connection broke.
+            // Started by an earlier runner, or by this one until the connection broke.
             (S::Pending | S::Running | S::RollingBack, E::Unsettled) => Ok(S::Unsettled),
             (S::Running | S::Unsettled, E::Ended(ending)) => Ok(S::ActionEnded(ending)),
             (S::ActionEnded(ending), E::Released) => Ok(S::Final(FinalStatus::of(ending))),
@@ -122,7 +121,7 @@ impl TargetStatus {
         }
     }
 
-    /// Whether it takes one of the run's slots: queues for one, holds one, or acts under one.
+    /// Whether it takes one of the run's slots: it queues for one, or holds one.
     #[must_use]
     pub fn is_in_flight(self) -> bool {
         match self {
@@ -137,7 +136,7 @@ impl TargetStatus {
         }
     }
 
-    /// Whether its policy may still be asked to let it go.
+    /// Whether the policy may still let it start.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Waiting)
@@ -165,7 +164,7 @@ impl FinalStatus {
         }
     }
 
-    /// What became of a target that could not be undone.
+    /// The status of a target whose roll-back ended.
     fn of_roll_back(ending: Ending) -> Self {
         match ending {
             Ending::Succeeded => Self::RolledBack,
@@ -175,34 +174,35 @@ impl FinalStatus {
     }
 }
 
-/// How many targets stand where: kept up to date with every change, so that a view costs the same for ten targets and
-/// for ten thousand.
+/// How many targets have each status: updated with every change, so that a view costs the same for ten targets and for ten
+/// thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Counts {
     /// All of them.
     pub total: u32,
-    /// [`TargetState::Pending`].
+    /// [`TargetStatus::Pending`].
     pub pending: u32,
-    /// [`TargetState::Waiting`], [`TargetState::Queued`] and [`TargetState::Leased`].
+    /// [`TargetStatus::Waiting`], [`TargetStatus::Queued`] and [`TargetStatus::Leased`].
     pub waiting: u32,
-    /// [`TargetState::Acting`], [`TargetState::Unsettled`] and [`TargetState::Reverting`], and ended with the slot still held.
+    /// [`TargetStatus::Running`], [`TargetStatus::Unsettled`] and [`TargetStatus::RollingBack`], and ended with the slot still
+    /// held.
     pub running: u32,
-    /// [`Final::Done`].
+    /// [`FinalStatus::Succeeded`].
     pub succeeded: u32,
-    /// [`Final::Failed`].
+    /// [`FinalStatus::Failed`].
     pub failed: u32,
-    /// [`Final::Unknown`].
+    /// [`FinalStatus::Unknown`].
     pub unknown: u32,
-    /// [`Final::RolledBack`].
+    /// [`FinalStatus::RolledBack`].
     #[serde(default)]
     pub rolled_back: u32,
-    /// [`Final::Skipped`].
+    /// [`FinalStatus::Skipped`].
     pub skipped: u32,
 }
 
 impl Counts {
-    /// Counts of `total` targets that nobody asked about yet.
+    /// Counts of `total` pending targets.
     #[must_use]
     pub fn all_pending(total: u32) -> Self {
         Self { total, pending: total, ..Self::default() }
@@ -214,13 +214,13 @@ impl Counts {
         self.succeeded == self.total
     }
 
-    /// Takes one target from one state to another.
+    /// Moves one target from one status to another.
     pub fn moved(&mut self, from: TargetStatus, to: TargetStatus) {
         *self.place(from) -= 1;
         *self.place(to) += 1;
     }
 
-    /// How many have not reached a final state.
+    /// How many are not final.
     #[must_use]
     pub fn open(&self) -> u32 {
         self.pending + self.waiting + self.running
@@ -250,14 +250,14 @@ mod tests {
     use {TargetEvent as E, TargetStatus as S};
 
     #[test]
-    fn a_target_goes_from_pending_to_done() {
+    fn a_target_moves_from_pending_to_succeeded() {
         let events = [E::Deferred, E::Queued, E::Leased, E::Started, E::Ended(Ending::Succeeded), E::Released];
         let end = events.into_iter().try_fold(S::Pending, S::after).unwrap();
         assert_eq!(end, S::Final(FinalStatus::Succeeded));
     }
 
     #[test]
-    fn a_slot_that_is_given_back_leaves_the_target_waiting() {
+    fn a_slot_that_is_released_unused_leaves_the_target_waiting() {
         assert_eq!(S::Leased.after(E::ReleasedUnused), Ok(S::Waiting));
         assert_eq!(S::Queued.after(E::ReleasedUnused), Ok(S::Waiting));
     }
