@@ -101,11 +101,11 @@ enum FatalError {
 
 impl LeaseTask {
     /// Acquires the slot, holds it until it is ordered to release it, and reports every step.
-    pub(super) async fn keep(self, way: LeaseSource, mut orders: mpsc::Receiver<Order>) {
+    pub(super) async fn run(self, source: LeaseSource, mut orders: mpsc::Receiver<Order>) {
         let target = self.target;
         let mut early = VecDeque::new();
         let got = tokio::select! {
-            got = self.get(&way) => got,
+            got = self.get(&source) => got,
             // An acquire that is dropped leaves no lease behind.
             () = withdrawn(&mut orders, &mut early) => Err(AcquireFailure::Target(NotLeased::Withdrawn)),
         };
@@ -167,8 +167,8 @@ impl LeaseTask {
         self.run_state.reread(self.target.get()).await
     }
 
-    async fn get(&self, way: &LeaseSource) -> Result<(Lease, Acquisition), AcquireFailure> {
-        match way {
+    async fn get(&self, source: &LeaseSource) -> Result<(Lease, Acquisition), AcquireFailure> {
+        match source {
             LeaseSource::Queue { patience, status } => self.queue(*patience, status).await,
             LeaseSource::Force { breaking, by, reason } => self.force(breaking, by, reason).await,
             LeaseSource::Adopt(None) => Err(AcquireFailure::Target(NotLeased::Gone)),
