@@ -13,8 +13,6 @@
 pub mod audit;
 pub mod author;
 pub mod cli;
-pub mod fence;
 pub mod job;
 pub mod policy;
 pub mod rollout;
-pub mod terminal;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
-static BEFORE_MAIN: extern "C" fn() = lockkeeper::rollout::exec::inherited_signals::capture;
+static BEFORE_MAIN: extern "C" fn() = lockkeeper_locks::process::inherited_signals::capture;
 
 fn main() -> ExitCode {
     lockkeeper::cli::main()

@@ -8,9 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use lockkeeper::author::{case_text, question_of, read_cases, read_view, sample_view};
-use lockkeeper::job::{
-    Grants, JobSpec, Problems, parse_inventory, parse_listing, parse_profiles, parse_settings, text_of,
-};
+use lockkeeper::job::{Grants, JobSpec, parse_inventory, parse_listing, parse_settings};
 use lockkeeper::policy::{Engine, EngineOptions};
 use lockkeeper::rollout::journal::{Reader, digest};
 use lockkeeper::rollout::model::Plan;
@@ -18,6 +16,8 @@ use lockkeeper::rollout::run_state;
 use lockkeeper_coordination::memory::{Memory, MemoryOptions};
 use lockkeeper_coordination::recipe::{Claims, Party, Semaphore, read_number};
 use lockkeeper_coordination::store::{NodePath, Store, Version, create_all};
+use lockkeeper_locks::config::parse_profiles;
+use lockkeeper_locks::toml_reader::{Problems, text_of};
 
 use crate::root;
 

@@ -146,6 +146,8 @@ fn every_command_explains_itself() {
         "lock",
         "unlock",
         "holders",
+        "semaphore",
+        "semaphore resize",
         "party",
         "party join",
         "party members",
@@ -169,20 +171,98 @@ fn every_command_explains_itself() {
         "completions",
         "man",
     ];
-    // What every command has is shown once.
-    let help = |line: &str| {
-        let text = shown(&world, line);
-        let (ours, rest) = text.split_once("\nGlobal options:\n").expect("every command has them");
-        let (_, rest) = rest.split_once("\nStore options:\n").expect("and these below");
-        let behind = rest.split_once("\n\n").map_or("--- stderr\n--- exit 0\n", |(_, behind)| behind);
-        format!("{ours}\n{behind}")
+    // The options that every command has are shown once.
+    let own = |text: String| {
+        let mut is_global = false;
+        let lines = text.lines().filter(|line| {
+            is_global = if line.starts_with(' ') || line.is_empty() { is_global } else { *line == "Global options:" };
+            !is_global
+        });
+        lines.collect::<Vec<_>>().join("\n")
     };
-    let help: String = commands.map(|command| help(&format!("{command} --help"))).join("\n");
-    snapshot!(world, format!("{}\n{help}", shown(&world, "--help")));
-    // Whoever only names us wants to know what there is.
+    let long: String = commands.map(|command| own(shown(&world, &format!("{command} --help")))).join("\n\n");
+    let short: String =
+        ["lock", "run", "policy test"].map(|command| own(shown(&world, &format!("{command} -h")))).join("\n\n");
+    let root = [shown(&world, "-h"), shown(&world, "--help"), shown(&world, "help store")].join("\n");
+    snapshot!(world, format!("{root}\n{short}\n\n{long}"));
+    // The bare name shows the commands.
     let alone = said(&mut world.command("lockkeeper"));
     assert_eq!((alone.code, alone.stdout.as_str()), (Some(2), ""));
     assert!(alone.stderr.contains("Usage: lockkeeper") && alone.stderr.contains("holders"), "{alone:?}");
+}
+
+#[test]
+fn a_command_without_a_store_shows_no_store_options_and_refuses_them() {
+    let world = World::new();
+    for (line, option) in [
+        ("policy list --store s.db", "--store"),
+        ("--zk-hosts zk1 schema job", "--zk-hosts"),
+        ("completions bash --profile prod", "--profile"),
+        ("man --tls-ca ca.pem", "--tls-ca"),
+        ("explain latest --username ops", "--username"),
+        ("replay latest --session-timeout 5s", "--session-timeout"),
+        ("guard --fence-file f --fence 1 --attempt 1 --config c.toml -- true", "--config"),
+    ] {
+        let answer = world.run(line);
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{line}: {answer:?}");
+        assert!(answer.stderr.contains(&format!("`{option}` chooses a store")), "{line}: {answer:?}");
+    }
+    for line in ["policy list", "schema job", "completions", "man", "explain", "replay", "guard"] {
+        for help in ["-h", "--help"] {
+            let text = world.run(&format!("{line} {help}")).stdout;
+            assert!(!text.contains("--zk-hosts") && !text.contains("help store"), "{line} {help}: {text}");
+        }
+    }
+    for line in ["lock", "party join", "semaphore list", "run", "check"] {
+        let text = world.run(&format!("{line} -h")).stdout;
+        assert!(text.contains("`lockkeeper help store`") && !text.contains("--tls-ca"), "{line}: {text}");
+    }
+    let page = world.run("help store");
+    assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
+    assert!(page.stdout.contains("--tls-ca") && page.stdout.contains("LOCKKEEPER_ZK_HOSTS"), "{page:?}");
+}
+
+#[test]
+fn the_words_of_other_tools_lead_to_the_command() {
+    let world = World::new();
+    for (word, command) in [
+        ("dry-run", "plan"),
+        ("stop", "abort"),
+        ("cancel", "abort"),
+        ("kill", "abort"),
+        ("rollback", "abort"),
+        ("undo", "abort"),
+        ("revert", "abort"),
+        ("list", "status"),
+        ("ls", "status"),
+        ("ps", "status"),
+        ("logs", "run"),
+        ("release", "unlock"),
+        ("acquire", "lock"),
+        ("validate", "check"),
+        ("lint", "check"),
+        ("continue", "resume"),
+    ] {
+        let answer = world.run(word);
+        assert_eq!(answer.code, Some(2), "{word}: {answer:?}");
+        let hint = answer.stderr.lines().find(|line| line.starts_with("hint: ")).unwrap();
+        assert!(hint.contains(&format!("`lockkeeper {command}")), "{word}: {hint}");
+    }
+}
+
+#[test]
+fn the_small_program_has_the_same_commands_under_its_own_name() {
+    let world = World::new();
+    let small = |line: &str| said(world.command("lockkeeper-host").args(line.split(' ')));
+    assert_eq!(small("lock /x").code, Some(0));
+    assert!(world.run("holders /x").stdout.contains("by hand"), "{:?}", world.run("holders /x"));
+    let held = small("lock /x --one-per-identifier --timeout 0 -- true");
+    assert!(held.stderr.contains("`lockkeeper-host unlock /x"), "{held:?}");
+    assert_eq!(small("unlock /x").code, Some(0));
+    let absent = small("run job.toml");
+    assert_eq!(absent.code, Some(2), "{absent:?}");
+    let help = small("lock -h").stdout;
+    assert!(help.contains("lockkeeper-host lock /locks/db") && help.contains("`lockkeeper-host help store`"), "{help}");
 }
 
 #[test]
@@ -288,7 +368,9 @@ max-concurrency = 1
 [targets]
 hosts = ["a", "b"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "echo to $LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = a"]
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo to $LOCKKEEPER_TARGET; test $LOCKKEEPER_TARGET = a"]
 [budget]
 max-failed = 5
 "#;
@@ -317,7 +399,17 @@ max-concurency = 2
 [targets]
 hosts = ["a", "a"]
 [policy]
-use = "rolling" [policy.settings] keep-slot = 30 max-failure = 3 [action] run = ["sh", "{taget}"] timeout = "5" [[wave]] size = 1 "#, );
+use = "rolling"
+[policy.settings]
+keep-slot = 30
+max-failure = 3
+[action]
+run = ["sh", "{taget}"]
+timeout = "5"
+[[wave]]
+size = 1
+"#,
+    );
     let line = format!("check {} --format json", job.display());
     let answer = world.run(&line);
     assert_eq!(answer.code, Some(2));
@@ -353,7 +445,16 @@ max-concurency = 2
 [targets]
 inventory = "none.toml"
 [policy]
-use = "roling" [action] run = ["sh", "{taget}" timeout = "5" attempts = 0 [budget] max-failed = "101%" [[wave]] size = 1 "#;
+use = "roling"
+[action]
+run = ["sh", "{taget}"
+timeout = "5"
+attempts = 0
+[budget]
+max-failed = "101%"
+[[wave]]
+size = 1
+"#;
 
 #[test]
 fn ten_mistakes_of_all_kinds_are_ten_errors_with_line_and_column() {

@@ -81,7 +81,16 @@ max-concurrency = 1
 [targets]
 hosts = ["a", "b"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "echo {target} >> {job-dir}/ran"] [[wave]] name = "first" size = 1 bake = "6s" [[wave]] name = "rest" "#;
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo {target} >> {job-dir}/ran"]
+[[wave]]
+name = "first"
+size = 1
+bake = "6s"
+[[wave]]
+name = "rest"
+"#;
 
 /// The first runner is killed in the bake; the second has another clock.
 fn a_bake_is_neither_repeated_nor_shortened(store: impl Fn(usize) -> Vec<String>) {

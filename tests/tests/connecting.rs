@@ -19,7 +19,9 @@ path = "/locks/job"
 [targets]
 hosts = ["a"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "env; ls -l /proc/self/fd"]
+use = "rolling"
+[action]
+run = ["sh", "-c", "env; ls -l /proc/self/fd"]
 "#;
 
 const CONFIG: &str = r#"

@@ -220,7 +220,10 @@ max-concurrency = 2
 [targets]
 hosts = ["web01", "web02", "web03"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "lockkeeper holders /locks/job --format json"] "#;
+use = "rolling"
+[action]
+run = ["sh", "-c", "lockkeeper holders /locks/job --format json"]
+"#;
 
 #[test]
 fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {

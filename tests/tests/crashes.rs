@@ -52,7 +52,17 @@ max-concurrency = 5
 [targets]
 hosts = [HOSTS]
 [policy]
-use = "rolling" [action] run = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}", "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/acted"] roll-back = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}", "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"] probe = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"] attempts = 3 [budget] stop-at = "unlimited" "#;
+use = "rolling"
+[action]
+run = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+       "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/acted"]
+roll-back = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+             "--", "sh", "-c", "echo $LOCKKEEPER_TARGET >> {job-dir}/undone"]
+probe = ["GUARD", "guard", "--fence-file", "{job-dir}/tokens/{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
+attempts = 3
+[budget]
+stop-at = "unlimited"
+"#;
 
 /// A run's folder, and its store.
 struct Ground {

@@ -20,7 +20,10 @@ path = "/locks/files"
 [targets]
 hosts = ["a"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "echo said"] "#;
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo said"]
+"#;
 
 /// The same under this umask.
 fn under_umask(umask: &str, command: &Command) -> Command {

@@ -22,7 +22,9 @@ max-concurrency = 2
 [targets]
 hosts = ["a", "b", "c", "d", "e", "f"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "echo {target} >> begun; until test -e go; do sleep 0.02; done; echo {target} >> ended"]
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo {target} >> begun; until test -e go; do sleep 0.02; done; echo {target} >> ended"]
 on-unknown = "retry"
 "#;
 

@@ -18,7 +18,9 @@ max-concurrency = 2
 [targets]
 hosts = ["t[1-8]"]
 [policy]
-use = "rolling" [action] run = ["sh", "-c", "echo {target} >> {job-dir}/ran; until test -e {job-dir}/go; do sleep 0.02; done"]
+use = "rolling"
+[action]
+run = ["sh", "-c", "echo {target} >> {job-dir}/ran; until test -e {job-dir}/go; do sleep 0.02; done"]
 "#;
 
 struct Ground {

@@ -28,7 +28,11 @@ size = 2
 name = "rest"
 approve = true
 [policy]
-use = "rolling" [budget] stop-at = "unlimited" [action] run = ["sh", "-c", "echo $0 >> {job-dir}/acted; until test -e {job-dir}/go; do sleep 0.02; done; test $0 != bad", "{target}"]
+use = "rolling"
+[budget]
+stop-at = "unlimited"
+[action]
+run = ["sh", "-c", "echo $0 >> {job-dir}/acted; until test -e {job-dir}/go; do sleep 0.02; done; test $0 != bad", "{target}"]
 "#;
 
 struct Ground {

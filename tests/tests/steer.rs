@@ -20,7 +20,10 @@ max-concurrency = 2
 hosts = ["a", "b", "bad", "c", "d"]
 order = "listed"
 [policy]
-use = "rolling" MORE [action] run = ["sh", "-c", "echo $0 >> {job-dir}/acted; until test -e {job-dir}/go-$0 -o -e {job-dir}/go; do sleep 0.02; done; test $0 != bad -o -e {job-dir}/mended", "{target}"]
+use = "rolling"
+MORE
+[action]
+run = ["sh", "-c", "echo $0 >> {job-dir}/acted; until test -e {job-dir}/go-$0 -o -e {job-dir}/go; do sleep 0.02; done; test $0 != bad -o -e {job-dir}/mended", "{target}"]
 "#;
 
 /// Continues after a failure, unless these lines say otherwise.

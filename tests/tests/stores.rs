@@ -20,7 +20,10 @@ path = "/locks/job"
 [targets]
 hosts = ["a"]
 [policy]
-use = "rolling" [action] run = ["true"] "#;
+use = "rolling"
+[action]
+run = ["true"]
+"#;
 
 /// A command of an account that has a home and a state folder of its own, with a system-wide file.
 fn as_account(world: &World, account: &str, line: &str) -> Said {

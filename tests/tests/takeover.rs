@@ -22,7 +22,10 @@ max-concurrency = 2
 [targets]
 hosts = ["a", "b", "c", "d"]
 [policy]
-use = "rolling" [action] run = ["lockkeeper", "guard", "--fence-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--attempt", "{attempt}", "--", "sh", "-c", "echo {target} >> {job-dir}/begun; until test -e {job-dir}/go; do sleep 0.02; done; echo {target} >> {job-dir}/acted"]
+use = "rolling"
+[action]
+run = ["lockkeeper", "guard", "--fence-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--attempt", "{attempt}",
+       "--", "sh", "-c", "echo {target} >> {job-dir}/begun; until test -e {job-dir}/go; do sleep 0.02; done; echo {target} >> {job-dir}/acted"]
 probe = ["lockkeeper", "guard", "--fence-file", "{job-dir}/token-{target}", "--fence", "{fence}", "--outcome", "{attempt}", "--settle"]
 attempts = 3
 "#;

@@ -178,7 +178,7 @@ fn group_of(holder: &Child) -> i32 {
 }
 
 fn lives(group: i32) -> bool {
-    !lockkeeper::rollout::exec::process_group::is_gone(Pid::from_raw(group))
+    !lockkeeper_locks::process::process_group::is_gone(Pid::from_raw(group))
 }
 
 #[test]

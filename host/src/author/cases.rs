@@ -6,9 +6,9 @@ use lockkeeper_cases::{Case, Cases, Difference, Memory, Problem, view_of_json, v
 use serde_json::Value;
 
 use super::{Question, Said, decide};
-use crate::job::Problems;
 use crate::policy::types::{Outcome, Severity, View};
 use crate::policy::{Module, PolicyError};
+use lockkeeper_locks::toml_reader::Problems;
 
 /// A case that was tried.
 #[derive(Debug)]

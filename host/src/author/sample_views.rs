@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cases::view;
 use crate::policy::types::View;
-use crate::terminal;
+use lockkeeper_locks::terminal;
 
 /// What is different from the base.
 const SAMPLE: &str = r#"

@@ -4,9 +4,9 @@ use lockkeeper_cases::simulation::{Entrance, Fleet, Judged, Outcome, Scenario, S
 use serde_json::Value;
 
 use super::cases::problems;
-use crate::job::Problems;
 use crate::policy::PolicyError;
 use crate::policy::orchestration::{Answered, Beginning, Orchestration};
+use lockkeeper_locks::toml_reader::Problems;
 
 /// Reads a file of plays; `name` is what messages call it.
 ///

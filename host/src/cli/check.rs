@@ -1,10 +1,11 @@
 //! `lockkeeper check`: everything that is wrong with a job.
 
-use super::exit::{Exit, Failure};
+use super::args::{Global, JobArgs};
 use super::job::{Loaded, load};
-use super::output::{Output, of};
-use super::{Global, JobArgs};
-use crate::job::{Problem, TargetSource};
+use crate::job::TargetSource;
+use lockkeeper_locks::cli::exit::{Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of};
+use lockkeeper_locks::toml_reader::Problem;
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
@@ -26,7 +27,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.warn(&format!("{}: {problem}{help}", problem.place));
     }
     // Whatever it needs is there; whether it answers is for `run` to see.
-    let store = global.choose(output, loaded.store())?;
+    let store = global.common.choose(output, loaded.store())?;
     let manifest = policy.manifest();
     output.talk("Store", &store.to_string());
     let conducted = loaded.orchestration.as_ref().map(|orchestration| {
@@ -47,7 +48,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         let warnings = warnings.iter().map(|problem| serde_json::json!(problem));
         let all: serde_json::Value = loaded.warnings().into_iter().chain(warnings).collect();
         output.json(
-            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.place(), "warnings": all }),
+            &serde_json::json!({ "job": job.name.to_string(), "digest": job.digest, "store": store.address(), "warnings": all }),
         );
     }
     Ok(Exit::Done)

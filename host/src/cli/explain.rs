@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::exit::{ErrorKind, Exit, Failure};
-use super::output::{Output, moment, of, shown};
-use super::replay::{self, PATIENT};
-use super::{ExplainArgs, Global, runs};
+use super::args::{ExplainArgs, Global};
+use super::history_report::{Newest, nothing_written, of_runner_epochs, report_what_is_missing, untrusted};
+use super::load_policy::{OFFLINE_LIMITS, policy_of_run};
+use super::runs;
 use crate::audit::explain::{self, Answer, BlockedBy, Case, Counterfactual, Nearest, PolicyAnswer, Trail, TrailStatus};
 use crate::audit::{History, Page, Segments, Want};
-use crate::cli::table::Table;
-use crate::terminal;
 use lockkeeper_coordination::store::Clock;
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, moment, of, shown};
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 /// The width of the word that leads each line.
 const LABEL: usize = 10;
@@ -26,7 +28,7 @@ struct Why {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
-    let segments = runs::find(&global.state_dir()?, &args.run)?;
+    let segments = runs::find(&global.common.state_dir()?, &args.run)?;
     let (trail, history) = followed(&segments)?;
     let now = Clock::System.now_ms();
     match &args.target {
@@ -49,7 +51,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &ExplainArgs) -> Resul
 pub(super) fn followed(segments: &Segments) -> Result<(Trail, History), Failure> {
     let mut history = History::new(segments.clone(), Want::Everything);
     let mut trail: Option<Trail> = None;
-    while let Some(page) = history.page().map_err(replay::distrusted_history)? {
+    while let Some(page) = history.page().map_err(untrusted)? {
         if let Page::Segment(header) = &page {
             trail.get_or_insert_with(|| Trail::new(header));
         }
@@ -57,14 +59,14 @@ pub(super) fn followed(segments: &Segments) -> Result<(Trail, History), Failure>
             trail.follow(&page);
         }
     }
-    let mut trail = trail.ok_or_else(|| replay::nothing_written(segments))?;
-    trail.close(history.summaries().last().and_then(|told| told.closing.as_ref()));
+    let mut trail = trail.ok_or_else(|| nothing_written(segments))?;
+    trail.close(history.summaries().last().and_then(|summaries| summaries.closing.as_ref()));
     Ok((trail, history))
 }
 
 /// What is missing of the run, and when the last line was written: nobody can tell from it whether the runner lives.
 fn show_last_time(history: &History, trail: &Trail, output: &Output, now: u64) {
-    replay::say_what_is_missing(history, replay::Newest::MayGoOn, output);
+    report_what_is_missing(history, Newest::MayGoOn, output);
     if trail.closing.is_none() {
         let last = moment(trail.last_at, now);
         output.talk("As of", &format!("{last}, the journal's last line: the run is in progress or was killed"));
@@ -85,11 +87,11 @@ fn no_such_target(trail: &Trail, name: &str) -> Failure {
 /// The decision that is in the way, taken again with other facts.
 fn why(global: &Global, segments: &Segments, answer: &Answer) -> Result<Option<Why>, Failure> {
     let Some(position) = answer.position else { return Ok(None) };
-    let Some(case) = Case::find(segments, position).map_err(replay::distrusted_history)? else { return Ok(None) };
+    let Some(case) = Case::find(segments, position).map_err(untrusted)? else { return Ok(None) };
     let refused = answer.refused.as_ref().filter(|_| answer.blocked_by == BlockedBy::Limit);
     let case = case.refused_with(refused.and_then(|refused| refused.facts.as_deref().cloned()));
-    let engine = global.engine_with(PATIENT)?;
-    let nearest = match replay::own(&engine, &case.header, &segments.folder) {
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
+    let nearest = match policy_of_run(&engine, &case.header, &segments.folder) {
         Ok((policy, _)) => Ok(explain::nearest(&policy, &case)),
         Err(failure) => Err(failure.text()),
     };
@@ -265,7 +267,7 @@ fn about_run(history: &History, trail: &Trail, now: u64) -> Value {
         "now": now,
         "last": trail.last_at,
         "end": trail.closing.as_ref().map(|closing| &closing.end),
-        "runner-epochs": replay::of_runner_epochs(history),
+        "runner-epochs": of_runner_epochs(history),
         "missing": history.segments().missing,
     })
 }

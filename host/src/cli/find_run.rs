@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::context::Opener;
-use super::exit::{ErrorKind, Failure};
-use super::output::{Output, shown};
-use super::{Global, runs};
+use super::args::Global;
+use super::runs;
 use crate::rollout::run_state::{self, FindError, LATEST, StoredRun};
-use crate::terminal;
 use lockkeeper_coordination::store::Store;
+use lockkeeper_locks::cli::exit::{ErrorKind, Failure};
+use lockkeeper_locks::cli::output::{Output, shown};
+use lockkeeper_locks::cli::store::{Purpose, StoreChoice};
+use lockkeeper_locks::terminal;
 
 /// Where others are.
 pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile select another store; this command does not \
@@ -16,7 +17,7 @@ pub(super) const ELSEWHERE: &str = "--store, --zk-hosts and --profile select ano
 
 /// A run, and the session with its store.
 pub(super) struct Found {
-    pub(super) opener: Opener,
+    pub(super) choice: StoreChoice,
     pub(super) store: Arc<dyn Store>,
     pub(super) kept: StoredRun,
 }
@@ -31,15 +32,15 @@ pub(super) async fn find(global: &Global, output: &Output, wanted: &str) -> Resu
 
 /// The same for `abort`, which ends runs of every layout.
 pub(super) async fn find_in_any_layout(global: &Global, output: &Output, wanted: &str) -> Result<Found, Failure> {
-    let opener = global.look(output, None)?;
-    let store = opener.session().await?;
+    let choice = StoreChoice::new(&global.common, output, None, Purpose::Look)?;
+    let store = choice.session().await?;
     let all = run_state::all(&store).await?;
-    let kept = run_state::find(&all, wanted).map_err(|error| not_found(error, wanted, &opener))?.clone();
-    Ok(Found { opener, store, kept })
+    let kept = run_state::find(&all, wanted).map_err(|error| not_found(error, wanted, &choice))?.clone();
+    Ok(Found { choice, store, kept })
 }
 
-fn not_found(error: FindError, wanted: &str, opener: &Opener) -> Failure {
-    let place = &opener.choice;
+fn not_found(error: FindError, wanted: &str, choice: &StoreChoice) -> Failure {
+    let place = choice.place();
     let (text, hint) = match error {
         FindError::Nothing => (
             format!("{place} has no runs, and so no run `{}`", shown(wanted)),

@@ -7,12 +7,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Global;
-use super::exit::{ErrorKind, Failure};
-use super::output::{Output, problems_failure};
+use super::args::Global;
 use crate::job::{
-    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Problem,
-    Problems, StoreSpec, Target, ValueSource, text_of,
+    Complaint, JobSpec, Listed, Look, OrchestrationSpec, PartyCounts, PolicyPlace, PolicySource, PolicySpec, Target,
+    ValueSource,
 };
 use crate::policy::orchestration::Orchestration;
 use crate::policy::types::{Diagnostic, Severity};
@@ -24,6 +22,11 @@ use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::Party;
 use lockkeeper_coordination::store::{Store, StoreError};
 use lockkeeper_coordination::zookeeper::Secret;
+use lockkeeper_locks::cli::exit::{ErrorKind, Failure};
+use lockkeeper_locks::cli::output::Output;
+use lockkeeper_locks::cli::problems::problems_failure;
+use lockkeeper_locks::config::StoreSpec;
+use lockkeeper_locks::toml_reader::{Problem, Problems, text_of};
 
 /// A job that was read, and its policy.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) struct Loaded {
     /// The file's folder: what relative paths in the job are relative to.
     pub(super) folder: PathBuf,
     pub(super) policy: Module,
-    /// Who drives it, where somebody does.
+    /// Its orchestration, if it has one.
     pub(super) orchestration: Option<Orchestration>,
     /// What the policy says against its settings without refusing them.
     warnings: Vec<Diagnostic>,
@@ -83,9 +86,10 @@ pub(super) fn load(global: &Global, file: &Path) -> Result<Loaded, Failure> {
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_TEXT_BYTES {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_TEXT_BYTES} bytes"))),
-        false => Ok(bytes),
+    if bytes.len() as u64 > MAX_TEXT_BYTES {
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_TEXT_BYTES} bytes")))
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -131,9 +135,10 @@ impl Loaded {
     /// # Errors
     /// When the environment of this process, the runner's, does not have one: nothing may start.
     pub(super) fn values(&self) -> Result<BTreeMap<String, Secret>, Failure> {
-        match self.unset.is_empty() {
-            true => Ok(self.values.clone()),
-            false => Err(problems_failure(&self.job.problems(self.unset_here()))),
+        if self.unset.is_empty() {
+            Ok(self.values.clone())
+        } else {
+            Err(problems_failure(&self.job.problems(self.unset_here())))
         }
     }
 

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::exit::{ErrorKind, Exit, Failure};
+use super::args::{Global, JobArgs};
 use super::job::{Loaded, load};
-use super::output::{Output, moment, of};
-use super::signals::Signals;
-use super::{Global, JobArgs, slot_check};
-use crate::cli::table::Table;
+use super::slot_check;
 use crate::job::{ActionSpec, Calendar, Command, JobSpec, OnExhausted, Opening, PartyCounts, SshSpec};
 use crate::rollout::driver::needs_store;
 use crate::rollout::model::{Mismatch, Plan, RollCall, Wave};
 use lockkeeper_coordination::store::{Clock, Store};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, moment, of};
+use lockkeeper_locks::cli::signals::Signals;
+use lockkeeper_locks::cli::store::{Purpose, StoreChoice};
+use lockkeeper_locks::cli::table::Table;
 
 pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Result<Exit, Failure> {
     let loaded = load(global, &args.job)?;
     let Loaded { job, policy, .. } = &loaded;
-    let opener = global.look(output, loaded.store())?;
-    let store = match opener.session().await {
+    let choice = StoreChoice::new(&global.common, output, loaded.store(), Purpose::Look)?;
+    let store = match choice.session().await {
         Ok(store) => Some(store),
         Err(failure) if needs_store(job) => return Err(failure),
         Err(failure) => {
@@ -35,10 +37,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     let roll_call = roll_call(&loaded, output, &plan, store.as_ref()).await;
     if let Some(store) = store {
         // A share of no targets is a number that no run writes.
-        let compared = match plan.targets.is_empty() {
-            true => Ok(()),
-            false => slot_check::compare(output, &*store, job, &plan).await,
-        };
+        let compared =
+            if plan.targets.is_empty() { Ok(()) } else { slot_check::compare(output, &*store, job, &plan).await };
         store.close().await?;
         compared?;
     }
@@ -59,7 +59,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
         output.json(&json!({
             "job": job.name.to_string(),
             "policy": policy.manifest().name,
-            "store": opener.choice.place(),
+            "store": choice.place().address(),
             "semaphore": job.semaphore.path,
             "slots": plan.limits.slots,
             "floor": plan.limits.floor,
@@ -78,8 +78,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     }
     let manifest = policy.manifest();
     output.talk("Policy", &format!("{} {}: {}", manifest.name, manifest.version, manifest.summary));
-    if opener.choice.is_named() {
-        output.talk("Store", &opener.choice.to_string());
+    if choice.place().is_named() {
+        output.talk("Store", &choice.place().to_string());
     }
     if let Some((text, _)) = opening(&plan, now_ms) {
         output.talk("Window", &text);
@@ -112,7 +112,7 @@ pub(super) async fn run(global: &Global, output: &Output, args: JobArgs) -> Resu
     Ok(Exit::Done)
 }
 
-/// The targets beside the party's members. `None` if the job has no such party, or if nobody can look now: a plan is made
+/// The targets beside the party's members. `None` if the job has no such party, or if it cannot be looked up now: a plan is made
 /// without the store, too.
 async fn roll_call(
     loaded: &Loaded,
@@ -135,7 +135,7 @@ async fn roll_call(
             Err(failure) => return Err(failure),
         },
         None if party.counts == PartyCounts::Others => None,
-        // Why the store was not opened is said already.
+        // Why the store was not opened was reported before.
         None => {
             not_looked("");
             None

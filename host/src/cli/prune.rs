@@ -5,26 +5,28 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::exit::{ErrorKind, Exit, Failure};
-use super::output::{Output, moment, of};
-use super::{Global, PruneArgs, runs};
+use super::args::{Global, PruneArgs};
+use super::runs;
 use crate::rollout::run_state::{self, RunPhase, RunSummary};
-use crate::terminal;
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, moment, of};
+use lockkeeper_locks::cli::store::{Purpose, StoreChoice};
+use lockkeeper_locks::terminal;
 
-/// What never began is left alone for so long: somebody may be about to begin it.
+/// How long a run that never began is kept: a runner may be about to begin it.
 const NEVER_STARTED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn run(global: &Global, output: &Output, args: PruneArgs) -> Result<Exit, Failure> {
-    let state = global.state_dir()?;
-    let opener = global.look(output, None)?;
-    let store = opener.session().await?;
+    let state = global.common.state_dir()?;
+    let choice = StoreChoice::new(&global.common, output, None, Purpose::Look)?;
+    let store = choice.session().await?;
     let now = store.clock().now_ms();
     let before = |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let is_meant = |job: &str| args.job.as_deref().is_none_or(|meant| meant == job);
     let all = run_state::summaries(&store).await?;
     if let Some(job) = args.job.as_deref().filter(|job| !all.iter().any(|run| run.stored.record.job == *job)) {
         let jobs: BTreeSet<&str> = all.iter().map(|run| run.stored.record.job.as_str()).collect();
-        return Err(no_such_job(job, &jobs, &opener.choice.to_string()));
+        return Err(no_such_job(job, &jobs, &choice.place().to_string()));
     }
     let is_old =
         |run: &RunSummary| run.stored.record.ended.as_ref().is_some_and(|ended| ended.at < before(args.older_than));
@@ -104,7 +106,7 @@ fn no_such_job(job: &str, jobs: &BTreeSet<&str>, place: &str) -> Failure {
     let names: Vec<&str> = jobs.iter().copied().collect();
     let failure =
         Failure::message(ErrorKind::NoSuchRun, format!("{place} has no run of job `{}`", terminal::value(job)));
-    match crate::job::closest(job, &names) {
+    match lockkeeper_locks::toml_reader::closest(job, &names) {
         Some(close) => failure.hint(format!("did you mean `{}`?", terminal::value(close))),
         None => failure.hint("`lockkeeper status` lists the runs and their jobs"),
     }

@@ -11,29 +11,33 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::context::{self, Opener};
-use super::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
-use super::invocation::quoted;
+use super::args::{Global, RunArgs};
+use super::event_lines;
 use super::job::{Loaded, load};
-use super::output::{Output, moment};
-use super::signals::Signals;
 use super::status::next;
-use super::{Global, RunArgs, runs, slot_check, supervisor};
+use super::{runs, slot_check};
 use crate::job::{JobName, Target, TargetSource};
 use crate::rollout::model::{End, Event, Mismatch, Plan, RecordedStatus, Report, RunFailure, Stamped, Stop};
 use crate::rollout::run_state::{
     LAYOUT, NewRun, OpenedRun, RunEnd, RunRecord, RunStateError, Runner, SavedEndings, StoredRun, UnsavedEndings,
 };
+use lockkeeper_locks::cli::caller;
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure, REFUSED_HINT};
+use lockkeeper_locks::cli::invocation::quoted;
+use lockkeeper_locks::cli::output::{Output, moment};
+use lockkeeper_locks::cli::signals::Signals;
+use lockkeeper_locks::cli::store::{Purpose, StoreChoice};
+use lockkeeper_locks::cli::supervisor;
 
 use crate::rollout::driver::{self, Run};
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::{AcquireError, Patience, StoreId};
 use lockkeeper_coordination::store::{Lifetime, Store, StoreError};
 
-/// Wishes to stop that may wait: gently, then now.
+/// Requests to stop that may be queued: gently, then now.
 const MAX_STOPS: usize = 4;
 
-/// How often a lost session is tried to be replaced before the run is left to somebody else: for a minute.
+/// How often a lost session is replaced before the run is left to another runner: for a minute.
 const MAX_TRIES: u32 = 120;
 
 /// How far this machine's clock may be from the store's without a warning, in milliseconds.
@@ -51,13 +55,13 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     // Before anything is written or starts.
     loaded.values()?;
     let mut signals = Signals::new()?;
-    let opener = global.store(output, loaded.store())?;
+    let choice = StoreChoice::new(&global.common, output, loaded.store(), Purpose::Use)?;
     // Every other was announced.
-    if opener.choice.is_named() {
-        output.talk("Store", &opener.choice.to_string());
+    if choice.place().is_named() {
+        output.talk("Store", &choice.place().to_string());
     }
     let attempt =
-        Attempt { output, args: &args, opener: &opener, state: global.state_dir()?, digest: digest(&loaded)? };
+        Attempt { output, args: &args, choice: &choice, state: global.common.state_dir()?, digest: digest(&loaded)? };
     let mut unwritten = None;
     let exit = attempt.session_after_session(&loaded, &mut signals, &mut unwritten).await;
     if let Some(unwritten) = unwritten {
@@ -66,11 +70,25 @@ pub(super) async fn run(global: &Global, output: &Output, args: RunArgs) -> Resu
     exit
 }
 
-/// What becomes of the job while one session lasts.
-enum Stood {
-    Over(Exit),
-    /// The session is over, or another runner has the run.
+/// Why a run cannot go on in the session that it has.
+enum Interruption {
+    /// The session is over, or another runner has the run: the next session may resume it.
     Lost(Lost),
+    /// The command fails.
+    Failed(Failure),
+}
+
+impl From<Failure> for Interruption {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// A session that ended is no failure: the next one resumes the run.
+impl From<RunStateError> for Interruption {
+    fn from(error: RunStateError) -> Self {
+        if error.is_lost() { Self::Lost(Lost::default()) } else { Self::Failed(error.into()) }
+    }
 }
 
 /// A run whose session is over.
@@ -93,7 +111,7 @@ enum Begun {
 struct Attempt<'a> {
     output: &'a Output,
     args: &'a RunArgs,
-    opener: &'a Opener,
+    choice: &'a StoreChoice,
     state: PathBuf,
     digest: String,
 }
@@ -107,15 +125,16 @@ impl Attempt<'_> {
         signals: &mut Signals,
         unwritten: &mut Option<UnsavedEndings>,
     ) -> Result<Exit, Failure> {
-        let mut store = self.opener.session().await?;
+        let mut store = self.choice.session().await?;
         let mut again = self.args.again;
         loop {
-            let stood = self.stand(loaded, &store, signals, &mut again).await;
+            let outcome = self.run_in(loaded, &store, signals, &mut again).await;
             // A session that is over already has nothing left to close.
             let _ = store.close().await;
-            let is_stopped = match stood? {
-                Stood::Over(exit) => return Ok(exit),
-                Stood::Lost(lost) => {
+            let is_stopped = match outcome {
+                Ok(exit) => return Ok(exit),
+                Err(Interruption::Failed(failure)) => return Err(failure),
+                Err(Interruption::Lost(lost)) => {
                     *unwritten = lost.unwritten.filter(|unwritten| !unwritten.is_empty());
                     lost.is_stopped
                 }
@@ -168,7 +187,7 @@ impl Attempt<'_> {
     async fn next_session(&self, unwritten: Option<&UnsavedEndings>) -> Result<Arc<dyn Store>, Failure> {
         let mut tries = 0;
         loop {
-            let failure = match self.opener.session().await {
+            let failure = match self.choice.session().await {
                 Err(failure) if failure.kind == ErrorKind::Unavailable => failure,
                 answer => return answer,
             };
@@ -250,39 +269,39 @@ impl Attempt<'_> {
         format!("the run is unfinished; `lockkeeper run {}` resumes it", self.job_file())
     }
 
-    async fn stand(
+    /// Becomes the runner of the job and runs it, as long as the session lasts.
+    async fn run_in(
         &self,
         loaded: &Loaded,
         store: &Arc<dyn Store>,
         signals: &mut Signals,
         again: &mut bool,
-    ) -> Result<Stood, Failure> {
+    ) -> Result<Exit, Interruption> {
         let runner = match signals.or(self.become_runner(&loaded.job.name, store, again)).await {
-            Ok(Ok(runner)) => runner,
-            Ok(Err(error)) => return error,
-            Err(request) => return Ok(Stood::Over(request.exit())),
+            Ok(runner) => runner?,
+            Err(request) => return Ok(request.exit()),
         };
         let runner = Arc::new(runner);
-        let stood = self.act(loaded, &runner, signals, again).await;
+        let outcome = self.act(loaded, &runner, signals, again).await;
         if let Some(runner) = Arc::into_inner(runner) {
             runner.step_down().await;
         }
-        stood
+        outcome
     }
 
-    /// Waits until nobody else runs the job.
+    /// Waits until no other process runs the job.
     async fn become_runner(
         &self,
         job: &JobName,
         store: &Arc<dyn Store>,
         again: &mut bool,
-    ) -> Result<Runner, Result<Stood, Failure>> {
-        let who = context::process().map_err(Err)?;
+    ) -> Result<Runner, Interruption> {
+        let who = caller::process()?;
         match Runner::acquire(store, job, who.clone(), Patience::Once).await {
             Err(RunStateError::Runner(AcquireError::Full { .. })) => {}
-            answer => return answer.map(|runner| self.with_job_file(runner)).map_err(lost_or),
+            answer => return Ok(self.with_job_file(answer?)),
         }
-        let (holder, standing_by) = Runner::of(store, job).await.map_err(lost_or)?;
+        let (holder, standing_by) = Runner::of(store, job).await?;
         let (by, since) = match &holder {
             Some(holder) => (holder.identifier.as_str(), moment(holder.since_ms, store.clock().now_ms())),
             None => ("another process", String::from("just now")),
@@ -290,25 +309,26 @@ impl Attempt<'_> {
         // The last session of this process is waited for in any case: its run is this process's to resume.
         let is_own = holder.as_ref().is_some_and(|holder| holder.identifier == who.as_str());
         if self.args.no_wait && !is_own {
-            return Err(Err(Failure::message(
+            return Err(Failure::message(
                 ErrorKind::Running,
                 format!("{by} has been running job `{job}` since {since}"),
             )
-            .hint("omit --no-wait to stand by and take over when that runner ends")));
+            .hint("omit --no-wait to stand by and take over when that runner ends")
+            .into());
         }
         let others = match standing_by {
             0 => String::new(),
-            others => format!("behind {}, ", super::output::of(others as usize, "other")),
+            others => format!("behind {}, ", lockkeeper_locks::cli::output::of(others as usize, "other")),
         };
-        let text = match is_own {
-            true => format!("{others}until the previous session of this process ({by}) ends"),
-            false => format!("{others}while {by} runs job `{job}`, since {since}"),
+        let text = if is_own {
+            format!("{others}until the previous session of this process ({by}) ends")
+        } else {
+            format!("{others}while {by} runs job `{job}`, since {since}")
         };
         self.output.talk("Standby", &text);
         // What runs now is what was asked for.
         *again = false;
-        let runner = Runner::acquire(store, job, who, Patience::Forever).await;
-        runner.map(|runner| self.with_job_file(runner)).map_err(lost_or)
+        Ok(self.with_job_file(Runner::acquire(store, job, who, Patience::Forever).await?))
     }
 
     fn with_job_file(&self, runner: Runner) -> Runner {
@@ -316,46 +336,44 @@ impl Attempt<'_> {
         runner.with_job_file(file.display().to_string())
     }
 
-    /// We are the runner: begins a run, goes on with one, or says that there is nothing to do.
+    /// As the runner of the job: begins a run, resumes one, or reports that there is nothing to do.
     async fn act(
         &self,
         loaded: &Loaded,
         runner: &Arc<Runner>,
         signals: &mut Signals,
         again: &mut bool,
-    ) -> Result<Stood, Failure> {
-        let newest = match runner.newest().await {
-            Ok(newest) => newest,
-            Err(error) => return lost_or(error),
-        };
-        let opened = match newest {
+    ) -> Result<Exit, Interruption> {
+        let (opened, folder) = match runner.newest().await? {
             Some(StoredRun { name, record, .. }) if record.ended.is_none() && record.digest != self.digest => {
-                return Err(unfinished(&name, "the job has changed since").hint(format!(
-                    "`lockkeeper run JOB` with the unchanged job resumes it; `lockkeeper abort {name}` aborts it"
-                )));
+                return Err(unfinished(&name, "the job has changed since")
+                    .hint(format!(
+                        "`lockkeeper run JOB` with the unchanged job resumes it; `lockkeeper abort {name}` aborts it"
+                    ))
+                    .into());
             }
             Some(kept) if kept.record.ended.is_none() => {
                 if *again {
                     let hint = format!("omit --again to resume it, or run `lockkeeper abort {}`", kept.name);
-                    return Err(unfinished(&kept.name, "--again is for finished runs").hint(hint));
+                    return Err(unfinished(&kept.name, "--again is for finished runs").hint(hint).into());
                 }
                 let folder = runs::create(&self.state, &kept.name)?;
-                runner.resume(kept, folder.display().to_string()).await.map(|opened| (opened, folder))
+                (runner.resume(kept, folder.display().to_string()).await?, folder)
             }
             // An earlier version recorded runs of no target: they are no reason to do nothing.
             Some(StoredRun { name, record: RunRecord { digest, targets: 1.., ended: Some(ended), .. }, .. })
                 if digest == self.digest && !*again =>
             {
-                return Ok(Stood::Over(self.finished(&loaded.job.name, &name, &ended)));
+                return Ok(self.finished(&loaded.job.name, &name, &ended));
             }
             earlier => {
                 let targets = match signals.or(loaded.targets(Some(runner.store()))).await {
                     Ok(targets) => targets?,
-                    Err(request) => return Ok(Stood::Over(request.exit())),
+                    Err(request) => return Ok(request.exit()),
                 };
-                // No run is recorded: the next one acts on whatever is listed then.
+                // No run is recorded: the next one takes the targets that are listed then.
                 if targets.is_empty() {
-                    return Ok(Stood::Over(self.no_targets(&loaded.job.name)));
+                    return Ok(self.no_targets(&loaded.job.name));
                 }
                 if let Some(StoredRun { name, record, .. }) = earlier {
                     let why = match record.digest == self.digest {
@@ -369,10 +387,7 @@ impl Attempt<'_> {
                 self.begin(loaded, runner, targets).await?
             }
         };
-        match opened {
-            Ok((opened, folder)) => self.roll_out(loaded, runner, opened, folder, signals).await,
-            Err(error) => lost_or(error),
-        }
+        self.roll_out(loaded, runner, opened, folder, signals).await
     }
 
     async fn begin(
@@ -380,12 +395,10 @@ impl Attempt<'_> {
         loaded: &Loaded,
         runner: &Arc<Runner>,
         targets: Vec<Target>,
-    ) -> Result<Result<(OpenedRun, PathBuf), RunStateError>, Failure> {
+    ) -> Result<(OpenedRun, PathBuf), Interruption> {
         let Loaded { job, policy, .. } = loaded;
         let plan = Plan::new(job, targets);
-        if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, Begun::Not).await? {
-            return Ok(Err(error));
-        }
+        self.call_the_roll(loaded, runner, &plan.targets, Begun::Not).await?;
         slot_check::settle(self.output, &**runner.store(), job, &plan).await?;
         let name = run_name(job.name.as_str());
         let folder = runs::create(&self.state, &name)?;
@@ -406,7 +419,7 @@ impl Attempt<'_> {
         let journal = folder.display().to_string();
         let job_text = job.source.text().to_owned();
         let new = NewRun { name, record, job_text, targets: plan.targets, journal };
-        Ok(runner.begin(new).await.map(|opened| (opened, folder)))
+        Ok((runner.begin(new).await?, folder))
     }
 
     /// Refuses a job none of whose targets is a member of its party, before anything was done to one. Members that a run has
@@ -417,25 +430,27 @@ impl Attempt<'_> {
         runner: &Runner,
         targets: &[Target],
         begun: Begun,
-    ) -> Result<Result<(), RunStateError>, Failure> {
-        let Some(party) = &loaded.job.party else { return Ok(Ok(())) };
+    ) -> Result<(), Interruption> {
+        let Some(party) = &loaded.job.party else { return Ok(()) };
         let roll_call = match loaded.roll_call(runner.store(), targets).await {
             Ok(roll_call) => roll_call,
-            Err(StoreError::SessionOver) => return Ok(Err(RunStateError::SessionEnded)),
+            Err(StoreError::SessionOver) => return Err(RunStateError::SessionEnded.into()),
             Err(error) => {
                 let failure = Failure::from(error);
                 let error = failure.error.context(format!("cannot read the members of the party `{}`", party.path));
-                return Err(Failure { error, ..failure });
+                return Err(Failure { error, ..failure }.into());
             }
         };
         match (roll_call.and_then(|roll_call| roll_call.mismatch(party.counts)), begun) {
-            (Some(Mismatch::NoTarget { message, help }), Begun::Not) => return Err(loaded.strangers(message, help)),
+            (Some(Mismatch::NoTarget { message, help }), Begun::Not) => {
+                return Err(loaded.strangers(message, help).into());
+            }
             (Some(Mismatch::NoTarget { message, .. } | Mismatch::SomeAbsent { message }), _) => {
                 self.output.warn(&message)
             }
             (None, _) => {}
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     async fn roll_out(
@@ -445,7 +460,7 @@ impl Attempt<'_> {
         opened: OpenedRun,
         journal: PathBuf,
         signals: &mut Signals,
-    ) -> Result<Stood, Failure> {
+    ) -> Result<Exit, Interruption> {
         let Loaded { job, folder, policy, .. } = loaded;
         runs::keep_policy(&self.state, &journal, folder, &job.policy.source, policy)?;
         if let Some((spec, orchestration)) = job.orchestration.as_ref().zip(loaded.orchestration.as_ref()) {
@@ -456,18 +471,11 @@ impl Attempt<'_> {
         let (name, run_name) = (job.name.to_string(), run_state.run().to_owned());
         let plan = Plan::of(job, targets);
         if let Some(resumed) = &resumed {
-            let begun = match resumed.targets.iter().any(|target| target.attempt > 0) {
-                true => Begun::Already,
-                false => Begun::Not,
-            };
-            if let Err(error) = self.call_the_roll(loaded, runner, &plan.targets, begun).await? {
-                return lost_or(error);
-            }
+            let is_begun = resumed.targets.iter().any(|target| target.attempt > 0);
+            let begun = if is_begun { Begun::Already } else { Begun::Not };
+            self.call_the_roll(loaded, runner, &plan.targets, begun).await?;
         }
-        let store_id = match StoreId::of(&**runner.store()).await {
-            Ok(id) => id,
-            Err(error) => return lost_or(error.into()),
-        };
+        let store_id = StoreId::of(&**runner.store()).await.map_err(RunStateError::from)?;
         let output = self.output.clone().with_bar(plan.targets.len());
         let folder = std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
             .map_err(|error| Failure::new(ErrorKind::Io, error))?;
@@ -479,7 +487,7 @@ impl Attempt<'_> {
             plan,
             policy: policy.clone(),
             journal,
-            place: self.opener.choice.place(),
+            place: self.choice.place().address(),
             runner: Arc::clone(runner),
             run_state: Arc::clone(&run_state),
             resumed,
@@ -504,7 +512,7 @@ impl Attempt<'_> {
             if matches!(stamped.event, Event::Finished { .. }) {
                 output.end_bar();
             }
-            output.event(stamped);
+            event_lines::show(&output, stamped);
             if matches!(&stamped.event, Event::Refused { limit, .. } if limit == "unknown-held") && !is_hold_told {
                 is_hold_told = true;
                 output.talk(
@@ -522,23 +530,23 @@ impl Attempt<'_> {
         output.end_bar();
         let unwritten = Some(run_state.unsaved_endings());
         match report {
-            Ok(Report { end: End::Lost(_), .. }) => Ok(Stood::Lost(Lost { unwritten, is_stopped })),
+            Ok(Report { end: End::Lost(_), .. }) => Err(Interruption::Lost(Lost { unwritten, is_stopped })),
             Ok(report) if !report.end.is_final() => {
                 self.say_given_up(&run_state.unsaved_endings());
                 self.output.talk("Stopped", &self.resume_with());
-                outcome(&report).map(Stood::Over)
+                Ok(outcome(&report)?)
             }
             Ok(report) => {
                 self.say_failures(&run_state.failures(), &logs);
                 if let Some(next) = next(&report.counts, &name, &self.job_file()) {
                     self.output.talk("Next", &next);
                 }
-                outcome(&report).map(Stood::Over)
+                Ok(outcome(&report)?)
             }
             Err(driver::RunError::RunState(error)) if error.is_lost() => {
-                Ok(Stood::Lost(Lost { unwritten, is_stopped }))
+                Err(Interruption::Lost(Lost { unwritten, is_stopped }))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Failure::from(error).into()),
         }
     }
 
@@ -573,10 +581,7 @@ impl Attempt<'_> {
                 "event": "finished-before", "run": name, "end": end, "ended": ended.at, "counts": counts,
             }));
         }
-        match counts.all_succeeded() {
-            true => Exit::Done,
-            false => Exit::Failed,
-        }
+        if counts.all_succeeded() { Exit::Done } else { Exit::Failed }
     }
 }
 
@@ -588,7 +593,7 @@ async fn obeyed<T>(work: impl Future<Output = T>, signals: &mut Signals, stops: 
         tokio::select! {
             done = &mut work => return (done, next == Stop::Now),
             _ = signals.next() => {
-                // Who sends more than are heard wants no more than the last.
+                // More requests than fit ask for no more than the last.
                 let _ = stops.try_send(next);
                 next = Stop::Now;
             }
@@ -601,14 +606,6 @@ fn few(names: &[&str]) -> String {
     match names.len().saturating_sub(MOST_NAMED) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
-    }
-}
-
-/// A session that ended is no failure: the next goes on.
-fn lost_or(error: RunStateError) -> Result<Stood, Failure> {
-    match error.is_lost() {
-        true => Ok(Stood::Lost(Lost::default())),
-        false => Err(error.into()),
     }
 }
 

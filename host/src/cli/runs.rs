@@ -1,4 +1,4 @@
-//! Where runs are kept: a folder each, with a journal for every stint, the policy's component and the commands' output.
+//! Where runs are kept: a folder each, with a journal for every runner epoch, the policy's component and the commands' output.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use std::{fs, io};
 
-use super::exit::{ErrorKind, Failure};
-use super::output::{of, shown};
 use crate::audit::Segments;
 use crate::job::PolicySource;
 use crate::policy::{Module, StandardPolicy};
 use crate::rollout::journal::{Reader, digest};
-use crate::terminal;
 use lockkeeper_coordination::files::{self, MAX_POLICY_BYTES};
+use lockkeeper_locks::cli::exit::{ErrorKind, Failure};
+use lockkeeper_locks::cli::output::{of, shown};
+use lockkeeper_locks::terminal;
 
-/// The newest run, for whoever does not want to type its name.
+/// The name for the newest run.
 const LATEST: &str = "latest";
 
 /// How many runs an error names.
@@ -135,14 +135,16 @@ pub(super) fn find(state: &Path, wanted: &str) -> Result<Segments, Failure> {
 
 /// A run's folder, or one journal alone, by its path.
 fn at(path: &Path) -> Result<Segments, Failure> {
-    let found = match path.is_dir() {
-        true => Segments::of(path).map_err(|error| Failure::new(ErrorKind::Io, error))?,
-        false => path.is_file().then(|| Segments::alone(path)),
+    let found = if path.is_dir() {
+        Segments::of(path).map_err(|error| Failure::new(ErrorKind::Io, error))?
+    } else {
+        path.is_file().then(|| Segments::alone(path))
     };
     found.ok_or_else(|| {
-        let text = match path.is_dir() {
-            true => format!("`{}` has no journal", path.display()),
-            false => format!("there is no journal `{}`", path.display()),
+        let text = if path.is_dir() {
+            format!("`{}` has no journal", path.display())
+        } else {
+            format!("there is no journal `{}`", path.display())
         };
         Failure::message(ErrorKind::NoSuchRun, text).hint("name a run, or a journal's file, or its folder")
     })
@@ -159,7 +161,7 @@ fn kept(folder: &Path) -> Vec<Kept> {
 }
 
 /// When a run started, in milliseconds since the Unix epoch. A journal whose beginning was changed must not make an older
-/// run the newest: what is wrong with it is said when it is read.
+/// run the newest: what is wrong with it is reported when it is read.
 fn started(segments: &Segments) -> u64 {
     let said = segments
         .here
@@ -262,7 +264,7 @@ fn is_old(name: &str, folder: &Path, old: &Old<'_>) -> bool {
     reader.closing().is_some_and(|closing| is_final(&closing.end) && closing.ended < old.ended_before)
 }
 
-/// Whether somebody may not go on with a run that ended so.
+/// Whether a run with this end cannot be resumed.
 fn is_final(end: &str) -> bool {
     matches!(end, "succeeded" | "failed" | "aborted")
 }

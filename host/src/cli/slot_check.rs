@@ -2,15 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use super::context;
-use super::exit::Failure;
-use super::output::{Output, of};
 use crate::job::{JobSpec, Limit};
 use crate::rollout::model::Plan;
 use lockkeeper_coordination::recipe::{
     ResizeError, Resized, Writer, agree, nested_semaphore, read_number, would_agree,
 };
 use lockkeeper_coordination::store::{NodePath, Store};
+use lockkeeper_locks::cli::caller;
+use lockkeeper_locks::cli::exit::Failure;
+use lockkeeper_locks::cli::output::{Output, of};
 
 /// A semaphore that a job names.
 struct Named<'a> {
@@ -33,7 +33,7 @@ fn named<'a>(job: &'a JobSpec, plan: &Plan) -> Vec<Named<'a>> {
 /// # Errors
 /// Before anything has begun: another number is in force, or the store refuses.
 pub(super) async fn settle(output: &Output, store: &dyn Store, job: &JobSpec, plan: &Plan) -> Result<(), Failure> {
-    let by = context::person();
+    let by = caller::person();
     for Named { path, slots, is_share } in named(job, plan) {
         let writer = Writer { job: job.name.as_str(), is_share, by: &by };
         if let Resized::Written(Some(before)) = agree(store, path, slots, writer).await? {
@@ -48,7 +48,7 @@ pub(super) async fn settle(output: &Output, store: &dyn Store, job: &JobSpec, pl
 /// # Errors
 /// As [`settle`].
 pub(super) async fn compare(output: &Output, store: &dyn Store, job: &JobSpec, plan: &Plan) -> Result<(), Failure> {
-    let by = context::person();
+    let by = caller::person();
     for Named { path, slots, is_share } in named(job, plan) {
         let writer = Writer { job: job.name.as_str(), is_share, by: &by };
         let seen =

@@ -4,9 +4,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
 use super::limit::{Limit, Rounding};
-use super::problem::quote;
-use super::reader::{At, Found, FromToml, Report};
 use super::spec::OnExhausted;
+use lockkeeper_locks::toml_reader::{At, Found, FromToml, Report, quote};
 
 /// What to do about a `max-failed` that is less than `stop-at`.
 pub(super) const CONTRADICTION_HELP: &str =

@@ -13,20 +13,20 @@ use super::file::{
 };
 use super::limit::Limit;
 use super::name::{JobName, Target};
-use super::reader::{At, Found, Report, listed};
 use super::spec::{
     ActionSpec, Command, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING, DEFAULT_GRANTS,
     DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY, DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT,
     DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, DEFAULT_STOP_AT, Grant, LISTS_NONE_HELP, Listed, Look,
     MISSING_LABEL_HELP, ObserveSpec, OnExhausted, OrchestrationSpec, Order, PartySpec, PolicyPlace, PolicySource,
-    PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
+    PolicySpec, SETTINGS, SemaphoreSpec, TargetSource, TargetsSpec, WaveSpec, missing_labels,
 };
 use super::ssh;
-use super::store::{self, StoreSpec};
 use super::target_list::TargetList;
 use super::template::{MemberTemplate, Template};
 use super::waves::{self, LEFT_OUT_HELP};
 use lockkeeper_coordination::store::{Lifetime, NodePath};
+use lockkeeper_locks::config::{StoreSpec, of_job};
+use lockkeeper_locks::toml_reader::{At, Found, Report, listed};
 
 /// The parts of a job, each checked.
 pub(super) struct Parts {
@@ -57,7 +57,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
         match &complaint.about {
             // What is missing may be among what could not be read.
             PolicyPlace::Setting(_) if has_lost_settings => {}
-            PolicyPlace::Setting(path) => report.complain_of_setting(path, complaint.message, complaint.help),
+            PolicyPlace::Setting(path) => report.complain_of_part(SETTINGS, path, complaint.message, complaint.help),
             PolicyPlace::Key(key) => {
                 report.complain(&report.at(&format!("policy.{key}")), complaint.message).help = complaint.help;
             }
@@ -98,7 +98,7 @@ pub(super) fn job(file: JobFile, look: &mut dyn Look, report: &mut Report) -> Op
     }
     let action = file.action.and_then(|table| action(table.value, look, report));
     let observe = observe(file.observe, semaphore.as_ref(), party.as_ref().and_then(Option::as_ref), report);
-    let store = file.store.map(|table| store::of_job(table, report));
+    let store = file.store.map(|table| of_job(table, report));
     let longest = action.as_ref().and_then(|action| action.timeout);
     let calendar = calendar(file.window, file.freeze, longest, report);
     Some(Parts {

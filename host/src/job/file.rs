@@ -15,16 +15,17 @@ use super::calendar::Fit;
 use super::limit::{Limit, Share};
 use super::name::{JobName, LabelError, Labels, NameError, Target, check_label};
 use super::pattern::NamePattern;
-use super::problem::quote;
-use super::reader::{
-    At, Choice, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, table, unsigned, wrong_type,
-};
-use super::spec::{Grant, MAX_DURATION, OnExhausted, OnFault, OnUnknown, PartyCounts, ValueSource};
+use super::spec::{Grant, OnExhausted, OnFault, OnUnknown, PartyCounts, ValueSource};
 use super::ssh::SshChoice;
-use super::store::StoreTable;
 use super::template::{MemberTemplate, MemberTemplateError, Template};
 use super::waves::WaveTable;
 use lockkeeper_coordination::store::NodePath;
+use lockkeeper_locks::config::StoreTable;
+use lockkeeper_locks::table;
+use lockkeeper_locks::toml_reader::{
+    At, Choice, FilePath, Found, FromToml, Key, Refused, Report, in_file_order, join, kind_of, parsed, quote, unsigned,
+    wrong_type,
+};
 
 table! {
     /// A job: what happens to which targets, how many at once, and who decides when.
@@ -134,7 +135,7 @@ table! {
         /// The target's name: `name = "web01"`, or a range such as `"web[01:12]"`.
         required name: NamePattern,
         /// What is known of it: `labels = { rack = "a" }`.
-        optional labels: Labels,
+        optional labels: LabelsTable,
     }
 }
 
@@ -326,7 +327,7 @@ impl FromToml for Host {
         match value {
             DeValue::Table(_) => {
                 let table = HostTable::from_toml(value, at, report)?;
-                let labels = table.labels.map(|labels| labels.value).unwrap_or_default();
+                let labels = table.labels.map(|labels| labels.value.0).unwrap_or_default();
                 Some(Self { name: table.name?, labels })
             }
             DeValue::String(_) => {
@@ -351,13 +352,17 @@ impl FromToml for Host {
     }
 }
 
-impl FromToml for Labels {
+/// The labels of a host as a table.
+#[derive(Debug)]
+pub(super) struct LabelsTable(pub Labels);
+
+impl FromToml for LabelsTable {
     fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
         let Some(table) = value.as_table() else {
             wrong_type(at, "a table such as `{ rack = \"a\" }`", value, report);
             return None;
         };
-        let mut labels = Self::new();
+        let mut labels = Labels::new();
         for (key, value) in in_file_order(table) {
             let name = key.get_ref();
             let at_key = At { key: join(&at.key, name), span: key.span() };
@@ -381,7 +386,7 @@ impl FromToml for Labels {
                 }
             }
         }
-        Some(labels)
+        Some(Self(labels))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -390,28 +395,6 @@ impl FromToml for Labels {
             "propertyNames": { "pattern": "^[A-Za-z0-9_.-]+$" },
             "additionalProperties": { "type": "string", "maxLength": Target::MAX_LABEL_BYTES },
         })
-    }
-}
-
-/// Reads text, and what the text stands for.
-pub(super) fn parsed<T, E: std::fmt::Display>(
-    value: &DeValue<'_>,
-    at: &At,
-    report: &mut Report,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-    help: impl FnOnce(&E) -> Option<String>,
-) -> Option<T> {
-    let text = String::from_toml(value, at, report)?;
-    match parse(&text) {
-        Ok(parsed) => Some(parsed),
-        Err(error) => {
-            let help = help(&error);
-            let problem = report.complain(at, error.to_string());
-            if let Some(help) = help {
-                problem.help(help);
-            }
-            None
-        }
     }
 }
 
@@ -436,16 +419,6 @@ impl FromToml for NamePattern {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": r"^[^-/\s][^/\s]*$", "examples": ["web01", "web[01:12].example.com"] })
-    }
-}
-
-impl FromToml for NodePath {
-    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
-        parsed(value, at, report, Self::parse_shared, |_| Some(String::from("a path looks like `\"/locks/reboot\"`")))
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "maxLength": Self::MAX_BYTES })
     }
 }
 
@@ -484,45 +457,6 @@ impl FromToml for Limit {
             { "type": "integer", "minimum": 0, "maximum": u32::MAX },
             { "type": "string", "pattern": r"^\s*(100(\.00?)?|[0-9]{1,2}(\.[0-9]{1,2})?)\s*%\s*$" },
         ] })
-    }
-}
-
-impl FromToml for Duration {
-    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
-        const HELP: &str = "a number and its unit, such as `\"30s\"`, `\"5m\"` or `\"1h 30m\"`";
-        let text = match value {
-            DeValue::String(text) => text,
-            DeValue::Integer(number) => {
-                let help = format!("write a unit, in quotes: `\"{number}s\"`");
-                report.complain(at, "expected a time, found a number without a unit").help(help);
-                return None;
-            }
-            _ => {
-                report.complain(at, format!("expected a time, found {}", kind_of(value))).help(HELP);
-                return None;
-            }
-        };
-        match humantime::parse_duration(text) {
-            Ok(duration) if duration <= MAX_DURATION => Some(duration),
-            Ok(_) => {
-                report
-                    .complain(at, format!("{} is longer than ten years", quote(text)))
-                    .help("leave it out for no limit");
-                None
-            }
-            Err(error) => {
-                report.complain(at, format!("{} is no time: {error}", quote(text))).help(HELP);
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": r"^\s*(0|([0-9]+(\.[0-9]+)?\s*[A-Za-zµ]+\s*)+)\s*$",
-            "examples": ["30s", "5m", "1h 30m"],
-        })
     }
 }
 
@@ -580,25 +514,6 @@ impl FromToml for Argument {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         String::schema(generator)
-    }
-}
-
-/// A file's path as written.
-#[derive(Debug)]
-pub(super) struct FilePath(pub String);
-
-impl FromToml for FilePath {
-    fn from_toml(value: &DeValue<'_>, at: &At, report: &mut Report) -> Option<Self> {
-        let text = String::from_toml(value, at, report)?;
-        if text.is_empty() || text.contains('\0') {
-            report.complain(at, format!("{} is no file's path", quote(&text)));
-            return None;
-        }
-        Some(Self(text))
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1 })
     }
 }
 

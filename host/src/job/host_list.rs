@@ -14,11 +14,10 @@ use serde_json::error::Category;
 
 use super::name::{Labels, Target, TargetName, check_label};
 use super::pattern::{NamePattern, PatternError};
-use super::problem::{Problems, Source, quote, text_of};
-use super::reader::{At, Report};
 use super::target_list::{MAX_TARGETS, NotAdded, TargetList, same_host};
-use crate::terminal;
 use lockkeeper_coordination::store::NodePath;
+use lockkeeper_locks::terminal;
+use lockkeeper_locks::toml_reader::{At, Problems, Report, Source, quote, text_of};
 
 /// What a listing is called in messages.
 const LISTING: &str = "list of targets";

@@ -17,8 +17,7 @@
 use super::check;
 use super::file::InventoryFile;
 use super::name::Target;
-use super::problem::{Problems, Source};
-use super::reader::Report;
+use lockkeeper_locks::toml_reader::{Problems, Report, Source};
 
 /// Reads an inventory's text, in its order; `file` is the name that messages give it.
 ///

@@ -13,15 +13,11 @@ mod inventory;
 mod limit;
 mod name;
 mod pattern;
-mod problem;
-mod reader;
-mod recovering;
 mod schema;
 mod secrets;
 mod settings;
 mod spec;
 mod ssh;
-mod store;
 mod target_list;
 mod template;
 #[cfg(test)]
@@ -34,22 +30,15 @@ pub use host_list::{parse_listing, parse_members};
 pub use inventory::parse_inventory;
 pub use limit::{Limit, Rounding, Share, ShareError};
 pub use name::{JobName, Labels, NameError, Target, TargetName};
-pub use problem::{Place, Problem, Problems, Severity, Source, text_of};
-pub(crate) use reader::closest;
 pub use schema::{schema, schema_with_settings};
 pub use settings::parse_settings;
 pub use spec::{
     ActionSpec, Command, Complaint, DEFAULT_ALLOW_EMPTY, DEFAULT_ATTEMPTS, DEFAULT_BACK_OFF, DEFAULT_BLOCKING,
     DEFAULT_BUDGET, DEFAULT_GRANTS, DEFAULT_KILL_AFTER, DEFAULT_LIFETIME, DEFAULT_MAX_CONCURRENCY,
     DEFAULT_ON_EXHAUSTED, DEFAULT_ON_FAULT, DEFAULT_ON_UNKNOWN, DEFAULT_ORDER, DEFAULT_PARTY_COUNTS, Grant, Grants,
-    JobSpec, Listed, Look, MAX_DURATION, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order,
-    PartyCounts, PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec,
-    ValueSource, WaveSpec,
+    JobSpec, Listed, Look, ObserveSpec, OnExhausted, OnFault, OnUnknown, OrchestrationSpec, Order, PartyCounts,
+    PartySpec, PolicyPlace, PolicySource, PolicySpec, SemaphoreSpec, TargetSource, TargetsSpec, ValueSource, WaveSpec,
 };
 pub use ssh::{DEFAULT_SSH_CONNECT_TIMEOUT, SshSpec};
-pub use store::{
-    MAX_SESSION_TIMEOUT, MIN_SESSION_TIMEOUT, Password, Profiles, StoreSpec, SystemConfig, SystemStore,
-    connect_timeout, parse_profiles, parse_system, session_timeout,
-};
 pub use target_list::MAX_TARGETS;
 pub use template::{MemberTemplate, MemberTemplateError, MissingLabel, Piece, Substitutions, Template, TemplateError};

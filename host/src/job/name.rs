@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::host_name::HostName;
-use super::problem::quote;
 use super::template::{MissingLabel, is_label_key};
 use lockkeeper_coordination::store::NodePath;
+use lockkeeper_locks::toml_reader::quote;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

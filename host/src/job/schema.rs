@@ -67,8 +67,8 @@ fn only_one_of(table: &mut Value, keys: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::super::JobSpec;
-    use super::super::reader::{FromToml, Key};
     use super::*;
+    use lockkeeper_locks::toml_reader::{FromToml, Key};
 
     /// Each key of a schema's objects, by its path from the top.
     fn keys_of(schema: &Value, root: &Value, above: &str, found: &mut Vec<String>) {

@@ -1,8 +1,7 @@
 //! A policy's settings in a file of their own: what a job has under `[policy.settings]`, without that heading.
 
 use super::file::Settings;
-use super::problem::{Problems, Source};
-use super::reader::Report;
+use lockkeeper_locks::toml_reader::{Problems, Report, Source};
 
 /// Reads settings; `file` is the name that messages give it.
 ///

@@ -16,13 +16,12 @@ use super::calendar::Calendar;
 use super::file::JobFile;
 use super::limit::Limit;
 use super::name::{JobName, Target};
-use super::problem::{Place, Problem, Problems, Source, quote};
-use super::reader::{Report, join, nearest};
 use super::ssh::SshSpec;
-use super::store::StoreSpec;
 use super::template::{MemberTemplate, MissingLabel, Substitutions, Template};
 use super::{check, secrets, waves};
 use lockkeeper_coordination::store::{Lifetime, NodePath};
+use lockkeeper_locks::config::StoreSpec;
+use lockkeeper_locks::toml_reader::{Place, Problem, Problems, Report, Source, key_of_path, nearest, quote};
 
 /// How many targets may act at once where `semaphore.max-concurrency` says nothing: as in Salt, one.
 pub const DEFAULT_MAX_CONCURRENCY: Limit = Limit::Count(1);
@@ -56,8 +55,6 @@ pub const DEFAULT_BUDGET: BudgetSpec =
 pub const DEFAULT_ON_UNKNOWN: OnUnknown = OnUnknown::Hold;
 /// How long a failed target rests before its second try where `action.back-off` says nothing.
 pub const DEFAULT_BACK_OFF: Duration = Duration::ZERO;
-/// The longest time that any key takes, ten years: sums of times and the clock stay far from overflowing.
-pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// A job, checked.
 #[derive(Debug, Clone)]
@@ -249,17 +246,12 @@ impl JobSpec {
     }
 }
 
+/// The table of a job that has the settings of its policy.
+pub(super) const SETTINGS: &str = "policy.settings";
+
 /// The key in a job of a path into the policy's settings, such as `window.start`.
-pub(super) fn setting_key(places: &BTreeMap<String, Range<usize>>, path: &str) -> String {
-    let mut key = String::from("policy.settings");
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        if part.bytes().all(|b| b.is_ascii_digit()) && !places.contains_key(&join(&key, part)) {
-            key.push_str(&format!("[{part}]"));
-        } else {
-            key.push_str(&format!(".{part}"));
-        }
-    }
-    key
+fn setting_key(places: &BTreeMap<String, Range<usize>>, path: &str) -> String {
+    key_of_path(places, SETTINGS, path)
 }
 
 /// Somebody who can see what a job only names. `()` sees nothing.

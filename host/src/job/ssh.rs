@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lockkeeper_locks::table;
+use lockkeeper_locks::toml_reader::{
+    At, FilePath, Found, FromToml, Key, Refused, Report, kind_of, parsed, quote, unsigned,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
-
-use super::file::{FilePath, parsed};
-use super::problem::quote;
-use super::reader::{At, Found, FromToml, Key, Refused, Report, kind_of, table, unsigned};
 
 /// How long a connection may take where `ssh.connect-timeout` says nothing.
 pub const DEFAULT_SSH_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

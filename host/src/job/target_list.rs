@@ -5,8 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::name::{Labels, Target, TargetName};
 use super::pattern::NamePattern;
-use super::problem::quote;
-use super::reader::{At, Report};
+use lockkeeper_locks::toml_reader::{At, Report, quote};
 
 /// The most targets of one job: a range that stands for more is probably a slip.
 pub const MAX_TARGETS: usize = 100_000;

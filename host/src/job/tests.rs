@@ -6,6 +6,8 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::*;
 use lockkeeper_coordination::store::{Lifetime, NodePath};
+use lockkeeper_locks::config::{Password, StoreSpec};
+use lockkeeper_locks::toml_reader::{Problems, text_of};
 
 const FULL: &str = include_str!("testdata/full.toml");
 const OTHER: &str = include_str!("testdata/other.toml");

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::budget::{self, StopAt};
 use super::limit::{Limit, Rounding, Share};
 use super::name::JobName;
-use super::reader::{At, Found, Refused, Report, table};
 use super::spec::WaveSpec;
+use lockkeeper_locks::table;
+use lockkeeper_locks::toml_reader::{At, Found, Refused, Report};
 
 /// What to do about targets that no wave takes.
 pub(super) const LEFT_OUT_HELP: &str = "end with a wave that has a `name` and no `size`: it takes all that are left";

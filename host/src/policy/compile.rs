@@ -9,7 +9,7 @@ use wit_component::ComponentEncoder;
 
 use super::evaluate::{MAX_REASON, MAX_TABLE_ELEMENTS};
 use super::{Limits, PolicyError, difference, module, orchestration};
-use crate::terminal::prose;
+use lockkeeper_locks::terminal::prose;
 
 /// Bytes of a page of linear memory.
 const WASM_PAGE: u64 = 64 * 1024;

@@ -21,7 +21,7 @@ use super::compile::compile;
 use super::engine::{Allocation, wasmtime};
 use super::evaluate::MAX_REASON;
 use super::{Limits, PolicyError};
-use crate::terminal::prose;
+use lockkeeper_locks::terminal::prose;
 
 /// The first argument of a process that is to compile: its `main` then calls [`compile_for_parent`] and nothing else.
 pub const COMPILE: &str = "__compile";

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use wit_component::{DecodedWasm, decode};
 use wit_parser::{Function, InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem};
 
-use crate::terminal::prose;
+use lockkeeper_locks::terminal::prose;
 
 /// The contract, its one copy.
 const WIT: &str = include_str!("../../../guest-sdk/wit/policy.wit");

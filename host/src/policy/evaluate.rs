@@ -7,7 +7,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::bindings::{Policy, PolicyPre};
 use super::types::{Admitted, Diagnostic, Manifest, Outcome, Settled, View};
 use super::{Engine, Limits, Module, PolicyError, grants};
-use crate::terminal::prose;
+use lockkeeper_locks::terminal::prose;
 
 /// The longest code kept, in characters.
 const MAX_CODE: usize = 64;

@@ -2,7 +2,7 @@
 
 use super::bindings::lockkeeper::policy::trace;
 use super::evaluate::{Guest, TraceLevel, TraceLine};
-use crate::terminal::prose;
+use lockkeeper_locks::terminal::prose;
 
 /// Lines that one decision may say; the rest is dropped, and one line says so.
 const MAX_LINES: usize = 64;

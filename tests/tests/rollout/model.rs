@@ -18,10 +18,11 @@ use lockkeeper::job::{
 use lockkeeper::policy::types::{Admission, Admitted, Cause, Ending, Settled, Settlement};
 use lockkeeper::rollout::machine::{ORCHESTRATION, Rollout};
 use lockkeeper::rollout::model::{
-    Acquisition, Action, ActionResult, AttemptEnd, Budget, CommandKind, Connectivity, Counts, Course, End, EpochMs, Event, Fault,
-    FinalStatus, Floor, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest, OperatorRequests,
-    OrchestrationEnd, OrchestrationReply, OrchestrationRequest, Probed, RecordedStatus, RequestId, Resumed, RunFailure,
-    RunId, SeenLease, SeenMember, Setup, Stop, Takeover, TargetIndex, TargetRecord, TargetStatus, Wave,
+    Acquisition, Action, ActionResult, AttemptEnd, Budget, CommandKind, Connectivity, Counts, Course, End, EpochMs,
+    Event, Fault, FinalStatus, Floor, HardLimits, HeldElsewhere, Input, NotLeased, Observed, OperatorRequest,
+    OperatorRequests, OrchestrationEnd, OrchestrationReply, OrchestrationRequest, Probed, RecordedStatus, RequestId,
+    Resumed, RunFailure, RunId, SeenLease, SeenMember, Setup, Stop, Takeover, TargetIndex, TargetRecord, TargetStatus,
+    Wave,
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, NodePath};
 use rand::rngs::StdRng;

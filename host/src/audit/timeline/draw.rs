@@ -8,7 +8,7 @@ use svg::node::element::{Group, Line, Path, Polyline, Rectangle, Style, Text, Ti
 
 use crate::audit::timeline::axis::{Axis, clock};
 use crate::audit::timeline::record::{Kind, Piece, Timeline};
-use crate::terminal;
+use lockkeeper_locks::terminal;
 
 const WIDTH: f64 = 1280.0;
 const LEFT: f64 = 150.0;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::tools::Voice;
 use super::{Language, Project, ProjectError, javascript, python, rust};
 use crate::policy::{Either, Engine};
-use crate::terminal;
+use lockkeeper_locks::terminal;
 
 /// What was built.
 #[derive(Debug)]

@@ -10,19 +10,22 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::exit::{ErrorKind, Exit, Failure};
+use super::args::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs};
 use super::find_run::{Found, find, find_in_any_layout};
-use super::output::{Output, moment, of, shown};
+use super::runs;
 use super::status::{held_json, slot, way_out};
-use super::{AbortArgs, ApproveArgs, Global, PauseArgs, ResumeArgs, context, runs};
-use crate::job::{JobSpec, closest};
+use crate::job::JobSpec;
 use crate::rollout::model::{OperatorRequest, RunStatus};
 use crate::rollout::run_state::{
     self, AbortedRun, AboutVersion, Acknowledgement, RecordedRequests, RunEnd, RunOverview, RunStateError, StoredRun,
 };
-use crate::terminal;
 use lockkeeper_coordination::recipe::{AcquireError, Holder};
 use lockkeeper_coordination::store::Store;
+use lockkeeper_locks::cli::caller;
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, moment, of, shown};
+use lockkeeper_locks::terminal;
+use lockkeeper_locks::toml_reader::closest;
 
 pub(super) use retry::retry;
 
@@ -99,7 +102,7 @@ impl Told<'_> {
 }
 
 fn by_us(store: &Arc<dyn Store>, reason: Option<String>) -> OperatorRequest {
-    OperatorRequest { by: context::person(), at: store.clock().now_ms(), reason }
+    OperatorRequest { by: caller::person(), at: store.clock().now_ms(), reason }
 }
 
 /// What is asked for needs a run that goes on.
@@ -371,7 +374,7 @@ async fn end(
         if notice != Acknowledgement::NoRunner {
             return Ok(Aborted::Asked(notice));
         }
-        match run_state::abort(store, &kept.name, context::process()?, request).await {
+        match run_state::abort(store, &kept.name, caller::process()?, request).await {
             Ok(released) => return Ok(Aborted::Here(released)),
             // Somebody was quicker to run it, and hears of it.
             Err(RunStateError::Runner(AcquireError::Full { .. })) if Instant::now() < deadline => {}

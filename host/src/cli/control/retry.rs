@@ -8,19 +8,20 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{MOST_NAMED, PATIENCE, Told, by_us};
-use crate::cli::exit::{ErrorKind, Exit, Failure};
+use crate::cli::args::{Global, RetryArgs};
 use crate::cli::find_run::{Found, find};
-use crate::cli::output::{Output, of, shown};
 use crate::cli::status::{held_json, way_out};
-use crate::cli::{Global, RetryArgs, context};
-use crate::job::closest;
 use crate::rollout::model::{OperatorRequest, RecordedStatus, TargetRecord};
 use crate::rollout::run_state::{
     self, AboutVersion, Acknowledgement, RecordedRequests, RunOverview, RunPhase, RunStateError, StoredRun,
 };
-use crate::terminal;
 use lockkeeper_coordination::recipe::AcquireError;
 use lockkeeper_coordination::store::Store;
+use lockkeeper_locks::cli::caller;
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of, shown};
+use lockkeeper_locks::terminal;
+use lockkeeper_locks::toml_reader::closest;
 
 /// How long a runner that has heard of it gets to write down that a target goes again.
 const WRITTEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -172,7 +173,7 @@ async fn reopen(store: &Arc<dyn Store>, run: &str) -> Result<(), Failure> {
     if kept.record.ended.is_none() {
         return Ok(());
     }
-    match run_state::reopen(store, &kept, context::process()?).await {
+    match run_state::reopen(store, &kept, caller::process()?).await {
         Err(RunStateError::Runner(AcquireError::Full { .. })) => {
             let text = format!("another run of job `{}` is in progress, and run `{run}` is finished", kept.record.job);
             Err(Failure::message(ErrorKind::Running, text).hint("retry when that run is finished"))

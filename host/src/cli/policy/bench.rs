@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
-use super::args::BenchArgs;
-use super::test::case_files;
-use super::{accepts, named, settings_of};
+use super::case_files::case_files;
 use crate::author::{Baseline, Growth, Measured, Question, measure, questions, sample_view};
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::{Output, of};
-use crate::cli::table::Table;
-use crate::cli::{Global, replay};
-use crate::terminal;
+use crate::cli::args::BenchArgs;
+use crate::cli::args::Global;
+use crate::cli::load_policy::{OFFLINE_LIMITS, accepts, named, settings_of};
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of};
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<Exit, Failure> {
-    let engine = global.engine_with(replay::PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     let policy = named(&engine, &args.policy)?;
     let baseline = args.baseline.as_deref().map(|file| {
         let text = files::read_to_string(file, MAX_TEXT_BYTES).map_err(|error| {
@@ -39,15 +39,14 @@ pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<
     }
     let measured = measure(&policy, &asked, args.rounds.get() as usize);
     let grown = baseline.as_ref().map_or_else(Vec::new, |baseline| baseline.grown(&measured, args.max_growth));
-    match output.is_json() {
-        true => {
-            let mut told = json!(measured);
-            if baseline.is_some() {
-                told["grown"] = json!(grown);
-            }
-            output.json(&told);
+    if output.is_json() {
+        let mut told = json!(measured);
+        if baseline.is_some() {
+            told["grown"] = json!(grown);
         }
-        false => show(&measured, output),
+        output.json(&told);
+    } else {
+        show(&measured, output)
     }
     if let Some(baseline) = &baseline {
         let (gone, new) = baseline.unmatched(&measured);
@@ -60,15 +59,11 @@ pub(super) fn run(global: &Global, output: &Output, args: &BenchArgs) -> Result<
             output.warn(&format!("`{}` burns {now} fuel, {percent} % more than {before}", terminal::value(name)));
         }
         let limit = args.max_growth;
-        match grown.is_empty() {
-            true => output.talk("Compared", &format!("no case burns more than {limit} % more fuel than before")),
-            false => {
-                output.talk(
-                    "Compared",
-                    &format!("{} of {} past {limit} %", grown.len(), of(measured.cases.len(), "case")),
-                );
-                return Ok(Exit::Failed);
-            }
+        if grown.is_empty() {
+            output.talk("Compared", &format!("no case burns more than {limit} % more fuel than before"))
+        } else {
+            output.talk("Compared", &format!("{} of {} past {limit} %", grown.len(), of(measured.cases.len(), "case")));
+            return Ok(Exit::Failed);
         }
     }
     Ok(Exit::Done)

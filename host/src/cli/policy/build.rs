@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::BuildArgs;
-use super::test::case_files;
+use super::case_files::case_files;
 use crate::author::project::{Built, Project, build};
 use crate::author::{Question, Said, decide, questions, sample_view};
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::Output;
-use crate::cli::{Global, replay};
+use crate::cli::args::BuildArgs;
+use crate::cli::args::Global;
+use crate::cli::load_policy::{OFFLINE_LIMITS, accepts};
 use crate::policy::{Either, Engine, Module};
+use lockkeeper_locks::cli::exit::{Exit, Failure};
+use lockkeeper_locks::cli::output::Output;
 
 pub(super) fn run(global: &Global, output: &Output, args: &BuildArgs) -> Result<Exit, Failure> {
     let project = Project::find(&args.folder)?;
     let out = args.out.clone().unwrap_or_else(|| project.wasm());
-    let engine = global.engine_with(replay::PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     let built = component(&project, &out, &engine, output)?;
     let decision = match &built.guest {
         Either::Policy(policy) => sample(policy, &project, output)?,
@@ -76,7 +77,7 @@ fn sample(policy: &Module, project: &Project, output: &Output) -> Result<Option<
         Some((name, question)) => (format!("\"{name}\""), question),
         None => ("the sample view".to_owned(), Question::admit(json!({}), sample_view())),
     };
-    let accepted = super::accepts(policy, &question.settings, "these settings").is_ok();
+    let accepted = accepts(policy, &question.settings, "these settings").is_ok();
     Ok(accepted.then(|| (view, decide(policy, &question))))
 }
 

@@ -5,21 +5,24 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{DecideArgs, EndingArg};
-use super::{accepts, either, scenario, settings_of};
+use super::scenario;
 use crate::audit::{History, Page, Want};
 use crate::author::{Question, Said, case_text, decide, read_view, sample_view};
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::{Output, problems_failure, shown, span};
-use crate::cli::table::Table;
-use crate::cli::{Global, replay, runs};
+use crate::cli::args::{DecideArgs, EndingArg, Global};
+use crate::cli::history_report::untrusted;
+use crate::cli::load_policy::{OFFLINE_LIMITS, accepts, either, settings_of};
+use crate::cli::runs;
 use crate::policy::types::{Ending, Outcome, View};
 use crate::policy::{Either, Limits};
-use crate::terminal;
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, shown, span};
+use lockkeeper_locks::cli::problems::problems_failure;
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result<Exit, Failure> {
-    let engine = global.engine_with(replay::PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     let policy = match either(&engine, &args.policy)? {
         Either::Policy(policy) => policy,
         Either::Orchestration(orchestration) => return scenario::decide(&orchestration, args, output),
@@ -60,9 +63,10 @@ pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result
             None => Ok(Exit::Done),
         };
     }
-    match output.is_json() {
-        true => output.json(&in_json(&said, &question)),
-        false => show(&said, &question.view, policy.limits(), output),
+    if output.is_json() {
+        output.json(&in_json(&said, &question))
+    } else {
+        show(&said, &question.view, policy.limits(), output)
     }
     match said.error {
         Some(error) => Err(error.into()),
@@ -72,12 +76,11 @@ pub(super) fn run(global: &Global, output: &Output, args: &DecideArgs) -> Result
 
 /// A file with a view; `-` is stdin.
 fn view_of(file: &Path) -> Result<View, Failure> {
-    let read = match file.as_os_str() == "-" {
-        true => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
-        false => files::read_to_string(file, MAX_TEXT_BYTES),
+    let read = if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        files::read_to_string(file, MAX_TEXT_BYTES)
     };
     let name = if file.as_os_str() == "-" { "<stdin>".to_owned() } else { file.display().to_string() };
     let text = read.map_err(|error| {
@@ -98,10 +101,10 @@ fn recorded(global: &Global, place: &str) -> Result<Question, Failure> {
     };
     let sequence: u64 =
         sequence.parse().map_err(|_| bad(format!("`{}` is no number of a decision", shown(sequence))))?;
-    let runner_epochs = runs::find(&global.state_dir()?, run)?;
+    let runner_epochs = runs::find(&global.common.state_dir()?, run)?;
     let mut history = History::new(runner_epochs.clone(), Want::Decisions);
     let (mut memory, mut settings, mut last) = (Vec::new(), Value::Null, None);
-    while let Some(page) = history.page().map_err(replay::distrusted_history)? {
+    while let Some(page) = history.page().map_err(untrusted)? {
         match page {
             Page::Segment(header) => (memory, settings) = (header.memory.clone(), header.settings.clone()),
             Page::Decision(recorded) if recorded.sequence == sequence => {
@@ -168,7 +171,7 @@ fn show(said: &Said, view: &View, limits: Limits, output: &Output) {
     match &said.answer {
         Ok(answer) => {
             let more = match (&answer.breaking, answer.keep) {
-                (Some(fences), _) if fences.is_empty() => ", breaking nobody: one above the limit".to_owned(),
+                (Some(fences), _) if fences.is_empty() => ", one above the limit".to_owned(),
                 (Some(fences), _) => format!(", breaking the leases with the fences {fences:?}"),
                 (None, Some(keep)) => format!(" for {}", span(keep)),
                 (None, None) => String::new(),

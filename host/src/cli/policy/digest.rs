@@ -4,19 +4,21 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::args::DigestArgs;
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::Output;
+use crate::cli::args::DigestArgs;
 use crate::policy::digest;
 use lockkeeper_coordination::files::{self, MAX_POLICY_BYTES};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::Output;
 
 pub(super) fn run(output: &Output, args: &DigestArgs) -> Result<Exit, Failure> {
     for file in &args.files {
         let sha256 = of(file)?;
-        match output.is_json() {
-            true => output.json(&json!({ "file": file, "sha256": sha256 })),
+        if output.is_json() {
+            output.json(&json!({ "file": file, "sha256": sha256 }))
+        } else {
             // As `sha256sum` prints it, so that its `--check` takes it.
-            false => output.data(&format!("{sha256}  {}", file.display())),
+
+            output.data(&format!("{sha256}  {}", file.display()))
         }
     }
     output.talk("Pin it", "in the job's [policy], beside `path`: sha256 = \"…\"");

@@ -2,16 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::args::InspectArgs;
-use super::{describe, either};
-use crate::cli::Global;
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::Output;
-use crate::cli::table::Table;
+use super::describe::describe;
+use crate::cli::args::Global;
+use crate::cli::args::InspectArgs;
+use crate::cli::load_policy::either;
 use crate::policy::Either;
 use crate::policy::orchestration::{Orchestration, contract};
 use crate::policy::types::Manifest;
-use crate::terminal;
+use lockkeeper_locks::cli::exit::{Exit, Failure};
+use lockkeeper_locks::cli::output::Output;
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 /// How deep settings are shown.
 const MAX_DEPTH: usize = 6;

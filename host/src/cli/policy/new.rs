@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{LanguageArg, NewArgs};
 use crate::author::project::{Language, Place, ProjectError, Template, create};
-use crate::cli::Global;
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::Output;
+use crate::cli::args::Global;
+use crate::cli::args::{LanguageArg, NewArgs};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::Output;
 
 pub(super) fn run(_: &Global, output: &Output, args: &NewArgs) -> Result<Exit, Failure> {
     let template = match (args.lang, args.orchestration) {

@@ -7,15 +7,16 @@ use lockkeeper_cases::simulation::{Ends, Fleet, Judged, Scenario, ScenarioFile, 
 use lockkeeper_cases::{NOON, answer_told};
 use serde_json::{Value, json};
 
-use super::args::{DecideArgs, TestArgs};
-use super::test::{beside, line_of};
-use super::{accepted_by, settings_of};
+use super::case_files::{beside, line_of};
 use crate::author::{judge, read_scenarios, read_world, run_scenario_once};
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::{Output, of, problems_failure, shown};
+use crate::cli::args::{DecideArgs, TestArgs};
+use crate::cli::load_policy::{accepted_by, complaints, settings_of};
 use crate::policy::orchestration::Orchestration;
-use crate::terminal;
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of, shown};
+use lockkeeper_locks::cli::problems::problems_failure;
+use lockkeeper_locks::terminal;
 
 /// Calls that are shown of a play that failed.
 const MOST_SHOWN: usize = 60;
@@ -73,9 +74,10 @@ pub(super) fn test(orchestration: &Orchestration, args: &TestArgs, output: &Outp
     }
     let tested = try_all(orchestration, files(&args.policy, &args.cases, output)?)?;
     tested.show(output, true);
-    match output.is_json() {
-        true => output.json(&tested.json(orchestration)),
-        false => output.data(&tested.sum()),
+    if output.is_json() {
+        output.json(&tested.json(orchestration))
+    } else {
+        output.data(&tested.sum())
     }
     Ok(if tested.failures() == 0 { Exit::Done } else { Exit::Failed })
 }
@@ -101,7 +103,7 @@ fn refused(orchestration: &Orchestration, scenario: &Scenario) -> Result<Vec<Str
     if expects_failure {
         return Ok(Vec::new());
     }
-    Ok(super::complaints(orchestration.validate(&scenario.settings)?))
+    Ok(complaints(orchestration.validate(&scenario.settings)?))
 }
 
 impl Tested {

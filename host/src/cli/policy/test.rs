@@ -1,70 +1,22 @@
 //! `lockkeeper policy test`: a policy's cases, and the properties that every policy has.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lockkeeper_cases::Cases;
 use serde_json::{Value, json};
 
-use super::args::TestArgs;
-use super::{either, scenario};
-use crate::author::{Broken, Looked, Search, Tried, case_text, look, read_cases, try_cases, update_cases};
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::{Output, of, problems_failure, shown};
-use crate::cli::{Global, replay};
+use super::case_files::{CasesFile, case_files};
+use super::scenario;
+use crate::author::{Broken, Looked, Search, Tried, case_text, look, try_cases, update_cases};
+use crate::cli::args::{Global, TestArgs};
+use crate::cli::load_policy::{OFFLINE_LIMITS, either};
 use crate::policy::{Either, Module, PolicyError};
-use crate::terminal;
-use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
-
-/// What a file of cases beside the policy is called.
-const BESIDE: &str = "cases.toml";
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of, shown};
+use lockkeeper_locks::terminal;
 
 /// The longest case that is shown to people, in bytes.
 const MAX_PASTED: usize = 4_000;
-
-/// A file of cases that was read.
-pub(super) struct CasesFile {
-    pub(super) path: PathBuf,
-    pub(super) text: String,
-    pub(super) cases: Cases,
-}
-
-impl CasesFile {
-    fn line(&self, index: usize) -> usize {
-        line_of(&self.text, &self.cases.cases[index].span)
-    }
-}
-
-/// The files of cases that are named, else the one beside the policy where there is one.
-pub(super) fn case_files(policy: &str, named: &[PathBuf], output: &Output) -> Result<Vec<CasesFile>, Failure> {
-    beside(policy, named, output).into_iter().map(read).collect()
-}
-
-/// The files that are named, else the one beside the guest where there is one.
-pub(super) fn beside(guest: &str, named: &[PathBuf], output: &Output) -> Vec<PathBuf> {
-    let beside = Path::new(guest).with_file_name(BESIDE);
-    let found = named.is_empty() && guest.contains(['/', '.']) && beside.is_file();
-    if !found {
-        return named.to_vec();
-    }
-    output.talk("Cases", &format!("{}", beside.display()));
-    vec![beside]
-}
-
-/// The line on which something stands.
-pub(super) fn line_of(text: &str, span: &Range<usize>) -> usize {
-    let start = span.start.min(text.len());
-    1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
-}
-
-fn read(path: PathBuf) -> Result<CasesFile, Failure> {
-    let text = files::read_to_string(&path, MAX_TEXT_BYTES).map_err(|error| {
-        Failure::message(ErrorKind::BadArgument, format!("cannot read the cases `{}`: {error}", path.display()))
-    })?;
-    let cases = read_cases(&path.display().to_string(), &text)
-        .map_err(|problems| Failure { kind: ErrorKind::BadArgument, ..problems_failure(&problems) })?;
-    Ok(CasesFile { path, text, cases })
-}
 
 /// What came of a test.
 pub(super) struct Tested {
@@ -74,7 +26,7 @@ pub(super) struct Tested {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &TestArgs) -> Result<Exit, Failure> {
-    let engine = global.engine_with(replay::PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     let policy = match either(&engine, &args.policy)? {
         Either::Policy(policy) => policy,
         Either::Orchestration(orchestration) => return scenario::test(&orchestration, args, output),
@@ -86,9 +38,10 @@ pub(super) fn run(global: &Global, output: &Output, args: &TestArgs) -> Result<E
     let views = if args.no_properties { 0 } else { args.views };
     let tested = test(&policy, files, Search { views, seed: args.seed })?;
     tested.show(output);
-    match output.is_json() {
-        true => output.json(&tested.json(&policy)),
-        false => output.data(&tested.sum()),
+    if output.is_json() {
+        output.json(&tested.json(&policy))
+    } else {
+        output.data(&tested.sum())
     }
     Ok(if tested.failures() == 0 { Exit::Done } else { Exit::Failed })
 }
@@ -147,7 +100,7 @@ fn write(policy: &Module, files: Vec<CasesFile>, output: &Output) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Writes a file anew: whoever looks sees the old or the new one.
+/// Writes a file anew: a reader sees the old or the new one, whole.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let temporary = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
     let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 use notify::{Event, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::args::WatchArgs;
 use super::build::{component, seconds};
+use super::case_files::case_files;
 use super::scenario;
-use super::test::{case_files, test};
+use super::test::test;
 use crate::author::Search;
 use crate::author::project::Project;
-use crate::cli::exit::{ErrorKind, Exit, Failure};
-use crate::cli::output::Output;
-use crate::cli::signals::Signals;
-use crate::cli::{Global, replay};
+use crate::cli::args::Global;
+use crate::cli::args::WatchArgs;
+use crate::cli::load_policy::OFFLINE_LIMITS;
 use crate::policy::{Either, Engine};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::Output;
+use lockkeeper_locks::cli::signals::Signals;
 
 /// An editor writes a file in several steps: what changes within this time is one change.
 const QUIET: Duration = Duration::from_millis(80);
@@ -30,7 +32,7 @@ const VIEWS: usize = 60;
 pub(super) async fn run(global: &Global, output: &Output, args: WatchArgs) -> Result<Exit, Failure> {
     let folder = std::fs::canonicalize(&args.folder).unwrap_or_else(|_| args.folder.clone());
     let project = Project::find(&folder)?;
-    let engine = global.engine_with(replay::PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     let mut signals = Signals::new()?;
     let (tell, mut changes) = mpsc::channel::<PathBuf>(PENDING);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::distrusted;
 use crate::audit::replay::{CallDifference, ReplayedCalls, Script, replay_calls};
 use crate::audit::{History, Page, Segments, Want};
-use crate::cli::exit::{ErrorKind, Failure};
-use crate::cli::output::{Output, of};
+use crate::cli::history_report::untrusted;
 use crate::cli::runs;
 use crate::policy::orchestration::Orchestration;
 use crate::policy::{Engine, PolicyError};
 use crate::rollout::journal::RecordedOrchestration;
 use crate::rollout::model::Event;
-use crate::terminal;
+use lockkeeper_locks::cli::exit::{ErrorKind, Failure};
+use lockkeeper_locks::cli::output::{Output, of};
+use lockkeeper_locks::terminal;
 
-/// A stint's calls, and what came of them.
+/// The calls of one runner epoch, and how they compare.
 struct Again {
     runner_epoch: u32,
     recorded: usize,
@@ -28,15 +28,15 @@ pub(super) struct Calls {
     name: String,
     digest: String,
     is_own: bool,
-    runner_epochs: Vec<Again>,
+    segments: Vec<Again>,
 }
 
-/// Makes the calls of every stint that is here again, with the run's own orchestration or with another; none: the run has
-/// none.
+/// Repeats the calls of every runner epoch whose journal is here, with the orchestration of the run or with another. `None` if
+/// the run has none.
 pub(super) fn again(segments: &Segments, engine: &Engine, named: Option<&Path>) -> Result<Option<Calls>, Failure> {
     let mut history = History::new(segments.clone(), Want::Everything);
     let mut scripts: Vec<(u32, RecordedOrchestration, Script)> = Vec::new();
-    while let Some(page) = history.page().map_err(|error| distrusted(error, None))? {
+    while let Some(page) = history.page().map_err(untrusted)? {
         match page {
             Page::Segment(header) => {
                 let Some(orchestrated) = &header.orchestration else { return Ok(None) };
@@ -69,9 +69,9 @@ pub(super) fn again(segments: &Segments, engine: &Engine, named: Option<&Path>) 
         recorded: script.called.len(),
         recalled: replay_calls(&orchestration, orchestrated, script),
     });
-    let runner_epochs = made.collect();
+    let segments = made.collect();
     let name = orchestration.manifest().name.clone();
-    Ok(Some(Calls { name, digest: orchestration.digest().to_owned(), is_own, runner_epochs }))
+    Ok(Some(Calls { name, digest: orchestration.digest().to_owned(), is_own, segments }))
 }
 
 /// The orchestration of the run: a run has one.
@@ -102,7 +102,7 @@ fn own(engine: &Engine, orchestrated: &RecordedOrchestration, folder: &Path) -> 
 impl Calls {
     /// Whether some call is another one.
     pub(super) fn differ(&self) -> bool {
-        self.runner_epochs.iter().any(|runner_epoch| runner_epoch.recalled.difference.is_some())
+        self.segments.iter().any(|runner_epoch| runner_epoch.recalled.difference.is_some())
     }
 
     pub(super) fn json(&self) -> Value {
@@ -120,7 +120,7 @@ impl Calls {
             "name": self.name,
             "sha256": self.digest,
             "own": self.is_own,
-            "runner-epochs": self.runner_epochs.iter().map(runner_epoch).collect::<Vec<_>>(),
+            "runner-epochs": self.segments.iter().map(runner_epoch).collect::<Vec<_>>(),
         })
     }
 
@@ -130,11 +130,9 @@ impl Calls {
             "Calls",
             &format!("of orchestration {}, {whose}, SHA-256 {}", terminal::value(&self.name), self.digest),
         );
-        for Again { runner_epoch, recorded, recalled: ReplayedCalls { identical, difference, then } } in
-            &self.runner_epochs
+        for Again { runner_epoch, recorded, recalled: ReplayedCalls { identical, difference, then } } in &self.segments
         {
-            let at =
-                if self.runner_epochs.len() == 1 { String::new() } else { format!(" of runner epoch {runner_epoch}") };
+            let at = if self.segments.len() == 1 { String::new() } else { format!(" of runner epoch {runner_epoch}") };
             match difference {
                 None => {
                     let all = of(*recorded, "call");

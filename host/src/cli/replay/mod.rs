@@ -4,23 +4,22 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::exit::{ErrorKind, Exit, Failure};
-use super::output::{Output, of, span};
-use super::{Global, ReplayArgs, policy, runs};
+use super::args::{Global, ReplayArgs};
+use super::history_report::{Newest, nothing_written, of_runner_epochs, report_what_is_missing, untrusted};
+use super::load_policy::{self, OFFLINE_LIMITS, policy_of_run};
+use super::runs;
 use crate::audit::replay::{self, Difference, Replay, ReplayedDecision};
-use crate::audit::{History, HistoryError, Page, SegmentSummary, Segments, Want};
-use crate::cli::table::Table;
-use crate::policy::{Engine, Limits, Module, PolicyError, standard_policies};
-use crate::rollout::journal::{self, Header, JournalError, RecordedDecision};
-use crate::terminal;
-
-/// Fuel ends a decision the same everywhere; the clock must not end one here that it did not end there.
-pub(super) const PATIENT: Limits = Limits { time: Duration::from_secs(60), ..Limits::DEFAULT };
+use crate::audit::{History, HistoryError, Page, Segments, Want};
+use crate::policy::{Engine, Module};
+use crate::rollout::journal::{self, Header, RecordedDecision};
+use lockkeeper_locks::cli::exit::{ErrorKind, Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, of, span};
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 /// Changes that are shown without `--all`.
 const MOST_SHOWN: usize = 50;
@@ -48,13 +47,13 @@ struct Chosen {
 }
 
 pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let segments = runs::find(&global.state_dir()?, &args.run)?;
+    let segments = runs::find(&global.common.state_dir()?, &args.run)?;
     let mut history = History::new(segments.clone(), Want::Decisions);
-    let header = match history.page().map_err(|error| distrusted(error, None))? {
+    let header = match history.page().map_err(untrusted)? {
         Some(Page::Segment(header)) => header.clone(),
         _ => return Err(nothing_written(&segments)),
     };
-    let engine = global.engine_with(PATIENT)?;
+    let engine = global.engine_with(OFFLINE_LIMITS)?;
     if let Some(file) = &args.orchestration {
         return other_calls(&segments, &engine, file, output);
     }
@@ -71,9 +70,10 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
     let long = segments.here.iter().map(|runner_epoch| runner_epoch.path.metadata().map_or(0, |file| file.len())).sum();
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
     let journal = Opened { header, history };
-    match chosen.is_own {
-        true => again(journal, &engine, chosen, &segments, output),
-        false => back_test(journal, &chosen, args.all, output),
+    if chosen.is_own {
+        again(journal, &engine, chosen, &segments, output)
+    } else {
+        back_test(journal, &chosen, args.all, output)
     }
 }
 
@@ -83,9 +83,10 @@ fn other_calls(segments: &Segments, engine: &Engine, file: &Path, output: &Outpu
         return Err(Failure::message(ErrorKind::BadArgument, "the run has no orchestration")
             .hint("omit `--orchestration` to replay the policy's decisions"));
     };
-    match output.is_json() {
-        true => output.json(&calls.json()),
-        false => calls.show(output),
+    if output.is_json() {
+        output.json(&calls.json())
+    } else {
+        calls.show(output)
     }
     Ok(if calls.differ() { Exit::Failed } else { Exit::Done })
 }
@@ -96,59 +97,21 @@ struct Opened {
     history: History,
 }
 
-/// No stint has a line.
-pub(super) fn nothing_written(segments: &Segments) -> Failure {
-    Failure::message(ErrorKind::BadJournal, format!("the journals in `{}` are empty", segments.folder.display()))
-}
-
 // ---------------------------------------------------------------------- which policy
 
 fn choose(engine: &Engine, args: &ReplayArgs, header: &Header, folder: &Path) -> Result<Chosen, Failure> {
     let (policy, from) = match &args.policy {
-        Some(named) => (policy::named(engine, named)?, "as given".to_owned()),
-        None => own(engine, header, folder)?,
+        Some(named) => (load_policy::named(engine, named)?, "as given".to_owned()),
+        None => policy_of_run(engine, header, folder)?,
     };
-    let given = args.settings.as_deref().map(policy::settings_of).transpose()?;
+    let given = args.settings.as_deref().map(load_policy::settings_of).transpose()?;
     let is_own = given.is_none() && policy.digest() == header.policy_digest;
     let whose = if given.is_some() { "these settings" } else { "the run's settings" };
     let settings = given.unwrap_or_else(|| header.settings.clone());
     if !is_own {
-        policy::accepts(&policy, &settings, whose)?;
+        load_policy::accepts(&policy, &settings, whose)?;
     }
     Ok(Chosen { policy, from, settings, is_own })
-}
-
-/// The policy that the run asked.
-pub(super) fn own(engine: &Engine, header: &Header, folder: &Path) -> Result<(Module, String), Failure> {
-    let wanted = &header.policy_digest;
-    let standard = standard_policies();
-    if let Some(same) = standard.iter().find(|policy| journal::digest(policy.wasm) == *wanted) {
-        return Ok((engine.load(same.wasm)?, "of this program".to_owned()));
-    }
-    let kept = runs::policy_file(folder, wanted);
-    // What a journal says is no path.
-    if wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists() {
-        return match engine.load_file(&kept, Some(wanted)) {
-            Ok(policy) => Ok((policy, "saved with the run".to_owned())),
-            Err(PolicyError::WrongDigest { found, .. }) => {
-                let text = format!(
-                    "the policy saved with the run was changed: the SHA-256 of `{}` is {found}, the journal has {wanted}",
-                    kept.display()
-                );
-                Err(Failure::message(ErrorKind::BadJournal, text).hint("select an unchanged copy with `--policy FILE`"))
-            }
-            Err(error) => Err(error.into()),
-        };
-    }
-    let ours = standard.iter().find(|policy| policy.name == header.policy);
-    let ours = ours.map_or(String::new(), |ours| format!(", and this program's is {}", journal::digest(ours.wasm)));
-    let text = format!(
-        "the run's policy is missing: the SHA-256 of its `{}` is {}{ours}",
-        terminal::value(&header.policy),
-        terminal::value(wanted)
-    );
-    Err(Failure::message(ErrorKind::BadArgument, text)
-        .hint("select its file with `--policy FILE`; `--policy NAME` shows what a standard policy would have decided"))
 }
 
 // ---------------------------------------------------------------------- the same policy
@@ -196,7 +159,7 @@ fn again(
                 (memory, runner_epoch) = (next.memory.clone(), next.runner_epoch);
                 if next.policy_digest != chosen.policy.digest() || next.settings != chosen.settings {
                     let next = next.clone();
-                    let (policy, from) = own(engine, &next, &history.segments().folder)?;
+                    let (policy, from) = policy_of_run(engine, &next, &history.segments().folder)?;
                     chosen = Chosen { policy, from, settings: next.settings, is_own: true };
                 }
             }
@@ -213,7 +176,7 @@ fn again(
         {
             first.show(&history, output);
         }
-        return Err(distrusted(error, Some(&tally)));
+        return Err(untrusted_after(error, &tally));
     }
     let calls = calls::again(segments, engine, None)?;
     if output.is_json() {
@@ -231,7 +194,7 @@ fn again(
             "orchestration": calls.as_ref().map(calls::Calls::json),
         }));
     } else {
-        say_what_is_missing(&history, Newest::ShouldBeClosed, output);
+        report_what_is_missing(&history, Newest::ShouldBeClosed, output);
         match &tally.first {
             Some(first) => {
                 first.show(&history, output);
@@ -349,7 +312,7 @@ struct Change {
 
 fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Result<Exit, Failure> {
     let Opened { header, mut history } = journal;
-    // Its memory is its own, folded over all stints that are here.
+    // Its memory is its own, folded over all journals that are here.
     let mut replay = Replay::new(&chosen.policy, &chosen.settings, header.grants());
     let most = if all { usize::MAX } else { MOST_SHOWN };
     let (mut decisions, mut faults, mut changes) = (0, 0, Vec::new());
@@ -358,7 +321,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
     loop {
         let bytes = history.bytes();
         let read = history.page().inspect_err(|_| output.end_bar());
-        let recorded = match read.map_err(|error| distrusted(error, None))? {
+        let recorded = match read.map_err(untrusted)? {
             Some(Page::Decision(recorded)) => recorded,
             Some(Page::Segment(next)) => {
                 runner_epoch = next.runner_epoch;
@@ -399,7 +362,7 @@ fn back_test(journal: Opened, chosen: &Chosen, all: bool, output: &Output) -> Re
             "note": AS_RECORDED,
         }));
     } else {
-        say_what_is_missing(&history, Newest::ShouldBeClosed, output);
+        report_what_is_missing(&history, Newest::ShouldBeClosed, output);
         output.talk("Note", AS_RECORDED);
         if !changes.is_empty() {
             output.table(&listed(&changes));
@@ -461,7 +424,7 @@ fn answer_text(answer: &Value) -> String {
     terminal::line(&format!("{}{with} ({code})", word(answer)))
 }
 
-// ---------------------------------------------------------------------- said by both
+// ---------------------------------------------------------------------- used by both
 
 fn about(chosen: &Chosen) -> Value {
     let Chosen { policy, from, settings, .. } = chosen;
@@ -479,86 +442,20 @@ fn of_decisions(number: u64) -> String {
     of(usize::try_from(number).unwrap_or(usize::MAX), "decision")
 }
 
-/// Each stint, for programs.
-pub(super) fn of_runner_epochs(history: &History) -> Vec<Value> {
-    let one = |summary: &SegmentSummary| {
-        json!({
-            "runner-epoch": summary.runner_epoch,
-            "journal": summary.path,
-            "decisions": summary.decisions,
-            "end": summary.closing.as_ref().map(|closing| &closing.end),
-            "torn": summary.incomplete_line,
-        })
+/// The same, with how the decisions before the error came out.
+fn untrusted_after(error: HistoryError, tally: &Tally) -> Failure {
+    let Tally { decisions, identical, unrepeatable, first } = tally;
+    let failure = untrusted(error);
+    let mut more = failure.more.clone().unwrap_or_default();
+    more["decisions-before"] = json!(decisions);
+    more["identical-before"] = json!(identical);
+    more["unrepeatable-before"] = json!(unrepeatable);
+    more["difference"] = json!(first.as_ref().map(First::json));
+    let before = match (*decisions, first) {
+        (0, _) => "no decision comes before it".to_owned(),
+        (_, Some(First { sequence, .. })) => format!("before it, decision {sequence} differs already"),
+        (1, None) => "the decision before it was replayed and is identical".to_owned(),
+        (_, None) => format!("the {} before it were replayed and are identical", of_decisions(*identical)),
     };
-    history.summaries().iter().map(one).collect()
-}
-
-/// What the reader makes of a newest stint without a closing line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Newest {
-    ShouldBeClosed,
-    MayGoOn,
-}
-
-/// What of a run cannot be read, once all else was.
-pub(super) fn say_what_is_missing(history: &History, newest: Newest, output: &Output) {
-    for runner_epoch in &history.segments().missing {
-        output.warn(&format!(
-            "the journal of runner epoch {runner_epoch} is missing: it ran on another host, or the \
-         journal was deleted"
-        ));
-    }
-    let last = history.summaries().len().saturating_sub(1);
-    for (at, summary) in history.summaries().iter().enumerate() {
-        let runner_epoch = if history.segments().is_one() {
-            "the journal".to_owned()
-        } else {
-            format!("the journal of runner epoch {}", summary.runner_epoch)
-        };
-        match (summary.incomplete_line, &summary.header) {
-            (Some(_), None) => output.warn(&format!("{runner_epoch} is empty: its runner ended at its start")),
-            (Some(line), Some(_)) => output.warn(&format!(
-                "{runner_epoch} ends in the middle of line {line}: its runner was killed there, it is being written, \
-                 or the file was truncated"
-            )),
-            (None, _) if summary.closing.is_some() || (at == last && newest == Newest::MayGoOn) => {}
-            (None, _) if at < last => {
-                output.talk("Note", &format!("{runner_epoch} has no closing line: its runner was killed, and another \
-                 resumed the run"));
-            }
-            (None, _) => output.warn(&format!(
-                "{runner_epoch} has no closing line: the run is in progress, was killed, or lines are missing at the end"
-            )),
-        }
-    }
-}
-
-/// A journal that cannot be believed.
-pub(super) fn distrusted_history(error: HistoryError) -> Failure {
-    distrusted(error, None)
-}
-
-/// What is wrong with a journal, and what could be said before.
-fn distrusted(error: HistoryError, tally: Option<&Tally>) -> Failure {
-    let line = error.source.line();
-    let kind = match &error.source {
-        JournalError::Unreadable(_) => ErrorKind::Io,
-        _ => ErrorKind::BadJournal,
-    };
-    let mut more = json!({ "journal": error.path, "line": line });
-    let mut failure = Failure::new(kind, error);
-    if let Some(Tally { decisions, identical, unrepeatable, first }) = tally {
-        more["decisions-before"] = json!(decisions);
-        more["identical-before"] = json!(identical);
-        more["unrepeatable-before"] = json!(unrepeatable);
-        more["difference"] = json!(first.as_ref().map(First::json));
-        let before = match (*decisions, first) {
-            (0, _) => "no decision comes before it".to_owned(),
-            (_, Some(First { sequence, .. })) => format!("before it, decision {sequence} differs already"),
-            (1, None) => "the decision before it was replayed and is identical".to_owned(),
-            (_, None) => format!("the {} before it were replayed and are identical", of_decisions(*identical)),
-        };
-        failure = failure.hint(before);
-    }
-    Failure { more: Some(more), ..failure }
+    Failure { more: Some(more), ..failure.hint(before) }
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::invocation::quoted;
-use crate::cli::output::{Output, moment};
 use crate::rollout::run_state::{AbandonedRun, HeldSlot, RunRecord, RunSummary};
-use crate::terminal;
+use lockkeeper_locks::cli::invocation::quoted;
+use lockkeeper_locks::cli::output::{Output, moment};
+use lockkeeper_locks::terminal;
 
 /// How many slots of one run are named for a person.
 const MOST_NAMED: usize = 20;

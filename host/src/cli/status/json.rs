@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::abandoned;
-use crate::cli::output::Output;
 use crate::rollout::model::RecordedStatus;
 use crate::rollout::run_state::{HoldReason, RunOverview, RunPhase, RunSummary, VersionedTarget};
 use lockkeeper_coordination::recipe::Holder;
+use lockkeeper_locks::cli::output::Output;
 
 /// A run in the list.
 pub(super) fn summary(summary: &RunSummary, output: &Output) -> Value {

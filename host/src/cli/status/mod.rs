@@ -11,16 +11,17 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::exit::{Exit, Failure};
+use super::args::{Global, StatusArgs};
 use super::find_run::{ELSEWHERE, Found, find};
-use super::output::{Output, moment};
-use super::signals::{Received, Signals};
-use super::sink::Drawing;
-use super::{Global, StatusArgs};
-use crate::cli::table::Table;
 use crate::rollout::run_state::{self, RunOverview, RunPhase, RunStateError, RunSummary};
-use crate::terminal;
 use lockkeeper_coordination::store::Store;
+use lockkeeper_locks::cli::exit::{Exit, Failure};
+use lockkeeper_locks::cli::output::{Output, moment};
+use lockkeeper_locks::cli::signals::{Received, Signals};
+use lockkeeper_locks::cli::sink::Drawing;
+use lockkeeper_locks::cli::store::{Purpose, StoreChoice};
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 pub(super) use abandoned::slot;
 pub(super) use json::held as held_json;
@@ -47,8 +48,8 @@ pub(super) async fn run(global: &Global, output: &Output, args: StatusArgs) -> R
 }
 
 async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let opener = global.look(output, None)?;
-    let store = opener.session().await?;
+    let choice = StoreChoice::new(&global.common, output, None, Purpose::Look)?;
+    let store = choice.session().await?;
     let mut all = run_state::summaries(&store).await?;
     let now = store.clock().now_ms();
     store.close().await?;
@@ -58,7 +59,7 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if all.is_empty() {
-        output.talk("Found", &format!("no runs in {}; `lockkeeper run JOB` starts one", opener.choice));
+        output.talk("Found", &format!("no runs in {}; `lockkeeper run JOB` starts one", choice.place()));
         output.talk("Elsewhere", ELSEWHERE);
         return Ok(Exit::Done);
     }
@@ -100,7 +101,7 @@ fn state(summary: &RunSummary, now: u64) -> String {
 
 /// Shows a run whenever it has changed, until it is finished or somebody has seen enough.
 async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure> {
-    let Found { opener, mut store, kept } = found;
+    let Found { choice, mut store, kept } = found;
     let mut signals = Signals::new()?;
     let screen = Screen::new(output);
     let mut shown: Option<Value> = None;
@@ -109,7 +110,7 @@ async fn watch(output: &Output, found: Found, all: bool) -> Result<Exit, Failure
             Ok(Ok(seen)) => seen,
             // The next session sees the same.
             Ok(Err(error)) if error.is_lost() => {
-                store = match signals.or(opener.session()).await {
+                store = match signals.or(choice.session()).await {
                     Ok(session) => session?,
                     Err(request) => return Ok(enough(&screen, request)),
                 };

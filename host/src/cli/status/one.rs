@@ -2,13 +2,13 @@
 
 use super::abandoned;
 use crate::cli::explain::Lines;
-use crate::cli::output::{moment, of};
-use crate::cli::table::Table;
 use crate::policy::types::Ending;
 use crate::rollout::model::{Called, Counts, OperatorRequest, RecordedStatus, TargetRecord};
 use crate::rollout::run_state::{BlockingHolder, HoldReason, RunOverview, RunPhase, SlotBlockers, WaveState};
-use crate::terminal;
 use lockkeeper_coordination::recipe::Holder;
+use lockkeeper_locks::cli::output::{moment, of};
+use lockkeeper_locks::cli::table::Table;
+use lockkeeper_locks::terminal;
 
 /// How many targets are listed that did not go well.
 const MOST_LISTED: usize = 20;

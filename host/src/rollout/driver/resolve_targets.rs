@@ -12,12 +12,13 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
-use crate::job::{JobSpec, Problems, Target, TargetSource, parse_inventory, parse_listing, parse_members, text_of};
-use crate::rollout::exec::inherited_signals;
-use crate::terminal;
+use crate::job::{JobSpec, Target, TargetSource, parse_inventory, parse_listing, parse_members};
 use lockkeeper_coordination::files::{self, MAX_TEXT_BYTES};
 use lockkeeper_coordination::recipe::Party;
 use lockkeeper_coordination::store::{Store, StoreError};
+use lockkeeper_locks::process::inherited_signals;
+use lockkeeper_locks::terminal;
+use lockkeeper_locks::toml_reader::{Problems, text_of};
 
 /// Time limit of a command that lists targets.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);

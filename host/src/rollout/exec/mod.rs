@@ -2,12 +2,7 @@
 //!
 //! Each command is a process group of its own. `process` has those of this machine, `ssh` those of the targets.
 
-pub mod inherited_signals;
 mod process;
-pub mod process_group;
-pub mod process_stat;
-pub mod process_tree;
-pub(crate) mod runner_failure;
 mod ssh;
 
 use std::fs::File;
@@ -22,11 +17,12 @@ use tokio::time::{Instant, sleep_until};
 pub(super) use self::ssh::{Connections, Host};
 use crate::policy::types::Ending;
 use crate::rollout::model::{ActionResult, Course, Takeover};
-use crate::terminal;
 use lockkeeper_coordination::files;
 use lockkeeper_coordination::store::millis;
 use lockkeeper_coordination::store::process_liveness::{self, Dependent};
 use lockkeeper_coordination::zookeeper::Secret;
+use lockkeeper_locks::process::{process_group, runner_failure};
+use lockkeeper_locks::terminal;
 
 /// Lines of output that a failure shows.
 const TAIL_LINES: usize = 10;

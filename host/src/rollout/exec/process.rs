@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{CommandEnd, Invocation, Limits, Stopped};
-use crate::rollout::exec::{inherited_signals, process_group, runner_failure};
+use lockkeeper_locks::process::{inherited_signals, process_group, runner_failure};
 
 /// Interval between checks of a stopped group.
 const GROUP_POLL: Duration = Duration::from_millis(10);

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::read::StoredRun;
-use crate::job::closest;
+use lockkeeper_locks::toml_reader::closest;
 
 /// Names the newest run.
 pub const LATEST: &str = "latest";

@@ -25,7 +25,10 @@ max-concurrency = 10
 [targets]
 hosts = ["it"]
 [policy]
-use = "rolling" [action] run = ["true"] "#;
+use = "rolling"
+[action]
+run = ["true"]
+"#;
 
 const NAMES: [&str; 9] =
     ["new", "leased", "again", "running", "keeping-slot", "failed", "retrying", "rolling-back", "done"];

@@ -1,7 +1,7 @@
 //! Why a target is unreachable, in one sentence with a next step. The text of ssh decides only on the words: that
 //! nothing ran is already known.
 
-use crate::terminal;
+use lockkeeper_locks::terminal;
 
 /// Characters of a reason that are shown.
 const MAX_REASON: usize = 300;

@@ -220,7 +220,7 @@ mod tests {
             std::fs::remove_file(&began).unwrap();
             let output = begin("sh", &stop(child.id(), 5), "");
             assert_eq!(String::from_utf8(output.stdout).unwrap(), "gone\n");
-            assert!(crate::rollout::exec::process_group::is_gone(group));
+            assert!(lockkeeper_locks::process::process_group::is_gone(group));
             let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
             assert_eq!(said.lines().find(|line| line.contains("ended")), ended);
         }

@@ -13,7 +13,7 @@ use super::super::process;
 use super::connection::Channel;
 use super::remote::{self, CHECKS_PER_SECOND, GONE, Script};
 use super::{CommandEnd, Host, Limits, Stopped};
-use crate::terminal::{self, MAX_VALUE};
+use lockkeeper_locks::terminal::{self, MAX_VALUE};
 
 /// Longest line of ssh, in bytes, that is read at once.
 const MAX_LINE: u64 = 64 * 1024;
