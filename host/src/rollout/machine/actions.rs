@@ -225,7 +225,7 @@ impl Rollout {
                 };
                 if may_pass {
                     // Its attempts are not used up: it starts when its turn comes again.
-                    let reason = "a hard limit refuses its next try now".to_owned();
+                    let reason = "a hard limit refuses its next attempt now".to_owned();
                     self.emit(Event::ReleasedUnused { target: self.name(target), reason });
                     self.reopen(target);
                 } else {

@@ -133,7 +133,7 @@ impl Rollout {
             OnExhausted::Pause => {}
             OnExhausted::RollBack => {
                 self.roll_backs.is_of_run = true;
-                self.end(End::BudgetSpent(format!("{reason}; what was done is undone")));
+                self.end(End::BudgetSpent(format!("{reason}; the run is rolled back")));
             }
         }
     }

@@ -16,7 +16,7 @@ use lockkeeper_coordination::store::Fence;
 pub const ORCHESTRATION: &str = "the orchestration";
 
 /// The code with which a target is skipped that the orchestration has not started.
-const NOT_ORCHESTRATED: &str = "not-conducted";
+const NOT_ORCHESTRATED: &str = "not-orchestrated";
 
 /// The run's orchestration, if its job has one.
 #[derive(Debug, Default)]
@@ -137,10 +137,10 @@ impl Rollout {
     /// although an operator may have requested a retry.
     fn take_back(&mut self, target: TargetIndex) {
         let reason = match self.roll_backs.requested.remove(&target) {
-            Some(_) => "the orchestration waits for its roll-back no longer",
+            Some(_) => "the orchestration no longer waits for its roll-back",
             None => {
                 self.targets.disallow(target);
-                "the orchestration waits for it no longer"
+                "the orchestration no longer waits for it"
             }
         };
         if matches!(self.status(target), TargetStatus::Queued | TargetStatus::Leased) {
@@ -154,7 +154,7 @@ impl Rollout {
             TargetStatus::Pending | TargetStatus::Waiting => self.skip(target, code, reason),
             // One that queues for its roll-back has started before.
             TargetStatus::Queued | TargetStatus::Leased if self.targets[target].roll_back_from().is_none() => {
-                self.leave(target, Leaving::ToSkip { code, reason }, "the orchestration leaves it out");
+                self.leave(target, Leaving::ToSkip { code, reason }, "the orchestration skips it");
             }
             _ => {}
         }
@@ -221,7 +221,7 @@ impl Rollout {
                 _ if self.targets[target].may_start() => {}
                 TargetStatus::Final(_) => {}
                 TargetStatus::Pending | TargetStatus::Waiting => {
-                    let reason = "the orchestration did not begin it".to_owned();
+                    let reason = "the orchestration did not start it".to_owned();
                     self.skip(target, NOT_ORCHESTRATED.to_owned(), reason);
                 }
                 _ => drop(self.orchestration.not_started.insert(target)),

@@ -335,8 +335,8 @@ impl Rollout {
                 }
                 let longest = humantime::format_duration(longest);
                 let detail = match answer {
-                    Probed::Unreachable { detail } => format!("it could not be asked for {longest}: {detail}"),
-                    _ => format!("its probe says since {longest} that it is under way"),
+                    Probed::Unreachable { detail } => format!("its probe did not reach it for {longest}: {detail}"),
+                    _ => format!("its probe has reported for {longest} that it is running"),
                 };
                 Probed::Unknown { detail }
             }
@@ -364,7 +364,7 @@ impl Rollout {
         self.targets[target].last_run.detail = match (detail.is_empty(), is_own) {
             (true, _) => String::new(),
             (false, true) => detail,
-            (false, false) => format!("found by the next runner: {detail}"),
+            (false, false) => format!("reported to the next runner: {detail}"),
         };
     }
 

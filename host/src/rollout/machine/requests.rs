@@ -37,7 +37,7 @@ impl Rollout {
         // The operator of the newest request that is new. A request that was withdrawn names no operator.
         let is_new = |request: &&OperatorRequest| !before.all().any(|known| known == *request);
         let by = now.all().filter(is_new).max_by_key(|request| request.at).map(|request| request.by.clone());
-        self.sweep.changed(Cause::Operator(by.unwrap_or_else(|| "somebody".to_owned())));
+        self.sweep.changed(Cause::Operator(by.unwrap_or_else(|| "an operator".to_owned())));
     }
 
     /// A final target may start again. The same request may come more than once: then the target is not final any more.

@@ -200,7 +200,7 @@ impl Rollout {
             let reason = self.targets[target].last_run.roll_back_reason.clone();
             return self.roll_back(target, reason);
         }
-        self.leave(target, Leaving::ToWait, "it may not be undone now");
+        self.leave(target, Leaving::ToWait, "its roll-back may not start now");
     }
 
     /// The slot for a roll-back was released before that started.

@@ -49,7 +49,7 @@ impl Rollout {
         let entry = &self.targets[target];
         if entry.is_leaving() {
             // It came while the place in the queue was being given up.
-            self.release_unused(target, "nobody waits for it any more");
+            self.release_unused(target, "the target no longer wants it");
         } else if entry.roll_back_from().is_some() {
             self.roll_back_or_leave(target);
         } else if self.ending.is_some() {
@@ -301,7 +301,7 @@ impl Rollout {
         self.totals.timed_out += 1;
         let waited = humantime::format_duration(self.setup.patience.unwrap_or_default());
         let reason = match self.targets[target].waiting.held_by.take() {
-            Some(by) => format!("no slot within {waited}: another holder acts under this name: {by}"),
+            Some(by) => format!("no slot within {waited}: another holder uses this name: {by}"),
             None => format!("no slot within {waited}{}", self.store_view.holders_now()),
         };
         self.wants_no_slot(target);

@@ -369,7 +369,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slots { slots } => write!(f, "all {slots} slots are this run's own already"),
-            Self::Held { by } => write!(f, "another holder acts under this name: {by}"),
+            Self::Held { by } => write!(f, "another holder uses this name: {by}"),
             Self::Floor { remaining, floor } => {
                 write!(f, "{remaining} of the party would remain, the floor is {floor}")
             }
@@ -384,7 +384,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{failed} of wave `{wave}` failed, the wave stops at {stop_at}")
             }
             Self::BudgetReserved { reserved, .. } => write!(f, "{reserved} under way could spend the failure budget"),
-            Self::Suspended => f.write_str("the store does not hear us"),
+            Self::Suspended => f.write_str("the store is not connected"),
             Self::Paused { request: OperatorRequest { by, reason: Some(reason), .. } } => {
                 write!(f, "paused by {by}: {reason}")
             }
@@ -393,7 +393,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the outcome on {target} is unknown: retry or accept it to continue")
             }
             Self::Wave { gate: WaveGate::Earlier { wave, done, of } } => {
-                write!(f, "wave `{wave}` is not complete: {done} of {of} are done with")
+                write!(f, "wave `{wave}` is not complete: {done} of {of} are finished")
             }
             Self::Wave { gate: WaveGate::Baking { wave, until } } => {
                 write!(f, "wave `{wave}` bakes until {}", moment(*until))
