@@ -60,22 +60,22 @@ enum Manner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alone {
     No,
-    /// Something is to be undone, and that is another question.
+    /// Something is to be rolled back, and that is another question.
     Maybe,
     Yes,
 }
 
-/// What a target's keeper does, as the engine would have it.
+/// What a target's lease task does, as the run loop would have it.
 #[derive(Debug, Clone, PartialEq)]
 enum LeaseTask {
     None,
     Queues {
         forced: bool,
         withdrawn: bool,
-        /// Where it stands once it has its slot.
+        /// The target's status once it has its slot.
         status: RecordedStatus,
     },
-    /// What is to be released may have been said before it is known whether it is held.
+    /// A release may be ordered before it is known whether the lease is held.
     Adopts {
         releasing: Option<RecordedStatus>,
     },
@@ -84,7 +84,7 @@ enum LeaseTask {
         lost: bool,
         releasing: Option<RecordedStatus>,
     },
-    /// No keeper is there, and where it stands is being written.
+    /// There is no lease task, and the target's status is being written.
     Writes {
         status: RecordedStatus,
     },
@@ -98,19 +98,19 @@ struct World {
     dice: StdRng,
     manner: Manner,
     now: u64,
-    keepers: Vec<LeaseTask>,
-    /// Actions under way, and as what they were told to end.
+    lease_tasks: Vec<LeaseTask>,
+    /// Running commands: the attempt, and the ending with which the machine stopped it.
     running: BTreeMap<usize, (u32, Option<Ending>)>,
     /// What this runner saw end, of which attempt.
-    sights: BTreeMap<usize, (u32, AttemptEnd)>,
+    attempt_ends: BTreeMap<usize, (u32, AttemptEnd)>,
     /// Probes that are to answer, and when.
     probes: BTreeMap<usize, (u32, u64)>,
-    /// The newest try of each target.
+    /// The newest attempt of each target.
     attempts: Vec<u32>,
-    /// Tries since somebody wished for more, or a runner began.
+    /// Attempts since an operator requested a retry, or a runner started.
     tries: Vec<u32>,
     members: Vec<String>,
-    told_members: Option<Vec<String>>,
+    members_read: Option<Vec<String>>,
     /// Since when the floor alone has kept every target from going, and for how long since something was under way or
     /// there were enough members.
     floor_alone: (Option<u64>, u64),
@@ -121,40 +121,40 @@ struct World {
     has_begun: bool,
     /// A target was seen in the party, or something was begun before this runner.
     names_fit: bool,
-    /// Targets that this runner's orchestration, or an operator, let go.
-    invited: BTreeSet<usize>,
+    /// Targets that this runner's orchestration, or an operator, allowed to start.
+    allowed: BTreeSet<usize>,
     foreign: Vec<SeenLease>,
     connectivity: Connectivity,
-    semaphore_told: bool,
+    semaphore_is_read: bool,
     observed: Vec<bool>,
     question: Option<(usize, bool)>,
     requests: OperatorRequests,
-    /// Everything that somebody wished to go again, and what nobody could know of: these may go again.
+    /// Targets that an operator requested again, or whose outcome could not be known: these may start again.
     may_repeat: BTreeSet<usize>,
     /// Those whose roll-back no runner saw end, and of them those that may be rolled back once more.
-    found_reverting: BTreeSet<usize>,
-    may_undo_again: BTreeSet<usize>,
-    /// The policy had these undone after they had succeeded: what no budget counts before.
-    undone_well: BTreeSet<usize>,
+    unsettled_roll_backs: BTreeSet<usize>,
+    may_roll_back_again: BTreeSet<usize>,
+    /// The policy had these rolled back after they had succeeded: no budget counts them before.
+    rolled_back_after_success: BTreeSet<usize>,
     /// Those that were given up after their last attempt, whether their slot is free yet or not: kept from what is ordered.
     given_up: Vec<bool>,
     /// Since when each is final.
     final_at: Vec<Option<u64>>,
     stopping: bool,
-    undoing: bool,
-    /// What ends undoing, too.
+    rolls_run_back: bool,
+    /// The run was ended for a reason that ends its roll-back, too.
     cut_short: bool,
-    /// Nothing starts any more, not even what undoes.
+    /// Nothing starts any more, not even a roll-back.
     stopped_now: bool,
     stuck: bool,
     lives: usize,
-    /// Whom the orchestration let go, whoever ran it.
-    let_go: BTreeSet<usize>,
+    /// Targets that the orchestration started, under any runner.
+    started_by_orchestration: BTreeSet<usize>,
     /// Those that the orchestration wants rolled back.
-    wants_undone: BTreeSet<usize>,
+    roll_backs_requested: BTreeSet<usize>,
     /// Those that queue, or hold a slot, to be rolled back.
-    recalled: BTreeSet<usize>,
-    orchestration_job: bool,
+    queued_for_roll_back: BTreeSet<usize>,
+    orchestration_runs: bool,
     /// How many requests the orchestration has made.
     requested: u64,
     /// Its request for what the policy would answer.
@@ -243,41 +243,41 @@ impl World {
             ground: Ground::new(total),
             manner,
             now: 1_000,
-            keepers: vec![LeaseTask::None; total],
+            lease_tasks: vec![LeaseTask::None; total],
             running: BTreeMap::new(),
-            sights: BTreeMap::new(),
+            attempt_ends: BTreeMap::new(),
             probes: BTreeMap::new(),
             attempts: vec![0; total],
             tries: vec![0; total],
             members: names.iter().map(|name| format!("{name}{SUFFIX}")).collect(),
-            told_members: None,
+            members_read: None,
             floor_alone: (None, 0),
             counts_floor_time: false,
             last_step: 0,
             has_begun: false,
             names_fit: false,
-            invited: BTreeSet::new(),
+            allowed: BTreeSet::new(),
             foreign: Vec::new(),
             connectivity: Connectivity::Connected,
-            semaphore_told: false,
+            semaphore_is_read: false,
             question: None,
             requests: OperatorRequests::default(),
             may_repeat: BTreeSet::new(),
-            found_reverting: BTreeSet::new(),
-            may_undo_again: BTreeSet::new(),
-            undone_well: BTreeSet::new(),
+            unsettled_roll_backs: BTreeSet::new(),
+            may_roll_back_again: BTreeSet::new(),
+            rolled_back_after_success: BTreeSet::new(),
             given_up: vec![false; total],
             final_at: vec![None; total],
             stopping: false,
-            undoing: false,
+            rolls_run_back: false,
             cut_short: false,
             stopped_now: false,
             stuck: false,
             lives: 1,
-            let_go: BTreeSet::new(),
-            wants_undone: BTreeSet::new(),
-            recalled: BTreeSet::new(),
-            orchestration_job: setup.has_orchestration,
+            started_by_orchestration: BTreeSet::new(),
+            roll_backs_requested: BTreeSet::new(),
+            queued_for_roll_back: BTreeSet::new(),
+            orchestration_runs: setup.has_orchestration,
             requested: 0,
             consulted: None,
             log: Vec::new(),
@@ -291,7 +291,7 @@ impl World {
     }
 
     fn total(&self) -> usize {
-        self.keepers.len()
+        self.lease_tasks.len()
     }
 
     fn step(&mut self, input: Input) {
@@ -302,13 +302,13 @@ impl World {
             matches!(input, Input::Stop(_) | Input::Failed(_) | Input::NotReleased { .. } | Input::Lost { .. });
         self.cut_short |= matches!(&input, Input::OperatorRequests(requests) if requests.aborted.is_some());
         if let Input::OrchestrationEnded(how) = &input {
-            self.orchestration_job = false;
+            self.orchestration_runs = false;
             self.stopping |= *how != OrchestrationEnd::Completed;
             self.cut_short |= *how != OrchestrationEnd::Completed;
         }
         self.stopped_now |= matches!(input, Input::Stop(Stop::Now) | Input::Lost { .. });
         self.ground.lost |= matches!(input, Input::Lost { .. });
-        self.note_invited(&input);
+        self.note_allowed(&input);
         if self.counts_floor_time {
             self.floor_alone.1 += self.now - self.last_step;
         }
@@ -325,13 +325,13 @@ impl World {
         self.check();
     }
 
-    fn note_invited(&mut self, input: &Input) {
+    fn note_allowed(&mut self, input: &Input) {
         match input {
             Input::OrchestrationRequest { request: OrchestrationRequest::Start { target }, .. } => {
-                self.invited.insert(target.get());
+                self.allowed.insert(target.get());
             }
-            Input::OperatorRequests(requests) => self.invited.extend(requests.retry.keys().map(|target| target.get())),
-            Input::Session(Connectivity::Over) => self.semaphore_told = false,
+            Input::OperatorRequests(requests) => self.allowed.extend(requests.retry.keys().map(|target| target.get())),
+            Input::Session(Connectivity::Over) => self.semaphore_is_read = false,
             _ => {}
         }
     }
@@ -359,18 +359,18 @@ impl World {
     }
 
     fn has_enough_members(&self) -> bool {
-        let distinct = self.told_members.iter().flatten().collect::<BTreeSet<_>>().len();
+        let distinct = self.members_read.iter().flatten().collect::<BTreeSet<_>>().len();
         let are_enough = self.setup.limits.floor.is_none_or(|floor| distinct > floor as usize);
-        self.told_members.is_some() && self.names_fit && are_enough
+        self.members_read.is_some() && self.names_fit && are_enough
     }
 
     /// Whether nothing keeps the targets from going that may go next but too few members.
     fn is_floor_alone(&self) -> Alone {
         let Some(floor) = self.setup.limits.floor else { return Alone::No };
         let known = self.connectivity == Connectivity::Connected
-            && self.semaphore_told
+            && self.semaphore_is_read
             && self.observed.iter().all(|read| *read);
-        let Some(members) = self.told_members.as_ref().filter(|_| known) else { return Alone::No };
+        let Some(members) = self.members_read.as_ref().filter(|_| known) else { return Alone::No };
         let now = Timestamp::from_millisecond(self.now as i64).unwrap();
         let is_frozen =
             self.setup.limits.calendar.freezes.iter().any(|freeze| freeze.from <= now && now < freeze.until);
@@ -397,18 +397,22 @@ impl World {
             return Alone::No;
         }
         // Leases of an earlier runner are another holder's until they are taken over.
-        if self.stopping || self.undoing || !self.wants_undone.is_empty() || !self.ground.leases.is_empty() {
+        if self.stopping
+            || self.rolls_run_back
+            || !self.roll_backs_requested.is_empty()
+            || !self.ground.leases.is_empty()
+        {
             return Alone::Maybe;
         }
         if is_frozen || is_held || is_spent {
             return Alone::No;
         }
-        let may_go = |target: &usize| {
-            let invited = !self.setup.has_orchestration || self.invited.contains(target);
+        let may_start = |target: &usize| {
+            let allowed = !self.setup.has_orchestration || self.allowed.contains(target);
             let is_held = self.foreign.iter().any(|lease| lease.identifier == format!("t{target}"));
-            invited && !is_held && self.status(*target).is_open() && self.is_waves_turn(*target)
+            allowed && !is_held && self.status(*target).is_open() && self.is_waves_turn(*target)
         };
-        let next: Vec<usize> = (0..self.total()).filter(may_go).collect();
+        let next: Vec<usize> = (0..self.total()).filter(may_start).collect();
         let distinct: BTreeSet<&String> = members.iter().collect();
         let stays = |target: &usize, name: &String| self.names_fit && *name != format!("t{target}{SUFFIX}");
         let remaining = |target: &usize| distinct.iter().filter(|name| stays(target, name)).count();
@@ -469,18 +473,18 @@ impl World {
             Action::Force { target, .. } => self.queue(target.get(), true, RecordedStatus::Leased),
             Action::Adopt { target } => {
                 let target = target.get();
-                assert_eq!(self.keepers[target], LeaseTask::None, "t{target} is adopted twice");
-                self.keepers[target] = LeaseTask::Adopts { releasing: None };
+                assert_eq!(self.lease_tasks[target], LeaseTask::None, "t{target} is adopted twice");
+                self.lease_tasks[target] = LeaseTask::Adopts { releasing: None };
             }
-            Action::Withdraw { target } => match &mut self.keepers[target.get()] {
+            Action::Withdraw { target } => match &mut self.lease_tasks[target.get()] {
                 LeaseTask::Queues { withdrawn, .. } if !*withdrawn => *withdrawn = true,
                 other => panic!("t{target} is withdrawn while {other:?}"),
             },
             Action::Release { target, status } => {
                 let target = target.get();
                 self.note_given_up(target, &status);
-                assert!(!self.running.contains_key(&target), "t{target} is released while it acts");
-                match &mut self.keepers[target] {
+                assert!(!self.running.contains_key(&target), "t{target} is released while its command runs");
+                match &mut self.lease_tasks[target] {
                     LeaseTask::Holds { releasing, .. } | LeaseTask::Adopts { releasing } if releasing.is_none() => {
                         *releasing = Some(status);
                     }
@@ -491,7 +495,7 @@ impl World {
             Action::Save { target, status } => {
                 let target = target.get();
                 self.note_given_up(target, &status);
-                let lease_task = &self.keepers[target];
+                let lease_task = &self.lease_tasks[target];
                 assert!(
                     matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. }),
                     "t{target}: {lease_task:?}"
@@ -526,17 +530,17 @@ impl World {
                 }
                 self.stopping = true;
             }
-            Action::Emit(Event::RollingBackRun { .. }) => self.undoing = true,
+            Action::Emit(Event::RollingBackRun { .. }) => self.rolls_run_back = true,
             Action::Emit(Event::Probed { target, answer, .. }) => {
                 let target: usize = target[1..].parse().unwrap();
                 match &*answer {
-                    answer if self.found_reverting.remove(&target) => {
+                    answer if self.unsettled_roll_backs.remove(&target) => {
                         let is_again = answer == "not-started" || self.setup.on_unknown == OnUnknown::Retry;
                         if is_again && matches!(answer, "unknown" | "not-started") {
-                            self.may_undo_again.insert(target);
+                            self.may_roll_back_again.insert(target);
                         }
                     }
-                    // Nobody can know, and the job says what follows.
+                    // Its outcome is unknown, and the job says what follows.
                     "unknown" => {
                         self.may_repeat.insert(target);
                         if self.setup.on_unknown == OnUnknown::Retry {
@@ -553,53 +557,54 @@ impl World {
 
     fn ask(&mut self, target: usize, settle: bool) {
         assert!(self.question.is_none(), "two questions at once");
-        assert!(settle || !self.stopping, "t{target} is asked about after the end");
-        assert!(!self.stopped_now, "t{target} is asked about after everything was to stop at once");
-        assert!(settle || self.observed.iter().all(|read| *read), "t{target} is asked about before all was read");
+        assert!(settle || !self.stopping, "t{target} is to be decided after the end");
+        assert!(!self.stopped_now, "t{target} is to be decided after everything was to stop at once");
+        assert!(settle || self.observed.iter().all(|read| *read), "t{target} is to be decided before all was read");
         self.question = Some((target, settle));
     }
 
     fn queue(&mut self, target: usize, forced: bool, status: RecordedStatus) {
-        assert!(!self.stopping || (self.undoing && !self.cut_short), "t{target} queues after the end");
-        assert_eq!(self.keepers[target], LeaseTask::None, "t{target} queues twice");
-        self.keepers[target] = LeaseTask::Queues { forced, withdrawn: false, status };
+        assert!(!self.stopping || (self.rolls_run_back && !self.cut_short), "t{target} queues after the end");
+        assert_eq!(self.lease_tasks[target], LeaseTask::None, "t{target} queues twice");
+        self.lease_tasks[target] = LeaseTask::Queues { forced, withdrawn: false, status };
         match self.final_at[target].is_some() {
-            true => self.recalled.insert(target),
-            false => self.recalled.remove(&target),
+            true => self.queued_for_roll_back.insert(target),
+            false => self.queued_for_roll_back.remove(&target),
         };
     }
 
     fn start(&mut self, target: usize, command_kind: CommandKind, attempt: u32, fence: Fence, status: RecordedStatus) {
         assert!(!self.stopped_now, "t{target} starts after everything was to stop");
         let held = LeaseTask::Holds { fence, lost: false, releasing: None };
-        assert_eq!(self.keepers[target], held, "t{target} starts without its lease");
-        assert_eq!(attempt, self.attempts[target] + 1, "t{target}'s tries are counted");
+        assert_eq!(self.lease_tasks[target], held, "t{target} starts without its lease");
+        assert_eq!(attempt, self.attempts[target] + 1, "t{target}'s attempts are counted");
         self.attempts[target] = attempt;
-        let is_recalled = command_kind == CommandKind::RollBack && self.recalled.remove(&target);
-        if is_recalled && !self.undoing {
-            assert!(!self.stopping, "t{target} is undone after the end");
-            let is_wanted = self.wants_undone.remove(&target) || self.may_undo_again.contains(&target);
-            assert!(is_wanted, "t{target} is undone, and nobody wants it to be");
+        let was_queued_for_roll_back =
+            command_kind == CommandKind::RollBack && self.queued_for_roll_back.remove(&target);
+        if was_queued_for_roll_back && !self.rolls_run_back {
+            assert!(!self.stopping, "t{target} is rolled back after the end");
+            let is_wanted = self.roll_backs_requested.remove(&target) || self.may_roll_back_again.contains(&target);
+            assert!(is_wanted, "t{target} is rolled back without a request");
         }
         if command_kind == CommandKind::RollBack {
             let is_again = self.ground.was_rolled_back(target);
-            assert!(!is_again || self.may_undo_again.contains(&target), "t{target} is rolled back twice");
-            self.may_undo_again.remove(&target);
+            assert!(!is_again || self.may_roll_back_again.contains(&target), "t{target} is rolled back twice");
+            self.may_roll_back_again.remove(&target);
         }
-        if command_kind == CommandKind::Action || is_recalled {
-            assert_eq!(self.connectivity, Connectivity::Connected, "t{target} starts while the store does not hear us");
+        if command_kind == CommandKind::Action || was_queued_for_roll_back {
+            assert_eq!(self.connectivity, Connectivity::Connected, "t{target} starts while the store is not connected");
             assert_eq!(self.requests.paused, None, "t{target} starts while the run is paused");
             self.floor_is_kept(target);
         }
         match command_kind {
             CommandKind::Action => self.may_act(target),
             CommandKind::RollBack => {
-                assert!(self.setup.can_roll_back, "t{target} is undone with no command for that");
-                assert!(!self.undoing || !self.cut_short, "t{target} is undone after that was to stop");
+                assert!(self.setup.can_roll_back, "t{target} is rolled back with no command for that");
+                assert!(!self.rolls_run_back || !self.cut_short, "t{target} is rolled back after that was to stop");
             }
         }
         self.ground.writes[target].push_back(Write::Start { command_kind, attempt, fence, status });
-        assert!(self.running.insert(target, (attempt, None)).is_none(), "t{target} acts twice at once");
+        assert!(self.running.insert(target, (attempt, None)).is_none(), "t{target} runs twice at once");
     }
 
     /// What is ordered to be written down says whether that was the last attempt.
@@ -616,7 +621,7 @@ impl World {
         };
     }
 
-    /// How many of these were given up, and nobody accepted that.
+    /// How many of these were given up, and are not accepted.
     fn failed(&self, among: impl Iterator<Item = usize>) -> u32 {
         let counts = |target: &usize| self.given_up[*target] && !self.requests.accepted.contains(&at(*target));
         among.filter(counts).count() as u32
@@ -635,25 +640,27 @@ impl World {
             let enough = wave.stop_at.unwrap_or(u32::MAX);
             assert!(failed < enough, "t{target} starts after {failed} of `{}` failed of {enough}", wave.name);
         }
-        let is_let_go = !self.setup.has_orchestration || self.let_go.contains(&target) || self.attempts[target] > 1;
+        let is_let_go = !self.setup.has_orchestration
+            || self.started_by_orchestration.contains(&target)
+            || self.attempts[target] > 1;
         assert!(is_let_go, "t{target} starts, and the orchestration did not let it go");
         self.tries[target] += 1;
-        assert!(self.tries[target] <= self.setup.attempts, "t{target} is tried too often");
+        assert!(self.tries[target] <= self.setup.attempts, "t{target} has too many attempts");
         if !self.may_repeat.contains(&target) {
-            assert!(!self.ground.did_succeed(target), "t{target} goes again, and it succeeded");
+            assert!(!self.ground.did_succeed(target), "t{target} starts again, and it succeeded");
             let last = self.ground.commands[target].last();
-            assert!(last.is_none_or(|last| last.succeeded.is_some()), "t{target} goes while its last try runs");
+            assert!(last.is_none_or(|last| last.succeeded.is_some()), "t{target} starts while its last attempt runs");
         }
         if self.setup.on_unknown == OnUnknown::Hold {
             let unknown = |other: &usize| self.status(*other) == TargetStatus::Final(FinalStatus::Unknown);
             let held = (0..self.total()).filter(unknown).find(|other| !self.requests.accepted.contains(&at(*other)));
-            assert_eq!(held, None, "t{target} starts, and of that one nobody knows");
+            assert_eq!(held, None, "t{target} starts, and the outcome of that one is unknown");
         }
         let Some(wave) = self.setup.waves.iter().position(|wave| wave.targets.contains(&target)) else { return };
         for earlier in &self.setup.waves[..wave] {
             for other in earlier.targets.clone() {
-                // It was done with, and is undone since.
-                if self.recalled.contains(&other) || self.status(other) == TargetStatus::RollingBack {
+                // It was final, and is being rolled back.
+                if self.queued_for_roll_back.contains(&other) || self.status(other) == TargetStatus::RollingBack {
                     continue;
                 }
                 let done = self.final_at[other].unwrap_or_else(|| panic!("t{target} starts before t{other}"));
@@ -667,7 +674,7 @@ impl World {
 
     fn floor_is_kept(&self, target: usize) {
         if let Some(floor) = self.setup.limits.floor.filter(|floor| *floor > 0) {
-            let members = self.told_members.as_ref().expect("nothing starts before the party is known");
+            let members = self.members_read.as_ref().expect("nothing starts before the party is known");
             assert!(self.names_fit, "t{target} starts under a floor of strangers");
             let may_be_down = |name: &String| {
                 (0..self.total()).any(|other| {
@@ -698,8 +705,8 @@ impl World {
         let (mut in_flight, mut charged) = (0, 0);
         for target in 0..total {
             let state = self.status(target);
-            let lease_task = &self.keepers[target];
-            // Who is said to be leased may not be any more, and somebody else was since.
+            let lease_task = &self.lease_tasks[target];
+            // A target may be recorded as leased whose lease is gone, and whose slot another holder has.
             let is_gone = matches!(lease_task, LeaseTask::Adopts { .. }) && !self.ground.leases.contains_key(&target);
             in_flight += u32::from(state.is_in_flight() && !is_gone);
             let acts = matches!(state, TargetStatus::Running | TargetStatus::RollingBack);
@@ -710,7 +717,7 @@ impl World {
                 state.is_in_flight() || *lease_task == LeaseTask::None,
                 "t{target} is {state:?} with {lease_task:?}"
             );
-            assert!(!state.is_in_flight() || is_kept, "t{target} is {state:?} without a keeper");
+            assert!(!state.is_in_flight() || is_kept, "t{target} is {state:?} without a lease task");
             let place = match state {
                 TargetStatus::Pending => &mut counted.pending,
                 TargetStatus::Waiting | TargetStatus::Queued | TargetStatus::Leased => &mut counted.waiting,
@@ -738,7 +745,7 @@ impl World {
                 _ => false,
             };
             // Of those that succeeded, and of which that got lost, no budget could have known.
-            let got_lost = self.ground.did_succeed(target) || self.undone_well.contains(&target);
+            let got_lost = self.ground.did_succeed(target) || self.rolled_back_after_success.contains(&target);
             charged += u32::from(is_failure && !got_lost);
         }
         assert_eq!(self.rollout.counts(), counted);
@@ -747,24 +754,25 @@ impl World {
         assert!(self.ground.leases.len() <= slots as usize, "{:?} with {slots} slots", self.ground.leases);
         for wave in &self.setup.waves {
             let is_under_way = |target: &usize| {
-                self.status(*target).is_in_flight() && !matches!(self.keepers[*target], LeaseTask::Adopts { .. })
+                self.status(*target).is_in_flight() && !matches!(self.lease_tasks[*target], LeaseTask::Adopts { .. })
             };
             let under_way = wave.targets.clone().filter(is_under_way).count();
             assert!(wave.slots.is_none_or(|slots| under_way <= slots as usize), "{under_way} in {wave:?}");
         }
-        if let Some(max_failed) = self.setup.limits.budget.max_failed.filter(|_| !self.undoing) {
+        if let Some(max_failed) = self.setup.limits.budget.max_failed.filter(|_| !self.rolls_run_back) {
             assert!(charged <= max_failed.max(1), "{charged} failures charged or reserved of {max_failed}");
         }
-        let got_lost = |target: &usize| self.ground.did_succeed(*target) || self.undone_well.contains(target);
+        let got_lost =
+            |target: &usize| self.ground.did_succeed(*target) || self.rolled_back_after_success.contains(target);
         let failed = self.failed((0..total).filter(|target| !got_lost(target)));
-        if let Some(stop_at) = self.setup.limits.budget.stop_at.filter(|_| !self.undoing) {
+        if let Some(stop_at) = self.setup.limits.budget.stop_at.filter(|_| !self.rolls_run_back) {
             assert!(failed < stop_at + slots, "{failed} failed of {stop_at} with {slots} slots");
         }
         if let Some(report) = self.rollout.report() {
             assert!(
-                self.keepers.iter().all(|lease_task| *lease_task == LeaseTask::None),
+                self.lease_tasks.iter().all(|lease_task| *lease_task == LeaseTask::None),
                 "over with {:?}",
-                self.keepers
+                self.lease_tasks
             );
             assert!(self.question.is_none(), "over with a question open");
             assert!(report.end != End::Completed || report.counts.open() == 0, "completed with {:?}", report.counts);
@@ -790,7 +798,7 @@ impl World {
                     _ => Connectivity::Connected,
                 };
                 if self.connectivity == Connectivity::Over {
-                    self.told_members = None;
+                    self.members_read = None;
                     self.observed.fill(false);
                 }
                 self.step(Input::Session(self.connectivity));
@@ -803,13 +811,13 @@ impl World {
             17 if self.chance(0.01) => self
                 .step(Input::Lost { reason: "the session ended".to_owned(), takeover: Takeover::From(Instant::now()) }),
             18 if self.setup.limits.floor.is_some() && self.chance(0.2) => {
-                self.told_members = None;
+                self.members_read = None;
                 self.step(Input::PartyUnread);
             }
             19 => self.read_what_else(),
             20 => self.request_at_random(),
             21 => self.a_command_ends(),
-            22..=24 => self.conduct_wildly(),
+            22..=24 => self.orchestrate_wildly(),
             _ => {
                 if let (true, Some(wake)) = (self.chance(0.7), self.next_wake()) {
                     self.now = self.now.max(wake.min(self.now + 120_000));
@@ -819,22 +827,22 @@ impl World {
         }
     }
 
-    fn conduct_wildly(&mut self) {
-        if !self.orchestration_job {
+    fn orchestrate_wildly(&mut self) {
+        if !self.orchestration_runs {
             return;
         }
         let target = self.dice.random_range(0..self.total());
         match self.dice.random_range(0..40) {
-            0..=19 => self.let_go(target),
+            0..=19 => self.started_by_orchestration(target),
             20..=23 => {
                 // While a roll-back is wanted, that is what is taken back, though an operator wants the target again.
-                let was_wanted_undone = self.wants_undone.remove(&target);
+                let was_roll_back_requested = self.roll_backs_requested.remove(&target);
                 let has_begun = !self.status(target).is_open() && self.status(target) != TargetStatus::Leased;
-                if !was_wanted_undone && !has_begun {
-                    self.let_go.remove(&target);
+                if !was_roll_back_requested && !has_begun {
+                    self.started_by_orchestration.remove(&target);
                 }
-                if !was_wanted_undone {
-                    self.invited.remove(&target);
+                if !was_roll_back_requested {
+                    self.allowed.remove(&target);
                 }
                 self.request(OrchestrationRequest::TakeBack { target: at(target) });
             }
@@ -846,8 +854,8 @@ impl World {
             }
             34 if self.chance(0.2) => self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed)),
             36..=39 if self.setup.can_roll_back && matches!(self.status(target), TargetStatus::Final(_)) => {
-                self.wants_undone.insert(target);
-                self.may_undo_again.insert(target);
+                self.roll_backs_requested.insert(target);
+                self.may_roll_back_again.insert(target);
                 self.request(OrchestrationRequest::RollBack {
                     target: at(target),
                     reason: "it is wanted no longer".to_owned(),
@@ -878,8 +886,8 @@ impl World {
         self.step(Input::OrchestrationRequest { id, request });
     }
 
-    fn let_go(&mut self, target: usize) {
-        self.let_go.insert(target);
+    fn started_by_orchestration(&mut self, target: usize) {
+        self.started_by_orchestration.insert(target);
         self.request(OrchestrationRequest::Start { target: at(target) });
     }
 
@@ -915,7 +923,7 @@ impl World {
         self.send_requests();
     }
 
-    /// Of a target whose node says that it is final: a wish names the node's version.
+    /// Of a target whose record is final: a request names the record's version.
     fn request_again(&mut self, target: usize, request: OperatorRequest) {
         if self.ground.saved[target].status.is_final() && self.ground.writes[target].is_empty() {
             self.requests.retry.insert(at(target), request);
@@ -928,7 +936,7 @@ impl World {
             let again = TargetStatus::Final(FinalStatus::Succeeded) != self.status(target);
             if again && !self.stopping {
                 self.may_repeat.insert(target);
-                self.let_go.insert(target);
+                self.started_by_orchestration.insert(target);
                 self.tries[target] = 0;
             }
         }
@@ -952,7 +960,7 @@ impl World {
     }
 
     fn answer(&mut self) {
-        let (target, settle) = self.question.take().expect("somebody was asked about");
+        let (target, settle) = self.question.take().expect("a decision is pending");
         let fault = || Fault { kind: "trap", message: "it trapped".to_owned(), hint: None };
         let faulty = self.manner == Manner::Anything && self.chance(0.004);
         let (code, reason, memory) = ("code".to_owned(), "reason".to_owned(), vec![self.dice.random()]);
@@ -966,12 +974,12 @@ impl World {
                 _ => Settlement::Retry,
             };
             if verdict == Settlement::RollBack && self.status(target) == TargetStatus::ActionEnded(Ending::Succeeded) {
-                self.undone_well.insert(target);
+                self.rolled_back_after_success.insert(target);
             }
             let answer = if faulty { Err(fault()) } else { Ok(Settled { verdict, code, reason, memory }) };
             return self.step(Input::Settled { target: at(target), answer });
         }
-        let granted = matches!(self.keepers[target], LeaseTask::Holds { .. }) && self.chance(0.7);
+        let granted = matches!(self.lease_tasks[target], LeaseTask::Holds { .. }) && self.chance(0.7);
         let verdict = match self.manner {
             Manner::Lock => Admission::Lock,
             Manner::Force => Admission::Force(vec![self.dice.random_range(90..120); self.dice.random_range(0..2)]),
@@ -993,7 +1001,7 @@ impl World {
         self.step(Input::Admitted { target: at(target), answer });
     }
 
-    /// Some target's keeper, probe or action does its next step, if any has one.
+    /// Some target's lease task, probe or command does its next step, if any has one.
     fn one_target_goes_on(&mut self, wild: bool) {
         let target = self.dice.random_range(0..self.total());
         if !self.ground.writes[target].is_empty() && self.chance(0.7) {
@@ -1005,7 +1013,7 @@ impl World {
         if self.probes.contains_key(&target) && self.chance(if wild { 0.5 } else { 0.7 }) {
             return self.answer_probe(target, wild);
         }
-        match self.keepers[target].clone() {
+        match self.lease_tasks[target].clone() {
             LeaseTask::None => {}
             LeaseTask::Queues { forced, withdrawn, status } => {
                 self.queueing_goes_on(target, forced, withdrawn, wild, status);
@@ -1018,20 +1026,20 @@ impl World {
                     self.ground.saved[target].at = self.now;
                     self.was_written(target);
                 }
-                self.keepers[target] = LeaseTask::None;
+                self.lease_tasks[target] = LeaseTask::None;
                 self.step(Input::Released { target: at(target) });
             }
             LeaseTask::Holds { fence, lost, releasing } => {
                 if wild && !lost && self.chance(0.15) {
                     self.ground.leases.remove(&target);
-                    self.keepers[target] = LeaseTask::Holds { fence, lost: true, releasing };
+                    self.lease_tasks[target] = LeaseTask::Holds { fence, lost: true, releasing };
                     self.step(Input::LeaseLost {
                         target: at(target),
                         reason: "broken".to_owned(),
                         takeover: Takeover::Since(Instant::now()),
                     });
                 } else if let Some(status) = releasing {
-                    self.keepers[target] = LeaseTask::None;
+                    self.lease_tasks[target] = LeaseTask::None;
                     self.write_all(target);
                     if self.ground.lost || (wild && self.chance(0.005)) {
                         self.stuck |= !self.ground.lost;
@@ -1061,7 +1069,7 @@ impl World {
         }
     }
 
-    /// A wish names a version of the node: with the next it is carried out, and not named any more.
+    /// A request names a version of the record: with the next version it is carried out, and no longer listed.
     fn was_written(&mut self, target: usize) {
         self.requests.retry.remove(&at(target));
     }
@@ -1070,12 +1078,12 @@ impl World {
         let named = self.ground.saved[target].lease.as_ref().and_then(|lease| lease.fence);
         match self.ground.leases.get(&target).copied() {
             Some(fence) if Some(fence) == named => {
-                self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing };
+                self.lease_tasks[target] = LeaseTask::Holds { fence, lost: false, releasing };
                 self.step(Input::Leased { target: at(target), fence, how: Acquisition::AlreadyHeld });
             }
             _ => {
                 // What was ordered early is done without a lease.
-                self.keepers[target] = match releasing {
+                self.lease_tasks[target] = match releasing {
                     Some(status) => LeaseTask::Writes { status },
                     None => LeaseTask::None,
                 };
@@ -1105,7 +1113,7 @@ impl World {
         let too_late = wild && self.chance(0.3);
         self.write_all(target);
         if (withdrawn && !too_late) || self.ground.lost {
-            self.keepers[target] = LeaseTask::None;
+            self.lease_tasks[target] = LeaseTask::None;
             return self.step(Input::NotLeased { target: at(target), why: NotLeased::Withdrawn });
         }
         let why = match forced {
@@ -1118,7 +1126,7 @@ impl World {
         let name = format!("t{target}");
         let rival = self.foreign.iter().find(|lease| lease.identifier == name).map(|lease| lease.since_ms);
         let why = match rival {
-            // One that has to be undone waits for it, and so does a reading that is late.
+            // A roll-back waits for it, and so does a target that queued before the reading.
             Some(since) if !forced && status == RecordedStatus::Leased => {
                 let by = HeldElsewhere { by: "another run".to_owned(), since: Some(since) };
                 Some(NotLeased::Held { by, given_back: None })
@@ -1126,12 +1134,12 @@ impl World {
             _ => why,
         };
         if let Some(why) = why {
-            self.keepers[target] = LeaseTask::None;
+            self.lease_tasks[target] = LeaseTask::None;
             return self.step(Input::NotLeased { target: at(target), why });
         }
         let fence = self.ground.lease(self.now, target, status);
         self.was_written(target);
-        self.keepers[target] = LeaseTask::Holds { fence, lost: false, releasing: None };
+        self.lease_tasks[target] = LeaseTask::Holds { fence, lost: false, releasing: None };
         let how = match forced {
             true => Acquisition::Forced,
             false if self.chance(0.1) => Acquisition::AlreadyHeld,
@@ -1156,12 +1164,12 @@ impl World {
         let is_started = self.ground.truth(target, attempt).is_some();
         // Not written down, it was not started.
         let ending = if is_started { ending } else { told.unwrap_or(Ending::Failed) };
-        // The connection to it breaks; it goes on.
+        // The connection to it breaks; the command continues.
         let is_cut_off = is_started && wild && told.is_none() && self.chance(0.1);
         let ending = if is_cut_off { Ending::Unknown } else { ending };
         if is_cut_off {
             if self.status(target) == TargetStatus::RollingBack {
-                self.found_reverting.insert(target);
+                self.unsettled_roll_backs.insert(target);
             }
         } else if is_started {
             let succeeded = truth_of(ending).unwrap_or_else(|| self.dice.random_bool(0.5));
@@ -1176,8 +1184,8 @@ impl World {
             output: Vec::new(),
             log: String::new(),
         };
-        if let Some(sight) = self.rollout.attempt_end(at(target), &result) {
-            self.sights.insert(target, (attempt, sight));
+        if let Some(attempt_end) = self.rollout.attempt_end(at(target), &result) {
+            self.attempt_ends.insert(target, (attempt, attempt_end));
         }
         self.step(Input::Ended { target: at(target), result });
     }
@@ -1204,7 +1212,7 @@ impl World {
                 leases.push(SeenLease { identifier, fence: *fence, since_ms: self.now, ephemeral: true, owner: None });
             }
         }
-        self.semaphore_told = true;
+        self.semaphore_is_read = true;
         self.step(Input::Semaphore { leases, queued: 0, slots: None });
     }
 
@@ -1217,11 +1225,11 @@ impl World {
             Some(place) if self.chance(0.5) => drop(self.members.remove(place)),
             _ => self.members.push(name),
         }
-        self.tell_party();
+        self.send_members();
     }
 
-    fn tell_party(&mut self) {
-        self.told_members = Some(self.members.clone());
+    fn send_members(&mut self) {
+        self.members_read = Some(self.members.clone());
         let target_of = |name: &String| name.strip_suffix(SUFFIX)?.strip_prefix('t')?.parse::<usize>().ok();
         self.names_fit |= self.members.iter().filter_map(target_of).any(|target| target < self.total());
         let seen = self.members.iter().map(|name| SeenMember { identifier: name.clone(), since_ms: 1 });
@@ -1230,10 +1238,10 @@ impl World {
 
     // ------------------------------------------------------------------ one runner after the other
 
-    /// The runner is gone, at whatever moment: what was not written is not written, what runs goes on. The next begins.
+    /// The runner dies: what was not written is lost, and running commands continue. The next runner starts.
     fn next_runner(&mut self) {
         self.lives += 1;
-        (self.orchestration_job, self.consulted) = (self.setup.has_orchestration, None);
+        (self.orchestration_runs, self.consulted) = (self.setup.has_orchestration, None);
         for target in 0..self.total() {
             // Some of what was under way got there.
             while !self.ground.writes[target].is_empty() && self.chance(0.5) {
@@ -1241,7 +1249,7 @@ impl World {
             }
             let is_written = self.ground.writes[target].is_empty() && !self.ground.lost;
             self.ground.writes[target].clear();
-            let lease_task = std::mem::replace(&mut self.keepers[target], LeaseTask::None);
+            let lease_task = std::mem::replace(&mut self.lease_tasks[target], LeaseTask::None);
             match lease_task {
                 LeaseTask::Queues { status, .. } if is_written && self.chance(0.5) => {
                     self.ground.lease(self.now, target, status);
@@ -1260,10 +1268,10 @@ impl World {
             }
         }
         self.ground.every_lease_is_named();
-        // The same process goes on and remembers, or another one does not.
-        let sights = std::mem::take(&mut self.sights);
+        // The same process continues and remembers, or another one does not.
+        let attempt_ends = std::mem::take(&mut self.attempt_ends);
         if self.chance(0.5) {
-            self.keep(sights);
+            self.keep(attempt_ends);
         }
         if self.setup.lifetime == Lifetime::Ephemeral {
             self.ground.leases.clear();
@@ -1289,34 +1297,35 @@ impl World {
         for (target, saved) in saved.iter().enumerate() {
             let is_open = saved.status.is_under_way();
             let is_started = self.ground.truth(target, saved.attempt).is_some();
-            assert!(!is_open || is_started, "t{target} is said to act, and was never started");
+            assert!(!is_open || is_started, "t{target} is recorded as running, and was never started");
         }
-        let is_reverting =
+        let is_rolling_back =
             |(_, saved): &(usize, &TargetRecord)| matches!(saved.status, RecordedStatus::RollingBack { .. });
-        self.found_reverting = saved.iter().enumerate().filter(is_reverting).map(|(target, _)| target).collect();
+        self.unsettled_roll_backs =
+            saved.iter().enumerate().filter(is_rolling_back).map(|(target, _)| target).collect();
         let resumed = Resumed { targets: saved, memory: Vec::new(), sequence: 10_000 * self.lives as u64 };
         self.log.push(format!("{} ====== {resumed:?}", self.now));
         self.rollout = Rollout::new(Setup { resumed: Some(resumed), ..self.setup.clone() });
         self.probes.clear();
-        self.told_members = None;
+        self.members_read = None;
         (self.floor_alone, self.counts_floor_time, self.has_begun) = ((None, 0), false, false);
         self.names_fit = self.attempts.iter().any(|attempt| *attempt > 0);
-        self.invited.clear();
+        self.allowed.clear();
         self.connectivity = Connectivity::Connected;
-        self.semaphore_told = false;
+        self.semaphore_is_read = false;
         self.observed.fill(false);
         self.question = None;
-        (self.stopping, self.undoing, self.cut_short, self.stopped_now) = (false, false, false, false);
+        (self.stopping, self.rolls_run_back, self.cut_short, self.stopped_now) = (false, false, false, false);
         self.ground.lost = false;
         self.stuck = false;
         self.send_requests();
     }
 
     /// What the runner saw and could not write is written by the same process.
-    fn keep(&mut self, sights: BTreeMap<usize, (u32, AttemptEnd)>) {
-        for (target, (attempt, sight)) in sights {
+    fn keep(&mut self, attempt_ends: BTreeMap<usize, (u32, AttemptEnd)>) {
+        for (target, (attempt, attempt_end)) in attempt_ends {
             let saved = &mut self.ground.saved[target];
-            if let AttemptEnd::Ended(status) = sight
+            if let AttemptEnd::Ended(status) = attempt_end
                 && saved.status.is_under_way()
                 && saved.attempt == attempt
             {
@@ -1328,12 +1337,12 @@ impl World {
 
     // ------------------------------------------------------------------ a world that behaves
 
-    /// Nothing goes wrong any more and the policy says `lock`: the run comes to its end by itself.
+    /// Nothing fails any more and the policy answers `lock`: the run comes to its end by itself.
     fn see_to_the_end(&mut self) {
         self.manner = Manner::Lock;
         self.connectivity = Connectivity::Connected;
         self.step(Input::Session(Connectivity::Connected));
-        // Something changes: a policy that said `hold` is asked once more.
+        // Something changes: a policy that answered `hold` decides again.
         self.ground.fences += 1;
         let (identifier, fence) = ("last".to_owned(), Fence::new(self.ground.fences));
         self.foreign = vec![SeenLease { identifier, fence, since_ms: self.now, ephemeral: true, owner: None }];
@@ -1348,14 +1357,14 @@ impl World {
             self.members = (0..floor).map(|index| format!("more{index}")).collect();
             // Where no target was ever seen, the names do not fit.
             self.members.push(format!("t0{SUFFIX}"));
-            self.tell_party();
+            self.send_members();
         }
         self.requests.paused = None;
         self.send_requests();
-        if self.orchestration_job {
+        if self.orchestration_runs {
             for target in 0..self.total() {
                 if self.chance(0.8) {
-                    self.let_go(target);
+                    self.started_by_orchestration(target);
                 }
             }
             self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed));
@@ -1373,7 +1382,7 @@ impl World {
                 !matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. })
             };
             let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
-            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
+            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.lease_tasks.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;
             }
@@ -1396,7 +1405,7 @@ impl World {
         self.connectivity = Connectivity::Connected;
         self.step(Input::Session(Connectivity::Connected));
         self.foreign = Vec::new();
-        self.semaphore_told = true;
+        self.semaphore_is_read = true;
         self.step(Input::Semaphore { leases: Vec::new(), queued: 0, slots: None });
         for _ in 0..200 {
             if self.observed.iter().all(|read| *read) {
@@ -1405,12 +1414,12 @@ impl World {
             self.read_what_else();
         }
         self.members = Vec::new();
-        self.tell_party();
+        self.send_members();
         self.requests.paused = None;
         self.send_requests();
-        if self.orchestration_job {
+        if self.orchestration_runs {
             for target in 0..self.total() {
-                self.let_go(target);
+                self.started_by_orchestration(target);
             }
             self.step(Input::OrchestrationEnded(OrchestrationEnd::Completed));
         }
@@ -1427,7 +1436,7 @@ impl World {
                 !matches!(lease_task, LeaseTask::None | LeaseTask::Holds { releasing: None, .. })
             };
             let writes = self.ground.writes.iter().any(|writes| !writes.is_empty());
-            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.keepers.iter().any(busy) {
+            if !self.running.is_empty() || !self.probes.is_empty() || writes || self.lease_tasks.iter().any(busy) {
                 self.one_target_goes_on(false);
                 continue;
             }
@@ -1457,7 +1466,7 @@ impl World {
                     TargetStatus::Final(FinalStatus::Failed | FinalStatus::Unknown | FinalStatus::RolledBack)
                 )
             };
-            self.requests.accepted.extend((0..self.keepers.len()).filter(is_bad).map(at).collect::<Vec<_>>());
+            self.requests.accepted.extend((0..self.lease_tasks.len()).filter(is_bad).map(at).collect::<Vec<_>>());
         }
         assert_ne!(before, self.requests, "nothing is under way, nothing is due, and the run is not over");
         self.send_requests();

@@ -1,4 +1,4 @@
-//! What outlives a runner: the store, as the engine's ledger and keepers would have it, and what the commands really did.
+//! What outlives a runner: the store, as the run state and lease tasks would have it, and what the commands really did.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +18,7 @@ pub(super) enum Write {
 pub(super) struct Command {
     pub(super) attempt: u32,
     pub(super) command_kind: CommandKind,
-    /// How it ended; none: it runs.
+    /// How it ended. `None` while it runs.
     pub(super) succeeded: Option<bool>,
 }
 
@@ -26,13 +26,13 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) struct Ground {
     pub(super) saved: Vec<TargetRecord>,
-    /// Our leases that are there.
+    /// The run's leases that exist.
     pub(super) leases: BTreeMap<usize, Fence>,
     /// What was ordered and is not written yet.
     pub(super) writes: Vec<VecDeque<Write>>,
     /// What was started on each target, the newest last.
     pub(super) commands: Vec<Vec<Command>>,
-    /// Writes that nobody takes any more: the run is another's.
+    /// Another runner has taken the run over: writes have no effect.
     pub(super) lost: bool,
     pub(super) fences: u64,
 }
@@ -49,7 +49,7 @@ impl Ground {
         }
     }
 
-    /// A lease is made, and in the same transaction it is written down.
+    /// Creates a lease, and writes the target's status in the same transaction.
     pub(super) fn lease(&mut self, now: u64, target: usize, status: RecordedStatus) -> Fence {
         self.fences += 1;
         let fence = Fence::new(self.fences);
@@ -60,7 +60,7 @@ impl Ground {
         fence
     }
 
-    /// The next write about a target, if any waits; gives what starts with it.
+    /// Does the next write about a target, if any waits. Returns the command that starts with it.
     pub(super) fn write(&mut self, now: u64, target: usize) -> Option<Command> {
         let write = self.writes[target].pop_front()?;
         if self.lost {
@@ -86,7 +86,7 @@ impl Ground {
         }
     }
 
-    /// Its lease goes, and in the same transaction it is written down where it stands.
+    /// Deletes the lease, and writes the target's status in the same transaction.
     pub(super) fn release(&mut self, now: u64, target: usize, status: &RecordedStatus) {
         assert!(self.writes[target].is_empty(), "t{target} is released before what was ordered before is written");
         if self.lost {
@@ -101,7 +101,7 @@ impl Ground {
         saved.status = status.clone();
     }
 
-    /// What the probe says in truth: none, it never started; or how it ended, none as long as it runs.
+    /// How an attempt really ended. `None` if it never started, `Some(None)` while it runs.
     pub(super) fn truth(&self, target: usize, attempt: u32) -> Option<Option<bool>> {
         let command = self.commands[target].iter().find(|command| command.attempt == attempt)?;
         Some(command.succeeded)
@@ -112,14 +112,14 @@ impl Ground {
         command.expect("only what was started ends").succeeded = Some(succeeded);
     }
 
-    /// Whether its action's newest try did in truth succeed.
+    /// Whether the newest attempt of its action really succeeded.
     pub(super) fn did_succeed(&self, target: usize) -> bool {
         let mut newest =
             self.commands[target].iter().rev().filter(|command| command.command_kind == CommandKind::Action);
         newest.next().is_some_and(|command| command.succeeded == Some(true))
     }
 
-    /// Whether it was rolled back since its action ran last, whatever came of that.
+    /// Whether a roll-back was started since its action ran last.
     pub(super) fn was_rolled_back(&self, target: usize) -> bool {
         self.commands[target].last().is_some_and(|command| command.command_kind == CommandKind::RollBack)
     }
@@ -131,7 +131,7 @@ impl Ground {
         all.filter(|(_, command)| command.succeeded.is_none()).collect()
     }
 
-    /// Whoever comes next finds every lease by the target's node.
+    /// The next runner finds every lease by the target's record.
     pub(super) fn every_lease_is_named(&self) {
         for (target, fence) in &self.leases {
             let TargetRecord { lease, status, .. } = &self.saved[*target];
@@ -148,7 +148,7 @@ impl Ground {
                     | RecordedStatus::Retrying { .. }
                     | RecordedStatus::RollingBack { .. }
             );
-            assert!(is_looked_for, "t{target} is {status:?} with a lease that nobody looks for");
+            assert!(is_looked_for, "t{target} is {status:?} with a lease that no runner looks for");
         }
     }
 }
@@ -157,7 +157,7 @@ fn saved_lease(target: usize, fence: Fence) -> LeaseRecord {
     LeaseRecord { path: NodePath::parse(&format!("/s/leases/t{target}")).unwrap(), fence: Some(fence) }
 }
 
-/// How an ending is in truth, where it says so.
+/// Whether a command that ended so succeeded. `None` if the ending does not tell.
 pub(super) fn truth_of(ending: Ending) -> Option<bool> {
     match ending {
         Ending::Succeeded => Some(true),
