@@ -1,4 +1,4 @@
-//! Writing a policy from the command line, as somebody does who has never done it.
+//! Writing a policy from the command line for the first time.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -27,7 +27,7 @@ fn a_new_policy_builds_and_passes() {
     let folder = world.folder().join("first-one");
     let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
     assert!(source.lines().count() <= 30, "{source}");
-    // What it says to do next is done as it stands there.
+    // The hint's next command is run as printed.
     for line in made.stdout.lines().filter_map(|line| line.strip_prefix("lockkeeper ")) {
         let words = line.split(" > ").next().unwrap();
         let answer = in_folder(&world, &folder, words);
@@ -46,7 +46,7 @@ fn a_new_policy_builds_and_passes() {
     let schema: Value = serde_json::from_str(&fs::read_to_string(folder.join("job.schema.json")).unwrap()).unwrap();
     assert!(schema["$defs"]["PolicySettings"]["properties"]["pause"].is_object());
 
-    // A wrong setting is told where it stands, with what was meant.
+    // A wrong setting is reported at its place, with a suggestion.
     fs::write(folder.join("wrong.toml"), job.replace("pause = \"2s\"", "pausse = \"2s\"\npause = 2")).unwrap();
     let checked = in_folder(&world, &folder, "check wrong.toml --format json");
     let told: Value = serde_json::from_str(checked.stderr.trim()).unwrap();
@@ -147,7 +147,7 @@ fn a_pinned_policy_is_this_file_and_no_other() {
     for said in check(&digest[1..]) {
         assert!(said.code == Some(2) && said.stderr.contains("a SHA-256 has 64 hex digits"), "{said:?}");
     }
-    // Somebody puts another in its place: neither a cached nor a running one is taken for it.
+    // The compiler is replaced: neither a cached nor a running one is taken for it.
     fs::write(world.folder().join("mine.wasm"), lockkeeper::policy::StandardPolicy::named("spread").unwrap().wasm)
         .unwrap();
     for said in check(&digest) {
@@ -193,7 +193,7 @@ fn cases_fail_pass_and_are_updated() {
     assert_eq!(text, CASES.replace("\"hold\"", "\"abort\""), "only what differed is written");
     assert_eq!(world.run(&words).code, Some(0));
 
-    // A mistake in the file is told with its place.
+    // A mistake in the file is reported at its place.
     let wrong = world.file("wrong.toml", &CASES.replace("progress.failed", "progress.fialed"));
     let answer = world.run(&format!("policy test rolling {}", wrong.display()));
     assert_eq!(answer.code, Some(2), "{answer:?}");

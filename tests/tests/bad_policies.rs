@@ -8,7 +8,7 @@ use lockkeeper_guest_build::{Build, PROFILE, Stderr, Toolchain};
 use lockkeeper_tests::{World, root, said};
 use serde_json::Value;
 
-/// Where the mistake stands in the guest.
+/// Position of the mistake in the guest.
 const NONE: &str = "MISTAKE:none                    ";
 
 /// A mistake, and the property that it breaks.
@@ -50,7 +50,7 @@ fn with_mistake(world: &World, guest: &[u8], mistake: &str) -> PathBuf {
     path
 }
 
-/// What `policy test` says of it: the names of the properties that do not hold, and the whole.
+/// The result of `policy test`: the names of the violated properties, and the whole output.
 fn broken(world: &World, wasm: &str) -> (Vec<String>, Value) {
     let cases = world.folder().join("usual.toml");
     let tested =

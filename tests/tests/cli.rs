@@ -331,7 +331,7 @@ fn a_lease_of_another_holder_stays() {
     snapshot!(world, text);
 }
 
-/// Who forces, as `holders` shows it.
+/// The operator of a force, as `holders` shows it.
 fn by() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap();
     format!("{}@{}", user.name, nix::unistd::gethostname().unwrap().to_string_lossy())
@@ -570,7 +570,7 @@ fn data_that_cannot_be_written_is_an_error() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let child = world.lockkeeper(line.split(' ')).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
-        // Where nobody holds anything nothing is written.
+        // Without holders nothing is printed.
         let code = if line == "holders /x" { 0 } else { 1 };
         assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
         let told = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! Wall clocks that are wrong, or are set: a library that is preloaded shifts the one of a process by what a file says.
+//! Wall clocks that are wrong or are set: a preloaded library shifts the clock of one process by the number in a file.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -49,7 +49,7 @@ impl Ground {
         Self { world, shim, store }
     }
 
-    /// The clock of whoever reads this file.
+    /// The clock of a process that reads this file.
     fn clock(&self, name: &str, seconds: i64) -> PathBuf {
         // Whole at once: it may be read at any moment.
         let (new, file) = (self.world.folder().join("new"), self.world.folder().join(name));
@@ -108,7 +108,8 @@ fn a_bake_is_neither_repeated_nor_shortened(store: impl Fn(usize) -> Vec<String>
         let baked = baking_since.elapsed();
         assert_eq!(two.wait().unwrap().code(), Some(0), "{}", ground.text("log-two"));
         let logs = ground.text("log-one") + &ground.text("log-two");
-        // It was over a moment after it began to be measured. An upper bound would be about the machine; twice is a repetition.
+        // It ended shortly after the measurement started. An upper bound would measure the machine; twice means a
+        // repetition.
         assert!(baked + Duration::from_secs(1) >= BAKE, "{first} {second}: {baked:?}\n{logs}");
         let off = ground.text(if first == 0 { "log-two" } else { "log-one" });
         assert!(off.contains("the store's: windows and freezes go by this machine's clock"), "{logs}");
@@ -121,7 +122,7 @@ fn a_bake_is_neither_repeated_nor_shortened(store: impl Fn(usize) -> Vec<String>
     }
 }
 
-/// The time of day, in seconds, at which a bake ends as its line says.
+/// Time of day, in seconds, at which a bake ends by its output line.
 fn end_of_bake(line: &str) -> i64 {
     let time = line.split_whitespace().find(|word| word.ends_with('Z')).unwrap();
     let parts: Vec<i64> = time.trim_end_matches('Z').split(':').map(|part| part.parse().unwrap()).collect();

@@ -17,7 +17,7 @@ fn compiling_in_a_child() -> Engine {
     Engine::new(&EngineOptions { compiler, ..EngineOptions::default() }).unwrap()
 }
 
-/// A component whose one module has that function, which is valid and takes the compiler more than it is worth.
+/// A component whose only module has that function, which is valid and too expensive for the compiler.
 fn bomb(locals: usize, body: &str) -> Vec<u8> {
     let locals = "i32 ".repeat(locals);
     wat::parse_str(format!("(component (core module (func (param i32) (local {locals}) {body})))")).unwrap()
@@ -61,6 +61,6 @@ fn a_killed_compiler_is_reported() {
         "the policy's compiler died: it cannot be started: No such file or directory (os error 2)"
     );
     assert!(died("/bin/false").contains("exit status: 1"), "one that says nothing");
-    // It says what no compiler says.
+    // An output that no compiler produces.
     assert!(died("/bin/echo").contains("exit status: 0"));
 }

@@ -115,7 +115,7 @@ fn the_nearest_setting_selects_the_store() {
         "LOCKKEEPER_STORE=env.db check job.toml --profile login --zk_hosts flag:1",
         "check job-of-hosts.toml --format json",
     ];
-    // Each is one line of what it comes to.
+    // Each has one line with its result.
     let told = lines.map(|line| {
         let text = shown(&world, line);
         let kept = text.lines().filter(|line| !line.contains("Checked job") && !line.starts_with("---"));
@@ -143,7 +143,7 @@ fn a_login_stays_whole() {
         "check job-of-hosts.toml --username me --password hunter2",
         "check job-of-hosts.toml --username me --password=hunter2 --scheme custom",
         "check job-of-hosts.toml --username me --password-file pw",
-        // Another's password is nobody's here.
+        // A password from another source applies to no user name here.
         "check job.toml --profile prod --username me",
         "check job.toml --profile prod --password hunter2",
         "LOCKKEEPER_PASSWORD=hunter2 check job.toml --profile prod --username me",
@@ -240,7 +240,7 @@ fn mistakes_in_a_profile_are_reported() {
     snapshot!(world, format!("{text}\n{warned}"));
 }
 
-/// A server that takes connections and never says a word.
+/// A server that accepts connections and never answers.
 fn mute() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -251,7 +251,7 @@ fn mute() -> (TcpListener, String) {
 fn servers_that_do_not_answer_are_given_up_in_time() {
     let world = world();
     let (_listener, mute) = mute();
-    // Nobody listens on a port that was just given back.
+    // Nothing listens on a port that was just released.
     let gone = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string() };
     for hosts in [mute.clone(), gone.clone(), format!("{mute},{gone}/chroot")] {
         let began = Instant::now();

@@ -38,7 +38,7 @@ impl Corner {
         answer
     }
 
-    /// As somebody with a password.
+    /// Logged in with a password.
     fn run_as(&self, name: &str, password: &str, line: &str) -> Said {
         self.world.file("password", password);
         let answer = self.run(&format!("--username {name} --quiet {line}"));
@@ -51,7 +51,7 @@ impl Corner {
         said(command.current_dir(self.world.folder()).env("LOCKKEEPER_ZK_HOSTS", &self.hosts))
     }
 
-    /// What a refusal says.
+    /// The text of a refusal.
     fn refused(answer: &Said) -> String {
         assert_eq!(answer.code, Some(77), "{answer:?}");
         let error: Value = serde_json::from_str(&answer.stderr).unwrap_or_else(|_| panic!("{answer:?}"));
@@ -156,7 +156,7 @@ fn a_profile_in_salts_spelling_makes_what_its_user_alone_may_touch() {
     let locked = as_salt("lock /x --identifier me --profile salt --format json");
     assert_eq!(locked.code, Some(0), "{locked:?}");
     assert_eq!(corner.anonymously("holders /x").code, Some(77));
-    // The digest is of that name and password, whoever says them.
+    // The digest depends only on that name and password.
     let by_flags = corner.run_as("salt", SECRET, "holders /x --format json");
     assert!(by_flags.stdout.contains("\"me\""), "{by_flags:?}");
     assert_eq!(corner.run_as("other", SECRET, "holders /x").code, Some(77));
@@ -233,7 +233,7 @@ fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
     corner.world.file("job.toml", &JOB.replace("HOSTS", &corner.hosts));
     let planned = corner.anonymously("plan job.toml");
     assert!(planned.stderr.contains(&format!("ZooKeeper at `{}` as `ops`, from the job", corner.hosts)), "{planned:?}");
-    // The actions look at the shared path by flags of their own.
+    // The actions use the shared path with flags of their own.
     let mut command = corner.world.lockkeeper(["run", "job.toml", "--format", "json"]);
     command.current_dir(corner.world.folder()).env("LOCKKEEPER_ZK_HOSTS", &corner.hosts);
     command.env("LOCKKEEPER_USERNAME", "ops").env("LOCKKEEPER_PASSWORD_FILE", corner.world.folder().join("password"));
@@ -249,7 +249,7 @@ fn a_job_runs_on_its_store_with_leases_in_the_names_of_its_targets() {
     }
     let left = corner.run_as("ops", SECRET, "holders /locks/job --format json");
     assert!(left.stdout.contains("\"holders\":[]"), "{left:?}");
-    // And who may not touch it does not run.
+    // A caller without rights to the path does not run the command.
     corner.world.file("password-of-ops", "wrong");
     let message = Corner::refused(&corner.anonymously("run job.toml --format json"));
     assert!(message.contains("/lockkeeper/jobs/") && message.contains("permission"), "{message}");
@@ -299,12 +299,12 @@ fn a_connection_by_tls_knows_both_ends() {
     assert!(holders.stdout.contains("\"me\""), "{holders:?}");
     assert_eq!(run(&format!("holders /x --zk-hosts {}", server.hosts())).code, Some(77));
     for (line, cause) in [
-        // Somebody else vouches for the servers.
+        // Another authority signed the servers' certificates.
         (
             format!("holders /x --profile tls --tls-ca {other}"),
             "that no authority in the file of `--tls-ca` has signed",
         ),
-        // We do not say who we are.
+        // No client certificate is presented.
         (format!("holders /x --zk-hosts {secure} --tls-ca {ca}"), "wants to see a certificate of ours: `--tls-cert`"),
         // In the clear on the port for TLS, and the other way round.
         (format!("holders /x --zk-hosts {secure}"), "speaks TLS there: `--tls-ca`"),
@@ -334,7 +334,7 @@ fn a_certificate_for_another_name_is_reported() {
     assert_eq!(answer.code, Some(69), "{answer:?}");
     let told = format!("{} shows a certificate for other names than `localhost`", server.tls_hosts());
     assert!(answer.stderr.contains(&told) && answer.stderr.contains("zk.example"), "{answer:?}");
-    // What cannot work is not tried.
+    // A connection that cannot work is not attempted.
     let none = world.file("none.pem", "no certificate");
     let line = format!("holders /x --zk-hosts zk --connect-timeout 2s --tls-ca {}", none.display());
     let answer = world.run(&line);
@@ -410,7 +410,7 @@ fn what_only_looks_makes_no_chroot() {
         let corner = corner.anonymously("holders /tpyo");
         assert!(corner.stderr.contains("is not there"), "{line} made something: {corner:?}");
     }
-    // Who waits for members sees them come.
+    // A caller that waits for members sees them join.
     let waiting =
         corner.world.lockkeeper(["party", "members", "/p", "--min-nodes", "1", "--zk-hosts", &deep, "--quiet"]);
     let mut waiting = waiting;
@@ -477,7 +477,7 @@ fn hints_repeat_the_store_in_use_and_no_password() {
         if refused.code == Some(75) {
             assert_eq!(command, expected.trim_end(), "{hint}");
         } else {
-            // Without a login nobody may queue there.
+            // Without a login no caller may queue there.
             assert_eq!(refused.code, Some(77), "{refused:?}");
             continue;
         }

@@ -1,4 +1,4 @@
-//! The contract does not change under those who built against it: `docs/contract.md` has the rule.
+//! The contract does not change for its users: `docs/contract.md` has the rule.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 #![allow(clippy::print_stdout, reason = "what was measured, and what was left out, is said")]

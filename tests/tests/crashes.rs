@@ -1,8 +1,8 @@
-//! `kill -9` of a runner at every write to the store, before it is sent and once it was answered: the next runner brings
-//! every target to its end, each acts exactly once, and nothing stays held.
+//! `kill -9` of a runner at every write to the store, before it is sent and after it was answered: the next runner
+//! brings every target to its end, each action runs exactly once, and nothing stays held.
 //!
-//! A run of 30 targets makes some two hundred writes. Without `LOCKKEEPER_LONG=1` a part of them is taken, another each
-//! time: `LOCKKEEPER_SEED` repeats it.
+//! A run of 30 targets makes some two hundred writes. Without `LOCKKEEPER_LONG=1` a random part of them is tested;
+//! `LOCKKEEPER_SEED` repeats a choice.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 #![allow(clippy::print_stdout, reason = "a seed that is not printed is lost")]
@@ -31,7 +31,7 @@ use tempfile::TempDir;
 
 const TARGETS: usize = 30;
 
-/// Of an orchestration, which acts on two at a time.
+/// Of an orchestration that runs two targets at a time.
 const FEW_TARGETS: usize = 6;
 
 /// The session's time-out, in milliseconds: as long as a dead runner keeps others waiting.
@@ -43,7 +43,7 @@ const AT_ONCE: usize = 6;
 /// As many are played where it is not to take long.
 const SAMPLE: usize = 20;
 
-/// Acts through the guard, so that what happens at the far end happens once; and the guard says how it went.
+/// Runs through the guard, so that each action happens once at the far end; the guard reports the outcome.
 const JOB: &str = r#"
 name = "crashes"
 [semaphore]
@@ -78,7 +78,8 @@ impl Ground {
         Self::with(TARGETS, place)
     }
 
-    /// With an orchestration that takes two leases, acts, rolls one back, gives a lease back, and begins again from a checkpoint.
+    /// With an orchestration that acquires two leases, runs an action, rolls one back, releases a lease, and starts
+    /// again from a checkpoint.
     fn conducted(place: impl FnOnce(&Path) -> String) -> Self {
         let ground = Self { undoes: true, ..Self::with(FEW_TARGETS, place) };
         ground.with_orchestration(
@@ -132,7 +133,7 @@ impl Ground {
         number.unwrap().trim().parse().unwrap()
     }
 
-    /// How often each target acted, or was undone.
+    /// How often each target's action or roll-back ran.
     fn did(&self, what: &str) -> BTreeMap<String, usize> {
         let mut acted = BTreeMap::new();
         for target in fs::read_to_string(self.folder.path().join(what)).unwrap_or_default().lines() {
@@ -141,7 +142,7 @@ impl Ground {
         acted
     }
 
-    /// What is held or stands in the store when all is over; and where each target stands.
+    /// The leases and nodes at the end, and the status of each target.
     fn left(&self) -> (Vec<String>, Vec<&'static str>) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -177,7 +178,7 @@ async fn children(store: &Arc<dyn Store>, path: &str) -> Vec<String> {
     }
 }
 
-/// One crash: killed there, and then gone on with. Whether it came to that place.
+/// One crash: killed there, then resumed. Returns whether that place was reached.
 fn survives(ground: &Ground, crash: &str) -> bool {
     let killed = ground.runs(crash);
     let told = |output: &Output| {
@@ -196,7 +197,7 @@ fn survives(ground: &Ground, crash: &str) -> bool {
     let mut expected = vec!["succeeded"; targets];
     if ground.undoes {
         let undone: Vec<(String, usize)> = ground.did("undone").into_iter().collect();
-        // Nobody can be asked how a roll-back went that was cut off, and so it is not tried again.
+        // A roll-back whose end no runner saw has no probe, so it is not retried.
         expected[0] = if statuses[0] == "unknown" { "unknown" } else { "rolled-back" };
         let once = [("t00".to_owned(), 1)];
         assert!(

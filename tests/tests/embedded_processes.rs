@@ -19,10 +19,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 /// How long we wait for what must come. Only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The session time-out of the processes whose sessions are meant to end.
+/// Session timeout of the processes whose sessions are meant to end.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// And of those whose sessions are not, on a machine however busy.
+/// Session timeout of the others, long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -153,7 +153,7 @@ async fn the_ephemeral_nodes_of_a_killed_process_go() {
     let (stat, mut watch) = store.stat_and_watch(&path("/mine")).await.unwrap();
     assert!(stat.is_some());
     let (_, mut children) = store.children_and_watch(&NodePath::root()).await.unwrap();
-    // It looks at the same nodes and shall use little of the processor while nothing happens.
+    // It watches the same nodes and must use little processor time while nothing happens.
     let mut idle = Process::start(&folder, LONG).await;
     assert_eq!(idle.ask("watch /mine").await, "watching");
     let micros: i64 = idle.ask("cpu").await.parse().unwrap();
@@ -188,7 +188,7 @@ async fn a_stopped_process_that_wakes_after_its_session_cannot_write() {
             Err(_) => process.signal(Signal::SIGCONT),
         }
     }
-    // Asked while it is stopped: it must not be done before the clock was looked at.
+    // Requested while it is stopped: it must not happen before the clock was checked.
     process.send("set /data late").await;
     process.send("create /late ephemeral").await;
     assert_eq!(soon("the node's end", watch.fired()).await, WatchEvent::Deleted);
@@ -200,7 +200,7 @@ async fn a_stopped_process_that_wakes_after_its_session_cannot_write() {
     store.sync(&path("/data")).await.unwrap();
     assert_eq!(store.read(&path("/data")).await.unwrap().data, Bytes::from_static(b"seen"));
     assert_eq!(store.stat(&path("/late")).await, Ok(None));
-    // It may begin anew, and so may anybody else.
+    // This process may start again, and so may any other.
     let mut next = Process::start(&folder, SHORT).await;
     assert_eq!(next.ask("create /mine ephemeral").await, "/mine");
     assert_eq!(next.ask("close").await, "closed");
@@ -243,7 +243,7 @@ async fn a_watch_fires_in_another_process() {
     store.close().await.unwrap();
 }
 
-/// A node that comes and goes between two looks of the other process was there all the same.
+/// A node that is created and deleted between two checks of the other process is still noticed.
 #[tokio::test]
 async fn no_change_is_too_short_for_another_process() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Every example, run as its README says.
+//! Every example, run as its README describes.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -29,7 +29,7 @@ fn shows_its_transcript(world: &World, example: &str) {
     shows(example, &answer.stderr);
 }
 
-/// Each line of the first transcript in an example's README is among those that were said.
+/// Each line of the first transcript in an example's README occurs in the output.
 fn shows(example: &str, said: &str) {
     let readme = fs::read_to_string(root().join("examples").join(example).join("README.md")).unwrap();
     let transcript = readme.split("```text\n").nth(1).expect("a README has a transcript").split("```").next().unwrap();
@@ -42,7 +42,7 @@ fn shows(example: &str, said: &str) {
     }
 }
 
-/// A line with its spans and counts replaced, those that stand together by one: words that begin with a digit, and units.
+/// A line with its times and counts replaced, adjacent ones by one: words that start with a digit, and units.
 fn without_numbers(line: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     for word in line.split_whitespace() {
@@ -89,7 +89,7 @@ fn ctrl_c_in_the_demo_leaves_no_server() {
     let world = World::new();
     let log = world.folder().join("said");
     let mut command = demo();
-    // What a terminal does: the whole group of processes hears it.
+    // As a terminal does: the signal reaches the whole process group.
     command.process_group(0).env("TMPDIR", world.folder());
     command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
     let mut demo = command.spawn().unwrap();
@@ -220,7 +220,7 @@ fn over_ssh_runs_on_the_targets() {
     let (world, server) = (World::new(), sshd::Sshd::start(""));
     let text = fs::read_to_string(root().join("examples/over-ssh/job.toml")).unwrap();
     let job = world.file("job.toml", &text);
-    // What its README leaves to whoever runs it.
+    // The part that its README leaves to the reader.
     fs::copy(server.client_config(), world.folder().join("ssh_config")).unwrap();
     let plan = world.json(&format!("plan {}", job.display()));
     assert_eq!(plan["ssh"]["config"], "ssh_config");

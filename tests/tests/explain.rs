@@ -1,4 +1,4 @@
-//! `lockkeeper explain` from outside: real runs, asked why a target does not go, while they go on and afterwards.
+//! `lockkeeper explain` from outside: why a target of a real run is blocked, during the run and afterwards.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 

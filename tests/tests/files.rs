@@ -88,7 +88,7 @@ fn what_a_run_leaves_behind_is_its_owners_alone() {
     }
 }
 
-/// What a command says within a time in which it does not hang.
+/// A command's result within a time in which it does not hang.
 fn soon(command: &mut Command) -> Said {
     let begun = Instant::now();
     let mut wrapped = Command::new("timeout");

@@ -73,7 +73,7 @@ impl Place {
         member
     }
 
-    /// A job of that name over two hosts of two racks; the rest of it follows.
+    /// A job of that name over two hosts of two racks, followed by the given text.
     fn job(&self, name: &str, party: &str, policy: &str, rest: &str) {
         let text = format!(
             r#"
@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// An error without the breaks of its lines.
+/// An error on one line.
 fn unwrapped(said: &Said) -> String {
     said.stderr.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -132,7 +132,7 @@ fn a_floor_ends_a_run_in_time(place: &Place) {
             assert!(began.elapsed() >= least && began.elapsed() < least + Duration::from_secs(20), "{name}: {ended:?}");
             assert!(ended.stderr.contains("below its floor"), "{name}: {ended:?}");
             assert!(!ended.stderr.contains("Leased"), "{name}: {ended:?}");
-            // It goes on when there are enough.
+            // It continues once there are enough.
             let _others = ["web01", "web02", "db1", "db2"]
                 .iter()
                 .filter(|member| members.is_none() || member.starts_with("db"))
@@ -183,7 +183,7 @@ fn names_that_do_not_fit(place: &Place, name: &str) {
     let job = |party: &str, targets: &str| place.job(name, party, policy, &rest(targets));
     let [plan, run] = [format!("plan {name}.toml"), format!("run {name}.toml")];
 
-    // Nobody is there: that is a floor that is not met.
+    // An empty party does not satisfy the floor.
     job(party, fully);
     assert_eq!(place.run(&plan).code, Some(0));
     let _members = ["web01", "web02", "web03", "web04"].map(|member| place.join(&path, member));
@@ -242,7 +242,7 @@ fn a_floor_knows_its_targets_by_what_the_party_calls_them() {
         place.job(name, &party, "use = \"rolling\"", &rest);
         let _members = names.map(|member| place.join(&format!("/party/{name}"), member));
         let done = place.run(&format!("run {name}.toml"));
-        // `mkdir` fails where two act at once.
+        // `mkdir` fails if two actions run at once.
         assert_eq!(done.code, Some(0), "{name}: {done:?}");
         assert!(!done.stderr.contains("Warning"), "{name}: {done:?}");
         // The policy saw the targets under their own names.
@@ -271,7 +271,7 @@ fn what_a_target_is_called_is_checked_with_the_job() {
 #[test]
 fn a_run_whose_own_targets_are_down_continues() {
     let place = Place::embedded();
-    // Each action takes its target out of the party, and goes on until a file says that it may end.
+    // Each action removes its target from the party, and runs until a file allows it to end.
     let rest = r#"
         [targets]
         hosts = ["web01", "web02"]

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// What programs stumble over, where there was something else.
+/// Values that programs mishandle, inserted in place of others.
 const ODDITIES: [&[u8]; 20] = [
     b"\0",
     b"\xff",

@@ -55,7 +55,7 @@ fn lives(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }
 
-/// A command with a child of its own, which writes its and its parents' process ids down and goes on for ever.
+/// A command with a child of its own, which records both process IDs and runs for ever.
 const FOREVER: [&str; 3] = ["sh", "-c", "sleep 600 & echo $PPID $$ $! > pids; wait; wait"];
 const STUBBORN: [&str; 3] = ["sh", "-c", "trap '' TERM; sleep 600 & echo $PPID $$ $! > pids; wait; wait"];
 
@@ -66,7 +66,7 @@ fn pids(world: &World) -> [Pid; 3] {
     pids.try_into().unwrap()
 }
 
-/// A guard whose command goes on for ever, and the processes of that.
+/// A guard whose command runs for ever, and the command's processes.
 fn running(world: &World, options: &str, command: [&str; 3]) -> (Child, [Pid; 3]) {
     let child = guard(world, options, &command).stderr(Stdio::null()).spawn().unwrap();
     (child, pids(world))
@@ -253,7 +253,7 @@ fn the_command_is_as_if_it_ran_alone() {
     assert_eq!(output.status.code(), Some(42));
     assert_eq!(output.stdout, b"through");
     assert!(String::from_utf8_lossy(&output.stderr).ends_with("beside\n"), "{output:?}");
-    // It holds nothing that is ours.
+    // It holds none of this process's files.
     let listed = said(&mut guard(&world, "--fence 2 --attempt 1", &["sh", "-c", "ls -l /proc/self/fd"]));
     assert!(!listed.stdout.contains("token"), "{listed:?}");
 }
@@ -330,7 +330,7 @@ fn a_child_of_a_command_whose_guards_are_all_killed_keeps_others_out_and_can_be_
 #[test]
 fn a_guard_that_is_killed_between_acceptance_and_start_has_run_nothing() {
     let world = World::new();
-    // It says that a token is accepted when it is, and before the command starts: with nobody to read that, it waits there.
+    // It reports an accepted attempt before the command starts: without a reader, it waits there.
     let (from, to) = pipe().unwrap();
     fcntl(&to, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     let mut filled = 0;
@@ -398,7 +398,7 @@ fn an_earlier_command_is_waited_for_or_stopped() {
     assert_eq!(later.code, Some(75), "{later:?}");
     assert!(later.stderr.contains(&format!("fence 5, attempt 1 (pid {}", child.id())), "{later:?}");
     assert!(!world.folder().join("harm").exists());
-    // Who waited is superseded by nobody; who is before it is.
+    // The waiting attempt is not superseded; the earlier one is.
     let before = said(&mut guard(&world, "--fence 5 --attempt 2 --wait 1m", &["touch", "harm"]));
     assert_eq!(before.code, Some(77), "{before:?}");
     // A signal ends the wait.
@@ -616,7 +616,7 @@ fn callers_of_one_chroot_agree_on_the_id_of_their_store() {
     assert!(kept["store-id"].is_string() && kept["store-id"] != id.trim(), "{kept}");
 }
 
-/// Whoever has it makes a folder that nobody else may have made, and writes its token down before and after.
+/// Each holder creates a folder that must not exist, and records its fence before and after.
 const ALONE: &str = r#"mkdir inside || echo overlap >> wrong
     echo $LOCKKEEPER_FENCE $LOCKKEEPER_ATTEMPT >> done; sleep 0.02; rmdir inside || echo overlap >> wrong"#;
 

@@ -33,7 +33,7 @@ fn a_server_counts_and_keeps_its_data_over_kill_and_restart() {
     let (packets, zxid) = (server.packets_received(), server.zxid());
     python.json("kazoo_cli", ["put", "/a", "ä"]);
     assert!(server.packets_received() > packets);
-    // A session that begins, a node, and the session's end.
+    // A session that starts, a node, and the session's end.
     assert_eq!(server.zxid() - zxid, 3);
     assert_eq!(server.mntr("ephemerals_count"), 0);
 
@@ -141,7 +141,7 @@ fn the_administrator_may_do_anything() {
     assert_eq!(tree[0]["acl"], json!([[31, "digest", "u:BvFaefuhWURhnvpD7ipe45CKTpk="]]));
 }
 
-/// Speaks TLS to a server as OpenSSL does: whether both sides were content, and what was said.
+/// Connects to a server with OpenSSL: whether both sides accepted, and the output.
 fn tls(server: &Server, arguments: &[&std::ffi::OsStr]) -> String {
     let mut command = Command::new("openssl");
     command.args([
@@ -208,7 +208,7 @@ fn a_delay_is_no_limit_and_keeps_the_order() {
     client.set_nodelay(true).unwrap();
     let sent: Vec<u8> = (0..200_u8).flat_map(|number| frame(&[number; 9])).collect();
     let started = Instant::now();
-    // Spread over 40 ms: were each to wait for the one before, this took 20 s.
+    // Spread over 40 ms; if each waited for the one before, this would take 20 s.
     for part in sent.chunks(sent.len() / 8) {
         client.write_all(part).unwrap();
         thread::sleep(Duration::from_millis(5));

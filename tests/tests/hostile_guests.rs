@@ -80,7 +80,7 @@ fn corpus() -> Vec<Case> {
     let fine = || Guest::default();
     let rolling = StandardPolicy::named("rolling").unwrap().wasm;
     let spins = "(loop $again (br $again)) unreachable";
-    // An answer whose reason points where it says it does: (pointer, length).
+    // An answer whose reason is at the given (pointer, length).
     let reason = |at: u32, length: u32| {
         format!(
             "(i32.store (i32.const 532) (i32.const {})) (i32.store (i32.const 536) (i32.const {})) i32.const 512",
@@ -356,7 +356,7 @@ fn not_utf8() -> Guest {
     }
 }
 
-/// Recursion whose frames are large: the stack is gone before much fuel is.
+/// Recursion with large frames: the stack is exhausted before much fuel is used.
 fn deep_stack() -> Guest {
     let locals = "(local i64 i64 i64 i64 i64 i64 i64 i64)".repeat(100);
     let function = format!("(func $deep (param i32) (result i32) {locals} (call $deep (call $deep (local.get 0))))");
@@ -515,7 +515,7 @@ fn without_fuel_to_stop_it_the_clock_does() {
         let error = admit(&module, &json!({ "mode": "loop" })).answer.unwrap_err();
         assert!(matches!(error, PolicyError::OutOfTime { .. }), "{error:?}");
     }
-    // The deadline is set for each decision anew, not once.
+    // The deadline is set for each decision, not once.
     assert!(admit(&module, &json!({ "mode": "lock" })).answer.is_ok());
 }
 
@@ -533,7 +533,7 @@ fn each_engine_has_a_ticker_of_its_own() {
             scope.spawn(|| stopped(module));
         }
     });
-    // An engine that goes takes its own ticker with it and no other.
+    // Dropping an engine stops its own ticker and no other.
     let mut modules = modules.into_iter();
     let last = modules.next_back().unwrap();
     drop(modules);
@@ -561,7 +561,7 @@ fn caching(folder: &Path) -> Engine {
     Engine::new(&EngineOptions { cache: Some(folder.to_owned()), ..EngineOptions::default() }).unwrap()
 }
 
-/// Loads `rolling`, has it decide, and says whether it had to be compiled.
+/// Loads `rolling`, asks for a decision, and returns whether it had to be compiled.
 fn compiles(folder: &Path) -> bool {
     let engine = caching(folder);
     let module = engine.load_standard("rolling").unwrap();

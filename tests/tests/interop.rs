@@ -1,7 +1,7 @@
-//! Lockkeeper, real kazoo and real Salt on the same paths of a real server: each finds, counts and gives back what the others
-//! made.
+//! Lockkeeper, real kazoo and real Salt on the same paths of a real server: each finds, counts and releases what the
+//! others created.
 //!
-//! `LOCKKEEPER_LONG=1` lets the contention last for thousands of hand-overs.
+//! `LOCKKEEPER_LONG=1` makes the contention last for thousands of hand-overs.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,7 +56,7 @@ impl Three {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let (command, rest) = arguments.split_first().unwrap();
-        // Flags come before the `--` that begins a command to run.
+        // Flags come before the `--` that starts a command.
         let mut line = self.world.lockkeeper([command, "--zk-hosts", &self.hosts, "--format", "json"]);
         line.args(&self.flags).args(rest);
         line
@@ -95,7 +95,7 @@ impl Three {
         self.python.json("kazoo_cli", arguments)
     }
 
-    /// A kazoo process that has said what it takes, and goes on until it is told to stop.
+    /// A kazoo process that has reported what it acquired, and runs until it is stopped.
     fn kazoo_holds(&self, arguments: &[&str], said: Value) -> Running {
         let mut running = self.python.spawn("kazoo_cli", arguments);
         assert_eq!(running.answer(), Some(said));
@@ -461,7 +461,7 @@ fn a_digest_excludes_other_callers() {
             assert_eq!(anonymous.error(77, &line)["error"], "refused");
         }
         assert_eq!(anonymous.salt_error("lock", salts.clone()).0, "NoAuthError");
-        // Each gives back what the other took.
+        // Each tool releases what the other acquired.
         three.done(&["unlock", path, "--identifier", "salt"]);
         assert_eq!(three.salt("unlock", json!({ "path": path, "identifier": "ours" })), true);
         assert!(three.is_clean(path));
@@ -490,7 +490,7 @@ fn every_child_is_a_lease_and_only_locks_queue() {
     three.done(&once);
     three.done(&["unlock", path, "--identifier", "me"]);
 
-    // One slot is left. A contender ahead of us keeps it, whatever its name begins with; what is no contender does not.
+    // One slot is left. An earlier contender keeps it, whatever prefix its name has; other nodes do not.
     let queue = format!("{path}-__lock__");
     let entry = |name: &str| {
         let node = format!("{queue}/{name}");
@@ -560,15 +560,15 @@ struct Cost {
     writes: u64,
 }
 
-/// What something costs, sessions apart: what passed the proxy by kind, without a session's begin, end and pings; and how far
-/// the server's transaction number went, without the two of each session. The server's own count of packets must agree with
-/// the proxy's.
+/// The cost of an operation, sessions excluded: the requests through the proxy by kind, without a session's start, end
+/// and pings; and the growth of the server's transaction number, without the two of each session. The server's own
+/// count of packets must agree with the proxy's.
 fn cost(server: &Server, proxy: &Proxy, what: &str, run: impl FnOnce()) -> Cost {
     proxy.forget_requests();
     let (packets, zxid) = (server.packets_received(), server.zxid());
     run();
     let (last, counts) = (server.zxid(), proxy.requests());
-    // The words that ask: `srvr` twice, and `mntr` once more.
+    // The requests of the measurement itself: `srvr` twice, and `mntr` once.
     let packets = u64::try_from(server.packets_received() - packets).unwrap() - 3;
     let pings = counts.get(&opcode::PING).copied().unwrap_or(0);
     let all: u64 = counts.values().sum();
@@ -665,7 +665,7 @@ fn contend(goal: &Arc<Goal>, contender: impl FnOnce(&Goal) + Send + 'static) -> 
     thread::spawn(move || contender(&goal))
 }
 
-/// A Python process that takes and gives back by itself.
+/// A Python process that acquires and releases by itself.
 fn drive(goal: &Goal, mut running: Running) {
     while let Some(value) = running.answer() {
         assert!(value["count"].is_number(), "{value}");
@@ -779,7 +779,7 @@ fn a_number_that_changes_holds_for_three_tools_in_contention() {
                     let slots = number.load(Ordering::Relaxed).to_string();
                     let lock = ["lock", path, "--identifier", &name, "--max-concurrency", &slots, "--timeout", "20s"];
                     let said = three.lockkeeper(&[&lock[..], &["--", "sleep", &work]].concat());
-                    // The number may change between our look and the command's.
+                    // The number may change between this read and the command's.
                     let is_fine = said.code == Some(0) || said.stderr.contains("slots-differ") || said.code == Some(75);
                     assert!(is_fine, "{said:?}");
                     count += usize::from(said.code == Some(0));
@@ -796,7 +796,8 @@ fn a_number_that_changes_holds_for_three_tools_in_contention() {
         number.store(slots.parse().unwrap(), Ordering::Relaxed);
     }
     sleep(Duration::from_millis(1500));
-    // kazoo and Salt are kept out by now, and end where they wait. Those that compared the number anew have ended by themselves.
+    // kazoo and Salt are kept out by now, and end where they wait. Those that read the number again have ended by
+    // themselves.
     for id in ids {
         let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
     }
@@ -809,7 +810,7 @@ fn a_number_that_changes_holds_for_three_tools_in_contention() {
     assert!(theirs > 20 && ours > 10, "{theirs} and {ours}: all had turns");
 }
 
-/// Lets all contend on these servers, whose data folders are given.
+/// Runs all contenders on these servers, whose data folders are given.
 fn contention(hosts: &str, folders: &[PathBuf]) {
     let target = if env::var_os("LOCKKEEPER_LONG").is_some() { 5000 } else { 300 };
     let three = Arc::new(Three::on(hosts));
@@ -849,7 +850,7 @@ fn contention(hosts: &str, folders: &[PathBuf]) {
             }
         }));
     }
-    // Whoever stands still is told so, instead of waiting for ever.
+    // A contender that makes no progress fails instead of waiting for ever.
     let mut seen = 0;
     while !contenders.iter().all(JoinHandle::is_finished) {
         let before = seen;
@@ -863,7 +864,7 @@ fn contention(hosts: &str, folders: &[PathBuf]) {
     let took = began.elapsed();
     contenders.into_iter().for_each(|contender| contender.join().unwrap());
     let audited = auditor.stop().pop().unwrap();
-    // Whom we ask may lag behind.
+    // The server that is read may lag behind.
     eventually("nothing is left", || three.is_clean(path));
 
     let (grants, most) = grants(&history(folders).unwrap(), path);

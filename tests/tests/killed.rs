@@ -1,4 +1,4 @@
-//! Processes on one embedded store that are killed: how soon the others go on, and that no two hold one slot.
+//! Processes on one embedded store that are killed: how soon the others continue, and that no two hold one slot.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
@@ -20,7 +20,7 @@ const LONG: &str = "10m";
 /// How soon a killed holder is found dead, on a machine that has other things to do.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// A command that heeds no SIGTERM, and neither does its child: it writes both down, and goes on for ever.
+/// A command that ignores SIGTERM, as does its child: it records both process IDs and runs for ever.
 const STUBBORN: [&str; 3] =
     ["sh", "-c", "trap '' TERM HUP INT; sleep 600 & echo $$ $! > pids.new; mv pids.new pids; wait; wait"];
 
@@ -104,7 +104,7 @@ fn a_command_dies_with_its_supervisor_and_holder_when_both_are_killed() {
         holder.wait().unwrap();
         eventually(format!("round {round}: the command is gone"), || !lives(processes[0]));
         if round == 0 {
-            // No process was left to say that the command is gone: the slot is free after the session time-out.
+            // No process was left to report that the command is gone: the slot is free after the session timeout.
             let next = said(&mut lock(&world, &["--identifier", "next", "--timeout", "30s"], &["true"]));
             assert_eq!(next.code, Some(0), "{next:?}");
         }

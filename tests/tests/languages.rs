@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use lockkeeper_tests::{World, eventually, root, said};
 use serde_json::Value;
 
-/// Whether a package registry's client and its packages can be had here; says so where not. CI always can.
+/// Whether a package registry's client and packages are available here; reports it if not. CI always has them.
 fn can_build(world: &World, example: &str) -> bool {
     let built = said(world.lockkeeper(["policy", "build", example, "--format", "json"]).current_dir(root()));
     if built.code == Some(0) {

@@ -126,7 +126,7 @@ fn fifty_commands_under_ephemeral_leases_never_exceed_three_slots() {
     assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap().lines().count(), 100);
 }
 
-/// A shell with a child of its own, which writes both process ids down and ignores SIGTERM where it is told so.
+/// A shell with a child of its own, which records both process IDs and ignores SIGTERM if told to.
 fn family(world: &World, trap: &str) -> [String; 4] {
     let pids = world.folder().join("pids").display().to_string();
     let script = format!("{trap} sleep 600 & echo $$ $! > \"$0\"; wait; wait");
@@ -264,7 +264,7 @@ fn a_waiting_caller_sees_the_holders() {
     assert_eq!(waited.code, Some(75), "{waited:?}");
     let told = "Waiting for a slot of `/locks/told`, 1 in the queue: held by `db1` (";
     assert!(waited.stderr.contains(told), "{waited:?}");
-    // Who does not wait for long hears nothing of it.
+    // A caller that does not wait long sees no such line.
     let refused = world.run("--format human lock /locks/told --identifier db2 --timeout 0 -- true");
     assert!(refused.code == Some(75) && !refused.stderr.contains("Waiting"), "{refused:?}");
 }
@@ -368,7 +368,7 @@ fn a_lease_that_outlived_its_process_is_taken_only_by_reenter_and_not_before_its
     let command = Pid::from_raw(command);
     holder.kill().unwrap();
     holder.wait().unwrap();
-    // The command runs on, under the lease: neither a second command nor `--reenter` nor `unlock` gets it.
+    // The command continues under the lease: neither a second command nor `--reenter` nor `unlock` gets the lease.
     let is_refused = |said: Said, kind: &str| {
         let error: serde_json::Value = serde_json::from_str(said.stderr.lines().last().unwrap()).unwrap();
         assert_eq!(error["error"], kind, "{said:?}");
@@ -378,7 +378,7 @@ fn a_lease_that_outlived_its_process_is_taken_only_by_reenter_and_not_before_its
     is_refused(said(&mut world.lockkeeper(["unlock", "/x", "--identifier", "me", "--format", "json"])), "owned");
     fs::write(&end, "").unwrap();
     eventually("the command has ended", || !lives(command));
-    // What outlived its process is refused at once, and replaced under a later fence.
+    // A lease that outlived its process is refused at once, and replaced under a later fence.
     is_refused(said(&mut line(&["--", "true"])), "held");
     let later = format!("test $LOCKKEEPER_FENCE -gt {fence}");
     assert_eq!(said(&mut line(&["--reenter", "--", "sh", "-c", &later])).code, Some(0));

@@ -144,7 +144,7 @@ async fn what_is_dropped_is_released() {
 
 #[tokio::test]
 async fn it_resumes_from_its_checkpoint() {
-    // It hears no more: who runs it begins it again.
+    // It gets no more answers: its driver starts it again.
     let (called, done) = result(beginning("resume", None), vec![Answer::Held(7)]).await;
     assert!(done.is_err());
     assert_eq!(called[1], Call::Checkpoint { state: "010203".to_owned() });

@@ -1,4 +1,4 @@
-//! Orchestrations as people run them: the examples, on both stores, and what goes wrong.
+//! Orchestrations as users run them: the examples on both stores, and failures.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -117,7 +117,7 @@ fn a_floor_that_is_missed_ends_a_run_that_an_orchestration_drives() {
         let (ended, events) = run(&world, &place, &job);
         assert_eq!(ended.code, Some(75), "{ended:?}");
         assert!(events.iter().all(|event| event["event"] != "started"), "{ended:?}");
-        // With enough members the same run goes on.
+        // With enough members the same run continues.
         let mut members = ["ams1", "ams2", "fra1", "fra2"].map(|member| join(&world, &place, "/party/floor", member));
         let there = || json_of(&world, &place, "party members /party/floor").as_array().map_or(0, Vec::len);
         eventually("all are members", || there() == 4);
@@ -336,7 +336,7 @@ fn the_policy_can_be_asked_before_a_target_is_let_go() {
         |what: &str, call: &str| events.iter().position(|event| event["event"] == what && event["call"] == call);
     let started = events.iter().position(|event| event["event"] == "started").unwrap();
     assert!(place("call-started", "start").unwrap() < started, "{answer:?}");
-    // The same policy says no where its window is closed.
+    // The same policy refuses while its window is closed.
     let job = misbehaving(&world, "advised", "");
     let text = fs::read_to_string(&job).unwrap().replacen("name = \"advised\"", "name = \"closed\"", 1);
     let text = text.replace(
@@ -444,7 +444,7 @@ fn nothing_continues_under_a_broken_lease() {
             let mut member = join(&world, &place, &format!("/party/db{number}"), "db1");
             let mut running = world.lockkeeper(["run", &job, "--session-timeout", "2s", "--format", "json"]);
             let mut running = running.args(&place).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-            // It waits for a member, or db1 acts.
+            // It waits for a member, or db1 is running.
             eventually("it waits under its lease", || {
                 let told = said(world.lockkeeper(["status", &format!("failover{number}")]).args(&place)).stdout;
                 told.contains("wait for 2 members") || told.contains("wait for one of db1")

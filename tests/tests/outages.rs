@@ -1,4 +1,5 @@
-//! A store that goes away under a run, by the real binary: what the runner saw end in the meantime is kept.
+//! A store that becomes unreachable during a run, with the real binary: the outcomes that the runner saw meanwhile are
+//! kept.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -13,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rusqlite::Connection;
 
-/// Short commands that may run twice as far as the job says: that they do not is the runner's doing.
+/// Short commands that could run twice as far as the job is concerned; the runner prevents it.
 const JOB: &str = r#"
 name = "outage"
 [semaphore]
@@ -46,7 +47,7 @@ impl Ground {
     }
 
     fn starts_at(&self, store: &[String], log: &str) -> Child {
-        // A runner that would not stand by for another resumes its own run all the same.
+        // A runner with `--no-wait` resumes its own run all the same.
         let no_wait: &[&str] = if store[0] == "--store" { &["--no-wait"] } else { &[] };
         let log = fs::File::create(self.world.folder().join(log)).unwrap();
         let mut command: Command = self.world.lockkeeper(["run", "job.toml"]);
@@ -67,7 +68,7 @@ impl Ground {
         fs::read_to_string(self.world.folder().join(file)).unwrap_or_default()
     }
 
-    /// Two commands run, the store goes away, they end, and the runner's session is over.
+    /// Two commands run, the store becomes unreachable, they end, and the runner's session ends.
     fn outage(&self, log: &str, goes_away: impl FnOnce()) {
         eventually("two are under way", || self.lines("begun").len() == 2);
         goes_away();
@@ -129,7 +130,7 @@ fn file(ground: &Ground) -> String {
     ground.world.folder().join("store.db").display().to_string()
 }
 
-/// The first runner alone is cut off; the second takes over and settles what it finds; the first accepts that.
+/// Only the first runner is cut off; the second takes over and settles the targets; the first accepts that.
 #[test]
 fn what_another_runner_has_settled_stays() {
     if !available() {
@@ -159,7 +160,7 @@ fn what_another_runner_has_settled_stays() {
     assert!(!log.contains("Recorded"), "{log}");
 }
 
-/// Who wants out while the store is away is told what is lost with the process.
+/// A runner that is stopped while the store is away lists what is lost with the process.
 #[test]
 fn a_runner_stopped_before_the_store_is_back_lists_unsaved_outcomes() {
     if !available() {

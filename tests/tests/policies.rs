@@ -1,8 +1,7 @@
-//! The standard policies through wasm: what each answers, and what holds however a rollout goes.
+//! The standard policies through wasm: their answers, and invariants of any rollout.
 //!
-//! What their rules say in each case stands beside them, in native tests. Here it is the embedded component that
-//! answers, and a small simulation drives it in random orders: slots that come late, grants taken back, actions that
-//! fail.
+//! Native tests beside the policies cover their rules case by case. Here the embedded component answers, and a small
+//! simulation drives it in random orders: late slots, withdrawn grants, failing actions.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -259,7 +258,7 @@ impl Simulation {
         u32::try_from(self.all(which).len()).unwrap()
     }
 
-    /// Who is in the party: everybody but who acts.
+    /// The party: every target that is not running.
     fn members(&self) -> Vec<String> {
         self.all(|stands| stands != Stands::Running).into_iter().map(Self::name).collect()
     }
@@ -342,7 +341,7 @@ impl Simulation {
         self.stands[target] = match (ending, answer.verdict) {
             (Ending::Succeeded, Settlement::Keep(keep)) => Stands::Kept { until: self.now + keep },
             (Ending::Succeeded, _) => Stands::Done,
-            // The job allows one try.
+            // The job allows one attempt.
             _ => Stands::Failed,
         };
         self.happened(target, EventKind::Released);
@@ -439,7 +438,7 @@ impl Simulation {
     }
 
     fn run(&mut self, mut holds: impl FnMut(&Self)) {
-        // Far more than any of these runs needs: a policy that asks and gives back in a circle fails here.
+        // Far more than any of these runs needs: a policy that acquires and releases in an endless loop fails here.
         for _ in 0..20_000 {
             if !self.step() {
                 return;
@@ -535,7 +534,7 @@ fn rolling_stops_at_the_failures_allowed_but_for_those_under_way() {
         run.failing = 1.0;
         run.run(|_| {});
         let failed = run.count(|stands| stands == Stands::Failed);
-        // Four slots: when the second fails, three others may act.
+        // Four slots: when the second fails, three others may be running.
         assert!(run.aborted && (2..=5).contains(&failed), "seed {seed}: {failed}");
     }
 }

@@ -17,7 +17,8 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What may stand before a command: a lease that ends with its process, one that does not, a membership, a fence.
+/// Commands that may come before a command: a lease that ends with its process, one that does not, a membership, a
+/// fence.
 const WRAPPERS: [&[&str]; 4] = [
     &["lock", "/x"],
     &["lock", "/x", "--persistent"],
@@ -90,7 +91,7 @@ fn written(world: &World) -> Vec<Pid> {
     read().split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
 }
 
-/// A command that goes on for ever with a child, and writes both down.
+/// A command that runs for ever with a child, and records both process IDs.
 const FOREVER: [&str; 3] = ["sh", "-c", "sh -c 'echo $PPID $$ > pids; exec sleep 600'; exit 1"];
 const STUBBORN: [&str; 3] = ["sh", "-c", "trap '' TERM INT; sleep 600 & echo $$ $! > pids; wait; wait"];
 
@@ -280,7 +281,8 @@ fn a_stopped_job_continues_where_it_was() {
         let script = "echo $$ > pids; until [ -e go ]; do sleep 0.05; done; exit 7";
         let mut child = by(&world, &[], wrapper, &["sh", "-c", script]).stderr(Stdio::null()).spawn().unwrap();
         let command = written(&world)[0];
-        // A shell whose child was stopped between `vfork` and `exec` waits for it uninterruptibly, and is stopped as well.
+        // A shell whose child was stopped between `vfork` and `exec` waits for it uninterruptibly, and is stopped as
+        // well.
         let is_stopped = |pid| stat(pid).is_some_and(|(state, ..)| state == "T" || state == "D");
         kill(pid(&child), Signal::SIGTSTP).unwrap();
         eventually(format!("{wrapper:?}: both are stopped"), || is_stopped(command) && is_stopped(pid(&child)));
@@ -671,7 +673,7 @@ fn a_command_gets_each_key_once_and_a_signal_by_name_too() {
         world.file("count.sh", count);
         terminal.line(&format!("{} -- sh count.sh; echo rc=$?", typed(wrapper)));
         let command = written(&world)[0];
-        // What the terminal sends reaches the command directly, and nobody passes it on once more.
+        // The terminal's signals reach the command directly, and are not passed on a second time.
         terminal.keys("\x03");
         terminal.shows("got-1");
         // What is sent to us alone is passed on.

@@ -27,7 +27,7 @@ fn job(targets: usize, policy: &str) -> String {
 
 const ROLLING: &str = "[policy]\nuse = \"rolling\"\n[policy.settings]\nmax-failures = 2\n";
 
-/// A job under a policy of its own, whose setting says what it does.
+/// A job under a policy of its own, whose setting selects its behaviour.
 fn hostile_job(mode: &str) -> String {
     job(
         2,
@@ -79,7 +79,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Lines chained anew, as somebody would who forges a journal: `prev` and `hash` of each are right again.
+/// Lines chained again, as a forger of a journal would do it: each `prev` and `hash` is right again.
 fn rechained(lines: &[String]) -> String {
     let mut previous = String::new();
     let mut text = String::new();
@@ -122,7 +122,7 @@ fn every_decision_is_the_same_again_by_whatever_name_the_run_is_called() {
         (&told["decisions"], &told["identical"], &told["closed"], &told["difference"]),
         (&json!(decisions), &json!(decisions), &json!(true), &Value::Null)
     );
-    // The policy lies beside the journal, too.
+    // The policy is beside the journal, too.
     let kept = fs::read(folder.join(format!("policy-{}.wasm", told["policy"]["sha256"].as_str().unwrap()))).unwrap();
     assert_eq!(digest(&kept), told["policy"]["sha256"].as_str().unwrap());
 }
@@ -395,7 +395,7 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     assert_eq!((again.code, again.stdout), (Some(0), identical(decisions)));
     assert!(again.stderr.contains("has no closing line"), "{}", again.stderr);
     assert_eq!(world.json("replay latest")["closed"], json!(false));
-    // Killed in the middle of a line: that is said, and all before it is good.
+    // Killed in the middle of a line: that is reported, and everything before it is valid.
     let text = fs::read(&journal).unwrap();
     let incomplete_line = replay_of(&world, &text[..text.len() - 10]);
     assert_eq!(incomplete_line.code, Some(0), "{incomplete_line:?}");
@@ -406,7 +406,7 @@ fn a_run_that_was_killed_is_replayed_as_far_as_it_came() {
     );
 }
 
-/// The same journal as another stint's: chained anew.
+/// The same journal for another runner epoch: chained again.
 fn as_runner_epoch(text: &str, runner_epoch: u32) -> String {
     let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
     lines[0] = lines[0].replace("\"runner-epoch\":1", &format!("\"runner-epoch\":{runner_epoch}"));
@@ -420,7 +420,7 @@ fn a_run_is_read_through_all_epochs_and_gaps_are_reported() {
     let text = fs::read_to_string(&journal).unwrap();
     let folder = journal.parent().unwrap();
     let number = decisions(&lines(&journal)).len();
-    // Killed in the middle of a line; gone on with elsewhere; and here again.
+    // Killed in the middle of a line, resumed on another host, and resumed here.
     let third = as_runner_epoch(&text, 3);
     fs::write(&journal, &text[..text.len() - 30]).unwrap();
     fs::write(folder.join("journal-3.jsonl"), &third).unwrap();
@@ -440,15 +440,15 @@ fn a_run_is_read_through_all_epochs_and_gaps_are_reported() {
         (&json!(3), &json!("succeeded")),
         "{told}"
     );
-    // One journal alone is that stint.
+    // A single journal is that of its epoch.
     let one = replay(&world, &[folder.join("journal-3.jsonl").to_str().unwrap()]);
     assert_eq!((one.code, one.stdout, one.stderr.contains("runner-epoch")), (Some(0), identical(number), false));
-    // A stint that died as it began hides nothing.
+    // An epoch that ended at its start hides nothing.
     fs::write(folder.join("journal-2.jsonl"), "{\"prev\":\"\",\"jour").unwrap();
     let all = replay(&world, &["latest"]);
     assert_eq!((all.code, all.stdout.as_str()), (Some(0), identical(2 * number).as_str()), "{all:?}");
     assert!(all.stderr.contains("the journal of runner epoch 2 is empty"), "{all:?}");
-    // The journal of one stint is none of another's.
+    // The journal of one epoch is not another's.
     fs::write(folder.join("journal-2.jsonl"), &third).unwrap();
     let moved = replay(&world, &["latest"]);
     assert!(moved.code == Some(1) && moved.stderr.contains("journal-2.jsonl`: line 1 contradicts"), "{moved:?}");

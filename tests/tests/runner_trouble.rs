@@ -93,7 +93,7 @@ fn an_output_folder_that_is_gone_charges_no_target() {
     ground.is_resumed();
 }
 
-/// As few open files as the run can begin with, and then a few more.
+/// As few open files as the run can start with, and a few more.
 #[test]
 fn too_few_open_files_charge_no_target() {
     let ground = Ground::new(Vec::new());
@@ -120,7 +120,7 @@ fn a_journal_that_cannot_be_written_charges_no_target() {
     let hosts = format!("{}/journal-trouble", zookeeper::shared().address());
     let ground = Ground::new(vec!["--zk-hosts".to_owned(), hosts]);
     ground.world.file("go", "");
-    // The policy's component is kept first, and is larger than the journal may be.
+    // The policy's component is saved first, and is larger than the journal may be.
     let first = said(&mut ground.limited("true"));
     assert_eq!(first.code, Some(0), "{first:?}");
     fs::remove_file(ground.world.folder().join("ran")).unwrap();

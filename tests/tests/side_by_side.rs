@@ -1,5 +1,5 @@
-//! Three jobs over the same six hosts, a script for each host and an operator, all on one semaphore of two slots, while any
-//! of them is killed. Counted from outside, by kernel locks that end with the processes that hold them.
+//! Three jobs over the same six hosts, a script for each host and an operator, all on one semaphore of two slots, while
+//! any of them is killed. The limit is measured from outside, by kernel locks that end with their processes.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
@@ -17,8 +17,8 @@ const HOSTS: [&str; 6] = ["web1", "web2", "web3", "web4", "web5", "web6"];
 /// How long everything may take: far beyond what it does.
 const MOST: Duration = Duration::from_secs(150);
 
-/// `act FOLDER WHO HOST SECONDS`: one action on a host. Says so when another one acts on that host, or more act than there
-/// are slots.
+/// `act FOLDER WHO HOST SECONDS`: one action on a host. Reports if another action is running on that host, or more
+/// actions than slots.
 const ACT: &str = r#"exec 7>"$1/acting.$2.$3"; flock -n 7 || echo "$2 acts on $3 twice" >>"$1/violations"
 exec 8>"$1/host.$3"; flock -n 8 || echo "two act on $3, one is $2" >>"$1/violations"
 exec 9>"$1/slot.1"; flock -n 9 || { exec 9>"$1/slot.2"; flock -n 9 || echo "more than two act, one is $2 on $3" >>"$1/violations"; }
@@ -26,7 +26,7 @@ sleep "$4"
 echo "$2 $3" >>"$1/acted"
 "#;
 
-/// `probe FOLDER WHO HOST`: 75 while that action runs, 0 if it came to its end, 66 if it did not.
+/// `probe FOLDER WHO HOST`: 75 while that action is running, 0 if it finished, 66 if it did not.
 const PROBE: &str = r#"exec 7>"$1/acting.$2.$3"; flock -n 7 || exit 75
 grep -qx "$2 $3" "$1/acted" && exit 0
 exit 66
@@ -51,7 +51,7 @@ impl Ground {
         Self { world, store, guarded }
     }
 
-    /// With `guard`, an earlier action is stopped by the next; without, the probe says that it still runs.
+    /// With `guard`, the next action stops an earlier one; without it, the probe reports that it is still running.
     fn job(name: &str, ephemeral: bool, guarded: bool) -> String {
         let guard = "\"lockkeeper\", \"guard\", \"--fence-file\", \"{job-dir}/token.{target}\", \"--fence\", \"{fence}\", \
                      \"--attempt\", \"{attempt}\", \"--wait\", \"20s\", \"--\", ";
@@ -100,7 +100,7 @@ impl Ground {
         command
     }
 
-    /// An operator who takes a slot by hand, looks, and gives it back.
+    /// An operator who acquires a slot by hand, checks it, and releases it.
     fn operator(&self) -> Said {
         let line = ["lock", "/locks/hosts", "--max-concurrency", "2", "--identifier", "operator", "--timeout", "60s"];
         let locked = said(&mut self.lockkeeper(&line));

@@ -1,4 +1,4 @@
-//! Commands on their targets over ssh: a real client, a real sshd of our own, and everything that can go wrong between.
+//! Commands on their targets over ssh: a real client, a real sshd of the test, and everything that can fail in between.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -11,7 +11,7 @@ use lockkeeper_tests::sshd::{Sshd, available};
 use lockkeeper_tests::{Said, World, eventually, said};
 use serde_json::Value;
 
-/// A world with a server, and jobs whose targets it is.
+/// A state folder with a server, and jobs for its targets.
 struct Fleet {
     world: World,
     sshd: Sshd,
@@ -25,7 +25,7 @@ impl Fleet {
         Self::with("")
     }
 
-    /// One whose server is configured so, too.
+    /// A fleet whose server has this configuration, too.
     fn with(server: &str) -> Self {
         let sshd = Sshd::start(server);
         let config = sshd.client_config();
@@ -95,7 +95,7 @@ impl Run {
         Self::of(Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
     }
 
-    /// How the action on a target ended, and what is said of that.
+    /// How the action on a target ended, with its detail.
     fn ending(&self, target: &str) -> (String, String) {
         let is_it = |event: &&Value| {
             let kinds = ["succeeded", "failed", "contact-lost"];
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    /// What the last try on a target wrote.
+    /// The output of the last attempt on a target.
     fn output(&self, target: &str) -> String {
         let planned = self.events.iter().find(|event| event["event"] == "planned").unwrap();
         let folder = Path::new(planned["journal"].as_str().unwrap());
@@ -252,7 +252,7 @@ fn a_connection_that_breaks_meanwhile_leaves_the_end_unknown() {
     fleet.sshd.cut();
     let run = Run::of_child(child);
     run.check("web01", "unknown", "the connection to `web01` broke while the command was running");
-    // As it says: over there it may go on, and here it does.
+    // As reported: it may continue on the target, and here it does.
     assert!(is_running(&pid));
     fs::write(&done, "").unwrap();
     eventually("the command ends", || fs::read_to_string(&done).unwrap() == "over\n");
@@ -296,7 +296,7 @@ fn what_cannot_be_reached_to_be_stopped_may_still_run() {
     );
     let child = fleet.start(&fleet.job("unreached", "\"web01\"", &action));
     eventually("the command runs", || is_running(&pid));
-    // The server stops where it is: everything is as it was, and nobody answers.
+    // The server stops: everything stays as it was, and nothing answers.
     let connections = fleet.sshd.connections();
     let signal = |signal: &str| {
         for connection in &connections {
@@ -392,10 +392,10 @@ fn a_run_that_is_killed_leaves_no_more_than_an_idle_connection() {
     eventually("the command runs", || is_running(&pid));
     child.kill().unwrap();
     child.wait().unwrap();
-    // What ran goes on to its end, as it does on this machine.
+    // The command continues to its end, as on this machine.
     assert!(is_running(&pid));
     eventually("the command ends", || !is_running(&pid));
-    // The connection ends by itself when nobody has used it for a minute, and its socket with it.
+    // The connection ends by itself after an idle minute, and its socket with it.
     assert_eq!(fleet.sshd.connections().len(), 1);
     let left: Vec<_> = fs::read_dir(&fleet.sockets).unwrap().flatten().map(|entry| entry.path()).collect();
     assert_eq!(left.len(), 1, "the folder is there for whoever sweeps: {left:?}");

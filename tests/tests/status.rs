@@ -1,4 +1,4 @@
-//! Runs looked at by the real binary: while they go on, once they are over, and from elsewhere.
+//! Runs as the real binary shows them: in progress, finished, and from another folder.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -128,7 +128,7 @@ fn a_store_without_runs_says_how_to_start_one() {
     snapshot!(ground, text);
 }
 
-/// Those who act by their names: which of two that go at once got its slot first is not settled.
+/// Running targets by name: which of two simultaneous ones got its slot first is not determined.
 fn by_name(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     lines
@@ -144,7 +144,7 @@ fn a_run_is_shown_from_start_to_end() {
     eventually("two are under way, and it has said so", || {
         ground.running() == 2 && ground.json("status looked")["run-status"]["running"] == json!(2)
     });
-    // Somebody else's, and somebody who waits.
+    // A lease of another holder, and a waiting caller.
     let alone = ground.does("lock /locks/looked --identifier else --max-concurrency 2 --force --reason why --quiet");
     assert_eq!(alone.code, Some(0), "{alone:?}");
     let mut waits = ground.starts("lock /locks/looked --identifier waiting --max-concurrency 2 -- true");
@@ -160,7 +160,7 @@ fn a_run_is_shown_from_start_to_end() {
     let held = ground.transcript(&["status looked", "pause looked --reason later", "status", "status latest --all"]);
     let resumed = ground.does("resume looked");
     assert!(resumed.code == Some(0) && resumed.stderr.contains("has acknowledged the request"), "{resumed:?}");
-    // It may be over before anybody has asked it.
+    // It may finish before it is read.
     assert_eq!(ground.does("approve looked rest").code, Some(0));
     assert_eq!(run.wait().unwrap().code(), Some(1), "`bad` fails");
     let over = ground.transcript(&[
@@ -211,7 +211,7 @@ fn a_run_is_watched_until_it_is_finished() {
     eventually("two are under way", || ground.running() == 2);
     let programs = ground.starts("status looked --watch --format json");
     let people = ground.starts("status looked --watch");
-    // Whoever has seen enough says so.
+    // A signal ends the watch.
     let mut enough = ground.starts("status looked --watch");
     let mut first = String::new();
     BufReader::new(enough.stdout.take().unwrap()).read_line(&mut first).unwrap();
@@ -242,7 +242,7 @@ fn a_run_is_watched_until_it_is_finished() {
     assert!(!text.contains('\u{1b}'), "a pipe gets no control characters: {text:?}");
 }
 
-/// With an unfinished action, another slot whose target waits for its next try, and the way out.
+/// With an unfinished action, another slot whose target waits for its next attempt, and the commands to continue.
 fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &Ground) {
     let mut run = ground.starts("run job.toml --quiet");
     eventually("two are under way", || ground.running() == 2);
@@ -283,7 +283,7 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     let one = ground.does("status looked").stdout;
     assert!(one.contains(&format!("`{release}`")) && one.contains("unfinished, no runner since"), "{one}");
 
-    // As it is said.
+    // The printed command is run as it is.
     let words: Vec<&str> = release.split(' ').skip(1).chain(["--format", "json"]).collect();
     let mut command = ground.world.lockkeeper(words);
     let released = said(command.current_dir(ground.world.folder()));
@@ -295,7 +295,7 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     assert_eq!((&list[0]["status"], &list[0]["abandoned"]), (&json!("finished"), &Value::Null), "{list:#}");
     let again = ground.json("abort looked --release");
     assert_eq!((&again["new"], &again["result"]), (&json!(false), &json!("aborted")), "{again:#}");
-    // The commands end before their folder goes.
+    // The commands end before their folder is deleted.
     ground.opens_the_gate();
     let folder = ground.world.folder().display().to_string();
     let is_of_ours = |entry: &fs::DirEntry| {
@@ -345,7 +345,7 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     let again = other.json("pause looked --reason again");
     assert_eq!((&again["new"], &again["request"]["reason"]), (&json!(false), &json!("elsewhere")), "{again:#}");
 
-    // Its runner dies: it is not finished, and whoever aborts it ends it.
+    // Its runner is killed: the run is unfinished, and `abort` finishes it.
     run.kill().unwrap();
     run.wait().unwrap();
     eventually("its session is over", || other.json("status looked")["status"] == json!("abandoned"));
@@ -363,7 +363,7 @@ fn a_run_is_seen_and_steered_from_another_host_on_zookeeper() {
     assert_eq!(other.json("abort looked")["new"], json!(false));
     ground.opens_the_gate();
 
-    // Open again, and gone on with to the end.
+    // Reopened, and resumed to its end.
     let again = other.json("retry looked --all");
     assert_eq!((&again["reopened"], again["targets"].as_array().unwrap().len()), (&json!(true), 4), "{again:#}");
     assert_eq!(other.does("approve looked rest").code, Some(0));

@@ -1,4 +1,4 @@
-//! Runs looked at and steered from another shell, by the real binary.
+//! Runs read and controlled from another shell, with the real binary.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Each target writes down that it acts and waits for its gate; `bad` fails until it is mended.
+/// Each target records that it is running and waits for its gate; `bad` fails until it is repaired.
 const JOB: &str = r#"
 name = "steered"
 [semaphore]
@@ -53,7 +53,7 @@ impl Ground {
         said(&mut self.command(line))
     }
 
-    /// Null before the run has begun.
+    /// Null before the run has started.
     fn status(&self) -> Value {
         let said = self.does("status steered --all --format json");
         match said.code {
@@ -112,7 +112,7 @@ fn a_pause_starts_nothing_new_until_it_is_taken_back() {
     assert_eq!(run.wait().unwrap().code(), Some(1), "`bad` fails");
     assert_eq!(ground.acted().len(), 5);
 
-    // Who failed goes again when somebody says so, and the finished run is gone on with.
+    // A failed target is retried on request, and the finished run is resumed.
     assert!(refused(&ground.does("pause steered --format json"), "finished").contains("` finished "));
     assert!(refused(&ground.does("retry steered a --format json"), "bad-argument").contains("`a` (succeeded)"));
     assert!(refused(&ground.does("retry steered nobody --format json"), "bad-argument").contains("`nobody`"));
@@ -158,7 +158,7 @@ fn a_run_without_a_runner_is_aborted_at_once_and_holds_nothing() {
     assert_eq!((ground.status_of("a"), ground.status_of("d")), ("unknown".to_owned(), "pending".to_owned()));
     ground.opens("go");
 
-    // Once it is old enough it goes, and with it what is known of the job.
+    // An old run is pruned, and with it everything known of the job.
     let dry = ground.does("prune --older-than 0 --dry-run");
     assert!(dry.stderr.contains("Would prune 1 run; 0 stay"), "{dry:?}");
     let kept = ground.does("prune --older-than 1h");
@@ -206,7 +206,7 @@ fn old_runs_go_and_what_is_not_finished_stays() {
     let mut run = ground.command("run job.toml --quiet --again").spawn().unwrap();
     eventually("another is under way", || ground.status()["status"] == json!("running") && ground.acted().len() == 7);
     let policies = || fs::read_dir(ground.world.folder().join("state/policies")).unwrap().count();
-    // A folder whose run another store has, and that is not over.
+    // A folder of an unfinished run of another store.
     let others = ground.world.folder().join("state/runs/others-1");
     fs::create_dir(&others).unwrap();
     fs::write(others.join("journal.jsonl"), "").unwrap();
@@ -275,7 +275,7 @@ fn a_job_that_changed_does_not_go_on_with_a_run_of_another() {
 
 // ---------------------------------------------------------------------- many targets
 
-/// Targets and a budget; each target writes down that it acts, and fails while there is a file `broken`.
+/// Targets and a budget; each target records that it is running, and fails while a file `broken` exists.
 fn many(targets: usize, slots: usize, more: &str, then: &str) -> Ground {
     let hosts: Vec<String> = (1..=targets).map(|number| format!("\"h{number:04}\"")).collect();
     let world = World::new();

@@ -57,7 +57,7 @@ fn waiting_for_a_stopped_process_names_it_and_how_to_continue_it() {
     let message = error["message"].as_str().unwrap();
     assert!(message.contains(&named) && message.contains("file-locker"), "{error}");
     assert!(message.contains("/store.db` locked for 10s") && message.contains(&next_step), "{error}");
-    // While it waits; and it goes on.
+    // While it waits; then it continues.
     let started = Instant::now();
     let mut waiting = world.lockkeeper(["lock", "/x", "--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines().map(Result::unwrap);
@@ -71,7 +71,7 @@ fn waiting_for_a_stopped_process_names_it_and_how_to_continue_it() {
     assert!(locker.wait().unwrap().success());
 }
 
-/// With a time limit shorter than the store's own patience, and without the warnings.
+/// With a time limit shorter than the store's own, and without the warnings.
 #[test]
 fn a_caller_whose_time_is_over_names_the_file_and_the_stopped_process() {
     let world = World::new();

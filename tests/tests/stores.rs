@@ -1,4 +1,4 @@
-//! Which store a command uses and says, what accounts share, and that what is printed can be pasted.
+//! Which store a command uses and prints, what accounts share, and that printed commands can be pasted.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -45,7 +45,7 @@ fn one_file_names_the_store_of_all_accounts() {
     assert!(first.stderr.contains(&format!("Store the file `{place}`, from `{system}`")), "{first:?}");
     let second = as_account(&world, "bob", "lock /locks/x --identifier b --timeout 0");
     assert_eq!(second.code, Some(75), "{second:?}");
-    // What it says to do next finds the same store without a word more.
+    // The printed next command uses the same store without further options.
     assert!(second.stderr.contains("`lockkeeper holders /locks/x`"), "{second:?}");
     assert!(!world.folder().join("bob/store.db").exists() && !world.folder().join("ann/store.db").exists());
 }
@@ -90,7 +90,7 @@ fn a_system_wide_file_that_cannot_be_used_is_no_other_store() {
             assert!(answer.stderr.contains(part), "{line}: {part}: {answer:?}");
         }
     }
-    // Who names a store does not need it.
+    // A command with a store option does not need it.
     assert_eq!(as_account(&world, "ann", "lock /x --store own.db").code, Some(0));
     fs::remove_file(world.folder().join("system.toml")).unwrap();
     let gone = as_account(&world, "ann", "lock /x");
@@ -120,7 +120,7 @@ fn a_default_store_is_announced() {
     ] {
         let run = |more: &str| {
             let words = line.split(' ').chain(more.split(' ')).filter(|word| !word.is_empty());
-            // Options stand before a command.
+            // Options come before a command.
             let (ours, theirs): (Vec<&str>, Vec<&str>) = match line.split_once(" -- ") {
                 Some((ours, theirs)) => (ours.split(' ').chain(more.split(' ')).collect(), vec!["--", theirs]),
                 None => (words.collect(), Vec::new()),
@@ -167,7 +167,7 @@ fn what_only_looks_makes_nothing() {
         assert_eq!(named.code, Some(code), "{line}: {named:?}");
         assert!(!Path::new("/nowhere").exists());
     }
-    // Who waits for members sees them in a store that others make.
+    // A caller that waits for members sees them in a store that others create.
     let mut waiting = world.lockkeeper("party members /p --min-nodes 1 --format json".split(' '));
     let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let joined = world.run("party join /p --identifier web01 -- sleep 2");
@@ -242,7 +242,7 @@ fn accounts_of_one_group_share_a_store_in_its_folder() {
     assert_eq!(other.code, Some(0), "{other:?}");
     holder.kill().unwrap();
     holder.wait().unwrap();
-    // What the last leaves behind and the next makes anew is the group's again, whoever that is.
+    // Files that the last caller leaves and the next creates belong to the group again, whatever account that is.
     for account in [60_002, 60_001, 0] {
         let line = format!("--store {store} unlock /y --identifier b");
         let again = format!("--store {store} lock /y --identifier b");
@@ -311,7 +311,7 @@ fn what_a_hint_says_can_be_pasted() {
             said(world.lockkeeper(words.iter().map(String::as_str).chain(["--format", "json"])).current_dir("/"));
         assert!(shown.stdout.contains("\"a\""), "{shown:?}");
     }
-    // By a variable: the next command may not have it.
+    // Selected by a variable: the next command may not have it.
     let by_variable = |line: &str| said(world.lockkeeper(line.split(' ')).env("LOCKKEEPER_STORE", &store));
     let refused = by_variable("lock /x --identifier b --timeout 0 --format json");
     let shown =
@@ -397,7 +397,7 @@ fn connection_strings_and_access_control_name_the_part_that_is_wrong() {
         }
         assert!(!answer.stderr.contains("hunter2"), "{answer:?}");
     }
-    // A job says so at its place, and a variable by its name.
+    // A job is reported at its place, a variable by its name.
     world.file("job.toml", &format!("{JOB}[store]\nzk-hosts = \"zk1/a,zk2/a\"\n"));
     let job = said(world.lockkeeper(["check", "job.toml"]).current_dir(world.folder()));
     assert_eq!(job.code, Some(2), "{job:?}");
@@ -407,7 +407,7 @@ fn connection_strings_and_access_control_name_the_part_that_is_wrong() {
     assert!(variable.stderr.contains("LOCKKEEPER_ZK_HOSTS") && variable.stderr.contains("commas"), "{variable:?}");
 }
 
-/// Answers each connection with a text, after something was heard or at once, and closes it.
+/// Answers each connection with a text, after some input or at once, and closes it.
 fn speaking(text: &'static str, listens: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -417,7 +417,7 @@ fn speaking(text: &'static str, listens: bool) -> String {
             thread::spawn(move || {
                 let mut heard = Vec::new();
                 let mut part = [0; 64];
-                // As a server of the web, which reads lines.
+                // Like a web server, which reads lines.
                 while listens && !heard.contains(&b'\n') {
                     match stream.read(&mut part) {
                         Ok(read) if read > 0 => heard.extend_from_slice(&part[..read]),

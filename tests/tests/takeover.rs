@@ -1,4 +1,4 @@
-//! Two runners of one job, by the real binary: one runs it, the other stands by and takes over.
+//! Two runners of one job, with the real binary: one drives it, the other stands by and takes over.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Each target's command waits for a gate of its own, and acts through the guard.
+/// Each target's command waits for a gate of its own, and runs through the guard.
 const JOB: &str = r#"
 name = "takeover"
 [semaphore]
@@ -98,7 +98,7 @@ fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn a_standby_takes_over(ground: &Ground) {
     let mut first = ground.starts();
     eventually("two are under way", || ground.lines("begun").len() == 2);
-    // Whoever does not want to wait is told who is in the way.
+    // A runner that does not wait names the present one.
     let refused: Said = said(&mut ground.run(&["--no-wait", "--format", "json"]));
     let error: Value = serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{refused:?}"));
     assert_eq!((refused.code, &error["error"]), (Some(75), &"running".into()), "{refused:?}");
@@ -107,7 +107,7 @@ fn a_standby_takes_over(ground: &Ground) {
     let second = ground.starts();
     first.kill().unwrap();
     first.wait().unwrap();
-    // What the first one began goes on without it, behind the guards.
+    // Actions of the first runner continue without it, behind the guards.
     ground.opens_the_gate();
     let (code, events, stderr) = ended(second);
     assert_eq!(code, Some(0), "{events:#?}\n{stderr}");
@@ -116,7 +116,7 @@ fn a_standby_takes_over(ground: &Ground) {
     assert_eq!((&going_on[0]["runner-epoch"], &going_on[0]["remaining"]), (&2.into(), &4.into()));
     ground.each_acted_once();
 
-    // Once it is finished, there is nothing to do.
+    // Once the run is finished, there is nothing to do.
     let again = said(&mut ground.run(&[]));
     assert!(again.code == Some(0) && again.stderr.contains("Nothing to do: run `takeover-"), "{again:?}");
     ground.each_acted_once();
@@ -134,7 +134,7 @@ fn a_standby_takes_over_on_zookeeper() {
     }
 }
 
-/// The first master is stopped past its session, the second takes over and ends the run; then the first wakes up.
+/// The first runner is stopped past its session, the second takes over and finishes the run; then the first wakes up.
 fn a_runner_that_wakes_up_late_starts_nothing(ground: &Ground) {
     let first = ground.starts();
     eventually("two are under way", || ground.lines("begun").len() == 2);
@@ -146,7 +146,7 @@ fn a_runner_that_wakes_up_late_starts_nothing(ground: &Ground) {
     ground.each_acted_once();
     signal(&first, Signal::SIGCONT);
     let (code, events, stderr) = ended(first);
-    // It hears that the run is over, and how it ended.
+    // It reports that the run is finished, and how it ended.
     assert_eq!(code, Some(0), "{events:#?}\n{stderr}");
     assert_eq!(of(&events, "started").len(), 2, "only what it had started before: {events:#?}");
     assert_eq!(of(&events, "finished-before").len(), 1, "{events:#?}");
@@ -165,8 +165,7 @@ fn a_runner_that_wakes_up_late_starts_nothing_on_zookeeper() {
     }
 }
 
-/// Stopped between writing down that a target acts and its command: that command comes late, and is refused at the far
-/// end.
+/// Stopped between recording that a target is running and its command: the late command is refused at the far end.
 fn a_late_command_does_no_harm(server: &str) {
     let world = World::new();
     world.file("job.toml", &JOB.replace("\"lockkeeper\"", &format!("\"{}\"", binaries().join("lockkeeper").display())));
@@ -191,7 +190,7 @@ fn a_late_command_does_no_harm(server: &str) {
         let mut late = late;
         late.wait().unwrap();
         assert_eq!(acted(&world), 4, "woken after {write}");
-        // Anew.
+        // A new run.
         for file in ["acted", "begun"] {
             let _ = fs::remove_file(world.folder().join(file));
         }

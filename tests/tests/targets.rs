@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// A job whose `[targets]` are these, and whose action writes each target's name into `acted`.
+/// A job with this `[targets]`, whose action records each target's name in `acted`.
 fn job(world: &World, targets: &str) {
     let text = format!(
         "name = \"nightly\"\n\n[semaphore]\npath = \"/locks/nightly\"\n\n[targets]\n{targets}\n\n[policy]\nuse = \
@@ -24,7 +24,7 @@ fn lockkeeper(world: &World, line: &str) -> Said {
     said(world.lockkeeper(line.split(' ')).current_dir(world.folder()))
 }
 
-/// Whom the action was done to, in order.
+/// The targets of the action, in order.
 fn acted(world: &World) -> Vec<String> {
     let text = std::fs::read_to_string(world.folder().join("acted")).unwrap_or_default();
     text.lines().map(String::from).collect()
@@ -37,7 +37,7 @@ fn runs(world: &World) -> Vec<Value> {
     listed.as_array().unwrap().clone()
 }
 
-/// What a command says for programs when it refuses a job.
+/// A command's JSON error when it refuses a job.
 fn refused(world: &World, line: &str) -> Value {
     let refused = lockkeeper(world, &format!("{line} --format json"));
     assert_eq!(refused.code, Some(2), "{line}: {refused:?}");
@@ -100,7 +100,7 @@ fn every_source_may_be_empty_by_mistake() {
         for line in ["plan job.toml", "run job.toml"] {
             assert_eq!(problems(&world, line), [problem], "{line}");
         }
-        // Where the list stands in a file, `check` sees it.
+        // `check` reads a list that is in a file.
         let checked = lockkeeper(&world, "check job.toml");
         let is_seen = targets.starts_with("hosts") || targets.starts_with("inventory");
         assert_eq!(checked.code, Some(if is_seen { 2 } else { 0 }), "{targets}: {checked:?}");

@@ -63,7 +63,7 @@ fn all() -> String {
     CORPUS.iter().map(|(_, text)| format!("{text}~")).collect()
 }
 
-/// All but what can stand in a name of ours: C0, C1 and DEL are refused there.
+/// All control characters except those that names may not contain: C0, C1 and DEL are refused there.
 fn all_but_controls() -> String {
     all().chars().filter(|c| !c.is_control()).collect()
 }
@@ -82,7 +82,7 @@ fn is_plain(c: char) -> bool {
     !obeyed.into_iter().any(|range| range.contains(&c))
 }
 
-/// What the commands themselves send to a terminal: colours, and how bars and `status --watch` draw over what was there.
+/// What the commands themselves send to a terminal: colours, and the control sequences of bars and `status --watch`.
 fn own_sequence(rest: &str) -> Option<usize> {
     let parameters = rest.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
@@ -98,7 +98,7 @@ fn own_sequence(rest: &str) -> Option<usize> {
     is_ours.then_some("\u{1b}[".len() + end + 1)
 }
 
-/// Panics over the first byte that a terminal should not have got.
+/// Panics at the first byte that a terminal must not get.
 fn judge(what: &str, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes)
         .unwrap_or_else(|error| panic!("{what}: {error}: {:?}", String::from_utf8_lossy(bytes)));
@@ -106,7 +106,8 @@ fn judge(what: &str, bytes: &[u8]) {
     while let Some(c) = rest.chars().next() {
         let length = match c {
             '\u{1b}' => own_sequence(rest),
-            // The terminal itself makes `\r\n` of a line's end; a bar begins its line again.
+            // The terminal itself turns a line's end into `\r
+            // `; a bar returns to the start of its line.
             '\n' | '\r' => Some(1),
             c => is_plain(c).then_some(c.len_utf8()),
         };
@@ -118,7 +119,7 @@ fn judge(what: &str, bytes: &[u8]) {
         };
         rest = &rest[length..];
     }
-    // What is drawn over what was there begins its lines again.
+    // Redrawn output returns to the start of its lines.
     for line in text.split(['\n', '\r']).flat_map(|line| line.split("\u{1b}[2K")) {
         assert!(!line.trim_start().starts_with("error: forged"), "{what}: a value forges a line: {text:?}");
         assert!(line.chars().count() <= LONGEST_LINE, "{what}: a line of {} characters", line.chars().count());
@@ -158,7 +159,7 @@ fn shown(command: &mut Command) -> Vec<u8> {
     read.unwrap_or_else(|_| panic!("{command:?} does not end"))
 }
 
-/// A world whose commands are judged.
+/// A state folder whose commands are checked.
 struct Ground {
     world: World,
 }
@@ -223,7 +224,7 @@ impl Ground {
     }
 }
 
-/// Every command, up to where a stranger's word stands.
+/// Every command, up to the place of a foreign value.
 const COMMANDS: [&str; 36] = [
     "",
     "lock",

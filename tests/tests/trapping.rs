@@ -1,4 +1,5 @@
-//! A policy that fails at every decision costs the host nothing that lasts. In a process of its own: its memory is looked at.
+//! A policy that fails at every decision costs the host nothing that lasts. It runs in a process of its own, because
+//! its memory is measured.
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 #![allow(clippy::print_stdout, reason = "what was measured is said")]

@@ -165,7 +165,7 @@ fn a_command_is_gone_before_its_lease_can_be_given_away() {
     }
 }
 
-/// The process group of a lock's command: its guard's, who leads one.
+/// The process group of a lock's command: its guard leads one.
 fn group_of(holder: &Child) -> i32 {
     let holder = holder.id();
     let mut child = None;
@@ -256,8 +256,8 @@ fn a_rollout_survives_the_loss_of_servers() {
     }
 }
 
-/// What a holder does: it takes one of as many kernel locks as there are slots, and says so when there is none. The locks
-/// go with the process, however that ends.
+/// A holder's command: it takes one of as many kernel locks as there are slots, and reports if none is free. The locks
+/// end with the process.
 const WORK: &str = "for pass in 1 2 3 4 5; do for slot in 1 2 3; do exec 9>\"$1/slot$slot\"; \
     if flock -n 9; then echo $2 >> \"$1/worked\"; sleep 0.0$3; exit 0; fi; done; done; echo $2 >> \"$1/over\"";
 
@@ -300,7 +300,7 @@ fn contention_under_every_fault_never_passes_the_limit_and_always_ends() {
         }
     }
     ensemble.wait();
-    // The sessions of those who were killed end.
+    // The sessions of the killed processes end.
     let mut all = Vec::new();
     eventually("nothing left behind", || {
         all = history(&ensemble.data()).unwrap();
@@ -401,7 +401,7 @@ fn trouble(dice: &mut StdRng, ensemble: &Ensemble, ways: &[Vec<Proxy>], running:
         _ => {
             let victims: Vec<i32> = running.lock().unwrap().values().copied().collect();
             if !victims.is_empty() {
-                // It may have ended by itself meanwhile; it is waited for, so that its number is nobody else's.
+                // It may have ended by itself; it is waited for, so that its number is not reused.
                 let _ = kill(Pid::from_raw(victims[dice.random_range(0..victims.len())]), Signal::SIGKILL);
             }
         }

@@ -15,7 +15,7 @@ use lockkeeper_tests::zookeeper;
 /// How long the store keeps a silent session's nodes.
 const SESSION: Duration = Duration::from_secs(2);
 
-/// A server, each of whose sessions has a line of its own that can be cut.
+/// A server with a connection for each session that can be cut on its own.
 #[derive(Debug, Default)]
 struct Lines {
     of: Mutex<HashMap<SessionId, Proxy>>,
@@ -59,7 +59,7 @@ mod promises {
     );
 }
 
-/// An empty store: a corner of the server's that nobody else has.
+/// An empty store: a part of the server that no other test uses.
 fn corner() -> Arc<ZooKeeper> {
     let corner = format!("{}/corner-{}", zookeeper::shared().hosts(), uuid::Uuid::new_v4().simple());
     Arc::new(ZooKeeper::new(options(&corner)))

@@ -66,7 +66,7 @@ pub(crate) fn label(key: &str, value: &str) -> Label {
     Label { key: key.to_owned(), value: value.to_owned() }
 }
 
-/// A lasting lease of somebody else, taken a minute ago.
+/// A persistent lease of another holder, one minute old.
 pub(crate) fn lease(identifier: &str, fence: u64) -> Lease {
     Lease { identifier: identifier.to_owned(), fence, since: NOON - 60_000, ephemeral: false, alive: None, mine: false }
 }
@@ -77,7 +77,7 @@ pub(crate) fn party<S: AsRef<str>>(identifiers: &[S], min_members: u32) -> Party
     Party { path: "/party/web".to_owned(), min_members, members: identifiers.iter().map(member).collect() }
 }
 
-/// An outcome of the first try.
+/// An outcome of the first attempt.
 #[allow(dead_code, reason = "as above")]
 pub(crate) fn outcome(ending: lockkeeper::policy::types::Ending) -> Outcome {
     Outcome { ending, exit_code: None, took: 1_000, attempt: 1 }

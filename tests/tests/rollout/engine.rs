@@ -64,7 +64,7 @@ fn always_lock() -> impl Decide {
     Script { admit: |_: &View| Admission::Lock, settle: |_: &View, _: &Outcome| Settlement::Release }
 }
 
-/// Tries again whatever failed.
+/// A policy that retries every failure.
 fn try_again() -> impl Decide {
     let settle = |_: &View, outcome: &Outcome| match outcome.ending {
         Ending::Succeeded => Settlement::Release,
@@ -98,7 +98,7 @@ impl Ground {
         fs::read_to_string(self.folder.path().join("run").join("output").join(name)).unwrap()
     }
 
-    /// Begins the run, or goes on with it in a new session.
+    /// Starts the run, or resumes it in a new session.
     async fn start<P: Decide>(&self, policy: P) -> (Run<P>, Arc<dyn Store>) {
         let store = self.memory.connect().await.unwrap();
         (self.prepare(policy, &store).await, store)

@@ -42,7 +42,8 @@ enum Kind {
     Run,
     /// `lock --one-per-identifier -- CMD`: exclusive, with an ephemeral lease.
     Command,
-    /// `lock PATH`: a persistent lease that no process holds, until it is unlocked. Finds persistent leases of its identifier.
+    /// `lock PATH`: a persistent lease that no process holds, until it is unlocked. Finds persistent leases of its
+    /// identifier.
     ByHand,
     /// `lock PATH --force`: breaks the leases of this identifier.
     TakeOver,

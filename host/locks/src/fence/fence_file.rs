@@ -1,6 +1,9 @@
 //! The fence file on disk, and the locks beside it.
 //!
-//! `F.lock` is held while the file is read and changed. A guard holds `F.running` from before its attempt is accepted until its outcome is recorded, and the process that leads the command's group holds `F.command`. A lock ends with its process, however that ends. Only if both were killed at once is the group, whose number is in `F.command`, looked up among the processes.
+//! `F.lock` is held while the file is read and changed. A guard holds `F.running` from before its attempt is accepted
+//! until its outcome is recorded, and the process that leads the command's group holds `F.command`. A lock ends with
+//! its process, however that ends. Only if both were killed at once is the group, whose number is in `F.command`,
+//! looked up among the processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
