@@ -1,62 +1,16 @@
 //! The leases that an orchestration's guest holds: acquired, watched, released.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-
-use super::{CallFailure, OrchestrationDriver, refused};
+use super::driver::OrchestrationDriver;
+use super::failure::{CallFailure, refused};
 use crate::policy::orchestration::{Answer, CallError};
 use crate::policy::types as contract;
 use crate::rollout::run_state::owners;
 use lockkeeper_coordination::recipe::{
-    AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Loss, Ownership, Patience, Request,
-    Semaphore,
+    AcquireError, Acquired, Force, ForceError, Forced, Holder, IfHeld, Lease, Ownership, Patience, Request, Semaphore,
 };
 use lockkeeper_coordination::store::{Fence, Lifetime, StoreError};
-
-/// The leases that the guest holds, by semaphore; at most one of each.
-#[derive(Debug, Default)]
-pub(in crate::rollout) struct HeldLeases(BTreeMap<String, HeldLease>);
-
-#[derive(Debug)]
-struct HeldLease {
-    fence: u64,
-    /// The watched lease. `None` if an earlier runner acquired it and it has not been read yet.
-    lease: Option<Arc<Lease>>,
-}
-
-impl HeldLeases {
-    fn has(&self, path: &str) -> bool {
-        self.0.contains_key(path)
-    }
-
-    /// Adds a lease that was just acquired, and watches it. It is persistent: dropping the value does not release it.
-    fn add(&mut self, path: &str, lease: Lease) -> u64 {
-        let fence = lease.fence().get();
-        self.0.insert(path.to_owned(), HeldLease { fence, lease: Some(Arc::new(lease)) });
-        fence
-    }
-
-    /// Notes that the guest received a lease with this fence.
-    pub(super) fn hand_over(&mut self, path: &str, fence: u64) {
-        let claim = self.0.entry(path.to_owned()).or_insert(HeldLease { fence, lease: None });
-        if claim.fence != fence {
-            *claim = HeldLease { fence, lease: None };
-        }
-    }
-
-    /// Notes that the guest released its lease.
-    pub(super) fn remove(&mut self, path: &str) {
-        self.0.remove(path);
-    }
-
-    /// Notes that the guest holds nothing.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
 
 impl OrchestrationDriver {
     /// Watches each lease that the guest holds.
@@ -64,17 +18,14 @@ impl OrchestrationDriver {
     /// # Errors
     /// [`CallError::LeaseLost`] if one no longer exists.
     pub(super) async fn watched(&mut self) -> Result<Vec<(String, Arc<Lease>)>, CallFailure> {
-        let unseen = self.held_leases.0.iter().filter(|(_, claim)| claim.lease.is_none());
-        let unseen: Vec<(String, u64)> = unseen.map(|(path, claim)| (path.clone(), claim.fence)).collect();
-        for (path, fence) in unseen {
+        for (path, fence) in self.held_leases.unwatched() {
             let semaphore = self.semaphore(&path)?;
             let (_, lease) = self.own(&semaphore).await?;
             let lease = lease.filter(|lease| lease.fence().get() == fence);
             let lease = lease.ok_or_else(|| CallFailure::Error(CallError::LeaseLost(path.clone())))?;
             self.held_leases.add(&path, lease);
         }
-        let watched = self.held_leases.0.iter();
-        Ok(watched.filter_map(|(path, claim)| Some((path.clone(), Arc::clone(claim.lease.as_ref()?)))).collect())
+        Ok(self.held_leases.watched())
     }
 
     fn not_in_hand(&self, path: &str) -> Result<(), CallFailure> {
@@ -205,16 +156,5 @@ impl OrchestrationDriver {
             leases: state.holders.into_iter().map(lease).collect(),
             queued: state.queued,
         }))
-    }
-}
-
-/// Waits until one of the leases is gone.
-pub(super) async fn any_lost(leases: Vec<(String, Arc<Lease>)>) -> CallFailure {
-    let mut all: FuturesUnordered<_> =
-        leases.into_iter().map(|(path, lease)| async move { (lease.lost().await, path) }).collect();
-    match all.next().await {
-        Some((Loss::Deleted, path)) => CallFailure::Error(CallError::LeaseLost(path)),
-        Some((Loss::SessionOver, _)) => CallFailure::Lost,
-        None => std::future::pending().await,
     }
 }

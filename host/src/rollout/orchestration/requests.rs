@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::CallFailure;
+use super::failure::CallFailure;
 use crate::rollout::model::{Input, OrchestrationReply, OrchestrationRequest, RequestId, TargetReport};
 
 /// The orchestration's side: sends requests and waits for their replies, one at a time.

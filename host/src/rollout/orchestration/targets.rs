@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::{CallFailure, OrchestrationDriver, refused};
+use super::driver::OrchestrationDriver;
+use super::failure::{CallFailure, refused};
 use crate::policy::orchestration::{Answer, Call, CallError, TargetStatus as ContractStatus};
 use crate::policy::types::{Ending, Outcome};
 use crate::rollout::model::{
