@@ -53,6 +53,9 @@ apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
 /// What the tests drive of other people's, in versions that are known.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 
+/// What the benchmarks drive beside, likewise.
+const PEERS: &str = "xtask/bench/peers/requirements.txt";
+
 /// Debian's package for making virtual environments.
 const DEBIAN_VENV: [&str; 1] = ["python3-venv"];
 
@@ -80,6 +83,7 @@ pub(crate) fn run(purpose: For) -> Result<()> {
     }
     if purpose == For::Benchmarks {
         bring_curator();
+        bring_ansible();
     }
     Ok(())
 }
@@ -185,10 +189,36 @@ fn python_environment(folder: &Path) -> Result<(), String> {
         apt_install(&DEBIAN_VENV).map_err(|apt| format!("{}; {}", gist(&reason), gist(&apt)))?;
         make()?;
     }
+    pip_install(folder, REQUIREMENTS)?;
+    fs::write(done, wanted).map_err(|error| error.to_string())
+}
+
+/// One peer of several, in the environment that the tests use too: without it the others are measured.
+fn bring_ansible() {
+    let folder = target_dir().join("python");
+    match ansible(&folder) {
+        Ok(()) => println!("ansible-core: {}", folder.display()),
+        Err(reason) => println!("ansible-core: not here, and not installed ({}); it is skipped", gist(&reason)),
+    }
+}
+
+fn ansible(folder: &Path) -> Result<(), String> {
+    let wanted = fs::read_to_string(root().join(PEERS)).map_err(|error| error.to_string())?;
+    // As above. An environment that is made anew has none.
+    let done = folder.join("installed-peers.txt");
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("python: installing ansible-core for the benchmarks");
+    pip_install(folder, PEERS)?;
+    fs::write(done, wanted).map_err(|error| error.to_string())
+}
+
+/// Installs what a file of the repository lists, and nothing that the file does not list.
+fn pip_install(folder: &Path, requirements: &str) -> Result<(), String> {
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]);
-    run_to_end(pip.arg(root().join(REQUIREMENTS)))?;
-    fs::write(done, wanted).map_err(|error| error.to_string())
+    run_to_end(pip.arg(root().join(requirements)))
 }
 
 fn apt_install(packages: &[&str]) -> Result<(), String> {

@@ -7,25 +7,11 @@ use anyhow::Result;
 
 use crate::world::World;
 
-/// Lines that describe machine and server.
+/// The machine, the server, and what they share.
 pub(crate) fn describe(world: &World) -> Result<Vec<String>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let field = |file: &str, name: &str, separator: char| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(separator).map(|(_, value)| value.trim().trim_matches('"').to_owned()).unwrap_or_default()
-    };
-    let kilobytes: f64 = field("/proc/meminfo", "MemTotal", ':').trim_end_matches(" kB").parse().unwrap_or_default();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let fsync = if world.fsync { "every change synced to disk before it is answered" } else { "no sync to disk" };
     Ok(vec![
-        format!(
-            "{cores} cores ({}), {:.0} GB, {}, Linux {}; server, callers and the delaying proxy share them",
-            field("/proc/cpuinfo", "model name", ':'),
-            kilobytes / 1e6,
-            field("/etc/os-release", "PRETTY_NAME", '='),
-            kernel.trim()
-        ),
+        format!("{}; server, callers and the delaying proxy share them", machine()),
         format!(
             "ZooKeeper {} on {}, one server on loopback, {fsync}; a read takes {:.2} ms, a write {:.2} ms",
             world.version()?,
@@ -34,6 +20,25 @@ pub(crate) fn describe(world: &World) -> Result<Vec<String>> {
             world.write_ms()?
         ),
     ])
+}
+
+/// Cores, memory, distribution and kernel.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let field = |file: &str, name: &str, separator: char| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(separator).map(|(_, value)| value.trim().trim_matches('"').to_owned()).unwrap_or_default()
+    };
+    let kilobytes: f64 = field("/proc/meminfo", "MemTotal", ':').trim_end_matches(" kB").parse().unwrap_or_default();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "{cores} cores ({}), {:.0} GB, {}, Linux {}",
+        field("/proc/cpuinfo", "model name", ':'),
+        kilobytes / 1e6,
+        field("/etc/os-release", "PRETTY_NAME", '='),
+        kernel.trim()
+    )
 }
 
 /// Java's own first line, the release apart, which is what counts.

@@ -1,6 +1,7 @@
-//! Lockkeeper beside kazoo and Curator on one ZooKeeper server, in one run. Started by `cargo xtask bench zookeeper`.
+//! Lockkeeper beside its peers, in one run. Started by `cargo xtask bench`, which builds it with the binary that it measures.
 //!
-//! `cast` knows who takes part, `plan` what is measured and what is to be reached, `measure` carries it out in `world`, and
+//! `decisions` measures policies, `rollout` a run beside `xargs -P` and ansible-core, and `waiting` runs that wait. The others
+//! measure slots on one ZooKeeper server beside kazoo and Curator: `cast` knows who takes part, `plan` what is measured and what is to be reached, `measure` carries it out in `world`, and
 //! `report` tells it. `caller` is our own side, a process as the peers' are.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command line tool answers")]
@@ -8,14 +9,17 @@
 mod caller;
 mod cast;
 mod child;
+mod decisions;
 mod figures;
 mod machine;
 mod measure;
 mod plan;
 mod report;
+mod rollout;
 mod waiting;
 mod world;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +35,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure decisions of policies.
+    Decisions(decisions::Options),
+    /// Measure what a run adds to the commands of its targets.
+    Rollout(rollout::Options),
     /// Measure Lockkeeper, kazoo and Curator in turn on one ZooKeeper server.
     Zookeeper(Options),
     /// Measure what a run takes whose orchestration waits.
@@ -38,6 +46,12 @@ enum Command {
     /// Take slots, and tell when.
     #[command(hide = true)]
     Caller(caller::Arguments),
+    /// Run one command, and print in JSON what it took.
+    #[command(hide = true)]
+    One {
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// How it is measured.
@@ -62,9 +76,12 @@ struct Options {
 
 fn main() -> ExitCode {
     let done = match &Cli::parse().command {
+        Command::Decisions(options) => decisions::run(options),
+        Command::Rollout(options) => rollout::run(options),
         Command::Zookeeper(options) => zookeeper(options),
         Command::Waiting(options) => waiting::run(options),
         Command::Caller(arguments) => caller::run(arguments),
+        Command::One { command } => rollout::one(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

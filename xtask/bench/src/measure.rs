@@ -213,7 +213,11 @@ impl Bench<'_> {
         running.close()?;
 
         let window = Window::read(&told)?;
-        ensure!(window.acquisitions() > 0.0, "nobody had a slot");
+        ensure!(window.acquisitions() > 0.0, "no caller acquired a slot");
+        // The server's own count: a lease is made and deleted for each acquisition.
+        let transactions = (after.transactions - before.transactions) as f64;
+        let least = 2.0 * window.acquisitions();
+        ensure!(transactions >= least, "the server counts {transactions} writes, {least} were made at the least");
         let mut figures = Figures::from([("per-second", window.per_second()), ("at-work", window.at_work())]);
         figures.insert("round-trip-ms", round_trip);
         if let Some((mean, most)) = samples {
@@ -221,8 +225,7 @@ impl Bench<'_> {
         } else if work.callers == 1 {
             // One packet is the second question itself.
             figures.insert("requests", (after.packets - before.packets - 1) as f64 / window.acquisitions());
-            let transactions = after.transactions - before.transactions;
-            figures.insert("transactions", transactions as f64 / window.acquisitions());
+            figures.insert("transactions", transactions / window.acquisitions());
         }
         let times = [
             ("acquire-ms", window.acquire_ms(0.5)),
@@ -263,7 +266,10 @@ impl Bench<'_> {
         let told: Value = serde_json::from_str(&running.line(Duration::ZERO)?)?;
         running.close()?;
         let window = Window::read(&told)?;
-        ensure!(window.acquisitions() > 0.0, "nobody had a slot");
+        ensure!(window.acquisitions() > 0.0, "no caller acquired a slot");
+        // The server's own count: those that were served no longer wait.
+        let served = f64::from(work.callers) - left;
+        ensure!(served > 0.0, "{} acquisitions are reported, and every caller still waits", window.acquisitions());
         // Ours are those of the broken leases, and the second question itself.
         let packets = after.packets - before.packets - ours - 1;
         Ok(Figures::from([
@@ -315,6 +321,8 @@ impl Bench<'_> {
                 figures.insert("given-away", sessions(Instant::now()));
             }
         }
+        let is_whole = ["declared", "given-away"].iter().all(|name| figures.contains_key(name));
+        ensure!(is_whole || set_up.who != Who::Lockkeeper, "the loss was not seen: {figures:?}");
         if let (Some(declared), Some(given_away)) = (figures.get("declared"), figures.get("given-away")) {
             figures.insert("ahead", given_away - declared);
         }

@@ -127,7 +127,7 @@ fn ratio(ours: f64, peer: f64, better: Better) -> f64 {
 }
 
 /// A number with so many decimals and its thousands apart.
-fn grouped(number: f64, decimals: usize) -> String {
+pub(crate) fn grouped(number: f64, decimals: usize) -> String {
     let text = format!("{number:.decimals$}");
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
     let mut out = String::new();

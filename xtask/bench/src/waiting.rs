@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use lockkeeper::store::NodePath;
 use lockkeeper_tests::root;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -83,8 +84,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = TempDir::with_prefix("lockkeeper-bench-")?;
     let hosts = world.server.hosts();
     done(lockkeeper(folder.path()).args(["lock", WANTED, "--identifier", "bench", "--zk-hosts", &hosts]))?;
-    let ours = ours(options, folder.path(), &hosts)?;
-    let plain = plain(options, folder.path(), &hosts)?;
+    let ours = ours(options, folder.path(), &world)?;
+    let plain = plain(options, folder.path(), &world)?;
     let kazoo = match cast.python() {
         Some(python) => Some(kazoo(options, python, &hosts)?),
         None => None,
@@ -114,7 +115,8 @@ fn done(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn ours(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
+fn ours(options: &Options, folder: &Path, world: &World) -> Result<Takes> {
+    let hosts = &world.server.hosts();
     let wasm = folder.join("waits.wasm");
     let source = root().join("examples/two-datacentres/orchestration");
     done(lockkeeper(folder).args(["policy", "build"]).arg(source).arg("--out").arg(&wasm))?;
@@ -134,6 +136,7 @@ fn ours(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
         }
     }
     all_say("\"event\":\"calling\"", &logs)?;
+    all_wait(world, options.runs)?;
     let takes = takes(&mut crowd, options.seconds)?;
     for (child, log) in crowd.0.iter_mut().zip(&logs) {
         if let Some(status) = child.try_wait()? {
@@ -159,7 +162,8 @@ fn job_text(number: usize) -> String {
 }
 
 /// `lockkeeper lock`: the same session and the same place in a queue, and no guest.
-fn plain(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
+fn plain(options: &Options, folder: &Path, world: &World) -> Result<Takes> {
+    let hosts = &world.server.hosts();
     let mut crowd = Crowd(Vec::new());
     let mut logs = Vec::new();
     for number in 0..options.peers {
@@ -171,6 +175,7 @@ fn plain(options: &Options, folder: &Path, hosts: &str) -> Result<Takes> {
         logs.push(log);
     }
     all_say("Waiting", &logs)?;
+    all_wait(world, options.peers)?;
     takes(&mut crowd, options.seconds)
 }
 
@@ -205,7 +210,21 @@ fn all_say(what: &str, logs: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// What those take who live, each.
+/// Until the server has as many in the queue for the lease.
+fn all_wait(world: &World, wanted: usize) -> Result<()> {
+    let queue = NodePath::parse(WANTED)?.with_suffix("-__lock__");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let waiting = world.children(&queue);
+        if waiting >= wanted {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{waiting} of {wanted} wait in the server's queue");
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// What each takes, on the average; all must be alive.
 fn takes(crowd: &mut Crowd, seconds: u32) -> Result<Takes> {
     sleep(SETTLE);
     let mut alive: Vec<i32> = Vec::new();
@@ -214,7 +233,7 @@ fn takes(crowd: &mut Crowd, seconds: u32) -> Result<Takes> {
             alive.push(i32::try_from(child.id())?);
         }
     }
-    ensure!(!alive.is_empty(), "nobody waits");
+    ensure!(!alive.is_empty() && alive.len() == crowd.0.len(), "{} of {} wait", alive.len(), crowd.0.len());
     let before: u64 = alive.iter().map(|pid| nanoseconds(*pid)).sum::<Result<u64>>()?;
     sleep(Duration::from_secs(seconds.into()));
     let after: u64 = alive.iter().map(|pid| nanoseconds(*pid)).sum::<Result<u64>>()?;
