@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod fixtures;
 mod fuzz;
+mod release;
 mod setup;
 
 use std::env;
@@ -41,6 +42,8 @@ enum Task {
     /// Let libFuzzer look for bytes that something of ours cannot read. The tests do so for seconds; this needs a nightly
     /// Rust and `cargo-fuzz`.
     Fuzz(fuzz::Fuzz),
+    /// Build the binary as it is shipped, with its debug information in a file of its own.
+    Release,
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -73,6 +76,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Fixtures => fixtures::run(),
         Task::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Task::Release => release::run(),
         Task::Bench(bench) => bench::run(&bench),
     }
 }
