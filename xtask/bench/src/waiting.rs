@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use lockkeeper::store::NodePath;
+use lockkeeper_coordination::store::NodePath;
 use lockkeeper_tests::root;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
