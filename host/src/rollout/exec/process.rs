@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{CommandEnd, Invocation, Limits, Stopped};
+use super::command::{CommandEnd, Invocation, Limits, Stopped};
 use lockkeeper_locks::process::{inherited_signals, process_group, runner_failure};
 
 /// Interval between checks of a stopped group.

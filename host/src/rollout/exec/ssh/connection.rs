@@ -42,6 +42,14 @@ pub(in crate::rollout) struct Connections {
     hosts: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A target that runs its commands over ssh.
+#[derive(Debug, Clone)]
+pub(in crate::rollout) struct Host {
+    /// The host's name, as passed to ssh.
+    pub name: String,
+    pub connections: Arc<Connections>,
+}
+
 /// How a connection came about.
 pub(super) enum Connected {
     /// It was opened just now.

@@ -9,10 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStderr};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::super::process;
-use super::connection::Channel;
+use super::connection::{Channel, Host};
 use super::remote::{self, CHECKS_PER_SECOND, GONE, Script};
-use super::{CommandEnd, Host, Limits, Stopped};
+use crate::rollout::exec::command::{CommandEnd, Limits, Stopped};
+use crate::rollout::exec::process;
 use lockkeeper_locks::terminal::{self, MAX_VALUE};
 
 /// Longest line of ssh, in bytes, that is read at once.
