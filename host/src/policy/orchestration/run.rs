@@ -173,7 +173,7 @@ impl Orchestration {
 }
 
 impl Orchestration {
-    /// As [`run`](Self::conduct), by somebody who answers at once; with none it ends where it is. Blocks for as long as the
+    /// As [`run`](Self::run), by somebody who answers at once; with none it ends where it is. Blocks for as long as the
     /// limits allow between any two calls.
     ///
     /// # Errors

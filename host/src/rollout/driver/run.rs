@@ -103,7 +103,7 @@ pub enum RunError {
 /// running commands are stopped and their slots are released.
 ///
 /// # Session loss
-/// [`End::Lost`](crate::rollout::model::End::Lost): every command is stopped before another process can be the runner.
+/// [`End::Lost`]: every command is stopped before another process can be the runner.
 /// The next runner finds the targets whose commands were running unknown.
 ///
 /// # Cancel safety
