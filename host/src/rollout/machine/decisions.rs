@@ -244,14 +244,12 @@ impl Rollout {
             (DecisionPoint::Open, TargetStatus::Pending | TargetStatus::Waiting) => {
                 self.admitted_while_open(target, verdict, why);
             }
-            (DecisionPoint::InQueue, TargetStatus::Queued | TargetStatus::Leased) => {
-                // Anything but `lock` takes it out of the queue.
-                if verdict != Admission::Lock {
-                    self.leave_as_decided(target, &verdict, why);
-                }
+            // Anything but `lock` takes it out of the queue.
+            (DecisionPoint::InQueue, TargetStatus::Queued | TargetStatus::Leased) if verdict != Admission::Lock => {
+                self.leave_as_decided(target, &verdict, why);
             }
             (DecisionPoint::Granted, TargetStatus::Leased) => self.admitted_with_slot(target, &verdict, why),
-            // Its status changed meanwhile, and the policy decides about the new one.
+            // It stays in the queue; or its status changed meanwhile, and the policy decides about the new one.
             _ => {}
         }
     }
