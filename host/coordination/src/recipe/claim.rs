@@ -58,7 +58,7 @@ pub enum Owner {
         pid: u32,
         /// Which start of that host, as the kernel tells it; `None` where that cannot be read.
         #[serde(skip_serializing_if = "Option::is_none")]
-        boot_clock: Option<String>,
+        boot: Option<String>,
         /// The process id of its command, which may outlive it; `None` before that was started.
         #[serde(skip_serializing_if = "Option::is_none")]
         command: Option<u32>,
@@ -203,7 +203,7 @@ impl Owner {
             host: host_name(),
             machine: machine_id(),
             pid: std::process::id(),
-            boot_clock: boot_id(),
+            boot: boot_id(),
             command,
         }
     }
@@ -216,8 +216,8 @@ impl Owner {
     /// Whether this is a process of this host that exists.
     #[must_use]
     pub fn is_alive_here(&self) -> bool {
-        let Self::Process { boot_clock, .. } = self else { return false };
-        self.is_here() && *boot_clock == boot_id() && !self.has_certainly_ended()
+        let Self::Process { boot, .. } = self else { return false };
+        self.is_here() && *boot == boot_id() && !self.has_certainly_ended()
     }
 
     /// The process id of a command that may run although no `lockkeeper` watches over it any more; `None` if the owner has no
@@ -233,11 +233,11 @@ impl Owner {
     /// started since.
     #[must_use]
     pub fn has_certainly_ended(&self) -> bool {
-        let Self::Process { pid, boot_clock, command, .. } = self else { return false };
+        let Self::Process { pid, boot, command, .. } = self else { return false };
         if !self.is_here() {
             return false;
         }
-        match (boot_clock, boot_id()) {
+        match (boot, boot_id()) {
             (Some(then), Some(now)) if *then != now => true,
             // Without boot ids a process id says nothing: containers and clones reuse both names and ids.
             (Some(_), Some(_)) => !exists(*pid) && !command.is_some_and(exists),
@@ -443,7 +443,7 @@ mod tests {
         let lease = NodePath::parse("/locks/a/0123").unwrap();
         let owners = [
             Owner::Run { run: "r".into(), job: "j".into(), runner: "h:1".into() },
-            Owner::Process { host: "h".into(), machine: None, pid: 7, boot_clock: Some("b".into()), command: Some(8) },
+            Owner::Process { host: "h".into(), machine: None, pid: 7, boot: Some("b".into()), command: Some(8) },
             Owner::ByHand { by: "root@h".into() },
         ];
         for owner in owners {
@@ -463,31 +463,31 @@ mod tests {
 
     #[test]
     fn a_process_of_this_host_has_ended_when_its_id_is_free_or_the_host_was_started_since() {
-        let Owner::Process { host, machine, pid, boot_clock, .. } = Owner::this_process() else { unreachable!() };
-        let process = |pid, boot_clock| Owner::Process {
+        let Owner::Process { host, machine, pid, boot, .. } = Owner::this_process() else { unreachable!() };
+        let process = |pid, boot| Owner::Process {
             host: host.clone(),
             machine: machine.clone(),
             pid,
-            boot_clock,
+            boot,
             command: None,
         };
         let free = i32::MAX as u32;
-        let with = |command| match process(free, boot_clock.clone()) {
-            Owner::Process { host, machine, pid, boot_clock, .. } => {
-                Owner::Process { host, machine, pid, boot_clock, command }
+        let with = |command| match process(free, boot.clone()) {
+            Owner::Process { host, machine, pid, boot, .. } => {
+                Owner::Process { host, machine, pid, boot, command }
             }
             other => other,
         };
-        let mut clone = process(free, boot_clock.clone());
+        let mut clone = process(free, boot.clone());
         if let Owner::Process { machine, .. } = &mut clone {
             *machine = Some("another".into());
         }
         assert!(!clone.has_certainly_ended() && !clone.is_alive_here(), "of a clone nothing is known");
         assert!(!with(Some(pid)).has_certainly_ended(), "its command runs on");
         assert!(with(Some(free)).has_certainly_ended());
-        assert!(!process(pid, boot_clock.clone()).has_certainly_ended());
+        assert!(!process(pid, boot.clone()).has_certainly_ended());
         assert!(process(pid, Some("another".into())).has_certainly_ended());
-        assert!(process(i32::MAX as u32, boot_clock).has_certainly_ended());
+        assert!(process(i32::MAX as u32, boot).has_certainly_ended());
         assert!(!process(i32::MAX as u32, None).has_certainly_ended());
     }
 

@@ -93,6 +93,7 @@ pub struct Ended {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AcceptedAttempt {
     /// Fence and number.
+    #[serde(alias = "token")]
     pub attempt_id: AttemptId,
     /// Name of the run, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -110,6 +110,7 @@ pub struct CommandLock {
 #[serde(rename_all = "kebab-case")]
 enum CommandState {
     /// A group that is running, unless its lock is free and it is gone.
+    #[serde(alias = "runs")]
     Running { leader: Process, boot: Option<String> },
     /// How the command ended.
     Ended(Outcome),
