@@ -206,13 +206,13 @@ fn a_rule_that_is_broken_is_seen() {
     let mut modules = modules_of(known);
     modules.add(&source_of("src/passes_on.rs", "pub use crate::rollout::driver::Run as Passed;"));
     for (file, text, what) in [
-        ("src/terminal/escape.rs", "use crate::job::JobSpec;", "uses `host::job`"),
+        ("locks/src/terminal/escape.rs", "use crate::toml_reader::Reader;", "uses `locks::toml_reader`"),
         ("src/job/spec.rs", "use crate::policy;", "uses `host::policy`"),
         ("src/job/spec.rs", "fn f() { crate::rollout::driver::run() }", "uses `host::rollout::driver`"),
         ("src/job/spec.rs", "use lockkeeper_coordination::recipe::Party;", "uses `coordination::recipe`"),
         ("src/job/spec.rs", "use super::super::policy::Engine;", "uses `host::policy`"),
         ("src/policy/engine.rs", "use {crate::rollout::model::Plan};", "uses `host::rollout::model`"),
-        ("src/fence/file.rs", "use crate::cli::Output;", "uses `host::cli`"),
+        ("locks/src/fence/file.rs", "use crate::cli::Output;", "uses `locks::cli`"),
         ("src/author/decide.rs", "use crate::{job, audit};", "uses `host::audit`"),
         // Within the rollout, at any depth.
         ("src/rollout/model/plan.rs", "use super::super::machine::Rollout;", "uses `host::rollout::machine`"),
@@ -262,7 +262,7 @@ fn a_rule_that_is_broken_is_seen() {
         ("src/cli/run.rs", "use indicatif::ProgressBar;", "prints"),
         ("src/cli/run.rs", "fn f(error: clap::Error) { error.print(); }", "prints"),
         ("src/author/decide.rs", "fn f(c: Command) { c.stderr(Stdio::inherit()); }", "prints"),
-        ("src/cli/supervisor.rs", "fn f() { eprintln!() }", "prints"),
+        ("locks/src/cli/supervisor.rs", "fn f() { eprintln!() }", "prints"),
         // Backends.
         (
             "src/cli/run.rs",
@@ -332,7 +332,7 @@ fn a_rule_that_is_broken_is_seen() {
         ("src/rollout/model/plan.rs", "fn f(c: Clock) { c.now_ms() }", "is pure and calls `now_ms`"),
         ("src/job/spec.rs", "fn f(p: &Path) { p.exists() }", "is pure and calls `exists`"),
         (
-            "src/fence/accepted.rs",
+            "locks/src/fence/accepted.rs",
             "use lockkeeper_coordination::files::read;",
             "is pure and names `coordination::files",
         ),
@@ -353,8 +353,8 @@ fn what_is_allowed_is_not_taken_for_broken() {
     let mut modules = modules_of(known);
     for (file, text) in [
         ("src/cli/run.rs", "use crate::rollout::model::Plan; use lockkeeper_coordination::store::Store;"),
-        ("src/cli/sink.rs", "fn f() { println!() }"),
-        ("src/cli/supervisor.rs", "fn f() { tcgetpgrp(io::stdout()) }"),
+        ("locks/src/cli/sink.rs", "fn f() { println!() }"),
+        ("locks/src/cli/supervisor.rs", "fn f() { tcgetpgrp(io::stdout()) }"),
         ("src/rollout/driver/run_loop.rs", "// println!(\"x\")\nconst S: &str = \"use crate::cli; println!()\";"),
         ("src/rollout/driver/run_loop.rs", "fn f(c: Command) { c.stdout(Stdio::null()); c.stderr(Stdio::null()); }"),
         ("src/rollout/driver/run_loop.rs", "fn f() {} #[cfg(test)] mod tests { fn f() { println!() } }"),
@@ -369,7 +369,7 @@ fn what_is_allowed_is_not_taken_for_broken() {
         ("src/job/store.rs", "use lockkeeper_coordination::zookeeper::Hosts;"),
         // The module passes on a name of its own, and only that.
         ("src/audit/explain/nearest.rs", "use crate::rollout::driver::Decide;"),
-        ("src/cli/context.rs", "use lockkeeper_coordination::embedded::Embedded;"),
+        ("locks/src/cli/store/choice.rs", "use lockkeeper_coordination::embedded::Embedded;"),
         ("src/policy/engine.rs", "use wasmtime::{Config, Engine}; use crate::job::Grants;"),
         ("coordination/src/embedded/session.rs", "use super::super::store::Store; use super::engine::Engine;"),
     ] {
