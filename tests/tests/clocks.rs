@@ -112,7 +112,7 @@ fn a_bake_is_neither_repeated_nor_shortened(store: impl Fn(usize) -> Vec<String>
         // repetition.
         assert!(baked + Duration::from_secs(1) >= BAKE, "{first} {second}: {baked:?}\n{logs}");
         let off = ground.text(if first == 0 { "log-two" } else { "log-one" });
-        assert!(off.contains("the store's: windows and freezes go by this machine's clock"), "{logs}");
+        assert!(off.contains("the store's: windows and freezes use this machine's clock"), "{logs}");
         assert_eq!(logs.matches("Warning this machine's clock").count(), 1, "{logs}");
         // The same end, but for the difference of the clocks: nothing was added.
         let ends: Vec<i64> = logs.lines().filter(|line| line.contains("Baking")).map(end_of_bake).collect();

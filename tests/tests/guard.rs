@@ -320,7 +320,7 @@ fn a_child_of_a_command_whose_guards_are_all_killed_keeps_others_out_and_can_be_
     assert_eq!(code(&world, "1"), 75);
     let busy = said(&mut guard(&world, "--fence 6 --attempt 1", &["touch", "harm"]));
     assert_eq!(busy.code, Some(75), "{busy:?}");
-    assert!(busy.stderr.contains(&format!("process group {leader}, its guard was killed")), "{busy:?}");
+    assert!(busy.stderr.contains(&format!("process group {leader}; its guard was killed")), "{busy:?}");
     assert!(!world.folder().join("harm").exists());
     let stopped = said(&mut guard(&world, "--fence 6 --attempt 1 --stop --kill-after 100ms", &["true"]));
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
