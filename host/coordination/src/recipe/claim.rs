@@ -199,13 +199,7 @@ impl Owner {
     }
 
     fn process(command: Option<u32>) -> Self {
-        Self::Process {
-            host: host_name(),
-            machine: machine_id(),
-            pid: std::process::id(),
-            boot: boot_id(),
-            command,
-        }
+        Self::Process { host: host_name(), machine: machine_id(), pid: std::process::id(), boot: boot_id(), command }
     }
 
     /// Whether this is a process of this host.
@@ -464,18 +458,11 @@ mod tests {
     #[test]
     fn a_process_of_this_host_has_ended_when_its_id_is_free_or_the_host_was_started_since() {
         let Owner::Process { host, machine, pid, boot, .. } = Owner::this_process() else { unreachable!() };
-        let process = |pid, boot| Owner::Process {
-            host: host.clone(),
-            machine: machine.clone(),
-            pid,
-            boot,
-            command: None,
-        };
+        let process =
+            |pid, boot| Owner::Process { host: host.clone(), machine: machine.clone(), pid, boot, command: None };
         let free = i32::MAX as u32;
         let with = |command| match process(free, boot.clone()) {
-            Owner::Process { host, machine, pid, boot, .. } => {
-                Owner::Process { host, machine, pid, boot, command }
-            }
+            Owner::Process { host, machine, pid, boot, .. } => Owner::Process { host, machine, pid, boot, command },
             other => other,
         };
         let mut clone = process(free, boot.clone());
