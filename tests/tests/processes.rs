@@ -465,7 +465,7 @@ fn a_command_that_cannot_be_run_has_the_code_of_a_shell() {
         ("no-such-command", 127, "No such file or directory"),
         ("./no-such-command", 127, "No such file or directory"),
         ("", 127, "No such file or directory"),
-        (&text(&script), 127, "the interpreter that its first line names does not"),
+        (&text(&script), 127, "the interpreter in its first line does not"),
         (&text(&plain), 126, "Permission denied"),
         (&text(&folder), 126, "Permission denied"),
         ("not-executable", 126, "Permission denied"),

@@ -298,7 +298,7 @@ fn a_changed_journal_is_described() {
     broken(&changed(&|lines| drop(lines.remove(at))), &[gap, "the 2 decisions before it"]);
     broken(&changed(&|lines| lines.swap(at, at + 1)), &[gap]);
     broken(&changed(&|lines| lines.insert(at, whole[2].clone())), &[gap]);
-    broken(&changed(&|lines| drop(lines.remove(0))), &["line 1", "the beginning is missing"]);
+    broken(&changed(&|lines| drop(lines.remove(0))), &["line 1", "the beginning was removed or moved"]);
     broken(&changed(&|lines| lines.push(whole[last - 1].clone())), &["between lines"]);
     broken(&changed(&|lines| drop(lines.remove(last - 2))), &[&format!("between lines {} and {}", last - 2, last - 1)]);
     let line = format!("line {} was changed: ", at + 1);

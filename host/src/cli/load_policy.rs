@@ -88,14 +88,13 @@ pub(super) fn policy_of_run(engine: &Engine, header: &Header, folder: &Path) -> 
     // What a journal says is no path.
     if wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) && kept.exists() {
         return match engine.load_file(&kept, Some(wanted)) {
-            Ok(policy) => Ok((policy, "kept with the run".to_owned())),
+            Ok(policy) => Ok((policy, "saved with the run".to_owned())),
             Err(PolicyError::WrongDigest { found, .. }) => {
                 let text = format!(
-                    "the policy kept with the run was changed: the sha256 of `{}` is {found}, the journal says {wanted}",
+                    "the policy saved with the run was changed: the SHA-256 of `{}` is {found}, the journal has {wanted}",
                     kept.display()
                 );
-                Err(Failure::message(ErrorKind::BadJournal, text)
-                    .hint("`--policy FILE` names a file that is still the same"))
+                Err(Failure::message(ErrorKind::BadJournal, text).hint("select an unchanged copy with `--policy FILE`"))
             }
             Err(error) => Err(error.into()),
         };
@@ -103,12 +102,12 @@ pub(super) fn policy_of_run(engine: &Engine, header: &Header, folder: &Path) -> 
     let ours = standard.iter().find(|policy| policy.name == header.policy);
     let ours = ours.map_or(String::new(), |ours| format!(", and this program's is {}", journal::digest(ours.wasm)));
     let text = format!(
-        "the policy that the run asked is not there: the sha256 of its `{}` is {}{ours}",
+        "the run's policy is missing: the SHA-256 of its `{}` is {}{ours}",
         terminal::value(&header.policy),
         terminal::value(wanted)
     );
     Err(Failure::message(ErrorKind::BadArgument, text)
-        .hint("`--policy FILE` names its file; `--policy NAME` shows what a standard policy would have decided"))
+        .hint("select its file with `--policy FILE`; `--policy NAME` shows what a standard policy would have decided"))
 }
 
 /// The settings in a file of their own.

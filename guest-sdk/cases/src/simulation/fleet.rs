@@ -494,7 +494,7 @@ impl Fleet {
     }
 
     fn cannot_be_undone(&self, which: usize) -> Value {
-        refused(format!("`{}` is {}: nothing is to be rolled back", self.targets[which].name, self.status(which).1))
+        refused(format!("`{}` is {}: there is nothing to roll back", self.targets[which].name, self.status(which).1))
     }
 
     /// How something on a target ended.

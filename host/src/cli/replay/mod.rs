@@ -65,7 +65,7 @@ pub(super) fn run(global: &Global, output: &Output, args: &ReplayArgs) -> Result
     let manifest = chosen.policy.manifest();
     output.talk(
         "Policy",
-        &format!("{} {}, {}, sha256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
+        &format!("{} {}, {}, SHA-256 {}", manifest.name, manifest.version, chosen.from, chosen.policy.digest()),
     );
     let long = segments.here.iter().map(|runner_epoch| runner_epoch.path.metadata().map_or(0, |file| file.len())).sum();
     let output = if long > LONG { &output.clone().with_byte_bar("Replaying", long) } else { output };
