@@ -273,10 +273,10 @@ fn an_abandoned_run_is_named_with_its_slots_until_they_are_given_back(ground: &G
     let text = ground.does("status").stdout;
     for part in [
         format!("Abandoned  run `{run}` of job `looked`: no runner since "),
-        "Holds  a slot of `/locks/looked` for `a` since ".to_owned(),
-        "; the command there may still be running".to_owned(),
+        "Holds  a slot of `/locks/looked` for `a`, since ".to_owned(),
+        "; its command may still be running".to_owned(),
         format!("Resume  `lockkeeper run {file}"),
-        format!("Release  `{release}` ends it and gives these slots back"),
+        format!("Release  `{release}` aborts it and releases these slots"),
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }

@@ -45,7 +45,10 @@ impl Ground {
 
     fn command(&self, line: &str) -> Command {
         let mut command = self.world.lockkeeper(line.split(' '));
-        command.args(["--session-timeout", "2s"]).current_dir(self.world.folder());
+        if !line.starts_with("explain") {
+            command.args(["--session-timeout", "2s"]);
+        }
+        command.current_dir(self.world.folder());
         command
     }
 

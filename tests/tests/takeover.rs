@@ -102,7 +102,10 @@ fn a_standby_takes_over(ground: &Ground) {
     let refused: Said = said(&mut ground.run(&["--no-wait", "--format", "json"]));
     let error: Value = serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{refused:?}"));
     assert_eq!((refused.code, &error["error"]), (Some(75), &"running".into()), "{refused:?}");
-    assert!(error["message"].as_str().unwrap().contains(&format!(":{} runs job `takeover`", first.id())), "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains(&format!(":{} has been running job `takeover`", first.id())),
+        "{error}"
+    );
 
     let second = ground.starts();
     first.kill().unwrap();

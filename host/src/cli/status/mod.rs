@@ -63,7 +63,8 @@ async fn table(global: &Global, output: &Output) -> Result<Exit, Failure> {
         output.talk("Elsewhere", ELSEWHERE);
         return Ok(Exit::Done);
     }
-    let mut table = Table::with_header(["RUN", "JOB", "STATE", "DONE", "FAILED", "UNKNOWN", "ACTING", "STARTED"]);
+    let mut table =
+        Table::with_header(["RUN", "JOB", "STATUS", "SUCCEEDED", "FAILED", "UNKNOWN", "RUNNING", "STARTED"]);
     for summary in &all {
         let counts = summary.counts;
         table.row([

@@ -260,7 +260,7 @@ fn waves(seen: &RunOverview) -> String {
         return String::new();
     }
     let is_over = seen.summary.state() == RunPhase::Finished;
-    let mut table = Table::with_header(["WAVE", "TARGETS", "SUCCEEDED", "FAILED", "UNKNOWN", "RUNNING", "STATE"]);
+    let mut table = Table::with_header(["WAVE", "TARGETS", "SUCCEEDED", "FAILED", "UNKNOWN", "RUNNING", "STATUS"]);
     for wave in waves {
         let counts = wave.counts;
         let state = match wave.state {
