@@ -1,7 +1,7 @@
 //! A command that runs under a lease or a membership: started, told to stop, ended with its own code.
 //!
 //! What must not outlive us gets a guard: our own binary, which the kernel tells when we are gone, and which then kills the
-//! command. If the guard is killed too, the kernel kills the command itself ([`ends_with_its_guard`]).
+//! command. If the guard is killed too, the kernel kills the command itself (`ends_with_its_guard`).
 //!
 //! # Process groups
 //! The guard leads a process group of its own, and the command is part of it: every process of the command gets what we
