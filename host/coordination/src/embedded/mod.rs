@@ -8,7 +8,7 @@
 //!
 //! A session is a row that its process renews. Times are the machine's time since boot, which no change of the wall clock
 //! moves and which goes on during a suspend; a row from before a reboot counts for nothing. Each process also holds a file in
-//! the folder `FILE-alive` locked ([`super::liveness`]): the sessions of a process that was killed end as soon as another
+//! the folder `FILE-alive` locked (see `store::process_liveness`): the sessions of a process that was killed end as soon as another
 //! process sees that lock free, and not only after their time-outs.
 //!
 //! # Limits
