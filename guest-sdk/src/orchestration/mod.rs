@@ -333,7 +333,7 @@ pub fn now() -> u64 {
 
 /// Begins again from this state: [`Orchestrator::run`] is called with it, now and after every crash, and what was
 /// called before is forgotten. Nothing behind this runs: `match checkpoint(&state)? {}`. Leases stay held, and
-/// [`found_leases`] hands them over; actions go on.
+/// [`recovered_leases`] hands them over; actions go on.
 ///
 /// # Errors
 /// [`CallError::Refused`]: the state has more than 64 KiB, or nothing was called since the last checkpoint.

@@ -1,8 +1,8 @@
-//! An orchestration tested natively, by plain `cargo test`: in a made-up world, whose clock goes only while it waits.
+//! An orchestration tested natively, by plain `cargo test`: in a simulation whose clock advances only while the guest waits.
 //!
 //! ```
 //! use lockkeeper_sdk::orchestration::prelude::*;
-//! use lockkeeper_sdk::orchestration::testing::play;
+//! use lockkeeper_sdk::orchestration::testing::scenario;
 //!
 //! #[settings]
 //! struct Careful {
@@ -17,14 +17,14 @@
 //! }
 //!
 //! let careful = Careful { lock: "/locks/db".to_owned() };
-//! let played = play(&careful, r#"
+//! let result = scenario(&careful, r#"
 //!     targets = ["db1", { name = "db2", takes = "5s" }]
 //!     semaphores = { "/locks/db" = { held-by = [{ identifier = "somebody", until = "30s" }] } }
 //! "#);
-//! assert_eq!(played.acted(), ["db1", "db2"]);
-//! assert_eq!(played.took, 30_000 + 10_000 + 5_000);
+//! assert_eq!(result.acted(), ["db1", "db2"]);
+//! assert_eq!(result.took, 30_000 + 10_000 + 5_000);
 //!
-//! let alone = play(&careful, r#"
+//! let alone = scenario(&careful, r#"
 //!     targets = ["db1"]
 //!     semaphores = { "/locks/db" = { held-by = ["somebody"] } }
 //! "#);

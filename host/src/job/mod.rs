@@ -1,7 +1,7 @@
 //! A job: what should happen, as typed data. No I/O.
 //!
 //! Text becomes a `JobFile`, the shape as written, and that a [`JobSpec`], the same job after every rule was checked, or
-//! [`Problems`]: all of them at once, each with its place. Files are read and commands run elsewhere; here is only text.
+//! `Problems`: all of them at once, each with its place. Files are read and commands run elsewhere; here is only text.
 
 mod budget;
 mod calendar;

@@ -28,7 +28,7 @@ impl OpenSessions {
         open.push(OpenSession { store: Arc::downgrade(store), state: store.session() });
     }
 
-    /// Waits until the unused sessions are closed, for at most [`CLOSING`]: a process that ends before would leave each with
+    /// Waits until the unused sessions are closed, for at most `CLOSING`: a process that ends before would leave each with
     /// its ephemeral nodes until its time-out.
     pub async fn closed(&self) {
         let open = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
