@@ -77,7 +77,7 @@ impl std::fmt::Debug for Stderr<'_> {
     }
 }
 
-/// The longest line of a program that is told as one, in bytes: what is longer comes in parts.
+/// Maximum length, in bytes, of a line of a program that is shown as one; a longer line is shown in parts.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// Runs a command to its end and tells each line of its stderr as it comes.

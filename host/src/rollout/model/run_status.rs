@@ -1,4 +1,4 @@
-//! What a run waits for now, and when it may be over: for commands that read the store.
+//! The run status: what blocks a run and when it may end, for commands that read the store.
 
 use serde::{Deserialize, Serialize};
 
